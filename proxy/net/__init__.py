@@ -1,0 +1,1 @@
+"""Sockets: the only room that sends and receives SIP bytes."""

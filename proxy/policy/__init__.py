@@ -1,0 +1,1 @@
+"""Who may dial what: number plan, user groups, account codes and the decision."""

@@ -1,0 +1,1 @@
+"""SDP values and offer/answer (RFC 8866, RFC 3264)."""
