@@ -29,6 +29,8 @@ __all__ = [
 class RecordPhase(enum.StrEnum):
     """When in the life of its call a snapshot was taken."""
 
+    SETUP = "setup"
+    """B has not answered yet; taken when a code with limited uses was accepted, so that the use is kept."""
     ANSWERED = "answered"
     """B has answered; the call lives. Without a later FINAL snapshot the call was interrupted."""
     CHECKPOINT = "checkpoint"
