@@ -1,1 +1,58 @@
-"""SDP values and offer/answer (RFC 8866, RFC 3264)."""
+"""SDP values and offer/answer (RFC 8866, RFC 3264).
+
+Answering an offer::
+
+    offer = parse_sdp(request.body)                      # RemoteProtocolError 400, 488
+    offered = read_audio(offer)                          # RemoteProtocolError 400, 488
+    chosen = choose_codec(offered, GATE_CODECS, trunk_codecs, order)      # None: answer 488
+    answer = build_answer(offer, offered, chosen, LocalEnd("192.0.2.1", 10000, 10001), session_id)
+    answer.data                                          # bytes: the 183 and its 200
+
+Offering the B leg what the A leg speaks::
+
+    codecs = relayed_codecs(chosen, events=True)         # or gate_codecs(names): an INVITE without SDP
+    offer = build_offer(codecs, local, session_id, attributes=carried_attributes(sdp, offered))
+    negotiated = accept_answer(codecs, parse_sdp(response.body), audio_index=offer.audio_index)
+    negotiated.remote.address, negotiated.chosen.codec   # RemoteProtocolError 400, 488
+
+Hold is the peer's `AudioDescription.direction`. Later descriptions of a dialog are built with ``previous=``.
+"""
+
+from proxy.sdp.audio import AudioDescription, carried_attributes, is_ip_address, read_audio
+from proxy.sdp.build import CONTENT_TYPE, LocalDescription, LocalEnd, build_answer, build_offer
+from proxy.sdp.negotiate import (
+    GATE_CODECS,
+    ChosenAudio,
+    NegotiatedAudio,
+    accept_answer,
+    choose_codec,
+    gate_codecs,
+    relayed_codecs,
+)
+from proxy.sdp.parser import parse_sdp
+from proxy.sdp.values import Codec, Direction, MediaDescription, Origin, SessionDescription
+
+__all__ = [
+    "CONTENT_TYPE",
+    "GATE_CODECS",
+    "AudioDescription",
+    "ChosenAudio",
+    "Codec",
+    "Direction",
+    "LocalDescription",
+    "LocalEnd",
+    "MediaDescription",
+    "NegotiatedAudio",
+    "Origin",
+    "SessionDescription",
+    "accept_answer",
+    "build_answer",
+    "build_offer",
+    "carried_attributes",
+    "choose_codec",
+    "gate_codecs",
+    "is_ip_address",
+    "parse_sdp",
+    "read_audio",
+    "relayed_codecs",
+]
