@@ -1,0 +1,57 @@
+"""Settings of the SIP endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.sip.flow import ListenPoint
+
+__all__ = ["KNOWN_METHODS", "EndpointConfig"]
+
+KNOWN_METHODS = frozenset({
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "INFO",
+    "INVITE",
+    "MESSAGE",
+    "NOTIFY",
+    "OPTIONS",
+    "PRACK",
+    "PUBLISH",
+    "REFER",
+    "REGISTER",
+    "SUBSCRIBE",
+    "UPDATE",
+})
+"""Methods of the registry: one of these that is not in `EndpointConfig.allow` gets 405, any other 501."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfig:
+    """What one endpoint is told when it is made. Times are in seconds."""
+
+    listen_points: tuple[ListenPoint, ...]
+    """The local sockets; `Flow.listener` is an index into them."""
+    t1: float = 0.5
+    """Round-trip time estimate, Timer A's and E's first value (RFC 3261 §17.1.1.1)."""
+    t2: float = 4.0
+    """Longest interval between retransmissions of non-INVITE requests and INVITE responses."""
+    t4: float = 5.0
+    """Longest time a message stays in the network."""
+    trying_after: float = 0.2
+    """An INVITE that the TU has not answered by then gets a 100 (Trying) (§17.2.1)."""
+    allow: tuple[str, ...] = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
+    """Methods that the TU takes; the Allow header."""
+    accept: tuple[str, ...] = ("application/sdp",)
+    """Bodies that INVITE and UPDATE may carry; the Accept header of a 415 (§8.2.3)."""
+    supported: tuple[str, ...] = ()
+    """Option tags understood in Require (§8.2.2.3); the Supported header."""
+    uri_schemes: frozenset[str] = frozenset({"sip", "sips", "tel", "urn"})
+    """Schemes of a Request-URI; any other gets 416 (§8.2.2.1)."""
+    user_agent: str = "Tollgate"
+    """Server and User-Agent header; "" for none."""
+    contact_user: str = "tollgate"
+    """User part of the gate's own Contact where neither the TU nor the request names one."""
+    amplification_limit: int = 3
+    """A stateless response is at most this many times as long as its request."""
