@@ -1,0 +1,87 @@
+"""RTP timelines written as pcap files, for SIPp's ``play_pcap_audio``.
+
+SIPp's own ``play_dtmf`` never sets the end bit of RFC 4733 §2.3.3, so digits come from captures made here: a
+caller that streams PCMU from the answer on and presses keys at given times.
+
+    0 ms          start_ms                                        total_ms
+    |--- PCMU ----|--event--|-PCMU-|--event--| ... |---- PCMU -----|
+                   marker    3 end packets, same timestamp
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PTIME_MS = 20
+PCMU_SILENCE = b"\xff"
+EVENT_CODES = {digit: code for code, digit in enumerate("0123456789*#ABCD")}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What is pressed and when: ``tone_ms`` on, ``gap_ms`` off, starting ``start_ms`` after the answer."""
+
+    digits: str
+    start_ms: int = 300
+    tone_ms: int = 60
+    gap_ms: int = 40
+
+
+def rtp(sequence: int, timestamp: int, payload_type: int, payload: bytes, *, marker: bool = False) -> bytes:
+    """Return one RTP packet (RFC 3550 §5.1) of a fixed SSRC."""
+    head = struct.pack(
+        "!BBHII", 0x80, payload_type | (0x80 if marker else 0), sequence & 0xFFFF, timestamp & 0xFFFFFFFF, 0x70110A7E
+    )
+    return head + payload
+
+
+def caller_stream(
+    keys: Iterable[Keys], *, total_ms: int, event_payload_type: int = 101
+) -> list[tuple[float, bytes]]:
+    """Return ``(seconds, packet)`` of a caller that streams PCMU for ``total_ms`` and presses ``keys``."""
+    presses: list[tuple[int, str, int]] = []
+    for group in keys:
+        at = group.start_ms
+        for digit in group.digits:
+            presses.append((at - at % PTIME_MS, digit, group.tone_ms))
+            at += group.tone_ms + group.gap_ms
+    packets: list[tuple[float, bytes]] = []
+    sequence = 1
+    now_ms = 0
+    while now_ms < total_ms:
+        press = next((p for p in presses if p[0] == now_ms), None)
+        if press is None:
+            body = PCMU_SILENCE * (8 * PTIME_MS)
+            packets.append((now_ms / 1000, rtp(sequence, now_ms * 8, 0, body, marker=now_ms == 0)))
+            sequence += 1
+            now_ms += PTIME_MS
+            continue
+        start_ms, digit, tone_ms = press
+        for elapsed in range(PTIME_MS, tone_ms + 1, PTIME_MS):
+            last = elapsed + PTIME_MS > tone_ms
+            event = struct.pack("!BBH", EVENT_CODES[digit], 10 | (0x80 if last else 0), elapsed * 8)
+            for repeat in range(3 if last else 1):
+                marker = elapsed == PTIME_MS and repeat == 0
+                at = (start_ms + elapsed - PTIME_MS) / 1000
+                packets.append((at, rtp(sequence, start_ms * 8, event_payload_type, event, marker=marker)))
+                sequence += 1
+        now_ms = start_ms + tone_ms
+    return packets
+
+
+def write_pcap(path: Path, packets: Iterable[tuple[float, bytes]]) -> Path:
+    """Write RTP packets as an Ethernet/IPv4/UDP capture that SIPp can play; SIPp rewrites addresses and ports."""
+    out = bytearray(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0xFFFF, 1))
+    for seconds, packet in packets:
+        udp = struct.pack("!HHHH", 10000, 20000, 8 + len(packet), 0) + packet
+        ip = struct.pack(
+            "!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0x4000, 64, 17, 0, b"\x7f\0\0\x01", b"\x7f\0\0\x01"
+        )
+        frame = b"\0" * 12 + b"\x08\x00" + ip + udp
+        whole, part = divmod(round(seconds * 1_000_000), 1_000_000)
+        out += struct.pack("<IIII", whole, part, len(frame), len(frame)) + frame
+    path.write_bytes(out)
+    return path
