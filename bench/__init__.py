@@ -1,0 +1,1 @@
+"""Benches: what a call and a packet cost. Run with script/bench."""

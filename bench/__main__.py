@@ -1,0 +1,128 @@
+"""The benches' one command: runs the rows, prints a table and keeps it as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import calls, latency, relay
+
+RESULTS = Path(__file__).parent / "results"
+ROWS = ("calls", "latency", "relay")
+
+
+def main() -> None:
+    """Run the rows that are named, or all."""
+    parser = argparse.ArgumentParser(
+        prog="script/bench",
+        description="Measure what calls and packets cost on this machine.",
+        epilog="example: script/bench calls latency --quick",
+    )
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all when none is named"
+    )
+    parser.add_argument("--quick", action="store_true", help="short runs, to see that everything works")
+    options = parser.parse_args()
+    if unknown := set(options.rows) - set(ROWS):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    wanted = options.rows or ROWS
+    console = Console()
+    result: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
+        "quick": options.quick,
+    }
+    if "calls" in wanted:
+        costs = calls.run(quick=options.quick)
+        result["calls"] = [dataclasses.asdict(cost) for cost in costs]
+        console.print(_calls_table(costs))
+    if "latency" in wanted:
+        delay = latency.run(quick=options.quick)
+        result["latency"] = dataclasses.asdict(delay)
+        console.print(_latency_table(delay))
+    if "relay" in wanted:
+        relayed = relay.run(quick=options.quick)
+        result["relay"] = [dataclasses.asdict(row) for row in relayed]
+        console.print(_relay_table(relayed))
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{result['date'][:10]}.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(kept | result, indent=1) + "\n")
+    console.print(f"kept in bench/results/{path.name}")
+
+
+def _calls_table(rows: list[calls.CallCost]) -> Table:
+    table = Table(title="Calls (gate pinned to one core, SIPp on the other)")
+    for heading in (
+        "kind",
+        "calls/s",
+        "calls",
+        "failed",
+        "CPU ms per call",
+        "gate core",
+        "generator core",
+        "",
+    ):
+        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    for row in rows:
+        table.add_row(
+            row.kind,
+            f"{row.rate:.0f}",
+            f"{row.calls:,}",
+            str(row.failed),
+            f"{row.cpu_ms:.2f}",
+            f"{row.gate_share:.0%}",
+            f"{row.generator_share:.0%}",
+            "" if row.valid else "thrown away: the generator was full",
+        )
+    return table
+
+
+def _latency_table(delay: latency.Latency) -> Table:
+    table = Table(title="From the first end packet of # to the INVITE of the B leg")
+    for heading in ("calls/s", "calls", "mean ms", "p50 ms", "p99 ms", "max ms"):
+        table.add_column(heading, justify="right")
+    table.add_row(
+        f"{delay.rate:.0f}",
+        str(delay.calls),
+        *(f"{value:.2f}" for value in (delay.mean_ms, delay.p50_ms, delay.p99_ms, delay.max_ms)),
+    )
+    return table
+
+
+def _relay_table(rows: list[relay.RelayCost]) -> Table:
+    table = Table(title="Relay (engine pinned to one core, generator on the other)")
+    headings = (
+        "calls",
+        "packets/s",
+        "CPU us per packet",
+        "p50 us added",
+        "p99 us added",
+        "lost",
+        "KB per call",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            str(row.calls),
+            f"{row.packets_per_second:,.0f}",
+            f"{row.cpu_us_per_packet:.2f}",
+            f"{row.p50_us:.0f}",
+            f"{row.p99_us:.0f}",
+            str(row.lost),
+            f"{row.memory_kb_per_call:.1f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
