@@ -1,0 +1,279 @@
+"""The asyncio pump: sockets, the one timer and the media engine on one side, the sans-I/O cores on the other.
+
+One invariant holds after every input, whatever it was: events go to the call core, messages to the sockets,
+commands to the engine and the journal, until nothing is left; then the one timer is armed for the earliest
+deadline of both cores. Nothing here knows what a call is.
+
+A fault in the handling of one event must cost one call and not the process: it is logged with its
+traceback, and the call core is told to end what the event belonged to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.call.ports import Answer, Command
+from proxy.net.resolver import HostName, Resolver, is_literal
+from proxy.net.tcp import TcpConnections, TcpLimits
+from proxy.net.udp import UdpSocket
+from proxy.sip.endpoint import Endpoint
+from proxy.sip.events import Event
+from proxy.sip.flow import Flow, is_sendable
+
+__all__ = ["CallControl", "Driver", "Listener"]
+
+logger = logging.getLogger(__name__)
+
+MAX_KNOWN_LITERALS = 50_000
+MAX_ROUNDS = 10_000
+"""Rounds of one settling: far more than any input can cause; a core that never comes to rest is a bug."""
+
+
+class CallControl(Protocol):
+    """What the driver asks of the call core (`proxy.call.core.CallCore`)."""
+
+    def handle_sip(self, event: Event, now: float) -> None:
+        """Take one event of the endpoint."""
+        ...
+
+    def handle_answer(self, answer: Answer, now: float) -> None:
+        """Take one answer of the engine or the journal."""
+        ...
+
+    def handle_timer(self, now: float) -> None:
+        """Run what is due."""
+        ...
+
+    def next_timer(self) -> float | None:
+        """Return when `handle_timer` is to be called next."""
+        ...
+
+    def commands(self) -> list[Command]:
+        """Take what is to be done outside."""
+        ...
+
+    def abandon(self, cause: Event | Answer, now: float) -> None:
+        """End the call that ``cause`` belongs to: its handling raised. Must not raise for a call in any
+        state.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One socket to open: transport (UDP, TCP), IP address and port (0: any free one)."""
+
+    transport: str
+    host: str
+    port: int
+
+
+class Driver:
+    """Runs one endpoint and one call core on one event loop.
+
+    ``perform`` carries out a command; its answers come back through `answer` (from the loop's thread).
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        core: CallControl,
+        perform: Callable[[Command], None],
+        *,
+        resolver: Resolver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.endpoint = endpoint
+        self.core = core
+        self.tcp: TcpConnections | None = None
+        self.udp: dict[int, UdpSocket] = {}
+        self.faults = 0
+        self._perform = perform
+        self._resolver = resolver
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._answers: deque[Answer] = deque()
+        self._failures: deque[Flow] = deque()
+        self._literals: set[str] = set()
+        self._lookups: set[asyncio.Task[None]] = set()
+        self._settling = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_at = math.inf
+
+    # Sockets ------------------------------------------------------------------------------------------------
+
+    async def listen(
+        self,
+        listeners: list[Listener],
+        *,
+        is_trusted: Callable[[str], bool] = lambda _host: False,
+        tcp_limits: TcpLimits = TcpLimits(),  # noqa: B008 - frozen
+    ) -> list[tuple[str, int]]:
+        """Open the sockets; returns what each is bound to. Datagrams are taken from `start` on."""
+        bound: list[tuple[str, int]] = []
+        for index, listener in enumerate(listeners):
+            address = (listener.host, listener.port)
+            if listener.transport == "UDP":
+                udp = UdpSocket(index, address, self._received, self._failed)
+                self.udp[index] = udp
+                bound.append(udp.address)
+                continue
+            if self.tcp is None:
+                self.tcp = TcpConnections(
+                    self._loop, self._received, self._failed, is_trusted=is_trusted, limits=tcp_limits
+                )
+            bound.append(await self.tcp.listen(index, address))
+        return bound
+
+    def start(self) -> None:
+        """Begin to take datagrams."""
+        for udp in self.udp.values():
+            udp.start(self._loop)
+        self.settle()
+
+    async def close(self) -> None:
+        """Close every socket and forget the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for task in list(self._lookups):
+            task.cancel()
+        await asyncio.gather(*self._lookups, return_exceptions=True)
+        for udp in self.udp.values():
+            udp.close()
+        if self.tcp is not None:
+            await self.tcp.close()
+
+    # Inputs -------------------------------------------------------------------------------------------------
+
+    def answer(self, answer: Answer) -> None:
+        """Take an answer of the engine or the journal, from the event loop's own thread."""
+        self._answers.append(answer)
+        if not self._settling:
+            self.settle()
+
+    def settle(self) -> None:
+        """Bring both cores to rest; also to be called after anything that was done to them from outside."""
+        if self._settling:
+            return
+        self._settling = True
+        now = self._clock()
+        try:
+            rounds = 0
+            while self._round(now):
+                rounds += 1
+                if rounds > MAX_ROUNDS:
+                    logger.critical("the cores do not come to rest")
+                    break
+        finally:
+            self._settling = False
+        self._arm(now)
+
+    def _round(self, now: float) -> bool:
+        """Carry everything over once; returns whether that may have caused more."""
+        endpoint, core = self.endpoint, self.core
+        more = False
+        while self._answers:
+            more = True
+            answer = self._answers.popleft()
+            try:
+                core.handle_answer(answer, now)
+            except Exception:  # noqa: BLE001 - one call's fault
+                self._contain(answer, now)
+        for event in endpoint.events():
+            more = True
+            try:
+                core.handle_sip(event, now)
+            except Exception:  # noqa: BLE001 - one call's fault
+                self._contain(event, now)
+        for data, flow in endpoint.transmits():
+            self._send(data, flow)
+        for command in core.commands():
+            more = True
+            self._perform(command)
+        while self._failures:
+            more = True
+            endpoint.transport_failed(self._failures.popleft(), now)
+        return more
+
+    def _contain(self, cause: Event | Answer, now: float) -> None:
+        self.faults += 1
+        # The name of the type only: an event holds a whole message, and an INFO's body holds digits.
+        logger.exception("handling of %s failed; its call is ended", type(cause).__name__)
+        try:
+            self.core.abandon(cause, now)
+        except Exception:
+            logger.exception("ending the call failed too")
+
+    def _received(self, data: bytes, flow: Flow) -> None:
+        self.endpoint.receive(data, flow, self._clock())
+        self.settle()
+
+    def _failed(self, flow: Flow) -> None:
+        self._failures.append(flow)
+        self.settle()
+
+    # Outputs ------------------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes, flow: Flow) -> None:
+        host = flow.remote_host
+        if host not in self._literals:
+            if not is_literal(host):
+                task = self._loop.create_task(self._send_by_name(data, flow), name=f"send to {host}")
+                self._lookups.add(task)
+                task.add_done_callback(self._lookups.discard)
+                return
+            if len(self._literals) >= MAX_KNOWN_LITERALS:
+                self._literals.clear()
+            self._literals.add(host)
+        if flow.transport == "UDP":
+            udp = self.udp.get(flow.listener)
+            sent = udp is not None and udp.send(data, host, flow.remote_port)
+        else:
+            sent = self.tcp is not None and self.tcp.send(data, flow)
+        if not sent:
+            self._failures.append(flow)
+
+    async def _send_by_name(self, data: bytes, flow: Flow) -> None:
+        """Send to a name that a peer gave in Via, Contact or Route, without holding up the loop."""
+        found = await self._resolver.resolve(HostName(flow.remote_host, flow.remote_port, flow.transport))
+        udp = self.udp.get(flow.listener)
+        ipv6 = udp is not None and ":" in udp.address[0]
+        for host, port in found.addresses if found is not None else ():
+            if is_sendable(host) and (flow.transport != "UDP" or (":" in host) == ipv6):
+                self._send(data, flow._replace(remote_host=host, remote_port=port))
+                self.settle()
+                return
+        self._failed(flow)
+
+    def _arm(self, now: float) -> None:
+        """Set the one timer. One that is armed earlier stays: it re-arms when it fires."""
+        at = self.endpoint.next_timer()
+        other = self.core.next_timer()
+        if at is None or (other is not None and other < at):
+            at = other
+        if at is None or at >= self._armed_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_at = at
+        self._timer = self._loop.call_later(max(0.0, at - now), self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._armed_at = math.inf
+        now = self._clock()
+        for handle_timer in (self.endpoint.handle_timer, self.core.handle_timer):
+            try:
+                handle_timer(now)
+            except Exception:
+                self.faults += 1
+                logger.exception("a timer failed")
+        self.settle()

@@ -1,0 +1,547 @@
+"""Typed settings from one TOML file and the environment; what is wrong is said by its path in the file.
+
+Every setting can be overridden by an environment variable: ``TOLLGATE_`` and the path with ``__`` between
+its parts (``TOLLGATE_STORE__URL``); lists and tables are given as JSON there
+(``TOLLGATE_TRUNKS='[{...}]'``). All settings have a default with which the gate starts on 127.0.0.1 without
+any file. Unknown settings are refused: a misspelt limit must not silently be no limit. Times are in
+seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from proxy.errors import ConfigurationError
+from proxy.policy.classes import CallClass
+from proxy.policy.trunk_format import NumberStyle
+from proxy.sip.flow import bracketed
+
+__all__ = [
+    "ENV_PREFIX",
+    "Address",
+    "PeerSettings",
+    "PhonesSettings",
+    "Settings",
+    "TrunkSettings",
+    "load_settings",
+]
+
+ENV_PREFIX = "TOLLGATE_"
+_ENV_NOT_SETTINGS = frozenset({"TOLLGATE_CONFIG"})
+"""Variables of this prefix that are options of the command, not settings."""
+
+
+class Address(NamedTuple):
+    """A SIP address as it is written in the file: ``udp:192.0.2.1:5060``, ``tcp:[2001:db8::1]:5060``.
+
+    The port may be left out where a name stands (then DNS SRV is asked) or 5060 is meant.
+    """
+
+    transport: str
+    host: str
+    port: int | None
+
+    def __str__(self) -> str:
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.transport.lower()}:{bracketed(self.host)}{port}"
+
+
+def _parse_address(text: object) -> object:
+    """Read ``transport:host[:port]``; raises ValueError with an example."""
+    if isinstance(text, Address):
+        return text
+    problem = f"{text!r} is no SIP address; write it like udp:192.0.2.1:5060 or tcp:[2001:db8::1]:5060"
+    if not isinstance(text, str):
+        raise ValueError(problem)
+    transport, colon, rest = text.partition(":")
+    if not colon or transport.upper() not in {"UDP", "TCP"}:
+        raise ValueError(f"{problem}; allowed transports: udp, tcp")
+    if rest.startswith("["):
+        host, bracket, port_text = rest[1:].partition("]")
+        if not bracket or (port_text and not port_text.startswith(":")):
+            raise ValueError(problem)
+        port_text = port_text[1:]
+    else:
+        host, _, port_text = rest.partition(":")
+    if not host or any(c.isspace() for c in host):
+        raise ValueError(problem)
+    if not port_text:
+        return Address(transport.upper(), host, None)
+    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65_535):
+        raise ValueError(problem)
+    return Address(transport.upper(), host, int(port_text))
+
+
+def _parse_network(text: object) -> object:
+    """Read an address or a network; raises ValueError with an example."""
+    if isinstance(text, IPv4Network | IPv6Network):
+        return text
+    try:
+        return ip_network(text if isinstance(text, str) else "")
+    except ValueError:
+        message = f"{text!r} is no network; write it like 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32"
+        raise ValueError(message) from None
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_parse_network)]
+AddressText = Annotated[Address, BeforeValidator(_parse_address)]
+Codec = Annotated[Literal["PCMU", "PCMA", "G722", "OPUS"], BeforeValidator(_upper)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TcpSettings(_Section):
+    """Limits of SIP connections."""
+
+    connections: int = Field(default=2_000, ge=1)
+    connections_per_source: int = Field(default=50, ge=1)
+    idle_timeout: Seconds = 600.0
+    message_timeout: Seconds = 10.0
+    connect_timeout: Seconds = 4.0
+
+
+class SipSettings(_Section):
+    """The gate's own sockets and what it says about itself."""
+
+    listen: tuple[AddressText, ...] = Field(
+        default=(Address("UDP", "127.0.0.1", 5060), Address("TCP", "127.0.0.1", 5060)), min_length=1
+    )
+    advertised: tuple[str, ...] = ()
+    """Addresses in Via and Contact instead of the bound ones (behind NAT), one per IP version at most."""
+    local_domains: tuple[str, ...] = ()
+    user_agent: str = "Tollgate"
+    tcp: TcpSettings = TcpSettings()
+
+    @field_validator("listen")
+    @classmethod
+    def _literal(cls, listen: tuple[Address, ...]) -> tuple[Address, ...]:
+        for address in listen:
+            _require_ip(address.host)
+        return listen
+
+    @field_validator("advertised")
+    @classmethod
+    def _one_per_version(cls, advertised: tuple[str, ...]) -> tuple[str, ...]:
+        versions = [_require_ip(host) for host in advertised]
+        if len(set(versions)) != len(versions):
+            raise ValueError("at most one IPv4 and one IPv6 address")
+        return advertised
+
+
+class MediaSettings(_Section):
+    """RTP."""
+
+    address: str = "127.0.0.1"
+    address_ipv6: str = ""
+    advertised_address: str = ""
+    advertised_address_ipv6: str = ""
+    ports: str = "10000-19999"
+    threads: int = Field(default=1, ge=1, le=64)
+    inactivity_timeout: Seconds = 60.0
+    emergency_ports: int = Field(default=40, ge=0)
+    """Ports of the range that only emergency calls may use (four per call)."""
+
+    @field_validator("address", "address_ipv6", "advertised_address", "advertised_address_ipv6")
+    @classmethod
+    def _literal(cls, host: str) -> str:
+        if host:
+            _require_ip(host)
+        return host
+
+    @field_validator("ports")
+    @classmethod
+    def _range(cls, ports: str) -> str:
+        low, dash, high = ports.partition("-")
+        if not (dash and low.isdigit() and high.isdigit() and 1024 <= int(low) < int(high) <= 65_535):
+            raise ValueError(f"{ports!r} is no range of ports; write it like 10000-19999 (1024 to 65535)")
+        if int(high) - int(low) < 7:
+            raise ValueError("one call takes four ports; give the range at least eight")
+        return ports
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        low, high = self.port_range
+        if self.emergency_ports > (high - low + 1) // 2:
+            raise ValueError("emergency_ports: more than half of the range")
+        return self
+
+    @property
+    def port_range(self) -> tuple[int, int]:
+        """First and last port."""
+        low, _, high = self.ports.partition("-")
+        return int(low), int(high)
+
+
+class StoreSettings(_Section):
+    """The database of policy and usage log."""
+
+    url: str = "sqlite:///tollgate.db"
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str) -> str:
+        if not url.startswith(("sqlite:///", "postgresql://", "postgresql+")):
+            raise ValueError(
+                "not a store; write it like sqlite:///tollgate.db or postgresql://user@host/tollgate"
+            )
+        return url
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """File of an SQLite store."""
+        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
+
+
+class JournalSettings(_Section):
+    """Where call records are made durable."""
+
+    folder: str = ""
+    """Empty: beside the SQLite file, with ``.journal`` at its end."""
+
+
+class PromptSettings(_Section):
+    """What callers hear."""
+
+    folder: str = ""
+    """Own WAV files that replace prompts; empty: none."""
+    country: str = ""
+    """Country of the ringback, busy and reorder tones; empty: that of the number plan."""
+
+
+class ClassOverrideSettings(_Section):
+    """Numbers of this pattern have this class."""
+
+    pattern: str
+    call_class: Annotated[CallClass, Field(alias="class")]
+
+
+class NumberPlanSettings(_Section):
+    """How numbers are dialled here."""
+
+    country: str = "US"
+    area_codes: tuple[str, ...] = ()
+    outside_prefix: str = ""
+    extensions: tuple[str, ...] = ()
+    emergency_numbers: tuple[str, ...] = ()
+    sos_number: str = ""
+    home_regions: tuple[str, ...] = ()
+    classes: tuple[ClassOverrideSettings, ...] = ()
+
+
+class _CallingSide(_Section):
+    code_mode: Literal["answer", "early"] = "answer"
+    default_group: str | None = None
+    codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA", "G722", "OPUS"), min_length=1)
+
+
+class PeerSettings(_CallingSide):
+    """A PBX trusted by its address."""
+
+    name: Name
+    networks: tuple[Network, ...] = Field(min_length=1)
+    """Addresses or networks its signalling comes from."""
+    address: AddressText | None = None
+    """Where calls to it go; without one it only places calls."""
+    trusted: bool = True
+    latching: Literal["strict", "learning"] = "strict"
+
+
+class PhonesSettings(_CallingSide):
+    """Phones, which prove who they are by digest."""
+
+    enabled: bool = True
+    latching: Literal["strict", "learning"] = "learning"
+
+
+class NumberFormatSettings(_Section):
+    """How a trunk wants numbers written."""
+
+    style: NumberStyle = NumberStyle.E164
+    national_prefix: bool = True
+    strip: int = Field(default=0, ge=0, le=20)
+    prepend: str = Field(default="", pattern=r"^[0-9*#+]*$")
+
+
+class TrunkSettings(_Section):
+    """One way out to a carrier; the order of the trunks is the order in which they are tried."""
+
+    name: Name
+    addresses: tuple[AddressText, ...] = Field(min_length=1)
+    host: str = ""
+    """Host part of what goes out; empty: that of the first address."""
+    networks: tuple[Network, ...] = ()
+    """Where its calls come from besides its own addresses."""
+    inbound: bool = True
+    """Calls from it are taken."""
+    codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA"), min_length=1)
+    number_format: NumberFormatSettings = NumberFormatSettings()
+    caller_id: Literal["pass", "user", "fixed"] = "pass"
+    fixed_caller_number: str = ""
+    user_phone: bool = False
+    trusted: bool = True
+    latching: Literal["strict", "learning"] = "strict"
+    max_calls: int = Field(default=0, ge=0)
+    response_timeout: Seconds = 4.0
+    progress_timeout: Seconds = 20.0
+
+    @model_validator(mode="after")
+    def _caller(self) -> Self:
+        if self.caller_id == "fixed" and not self.fixed_caller_number:
+            raise ValueError('fixed_caller_number: needed with caller_id = "fixed"')
+        return self
+
+
+class DidRouteSettings(_Section):
+    """Calls from the trunk to numbers with this prefix go to this peer."""
+
+    prefix: str = ""
+    peer: str
+
+
+class LimitSettings(_Section):
+    """How much at once."""
+
+    max_calls: int = Field(default=2_000, ge=1)
+
+
+class TimerSettings(_Section):
+    """SIP timers and the gate's own."""
+
+    t1: Seconds = 0.5
+    t2: Seconds = 4.0
+    t4: Seconds = 5.0
+    ring_timeout: Seconds = 180.0
+    emergency_response_timeout: Seconds = 1.0
+    early_gate_bound: Seconds = 120.0
+    early_repeat: Seconds = 60.0
+    max_duration: float = Field(default=0.0, ge=0)
+    """Talk time after which a call is ended; 0: no limit."""
+    checkpoint_interval: Seconds = 3.0
+    drain: float = Field(default=60.0, ge=0, le=86_400)
+    """How long calls may go on after SIGTERM."""
+
+
+class AuthSettings(_Section):
+    """Digest authentication of phones."""
+
+    realm: str = Field(default="tollgate", min_length=1, pattern=r'^[^"\\\r\n]*$')
+    secret: SecretStr = SecretStr("")
+    """Key of the nonces; empty: a new one at every start (phones then answer one more challenge)."""
+
+    @field_validator("secret")
+    @classmethod
+    def _long(cls, secret: SecretStr) -> SecretStr:
+        if 0 < len(secret.get_secret_value()) < 16:
+            raise ValueError("at least 16 characters, or empty")
+        return secret
+
+
+class LogSettings(_Section):
+    """What is logged, and how."""
+
+    level: LogLevel = "INFO"
+    format: Literal["text", "json"] = "text"
+
+
+class ControlSettings(_Section):
+    """The socket through which the command and the portal speak with the gate."""
+
+    socket: str = ""
+    """Empty: beside the SQLite file, with ``.sock`` at its end."""
+
+
+class MetricsSettings(_Section):
+    """Prometheus metrics over HTTP."""
+
+    port: int = Field(default=0, ge=0, le=65_535)
+    """On 127.0.0.1; 0: off."""
+
+
+class Settings(BaseSettings):
+    """All settings of one gate."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    sip: SipSettings = SipSettings()
+    media: MediaSettings = MediaSettings()
+    store: StoreSettings = StoreSettings()
+    journal: JournalSettings = JournalSettings()
+    prompts: PromptSettings = PromptSettings()
+    number_plan: NumberPlanSettings = NumberPlanSettings()
+    peers: tuple[PeerSettings, ...] = ()
+    phones: PhonesSettings = PhonesSettings()
+    trunks: tuple[TrunkSettings, ...] = ()
+    did_routes: tuple[DidRouteSettings, ...] = ()
+    local_networks: tuple[Network, ...] = ()
+    """Emergency calls from here are never challenged."""
+    limits: LimitSettings = LimitSettings()
+    timers: TimerSettings = TimerSettings()
+    auth: AuthSettings = AuthSettings()
+    log: LogSettings = LogSettings()
+    control: ControlSettings = ControlSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file (which comes as arguments); read nothing else."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _require_unique("peers", [peer.name for peer in self.peers] + [trunk.name for trunk in self.trunks])
+        reachable = {peer.name for peer in self.peers if peer.address is not None}
+        for index, route in enumerate(self.did_routes):
+            if route.peer not in reachable:
+                known = ", ".join(sorted(reachable)) or "none has one"
+                raise ValueError(
+                    f"did_routes[{index}].peer: no peer {route.peer!r} with an address; allowed: {known}"
+                )
+        if self.store.sqlite_path is None and not (self.journal.folder and self.control.socket):
+            raise ValueError(
+                "journal.folder and control.socket: both needed with a store that is no SQLite file"
+            )
+        if len(os.fsencode(self.control_socket)) > 100:
+            raise ValueError("control.socket: longer than the 100 bytes that a Unix socket's path may have")
+        return self
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where the journal's files are."""
+        return Path(self.journal.folder) if self.journal.folder else self._beside(".journal")
+
+    @property
+    def control_socket(self) -> Path:
+        """Path of the control socket."""
+        return Path(self.control.socket) if self.control.socket else self._beside(".sock")
+
+    def _beside(self, suffix: str) -> Path:
+        return (self.store.sqlite_path or Path("tollgate")).with_suffix(suffix)
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the file (none: defaults) and the environment. Raises ConfigurationError, one line per problem."""
+    values: dict[str, object] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{path}: not TOML: {error}") from None
+    _refuse_unknown_variables(os.environ)
+    try:
+        return Settings(**values)  # type: ignore[arg-type]  # checked by pydantic itself
+    except ValidationError as error:
+        where = f"{path}: " if path is not None else ""
+        lines = dict.fromkeys(where + _explain(problem) for problem in error.errors(include_url=False))
+        raise ConfigurationError("\n".join(lines)) from None
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}; lists and tables are given as JSON") from None
+
+
+def _refuse_unknown_variables(names: Iterable[str]) -> None:
+    known = {ENV_PREFIX + field.upper() for field in Settings.model_fields}
+    for name in names:
+        upper = name.upper()
+        if not upper.startswith(ENV_PREFIX) or upper in _ENV_NOT_SETTINGS:
+            continue
+        if upper.partition("__")[0] not in known:
+            raise ConfigurationError(f"environment: {name} is no setting of this version")
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """Say one problem as ``path: what is wrong; allowed: ...``."""
+    path = ""
+    for part in problem["loc"]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    variable = ENV_PREFIX + path.replace(".", "__").upper()
+    source = f" (from {variable})" if variable in os.environ else ""
+    return f"{path}{source}: {_reason(problem)}" if path else _reason(problem)
+
+
+def _reason(problem: ErrorDetails) -> str:
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"no such setting; allowed here: {_siblings(problem['loc'])}"
+        case "literal_error" | "enum":
+            allowed = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
+            return f"{problem['input']!r} is not known; allowed: {allowed}"
+        case "missing":
+            return "must be given"
+        case "value_error":
+            return str(context.get("error", problem["msg"]))
+        case _:
+            return problem["msg"][:1].lower() + problem["msg"][1:]
+
+
+def _siblings(loc: tuple[int | str, ...]) -> str:
+    """Name the settings that are allowed where an unknown one stood."""
+    model: type[BaseModel] = Settings
+    for part in loc[:-1]:
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            for candidate in (annotation, *get_args(annotation)):
+                if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                    model = candidate
+    return ", ".join(field.alias or name for name, field in model.model_fields.items())
+
+
+def _require_ip(host: str) -> int:
+    """Return the IP version of a literal; raises ValueError for anything else."""
+    try:
+        return ip_address(host.partition("%")[0]).version
+    except ValueError:
+        raise ValueError(f"{host!r} is no IP address") from None
+
+
+def _require_unique(where: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{where}: the name {name!r} is used twice (peers and trunks share their names)")

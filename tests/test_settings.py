@@ -1,0 +1,156 @@
+"""Settings: defaults that start, overrides by environment, and errors that name the path and the fix."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import ConfigurationError
+from proxy.settings import Address, Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("TOLLGATE_"):
+            monkeypatch.delenv(name)
+
+
+def _load(tmp_path: Path, text: str) -> Settings:
+    file = tmp_path / "gate.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_settings(file)
+
+
+def _error(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        _load(tmp_path, text)
+    return str(caught.value)
+
+
+TRUNK = """
+[[trunks]]
+name = "carrier"
+addresses = ["udp:198.51.100.1:5060"]
+"""
+
+
+def test_the_defaults_listen_on_loopback_only() -> None:
+    settings = load_settings(None)
+    assert settings.sip.listen == (Address("UDP", "127.0.0.1", 5060), Address("TCP", "127.0.0.1", 5060))
+    assert settings.media.address == "127.0.0.1"
+    assert settings.media.port_range == (10_000, 19_999)
+
+
+def test_journal_and_socket_stand_beside_the_store(tmp_path: Path) -> None:
+    settings = _load(tmp_path, '[store]\nurl = "sqlite:////var/lib/tollgate/gate.db"')
+    assert settings.journal_folder == Path("/var/lib/tollgate/gate.journal")
+    assert settings.control_socket == Path("/var/lib/tollgate/gate.sock")
+
+
+def test_another_store_needs_them_named(tmp_path: Path) -> None:
+    text = _error(tmp_path, '[store]\nurl = "postgresql://db/tollgate"')
+    assert "journal.folder and control.socket: both needed" in text
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///other.db")
+    settings = _load(tmp_path, '[store]\nurl = "sqlite:///file.db"\n[limits]\nmax_calls = 7')
+    assert settings.store.url == "sqlite:///other.db"
+    assert settings.limits.max_calls == 7
+
+
+def test_tables_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLLGATE_TRUNKS", '[{"name": "c", "addresses": ["tcp:[2001:db8::1]:5070"]}]')
+    assert load_settings(None).trunks[0].addresses == (Address("TCP", "2001:db8::1", 5070),)
+
+
+def test_bad_json_in_the_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLLGATE_TRUNKS", "[{")
+    with pytest.raises(ConfigurationError, match=r"trunks.*JSON"):
+        load_settings(None)
+
+
+def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLLGATE_STOER__URL", "x")
+    with pytest.raises(ConfigurationError, match="TOLLGATE_STOER__URL is no setting"):
+        load_settings(None)
+
+
+def test_the_option_variable_of_the_command_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLLGATE_CONFIG", "/etc/tollgate/gate.toml")
+    load_settings(None)
+
+
+def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLLGATE_LIMITS__MAX_CALLS", "many")
+    assert "limits.max_calls (from TOLLGATE_LIMITS__MAX_CALLS): " in _error(tmp_path, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[sipp]\n", "sipp: no such setting; allowed here: sip, media, store"),
+        ("[limits]\nmaxcalls = 3\n", "limits.maxcalls: no such setting; allowed here: max_calls"),
+        (TRUNK + 'codecs = ["PCMU", "G729"]\n', "codecs[1]: 'G729' is not known; allowed: PCMU, PCMA"),
+        (TRUNK + "codec = []\n", "trunks[0].codec: no such setting; allowed here: name"),
+        (TRUNK + TRUNK, "the name 'carrier' is used twice"),
+        ('[[trunks]]\nname = "c"\n', "trunks[0].addresses: must be given"),
+        ('[[trunks]]\nname = "c"\naddresses = ["sctp:192.0.2.1"]\n', "[0]: 'sctp:192.0.2.1' is no"),
+        ('[[trunks]]\nname = "c"\naddresses = ["udp:192.0.2.1:99999"]\n', "is no SIP address"),
+        ('[[trunks]]\nname = "c"\naddresses = ["udp:[2001:db8::1"]\n', "is no SIP"),
+        ('[[trunks]]\nname = "c"\naddresses = ["udp:a b:5"]\n', "is no SIP address"),
+        ('[[trunks]]\nname = "c"\naddresses = [5]\n', "is no SIP address"),
+        (TRUNK + 'caller_id = "fixed"\n', "fixed_caller_number: needed"),
+        (TRUNK + "[trunks.number_format]\nstyle = \"x\"\n", "allowed: e164, e164_without_plus, national"),
+        ('[[peers]]\nname = "pbx"\nnetworks = ["192.0.2.300"]\n', "networks[0]: '192.0.2.300' is"),
+        ('[[peers]]\nname = "p b x"\nnetworks = ["192.0.2.3"]\n', "peers[0].name: string should match"),
+        ('[[did_routes]]\npeer = "nobody"\n', "did_routes[0].peer: no peer 'nobody' with an address"),
+        ('[sip]\nlisten = ["udp:example.com:5060"]\n', "sip.listen: 'example.com' is no IP address"),
+        ('[sip]\nlisten = []\n', "sip.listen: "),
+        ('[sip]\nadvertised = ["192.0.2.1", "192.0.2.2"]\n', "at most one IPv4 and one IPv6"),
+        ('[media]\nports = "20000"\n', "media.ports: '20000' is no range of ports"),
+        ('[media]\nports = "20000-20004"\n', "four ports"),
+        ('[media]\nports = "20000-20010"\nemergency_ports = 10\n', "more than half"),
+        ('[media]\naddress = "example.com"\n', "media.address: 'example.com' is no IP address"),
+        ('[store]\nurl = "mysql://x"\n', "store.url: not a store"),
+        ('[auth]\nsecret = "short"\n', "auth.secret: at least 16 characters"),
+        ("[timers]\nt1 = 0\n", "timers.t1: input should be greater than 0"),
+        ('number_plan.classes = [{pattern = "7.", class = "free"}]\n', "classes[0].class: 'free'"),
+        ("[sip\n", "not TOML"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_path_and_what_is_allowed(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in _error(tmp_path, text)
+
+
+def test_each_problem_has_one_line(tmp_path: Path) -> None:
+    lines = _error(tmp_path, "[limits]\nmax_calls = 0\n[timers]\nt1 = 0\n").splitlines()
+    assert len(lines) == 2
+    assert all("gate.toml: " in line for line in lines)
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        load_settings(tmp_path / "none.toml")
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    settings = _load(tmp_path, '[auth]\nsecret = "a-very-long-secret-word"\n')
+    assert "very-long" not in repr(settings)
+    assert settings.auth.secret.get_secret_value() == "a-very-long-secret-word"
+
+
+def test_a_bad_secret_is_not_shown_in_its_error(tmp_path: Path) -> None:
+    assert "tiny" not in _error(tmp_path, '[auth]\nsecret = "tiny"\n')
+
+
+def test_a_socket_path_that_the_kernel_refuses_is_said(tmp_path: Path) -> None:
+    assert "control.socket: longer than" in _error(tmp_path, f'[control]\nsocket = "/{"x" * 120}"\n')
+
+
+def test_an_address_prints_as_it_is_written() -> None:
+    assert str(Address("TCP", "2001:db8::1", 5060)) == "tcp:[2001:db8::1]:5060"
+    assert str(Address("UDP", "example.com", None)) == "udp:example.com"
