@@ -1,0 +1,190 @@
+"""The decision: what happens to one call, and why (DESIGN section 1, Policy model)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from proxy.errors import RemoteProtocolError
+from proxy.policy.classes import CallClass, Treatment
+from proxy.policy.dial_string import SOS, read_dial_string
+from proxy.policy.groups import PatternVerdict, UserGroup
+from proxy.policy.number_plan import UNIVERSAL_EMERGENCY, DialledNumber, NumberRefused
+from proxy.policy.snapshot import Snapshot
+from proxy.policy.users import User
+
+__all__ = ["CallRequest", "Decision", "decide"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """What is known of a call when it arrives. Only authenticated facts: a phone's own From is none."""
+
+    dialled: str
+    """Request-URI, tel URI, service URN or bare dial string, as received."""
+    user: str | None = None
+    """Extension or digest name that the caller proved, or None."""
+    caller: str = ""
+    """The caller's number or URI as a trusted peer asserts it; "" when it asserts none."""
+    default_group: str | None = None
+    """The peer's group for callers that match no user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate does with the call. `reason` is one sentence for people; `steps` is how it came about."""
+
+    treatment: Treatment
+    reason: str
+    dialled: str
+    """Digits as dialled, or the beginning of what could not be read."""
+    number: DialledNumber | None = None
+    """The number in normal form; None when it has none (then the treatment is BLOCK)."""
+    user: User | None = field(default=None, repr=False)
+    group: UserGroup | None = field(default=None, repr=False)
+    steps: tuple[str, ...] = ()
+    status_hint: int = 403
+    """SIP status that refuses the call when the treatment is BLOCK."""
+
+    @property
+    def call_class(self) -> CallClass | None:
+        """Class of the number, or None when it has no normal form."""
+        return None if self.number is None else self.number.call_class
+
+    @property
+    def emergency(self) -> bool:
+        """An emergency call: placed at once."""
+        return self.number is not None and self.number.emergency
+
+    @property
+    def asks(self) -> bool:
+        """The caller is asked for an account code."""
+        return self.treatment.asks
+
+
+def decide(request: CallRequest, snapshot: Snapshot) -> Decision:
+    """Return the decision on a call. Total: whatever is broken, emergency calls are allowed, others blocked."""
+    try:
+        return _decide(request, snapshot)
+    except Exception as error:  # noqa: BLE001 - a broken policy must not stop an emergency call
+        return _without_policy(request, f"the policy could not be evaluated ({type(error).__name__})")
+
+
+def _decide(request: CallRequest, snapshot: Snapshot) -> Decision:
+    number = snapshot.normalise(request.dialled)
+    if isinstance(number, DialledNumber) and number.emergency:
+        return _emergency(number, request, snapshot)
+    user, group, steps = _identify(request, snapshot)
+    if isinstance(number, NumberRefused):
+        steps.append(f"number: {number.reason}")
+        return Decision(
+            Treatment.BLOCK,
+            number.reason,
+            number.dialled,
+            user=user,
+            group=group,
+            steps=tuple(steps),
+            status_hint=number.status_hint,
+        )
+    steps.append(f"number: {number.how}")
+    steps.append(f"class: {number.call_class}")
+    if user is not None and not user.enabled:
+        treatment, reason = Treatment.BLOCK, f"user {user.extension} is disabled"
+    elif group is None:
+        treatment, reason = Treatment.BLOCK, "the caller belongs to no user group"
+    else:
+        treatment, reason = _treat(number, group, steps)
+    steps.append(f"decision: {treatment}, because {reason}")
+    return Decision(treatment, reason, number.dialled, number, user, group, tuple(steps))
+
+
+def _emergency(number: DialledNumber, request: CallRequest, snapshot: Snapshot) -> Decision:
+    """Allow; user and group are told if they can be found, for the record only."""
+    try:
+        user, group, _ = _identify(request, snapshot)
+    except Exception:  # noqa: BLE001 - who called must not matter here
+        user, group = None, None
+    reason = "emergency calls are always placed at once"
+    steps = (f"number: {number.how}", "class: emergency", f"decision: allow, because {reason}")
+    return Decision(Treatment.ALLOW, reason, number.dialled, number, user, group, steps)
+
+
+def _identify(request: CallRequest, snapshot: Snapshot) -> tuple[User | None, UserGroup | None, list[str]]:
+    """Find user and group, and say how."""
+    user: User | None = None
+    name = request.default_group
+    said = "caller: matches no user; the peer's default group counts"
+    if request.user is not None:
+        user = snapshot.user_by_digest_name(request.user) or snapshot.users.get(request.user)
+        if user is None:
+            return None, None, [f"caller: authenticated as {request.user!r}, whom the policy does not know"]
+        said = f"caller: user {user.extension}, proved by authentication"
+    elif request.caller:
+        user = snapshot.user_by_caller(request.caller)
+        if user is not None:
+            said = f"caller: user {user.extension}, named by the peer"
+    if user is not None:
+        name = user.group
+    elif name is None:
+        return None, None, ["caller: matches no user, and the peer has no default group"]
+    group = snapshot.groups.get(name)
+    if group is None:
+        return user, None, [said, f"group: {name!r} does not exist"]
+    return user, group, [said, f"group: {group.name!r}"]
+
+
+def _treat(number: DialledNumber, group: UserGroup, steps: list[str]) -> tuple[Treatment, str]:
+    """Evaluate the matrix, and the pattern lists on both sides of it."""
+    call_class = number.call_class
+    verdict, pattern = group.permissions.pattern_verdict(number)
+    if verdict is PatternVerdict.PERMITTED:
+        steps.append(f"call permissions: the permission pattern {pattern} fits")
+        return Treatment.ALLOW, f"the permission pattern {pattern} of group {group.name!r} fits"
+    if verdict is PatternVerdict.RESTRICTED:
+        treatment = group.outside(call_class)
+        outside = f"the restriction pattern {pattern} of group {group.name!r} fits"
+        steps.append(f"call permissions: the restriction pattern {pattern} fits, so the number lies outside")
+    else:
+        treatment = group.matrix[call_class]
+        edited = " (edited by hand)" if call_class in group.edited else ""
+        steps.append(f"matrix: {call_class} is {treatment!s}{edited}")
+        if treatment is Treatment.ALLOW:
+            return treatment, f"group {group.name!r} may dial {call_class} numbers freely"
+        outside = f"{call_class} numbers lie outside the call permissions of group {group.name!r}"
+    return _unlock(number, group, treatment, outside, steps)
+
+
+def _unlock(
+    number: DialledNumber, group: UserGroup, treatment: Treatment, outside: str, steps: list[str]
+) -> tuple[Treatment, str]:
+    """Bound a number outside the call permissions by what a code may unlock."""
+    verdict, pattern = group.unlock.pattern_verdict(number)
+    if verdict is PatternVerdict.RESTRICTED:
+        steps.append(f"codes: the restriction pattern {pattern} fits, no code unlocks the number")
+        return Treatment.BLOCK, f"{outside}, and its pattern {pattern} keeps codes from unlocking it"
+    if verdict is PatternVerdict.PERMITTED and treatment is Treatment.BLOCK:
+        treatment = group.collection.treatment
+        steps.append(f"codes: the permission pattern {pattern} fits, a code may unlock the number")
+    if treatment is Treatment.OPTIONAL_CODE:
+        return treatment, f"{outside}; an account code is asked for and may be skipped"
+    if treatment is Treatment.REQUIRED_CODE:
+        return treatment, f"{outside}; an account code is required"
+    if not group.collection.treatment.asks:
+        return treatment, f"{outside}, and it collects no account codes"
+    return treatment, f"{outside}, and no account code unlocks them"
+
+
+def _without_policy(request: CallRequest, reason: str) -> Decision:
+    """Decide with nothing but the dial string: emergency numbers known everywhere go, the rest does not."""
+    dialled = request.dialled[:64]
+    try:
+        dial = read_dial_string(request.dialled)
+    except RemoteProtocolError:
+        return Decision(Treatment.BLOCK, reason, dialled, steps=(reason,), status_hint=500)
+    if dial is SOS or dial.digits.lstrip("+") in UNIVERSAL_EMERGENCY:
+        digits = "112" if dial is SOS else dial.digits.lstrip("+")
+        number = DialledNumber(
+            digits, digits, CallClass.EMERGENCY, forms=(digits,), how="an emergency number"
+        )
+        steps = (reason, "decision: allow, because emergency calls are always placed at once")
+        return Decision(Treatment.ALLOW, steps[1], dialled, number, steps=steps)
+    return Decision(Treatment.BLOCK, reason, dial.digits, steps=(reason,), status_hint=500)

@@ -1,0 +1,120 @@
+"""The whole policy at one moment: immutable, replaced whole when the store changes (DESIGN contract 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from proxy.policy.code_table import CodeTable
+from proxy.policy.groups import UserGroup
+from proxy.policy.normalise import Normaliser, internal_number
+from proxy.policy.number_plan import DialledNumber, NumberPlan, NumberRefused
+from proxy.policy.users import User
+
+__all__ = ["Snapshot"]
+
+
+class Snapshot:
+    """Plan, groups, users and codes, with the look-ups that a call needs. Never changes once made."""
+
+    __slots__ = (
+        "_by_caller",
+        "_by_digest_name",
+        "_normaliser",
+        "codes",
+        "groups",
+        "plan",
+        "users",
+        "version",
+    )
+
+    def __init__(
+        self,
+        plan: NumberPlan | None = None,
+        groups: Iterable[UserGroup] = (),
+        users: Iterable[User] = (),
+        codes: CodeTable | None = None,
+        *,
+        version: int = 0,
+        normaliser: Normaliser | None = None,
+    ) -> None:
+        plan = NumberPlan() if plan is None else plan
+        if normaliser is None or normaliser.plan != plan:
+            normaliser = Normaliser(plan)
+        self.plan: Final = plan
+        self.groups: Final[Mapping[str, UserGroup]] = MappingProxyType(
+            {group.name: group for group in groups}
+        )
+        self.users: Final[Mapping[str, User]] = MappingProxyType({user.extension: user for user in users})
+        """By extension."""
+        self.codes: Final = CodeTable.of() if codes is None else codes
+        self.version: Final = version
+        """Number of the last change of the store that is in it."""
+        self._normaliser = normaliser
+        self._by_digest_name = {user.digest_name: user for user in self.users.values()}
+        self._by_caller = self._index_callers()
+
+    def with_changes(
+        self,
+        *,
+        version: int,
+        plan: NumberPlan | None = None,
+        groups: Iterable[UserGroup] | None = None,
+        users: Iterable[User] | None = None,
+        codes: CodeTable | None = None,
+    ) -> Snapshot:
+        """Return the next snapshot: what is not given stays. A change of codes alone costs microseconds."""
+        if plan is None and groups is None and users is None:
+            following = object.__new__(Snapshot)
+            for name in self.__slots__:
+                object.__setattr__(following, name, getattr(self, name))
+            object.__setattr__(following, "codes", self.codes if codes is None else codes)
+            object.__setattr__(following, "version", version)
+            return following
+        return Snapshot(
+            self.plan if plan is None else plan,
+            self.groups.values() if groups is None else groups,
+            self.users.values() if users is None else users,
+            self.codes if codes is None else codes,
+            version=version,
+            normaliser=self._normaliser,
+        )
+
+    def normalise(self, text: str) -> DialledNumber | NumberRefused:
+        """Return the normal form of a Request-URI or dial string; the extension of a user is internal."""
+        number = self._normaliser(text)
+        user = self.users.get(number.dialled)
+        if user is None or (isinstance(number, DialledNumber) and number.emergency):
+            return number
+        return internal_number(number.dialled, f"{number.dialled} is the extension of a user")
+
+    def user_by_digest_name(self, name: str) -> User | None:
+        """Return the user who authenticates under this name."""
+        return self._by_digest_name.get(name)
+
+    def user_by_caller(self, text: str) -> User | None:
+        """Return the user whom a trusted peer names as caller, by extension or caller number in any dress.
+
+        A caller number that several users share names none of them.
+        """
+        number = self._normaliser(text)
+        user = self.users.get(number.dialled)
+        if user is None and isinstance(number, DialledNumber):
+            user = self._by_caller.get(number.number)
+        return user
+
+    def _index_callers(self) -> dict[str, User]:
+        found: dict[str, User] = {}
+        shared: set[str] = set()
+        for user in self.users.values():
+            if not user.caller_number:
+                continue
+            number = self._normaliser(user.caller_number)
+            if isinstance(number, DialledNumber):
+                if number.number in found:
+                    shared.add(number.number)
+                found[number.number] = user
+        for text in shared:
+            del found[text]
+        return found
