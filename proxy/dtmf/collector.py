@@ -120,7 +120,7 @@ class EntryEnd(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PromptInterrupted:
-    """The caller pressed a key during the prompt: stop it. `EntryCollector.prompt_finished` need not follow."""
+    """The caller pressed a key during the prompt: stop it. No call of `prompt_finished` need follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,9 @@ class EntryCollector:
         self._grace_until = now + GRACE_S
         self._means_before = None if after is None else after.means
         self._swallow_pound = (
-            self._means_before is not None and after is not None and after.ended_by is not EntryEnd.POUND
+            after is not None
+            and after.ended_by is not EntryEnd.POUND
+            and after.kind is not EntryKind.NO_INPUT
         )
 
     @property
