@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from proxy.errors import RemoteProtocolError
-from proxy.sip.grammar import Params, format_params, parse_params, quote, quoted_end, split_list, unquote
+from proxy.sip.grammar import (
+    MEMO_SIZE,
+    MEMO_TEXT_LIMIT,
+    Params,
+    format_params,
+    parse_params,
+    quote,
+    quoted_end,
+    split_list,
+    unquote,
+)
 from proxy.sip.uri import Uri
 
 __all__ = ["NameAddr", "parse_addresses"]
@@ -29,38 +40,8 @@ class NameAddr:
 
     @staticmethod
     def parse(text: str) -> NameAddr:
-        """Parse one value; raises `RemoteProtocolError` (400) when malformed. The URI itself is parsed by `uri`."""
-        bracket = text.find("<")
-        if text[:1] == '"':
-            end = quoted_end(text, 0)
-            display_name = unquote(text[:end])
-            bracket = text.find("<", end)
-            if bracket < 0 or text[end:bracket].strip():
-                raise RemoteProtocolError("display name without a bracketed URI")
-        elif bracket > 0:
-            display_name = text[:bracket].strip()
-            if not _NOT_IN_DISPLAY_NAME.isdisjoint(display_name):
-                raise RemoteProtocolError("display name that needs quotes")
-        else:
-            display_name = ""
-        if bracket < 0:
-            uri_text, semicolon, param_text = text.partition(";")
-            uri_text = uri_text.strip()
-            if "?" in uri_text or "," in uri_text:
-                raise RemoteProtocolError("URI that needs angle brackets")
-        else:
-            close = text.find(">", bracket)
-            if close < 0:
-                raise RemoteProtocolError("angle bracket without its closing one")
-            uri_text = text[bracket + 1 : close]
-            between, semicolon, param_text = text[close + 1 :].partition(";")
-            if between.strip():
-                raise RemoteProtocolError("text behind an address")
-        if not uri_text or " " in uri_text:
-            raise RemoteProtocolError("malformed URI in an address")
-        address = NameAddr(uri_text, display_name, parse_params(param_text) if semicolon else {})
-        object.__setattr__(address, "_text", text)
-        return address
+        """Parse one value, its URI only when `uri` is asked; raises `RemoteProtocolError` (400)."""
+        return _parse_memo(text) if len(text) <= MEMO_TEXT_LIMIT else _parse(text)
 
     @property
     def uri(self) -> Uri:
@@ -82,3 +63,40 @@ class NameAddr:
 def parse_addresses(lines: list[str]) -> list[NameAddr]:
     """Parse every address of a list header such as Route or Contact, given one text per header line."""
     return [NameAddr.parse(value) for line in lines for value in split_list(line)]
+
+
+def _parse(text: str) -> NameAddr:
+    bracket = text.find("<")
+    if text[:1] == '"':
+        end = quoted_end(text, 0)
+        display_name = unquote(text[:end])
+        bracket = text.find("<", end)
+        if bracket < 0 or text[end:bracket].strip():
+            raise RemoteProtocolError("display name without a bracketed URI")
+    elif bracket > 0:
+        display_name = text[:bracket].strip()
+        if not _NOT_IN_DISPLAY_NAME.isdisjoint(display_name):
+            raise RemoteProtocolError("display name that needs quotes")
+    else:
+        display_name = ""
+    if bracket < 0:
+        uri_text, semicolon, param_text = text.partition(";")
+        uri_text = uri_text.strip()
+        if "?" in uri_text or "," in uri_text:
+            raise RemoteProtocolError("URI that needs angle brackets")
+    else:
+        close = text.find(">", bracket)
+        if close < 0:
+            raise RemoteProtocolError("angle bracket without its closing one")
+        uri_text = text[bracket + 1 : close]
+        between, semicolon, param_text = text[close + 1 :].partition(";")
+        if between.strip():
+            raise RemoteProtocolError("text behind an address")
+    if not uri_text or " " in uri_text:
+        raise RemoteProtocolError("malformed URI in an address")
+    address = NameAddr(uri_text, display_name, parse_params(param_text) if semicolon else {})
+    object.__setattr__(address, "_text", text)
+    return address
+
+
+_parse_memo = lru_cache(maxsize=MEMO_SIZE)(_parse)

@@ -1,7 +1,7 @@
-"""The header fields of a message: an ordered multi-map that keeps each line as it was received (RFC 3261 §7.3).
+"""The header fields of a message: an ordered multi-map that keeps each line as received (RFC 3261 §7.3).
 
-Look-ups go by canonical name, the long form as the RFCs print it; lines keep their own spelling, so that headers
-which only pass through leave as they came.
+Look-ups go by canonical name, the long form as the RFCs print it; lines keep their own spelling, so that
+headers which only pass through leave as they came.
 """
 
 from __future__ import annotations
@@ -42,15 +42,72 @@ _COMPACT: Final = {
 """Compact forms (RFC 3261 §7.3.3 and the IANA registry of header fields)."""
 
 _KNOWN: Final = (
-    "Accept Accept-Encoding Accept-Language Alert-Info Allow Answer-Mode Authentication-Info Authorization"
-    " Call-Info Content-Disposition Content-Language CSeq Date Diversion Error-Info Expires Flow-Timer Geolocation"
-    " History-Info In-Reply-To Join Max-Breadth Max-Forwards MIME-Version Min-Expires Min-SE Organization"
-    " P-Access-Network-Info P-Asserted-Identity P-Associated-URI P-Called-Party-ID P-Charging-Vector P-Early-Media"
-    " P-Preferred-Identity Path Priority Privacy Proxy-Authenticate Proxy-Authorization Proxy-Require RAck Reason"
-    " Record-Route Recv-Info Info-Package Remote-Party-ID Replaces Reply-To Require Resource-Priority Retry-After"
-    " Route RSeq Server Service-Route Session-ID SIP-ETag SIP-If-Match Subscription-State Timestamp Unsupported"
-    " User-Agent User-to-User Warning WWW-Authenticate"
-).split()
+    "Accept",
+    "Accept-Encoding",
+    "Accept-Language",
+    "Alert-Info",
+    "Allow",
+    "Answer-Mode",
+    "Authentication-Info",
+    "Authorization",
+    "Call-Info",
+    "Content-Disposition",
+    "Content-Language",
+    "CSeq",
+    "Date",
+    "Diversion",
+    "Error-Info",
+    "Expires",
+    "Flow-Timer",
+    "Geolocation",
+    "History-Info",
+    "In-Reply-To",
+    "Join",
+    "Max-Breadth",
+    "Max-Forwards",
+    "MIME-Version",
+    "Min-Expires",
+    "Min-SE",
+    "Organization",
+    "P-Access-Network-Info",
+    "P-Asserted-Identity",
+    "P-Associated-URI",
+    "P-Called-Party-ID",
+    "P-Charging-Vector",
+    "P-Early-Media",
+    "P-Preferred-Identity",
+    "Path",
+    "Priority",
+    "Privacy",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Proxy-Require",
+    "RAck",
+    "Reason",
+    "Record-Route",
+    "Recv-Info",
+    "Info-Package",
+    "Remote-Party-ID",
+    "Replaces",
+    "Reply-To",
+    "Require",
+    "Resource-Priority",
+    "Retry-After",
+    "Route",
+    "RSeq",
+    "Server",
+    "Service-Route",
+    "Session-ID",
+    "SIP-ETag",
+    "SIP-If-Match",
+    "Subscription-State",
+    "Timestamp",
+    "Unsupported",
+    "User-Agent",
+    "User-to-User",
+    "Warning",
+    "WWW-Authenticate",
+)
 
 _LONG: Final = (*_KNOWN, *_COMPACT.values())
 
@@ -73,7 +130,7 @@ def canonical_name(name: str) -> str:
 
 
 class Headers:
-    """Ordered header fields. Names given to its methods may be in any spelling; the canonical one is fastest."""
+    """Ordered header fields. Methods take names in any spelling; the canonical one is fastest."""
 
     __slots__ = ("_entries", "_first", "_repeated")
 

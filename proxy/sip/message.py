@@ -1,13 +1,14 @@
-"""Requests and responses (RFC 3261 §7): headers kept as received, typed values parsed when first asked for."""
+"""Requests and responses: headers as received, typed values parsed when first asked for (RFC 3261 §7)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr, parse_addresses
-from proxy.sip.grammar import is_token, split_top_level
+from proxy.sip.grammar import MEMO_SIZE, MEMO_TEXT_LIMIT, is_token, split_top_level
 from proxy.sip.headers import Entry, Headers
 from proxy.sip.uri import Uri
 from proxy.sip.via import Via
@@ -102,19 +103,26 @@ class CSeq:
     @staticmethod
     def parse(text: str) -> CSeq:
         """Parse the header's value; raises `RemoteProtocolError` (400) when malformed or above 2**32 - 1."""
-        words = text.split()
-        if len(words) != 2:
-            raise RemoteProtocolError("malformed CSeq")
-        digits, method = words
-        if not digits.isascii() or not digits.isdigit() or len(digits) > 32 or not is_token(method):
-            raise RemoteProtocolError("malformed CSeq")
-        number = int(digits)
-        if number > _MAX_SEQUENCE:
-            raise RemoteProtocolError("CSeq above 2**32 - 1")
-        return CSeq(number, method)
+        return _parse_cseq_memo(text) if len(text) <= MEMO_TEXT_LIMIT else _parse_cseq(text)
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
+
+
+def _parse_cseq(text: str) -> CSeq:
+    words = text.split()
+    if len(words) != 2:
+        raise RemoteProtocolError("malformed CSeq")
+    digits, method = words
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 32 or not is_token(method):
+        raise RemoteProtocolError("malformed CSeq")
+    number = int(digits)
+    if number > _MAX_SEQUENCE:
+        raise RemoteProtocolError("CSeq above 2**32 - 1")
+    return CSeq(number, method)
+
+
+_parse_cseq_memo = lru_cache(maxsize=MEMO_SIZE)(_parse_cseq)
 
 
 class _Common:
@@ -218,7 +226,7 @@ class _Common:
         self._cseq = self._from = self._to = self._via = self._contacts = None
 
     def _mandatory(self, name: str) -> str:
-        value = self.headers._first.get(name)  # noqa: SLF001 - the hot path
+        value = self.headers.get(name)
         if not value:
             raise RemoteProtocolError(f"{name} is missing")
         return value
@@ -255,7 +263,7 @@ class Request(_Common):
 
     @property
     def max_forwards(self) -> int | None:
-        """Max-Forwards (RFC 3261 §20.22), or None without one; raises `RemoteProtocolError` (400) outside 0-255."""
+        """Max-Forwards (RFC 3261 §20.22), None without one; raises `RemoteProtocolError` outside 0-255."""
         value = self.headers.get("Max-Forwards")
         if value is None:
             return None
@@ -266,10 +274,11 @@ class Request(_Common):
     def note_source(self, host: str, port: int) -> None:
         """Write the packet's source into the top Via: received and rport (RFC 3261 §18.2.1, RFC 3581 §4)."""
         via = self.top_via
-        value = self.headers.get("Via") or ""
-        stamped = via.stamped(host, port)
-        self.headers.replace_first("Via", stamped + value[len(str(via)) :])
-        self._via = Via.parse(stamped)
+        stamped = via.with_source(host, port)
+        if stamped is not via:
+            value = self.headers.get("Via") or ""
+            self.headers.replace_first("Via", str(stamped) + value[len(str(via)) :])
+            self._via = stamped
 
     def serialize(self) -> bytes:
         """Print the message; Content-Length is made to fit the body."""
@@ -306,12 +315,12 @@ class Response(_Common):
     ) -> Response:
         """Make the response to a request (RFC 3261 §8.2.6.2): Via, From, To, Call-ID and CSeq lines verbatim.
 
-        ``to_tag`` is added to a To that has no tag yet. ``record_route`` copies Record-Route too, as a response that
-        makes a dialog must (§12.1.1). What the request lacks is left out, so a broken request is answered as well
-        as it allows.
+        ``to_tag`` is added to a To that has no tag yet. ``record_route`` copies Record-Route too, as a
+        response that makes a dialog must (§12.1.1). What the request lacks is left out, so a broken request
+        is answered as well as it allows.
         """
         entries: list[Entry] = []
-        for entry in request.headers._entries:  # noqa: SLF001 - the hot path
+        for entry in request.headers.entries():
             name = entry[0]
             if name in _ECHOED:
                 if name == "To" and to_tag is not None and not _has_tag(entry[1]):

@@ -2,16 +2,16 @@
 
 Parsing and judging are apart, so that a broken request can still be answered:
 
-- `parse_message` gives a `Request` for whatever has the shape of one. What is wrong with its framing or its lines
-  is kept in `Request.defect`. It raises only where no answer is possible: this is no SIP at all, or a response
-  that is broken. Such input is dropped.
-- `validate_request` raises `RemoteProtocolError` with the status to answer with: the defect, or what is wrong with
-  the mandatory headers (RFC 3261 §8.1.1). `Response.to_request` then makes that answer from what is there. An ACK is
-  never answered, nor is a request without a Via (`is_answerable`).
+- `parse_message` gives a `Request` for whatever has the shape of one. What is wrong with its framing or its
+  lines is kept in `Request.defect`. It raises only where no answer is possible: this is no SIP at all, or a
+  response that is broken. Such input is dropped.
+- `validate_request` raises `RemoteProtocolError` with the status to answer with: the defect, or what is wrong
+  with the mandatory headers (RFC 3261 §8.1.1). `Response.to_request` then makes that answer from what is
+  there. An ACK is never answered, nor is a request without a Via (`is_answerable`).
 - `validate_response` raises for a response to drop.
 
-After either check the typed values of the message (`cseq`, `from_`, `to`, `top_via`, `contact`, `request_uri`,
-`max_forwards` and the URIs of From, To and Contact) do not raise.
+After either check the typed values of the message (`cseq`, `from_`, `to`, `top_via`, `contact`,
+`request_uri`, `max_forwards` and the URIs of From, To and Contact) do not raise.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ MAX_LINE_LENGTH: Final = 8_192
 """Characters of one unfolded header line or start line."""
 
 _SINGLE: Final = frozenset({"From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length"})
-"""Headers that decide about matching or framing: given twice, no one can say which counts (RFC 4475 §3.3.8)."""
+"""Headers that decide about matching or framing: given twice, none counts (RFC 4475 §3.3.8)."""
+
+_FOLDS: Final = frozenset({" ", "\t"})
+_NOTHING_OR_SPACE: Final = frozenset({"", " "})
 
 
 def parse_datagram(data: bytes) -> Message | None:
@@ -68,17 +71,17 @@ def parse_message(data: bytes) -> Message:
         data = data[:MAX_MESSAGE_SIZE]
     end = data.find(b"\r\n\r\n")
     if end >= 0:
-        head = data[:end].decode("utf-8", "surrogateescape")
-        lines = head.split("\r\n")
+        head = data[:end]
+        lines = head.decode("utf-8", "surrogateescape").split("\r\n")
         rest = data[end + 4 :]
+        # Every CR and LF must be part of one of the CRLFs between the lines.
+        if end - len(head.translate(None, b"\r\n")) != 2 * len(lines) - 2:
+            lines = _drop_broken_lines(lines)
+            defect = defect or RemoteProtocolError("bare CR or LF in the head")
     else:
-        head, lines, rest, found = _split_unusual(data)
+        lines, rest, found = _split_unusual(data)
         defect = defect or found
-    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
-        lines, found = _drop_broken_lines(lines)
-        defect = defect or found
-    folded = "\n " in head or "\n\t" in head
-    headers, found = _parse_header_lines(_join_folded(lines) if folded else lines, folded)
+    headers, found = _parse_header_lines(lines, len(data))
     defect = defect or found
     length = headers.get("Content-Length")
     if length is None:
@@ -88,33 +91,27 @@ def parse_message(data: bytes) -> Message:
         defect = defect or found
     start_line = lines[0]
     if start_line[:4].upper() == "SIP/":
-        response = _parse_status_line(start_line)
         if defect is not None:
             raise defect
-        response.headers = headers
-        response.body = body
-        return response
-    request = _parse_request_line(start_line)
-    request.headers = headers
-    request.body = body
-    if defect is not None and request.defect is None:
+        return _parse_status_line(start_line, headers, body)
+    request = _parse_request_line(start_line, headers, body)
+    if request.defect is None:
         request.defect = defect
     return request
 
 
-def _split_unusual(data: bytes) -> tuple[str, list[str], bytes, RemoteProtocolError | None]:
-    """Split what has no CRLF CRLF: lines that end with a bare LF throughout, or a head without its empty line.
+def _split_unusual(data: bytes) -> tuple[list[str], bytes, RemoteProtocolError | None]:
+    """Split what has no CRLF CRLF: bare LF throughout, or a head without its empty line.
 
-    The former is taken as it is meant; nothing leaves here but with CRLF.
+    The former is taken as it is meant, since then no line can hide in another; what leaves has CRLF again.
     """
     if b"\r" not in data:
-        head_data, empty_line, rest = data.partition(b"\n\n")
-        head = head_data.decode("utf-8", "surrogateescape").rstrip("\n").replace("\n", "\r\n")
+        head, empty_line, rest = data.partition(b"\n\n")
+        lines = head.decode("utf-8", "surrogateescape").rstrip("\n").split("\n")
     else:
         empty_line, rest = b"", b""
-        head = data.decode("utf-8", "surrogateescape").rstrip("\r\n")
-    defect = None if empty_line else RemoteProtocolError("no empty line behind the headers")
-    return head, head.split("\r\n"), rest, defect
+        lines = _drop_broken_lines(data.decode("utf-8", "surrogateescape").rstrip("\r\n").split("\r\n"))
+    return lines, rest, None if empty_line else RemoteProtocolError("no empty line behind the headers")
 
 
 def _join_folded(lines: list[str]) -> list[str]:
@@ -128,32 +125,35 @@ def _join_folded(lines: list[str]) -> list[str]:
     return [group[0] if len(group) == 1 else "\r\n".join(group) for group in groups]
 
 
-def _drop_broken_lines(lines: list[str]) -> tuple[list[str], RemoteProtocolError | None]:
+def _drop_broken_lines(lines: list[str]) -> list[str]:
     """Leave out lines with a bare CR or LF inside, which another parser would take for two lines.
 
-    The start line stays, emptied of them, since it is never sent on from a defective message.
+    The start line stays, its control characters made spaces.
     """
     kept = [line for line in lines[1:] if "\r" not in line and "\n" not in line]
-    start_line = lines[0].replace("\r", " ").replace("\n", " ")
-    return [start_line, *kept], RemoteProtocolError("bare CR or LF in the head")
+    return [lines[0].replace("\r", " ").replace("\n", " "), *kept]
 
 
-def _parse_header_lines(lines: list[str], folded: bool) -> tuple[Headers, RemoteProtocolError | None]:
-    """Parse the header lines; ``lines[0]`` is the start line. Folded ones have CRLF inside."""
+def _parse_header_lines(
+    lines: list[str], size: int, *, folded: bool = False
+) -> tuple[Headers, RemoteProtocolError | None]:
+    """Parse the header lines; ``lines[0]`` is the start line, ``size`` not less than what all have together.
+
+    ``folded`` says that continuation lines have been joined to theirs, CRLF inside.
+    """
     defect: RemoteProtocolError | None = None
     if len(lines) > MAX_HEADERS + 1:
         defect = RemoteProtocolError("too many header lines", status_hint=513)
-        lines = lines[: MAX_HEADERS + 1]
     entries: list[Entry] = []
     first: dict[str, str] = {}
     repeated: set[str] | None = None
     known = KNOWN_SPELLINGS.get
-    lines_of_headers = iter(lines)
-    next(lines_of_headers)
-    for line in lines_of_headers:
+    for line in lines[1 : MAX_HEADERS + 1]:
         spelled, colon, value = line.partition(":")
         name = known(spelled)
         if name is None:
+            if line[:1] in _FOLDS and not folded:
+                return _parse_header_lines(_join_folded(lines), size, folded=True)
             if not colon or not is_token(spelled.rstrip(" \t")):
                 defect = defect or RemoteProtocolError("malformed header line")
                 continue
@@ -165,14 +165,13 @@ def _parse_header_lines(lines: list[str], folded: bool) -> tuple[Headers, Remote
         entries.append((name, value, line))
         if name not in first:
             first[name] = value
+        elif repeated is None:
+            repeated = {name}
         else:
-            if name in _SINGLE:
-                defect = defect or RemoteProtocolError(f"{name} given twice")
-            if repeated is None:
-                repeated = {name}
-            else:
-                repeated.add(name)
-    if sum(map(len, lines)) > MAX_LINE_LENGTH and max(map(len, lines)) > MAX_LINE_LENGTH:
+            repeated.add(name)
+    if repeated is not None and not _SINGLE.isdisjoint(repeated):
+        defect = defect or RemoteProtocolError("header given twice that must be single")
+    if size > MAX_LINE_LENGTH and max(map(len, lines)) > MAX_LINE_LENGTH:
         defect = defect or RemoteProtocolError("header line too long", status_hint=513)
     return Headers.from_parts(entries, first, repeated), defect
 
@@ -187,46 +186,46 @@ def _cut_body(length_text: str, rest: bytes) -> tuple[bytes, RemoteProtocolError
     return rest[:length], None
 
 
-def _parse_status_line(line: str) -> Response:
+def _parse_status_line(line: str, headers: Headers, body: bytes) -> Response:
     """Parse ``SIP/2.0 200 OK`` (RFC 3261 §7.2); the reason may be empty, its space missing."""
-    code = line[8:11]
+    code, space = line[8:11], line[11:12]
     if (
         line[:8].upper() != "SIP/2.0 "
         or not code.isascii()
         or not code.isdigit()
-        or line[11:12] not in {"", " "}
+        or space not in _NOTHING_OR_SPACE
     ):
         raise RemoteProtocolError("malformed status line")
     status = int(code)
     if not 100 <= status <= 699:
         raise RemoteProtocolError("status out of range")
-    return Response(status, line[12:])
+    return Response(status, line[12:], headers, body)
 
 
-def _parse_request_line(line: str) -> Request:
+def _parse_request_line(line: str, headers: Headers, body: bytes) -> Request:
     """Parse ``INVITE sip:user@host SIP/2.0`` (RFC 3261 §7.1); raises when it is no request line at all."""
     words = line.split(" ")
     if len(words) == 3 and words[2] == "SIP/2.0" and words[1] and is_token(words[0]):
-        return Request(words[0], words[1])
+        return Request(words[0], words[1], headers, body)
     words = line.split()
     if len(words) < 2 or not is_token(words[0]):
         raise RemoteProtocolError("neither request nor response")
     versioned = len(words) > 2 and words[-1][:4].upper() == "SIP/"
-    request = Request(words[0], " ".join(words[1:-1] if versioned else words[1:]))
+    request = Request(words[0], " ".join(words[1:-1] if versioned else words[1:]), headers, body)
     if versioned and words[-1].upper() != "SIP/2.0":
         request.defect = RemoteProtocolError("unknown SIP version", status_hint=505)
-    elif not versioned or line.count(" ") != 2 or "\t" in line:
+    elif not versioned or line.count(" ") != 2 or len(line.split(" ")) != len(words):
         request.defect = RemoteProtocolError("malformed request line")
     return request
 
 
 def is_answerable(request: Request) -> bool:
-    """Say whether an error response may go out: there is a Via to echo, and it is no ACK (RFC 3261 §17.1.1.3)."""
+    """Say whether an error response may go out: it has a Via to echo and is no ACK (RFC 3261 §17.1.1.3)."""
     return request.method != "ACK" and "Via" in request.headers
 
 
 def validate_request(request: Request) -> None:
-    """Check what every request must have (RFC 3261 §8.1.1, §8.2); raises `RemoteProtocolError` with the answer.
+    """Check what every request must have (RFC 3261 §8.1.1, §8.2); raises with the answer.
 
     An absent Max-Forwards, From tag or branch is no fault: RFC 2543 elements know none (RFC 4475 §3.4.1).
     """

@@ -14,7 +14,7 @@ from urllib.parse import quote as percent_quote
 from urllib.parse import unquote as percent_unquote
 
 from proxy.errors import RemoteProtocolError
-from proxy.sip.grammar import ALPHANUMERIC
+from proxy.sip.grammar import ALPHANUMERIC, MEMO_SIZE, MEMO_TEXT_LIMIT
 
 __all__ = ["Uri", "format_host", "parse_host_port"]
 
@@ -27,10 +27,6 @@ _USER_SAFE: Final = _MARK + "&=+$,;?/"
 _PASSWORD_SAFE: Final = _MARK + "&=+$,"
 _PARAM_SAFE: Final = _MARK + "[]/:&+$"
 _HEADER_SAFE: Final = _MARK + "[]/?:+$"
-
-_MEMO_SIZE: Final = 2048
-_MEMO_TEXT_LIMIT: Final = 256
-"""Longer texts are parsed anew each time, so that hostile traffic can't fill the memory with them."""
 
 _ALWAYS_COMPARED: Final = ("user", "ttl", "method", "maddr", "transport")
 
@@ -57,8 +53,8 @@ def format_host(host: str) -> str:
 def parse_host_port(text: str) -> tuple[str, int | None]:
     """Parse ``host[:port]`` (RFC 3261 §25.1 hostport); an IPv6 address comes back without its brackets.
 
-    The IPv6 reference is checked by its characters only: the three colons that the grammar of RFC 3261 produces
-    by mistake must be tolerated (RFC 5118 §4.10).
+    The IPv6 reference is checked by its characters only: the three colons that the grammar of RFC 3261
+    produces by mistake must be tolerated (RFC 5118 §4.10).
     """
     if text[:1] == "[":
         host, bracket, rest = text[1:].partition("]")
@@ -124,7 +120,7 @@ class Uri:
     @staticmethod
     def parse(text: str) -> Uri:
         """Parse a URI; raises `RemoteProtocolError` (400) when malformed. An unknown scheme is no error."""
-        return _parse_memo(text) if len(text) <= _MEMO_TEXT_LIMIT else _parse(text)
+        return _parse_memo(text) if len(text) <= MEMO_TEXT_LIMIT else _parse(text)
 
     @property
     def is_sip(self) -> bool:
@@ -133,7 +129,7 @@ class Uri:
 
     @property
     def telephone(self) -> tuple[str, Mapping[str, str | None]]:
-        """Number and parameters of a telephone-subscriber: of tel, or of a sip user part (RFC 3261 §19.1.6)."""
+        """Number and parameters of a telephone-subscriber: tel, or a sip user part (RFC 3261 §19.1.6)."""
         if self.scheme == "tel":
             return self.user or "", self.params
         if not self._text:
@@ -148,7 +144,7 @@ class Uri:
         }
 
     def equivalent_to(self, other: Uri) -> bool:
-        """Compare as RFC 3261 §19.1.4 says (RFC 3966 §5 for tel); this is not transitive, hence not ``==``."""
+        """Compare as RFC 3261 §19.1.4 says (RFC 3966 §5 for tel). Not transitive, hence not ``==``."""
         if self.scheme != other.scheme:
             return False
         if self.scheme == "tel":
@@ -277,4 +273,4 @@ def _parse_sip(scheme: str, rest: str) -> Uri:
     )
 
 
-_parse_memo = lru_cache(maxsize=_MEMO_SIZE)(_parse)
+_parse_memo = lru_cache(maxsize=MEMO_SIZE)(_parse)

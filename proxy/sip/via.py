@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from proxy.errors import RemoteProtocolError
-from proxy.sip.grammar import Params, format_params, is_token, parse_params, split_top_level
+from proxy.sip.grammar import (
+    MEMO_SIZE,
+    MEMO_TEXT_LIMIT,
+    Params,
+    format_params,
+    is_token,
+    parse_params,
+    split_top_level,
+)
 from proxy.sip.uri import format_host, parse_host_port
 
 __all__ = ["MAGIC_COOKIE", "Via"]
@@ -30,17 +39,7 @@ class Via:
     @staticmethod
     def parse(text: str) -> Via:
         """Parse one Via value; raises `RemoteProtocolError` (400) when malformed."""
-        if text[:8] == "SIP/2.0/":
-            transport, _, rest = text[8:].partition(" ")
-        else:
-            transport, rest = _parse_protocol(text)
-        sent_by, semicolon, param_text = rest.partition(";")
-        if not is_token(transport):
-            raise RemoteProtocolError("malformed Via transport")
-        host, port = _parse_sent_by(sent_by)
-        via = Via(transport.upper(), host, port, parse_params(param_text) if semicolon else {})
-        object.__setattr__(via, "_text", text)
-        return via
+        return _parse_memo(text) if len(text) <= MEMO_TEXT_LIMIT else _parse(text)
 
     @property
     def branch(self) -> str | None:
@@ -68,33 +67,40 @@ class Via:
     def rport(self) -> int | None:
         """Source port as the receiver noted it, or None where there is none or no valid one (RFC 3581 §4)."""
         value = self.params.get("rport")
-        return (
-            int(value)
-            if value is not None and value.isascii() and value.isdigit() and len(value) <= 5
-            else None
-        )
+        if value is None or not value.isascii() or not value.isdigit() or len(value) > 5:
+            return None
+        return int(value)
 
-    def stamped(self, host: str, port: int) -> str:
-        """Print this Via with the packet's source noted in it (RFC 3261 §18.2.1, RFC 3581 §4).
+    def with_source(self, host: str, port: int) -> Via:
+        """Note in this Via where its packet came from (RFC 3261 §18.2.1, RFC 3581 §4).
 
-        ``received`` is set when sent-by names another host, and always with rport; ``rport`` gets its value when
-        the client asked for it. All else stays as received. Values that the client itself wrote for the two are
-        replaced, since they would misdirect the response.
+        ``received`` is set when sent-by names another host, and always with rport; ``rport`` gets its value
+        when the client asked for it. All else stays as received. Values that the client itself wrote for the
+        two are replaced, since they would misdirect the response.
         """
+        wants_rport = "rport" in self.params
+        elsewhere = self.host.lower() != host
+        if not wants_rport and not elsewhere and "received" not in self.params:
+            return self
         text = str(self)
         parts = text.split(";") if '"' not in text else split_top_level(text, ";")
         kept = [parts[0]]
-        with_rport = False
         for part in parts[1:]:
             name = part.partition("=")[0].strip().lower()
             if name == "rport":
-                with_rport = True
                 kept.append(f"rport={port}")
             elif name != "received":
                 kept.append(part)
-        if with_rport or self.host.lower() != host:
+        params = dict(self.params)
+        params.pop("received", None)
+        if wants_rport:
+            params["rport"] = str(port)
+        if wants_rport or elsewhere:
             kept.append(f"received={host}")
-        return ";".join(kept)
+            params["received"] = host
+        via = Via(self.transport, self.host, self.port, params)
+        object.__setattr__(via, "_text", ";".join(kept))
+        return via
 
     def __str__(self) -> str:
         if self._text:
@@ -103,10 +109,33 @@ class Via:
         return f"SIP/2.0/{self.transport} {format_host(self.host)}{port}{format_params(self.params)}"
 
 
+def _parse(text: str) -> Via:
+    head, semicolon, param_text = text.partition(";")
+    if len(head) <= MEMO_TEXT_LIMIT:
+        transport, host, port = _parse_head_memo(head)
+    else:
+        transport, host, port = _parse_head(head)
+    via = Via(transport, host, port, parse_params(param_text) if semicolon else {})
+    object.__setattr__(via, "_text", text)
+    return via
+
+
+def _parse_head(head: str) -> tuple[str, str, int | None]:
+    """Parse sent-protocol and sent-by."""
+    if head[:8] == "SIP/2.0/":
+        transport, _, sent_by = head[8:].partition(" ")
+    else:
+        transport, sent_by = _parse_protocol(head)
+    if not is_token(transport):
+        raise RemoteProtocolError("malformed Via transport")
+    host, port = _parse_sent_by(sent_by)
+    return transport.upper(), host, port
+
+
 def _parse_sent_by(text: str) -> tuple[str, int | None]:
     text = text.strip()
     if " " in text or "\t" in text:
-        # sent-by allows space around its colon (RFC 3261 §25.1 COLON), which an IPv6 reference has not inside.
+        # sent-by allows space around its colon (RFC 3261 §25.1 COLON); an IPv6 reference has none inside.
         host, colon, port = text.rpartition(":")
         if not colon:
             raise RemoteProtocolError("malformed sent-by")
@@ -126,3 +155,7 @@ def _parse_protocol(text: str) -> tuple[str, str]:
     if len(words) != 2:
         raise RemoteProtocolError("Via without sent-by")
     return words[0], words[1]
+
+
+_parse_memo = lru_cache(maxsize=MEMO_SIZE)(_parse)
+_parse_head_memo = lru_cache(maxsize=MEMO_SIZE)(_parse_head)
