@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, get_args
@@ -36,13 +36,12 @@ from pydantic_settings import (
 )
 
 from proxy.errors import ConfigurationError
-from proxy.policy.classes import CallClass
-from proxy.policy.trunk_format import NumberStyle
-from proxy.sip.flow import bracketed
+from proxy.policy import CallClass, CodeCollection, NumberStyle, Treatment
 
 __all__ = [
     "ENV_PREFIX",
     "Address",
+    "GroupSettings",
     "PeerSettings",
     "PhonesSettings",
     "Settings",
@@ -67,7 +66,8 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         port = "" if self.port is None else f":{self.port}"
-        return f"{self.transport.lower()}:{bracketed(self.host)}{port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.transport.lower()}:{host}{port}"
 
 
 def _parse_address(text: object) -> object:
@@ -331,6 +331,17 @@ class DidRouteSettings(_Section):
     peer: str
 
 
+class GroupSettings(_Section):
+    """A user group that `serve` makes when the store has none of this name; later changes are the store's."""
+
+    name: str
+    permissions: tuple[CallClass, ...] = (CallClass.INTERNAL,)
+    collection: CodeCollection = CodeCollection.OFF
+    unlock: tuple[CallClass, ...] = tuple(CallClass)
+    treatments: dict[CallClass, Treatment] = {}
+    """Cells of the matrix that differ from what the pair gives."""
+
+
 class LimitSettings(_Section):
     """How much at once."""
 
@@ -407,6 +418,7 @@ class Settings(BaseSettings):
     phones: PhonesSettings = PhonesSettings()
     trunks: tuple[TrunkSettings, ...] = ()
     did_routes: tuple[DidRouteSettings, ...] = ()
+    groups: tuple[GroupSettings, ...] = ()
     local_networks: tuple[Network, ...] = ()
     """Emergency calls from here are never challenged."""
     limits: LimitSettings = LimitSettings()
@@ -439,6 +451,12 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"did_routes[{index}].peer: no peer {route.peer!r} with an address; allowed: {known}"
                 )
+        own = {address.transport for address in self.sip.listen}
+        for where, address in self._destinations():
+            if address.transport not in own:
+                raise ValueError(
+                    f"{where}: the gate has no {address.transport} socket; add one to sip.listen"
+                )
         if self.store.sqlite_path is None and not (self.journal.folder and self.control.socket):
             raise ValueError(
                 "journal.folder and control.socket: both needed with a store that is no SQLite file"
@@ -446,6 +464,14 @@ class Settings(BaseSettings):
         if len(os.fsencode(self.control_socket)) > 100:
             raise ValueError("control.socket: longer than the 100 bytes that a Unix socket's path may have")
         return self
+
+    def _destinations(self) -> Iterator[tuple[str, Address]]:
+        for index, trunk in enumerate(self.trunks):
+            for number, address in enumerate(trunk.addresses):
+                yield f"trunks[{index}].addresses[{number}]", address
+        for index, peer in enumerate(self.peers):
+            if peer.address is not None:
+                yield f"peers[{index}].address", peer.address
 
     @property
     def journal_folder(self) -> Path:

@@ -119,6 +119,7 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[auth]\nsecret = "short"\n', "auth.secret: at least 16 characters"),
         ("[timers]\nt1 = 0\n", "timers.t1: input should be greater than 0"),
         ('number_plan.classes = [{pattern = "7.", class = "free"}]\n', "classes[0].class: 'free'"),
+        ('[sip]\nlisten = ["tcp:127.0.0.1:0"]\n' + TRUNK, "trunks[0].addresses[0]: the gate has no UDP"),
         ("[sip\n", "not TOML"),
     ],
 )  # fmt: skip

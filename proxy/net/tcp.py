@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from proxy.errors import RemoteProtocolError
 from proxy.sip.flow import Flow
@@ -61,9 +62,9 @@ class _Connection(asyncio.Protocol):
         self.unsent: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self.transport = transport
-            self.table.made(self, transport)
+        # A cast: neither asyncio's nor uvloop's transports are all subclasses of what they implement.
+        self.transport = cast("asyncio.Transport", transport)
+        self.table.made(self, self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.table.received(self, data)

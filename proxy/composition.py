@@ -1,0 +1,269 @@
+"""From settings to the frozen values that the rooms take: endpoint, call core, number plan, groups.
+
+Pure functions. Names of hosts are looked up elsewhere and come in as a function (`Lookup`), so that the same
+settings give new flows when an address behind a name has changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from proxy.call.config import (
+    CallerIdPolicy,
+    CodeMode,
+    DidRoute,
+    GateConfig,
+    Peer,
+    Side,
+    Trunk,
+)
+from proxy.call.ports import Latching
+from proxy.errors import ConfigurationError
+from proxy.net.driver import Listener
+from proxy.net.resolver import HostName, is_literal
+from proxy.net.tcp import TcpLimits
+from proxy.policy import (
+    ClassOfService,
+    ClassOverride,
+    NumberPattern,
+    NumberPlan,
+    TrunkNumberFormat,
+    UserGroup,
+    parse_patterns,
+)
+from proxy.settings import Address, PeerSettings, PhonesSettings, Settings, TrunkSettings
+from proxy.sip.config import EndpointConfig
+from proxy.sip.flow import Flow, ListenPoint
+
+__all__ = [
+    "Lookup",
+    "endpoint_config",
+    "gate_config",
+    "groups",
+    "host_names",
+    "listeners",
+    "number_plan",
+    "tcp_limits",
+    "trusted_networks",
+]
+
+logger = logging.getLogger(__name__)
+
+Lookup = Callable[[HostName], Sequence[tuple[str, int]]]
+"""Addresses of a host name, in order; empty while it is unknown."""
+
+
+def listeners(settings: Settings) -> list[Listener]:
+    """Return the sockets to open, in the order of their listener numbers."""
+    return [
+        Listener(address.transport, address.host, 5060 if address.port is None else address.port)
+        for address in settings.sip.listen
+    ]
+
+
+def tcp_limits(settings: Settings) -> TcpLimits:
+    """Return what TCP connections may cost."""
+    tcp = settings.sip.tcp
+    return TcpLimits(
+        connections=tcp.connections,
+        connections_per_source=tcp.connections_per_source,
+        idle=tcp.idle_timeout,
+        message=tcp.message_timeout,
+        connect=tcp.connect_timeout,
+    )
+
+
+def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> EndpointConfig:
+    """Return the endpoint's settings; ``bound`` says which port each socket really has."""
+    advertised = {ip_address(host).version: host for host in settings.sip.advertised}
+    points = [
+        ListenPoint(address.transport, advertised.get(ip_address(host).version, host), port)
+        for address, (host, port) in zip(settings.sip.listen, bound, strict=True)
+    ]
+    timers = settings.timers
+    return EndpointConfig(
+        listen_points=tuple(points),
+        t1=timers.t1,
+        t2=timers.t2,
+        t4=timers.t4,
+        user_agent=settings.sip.user_agent,
+    )
+
+
+def number_plan(settings: Settings) -> NumberPlan:
+    """Return the number plan. Raises ConfigurationError that names the setting."""
+    plan = settings.number_plan
+    overrides = []
+    for index, entry in enumerate(plan.classes):
+        try:
+            overrides.append(ClassOverride(NumberPattern(entry.pattern), entry.call_class))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"number_plan.classes[{index}]: {error}") from None
+    try:
+        extensions = parse_patterns(plan.extensions)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"number_plan.extensions: {error}") from None
+    return NumberPlan(
+        country=plan.country,
+        area_codes=plan.area_codes,
+        outside_prefix=plan.outside_prefix,
+        extensions=extensions,
+        emergency_numbers=frozenset(plan.emergency_numbers),
+        sos_number=plan.sos_number,
+        home_regions=frozenset(plan.home_regions),
+        overrides=tuple(overrides),
+    )
+
+
+def groups(settings: Settings) -> list[UserGroup]:
+    """Return the groups that the file names. Raises ConfigurationError."""
+    return [
+        UserGroup(
+            group.name,
+            permissions=ClassOfService(frozenset(group.permissions)),
+            collection=group.collection,
+            unlock=ClassOfService(frozenset(group.unlock)),
+            edited=group.treatments,
+        )
+        for group in settings.groups
+    ]
+
+
+def host_names(settings: Settings) -> list[HostName]:
+    """Return the names that are to be looked up before and while calls are placed."""
+    addresses = [address for trunk in settings.trunks for address in trunk.addresses]
+    addresses += [peer.address for peer in settings.peers if peer.address is not None]
+    return [_host_name(address) for address in addresses if not is_literal(address.host)]
+
+
+def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lookup) -> GateConfig:
+    """Return what the call core is to know."""
+    timers = settings.timers
+    own = {host for host, _ in bound} | set(settings.sip.advertised)
+    peers = [_peer(settings, peer, lookup) for peer in settings.peers]
+    peers += [_trunk_side(settings, trunk, lookup) for trunk in settings.trunks if trunk.inbound]
+    return GateConfig(
+        peers=tuple(peers),
+        trunks=tuple(_trunk(settings, trunk, lookup) for trunk in settings.trunks),
+        did_routes=tuple(DidRoute(route.prefix, route.peer) for route in settings.did_routes),
+        local_domains=tuple(name.lower() for name in (*settings.sip.local_domains, *sorted(own))),
+        realm=settings.auth.realm,
+        phones=_phones(settings.phones) if settings.phones.enabled else None,
+        local_networks=settings.local_networks,
+        max_calls=settings.limits.max_calls,
+        emergency_response_timeout=timers.emergency_response_timeout,
+        ring_timeout=timers.ring_timeout,
+        early_gate_bound=timers.early_gate_bound,
+        early_repeat=timers.early_repeat,
+        max_duration=timers.max_duration,
+        checkpoint_interval=timers.checkpoint_interval,
+    )
+
+
+def trusted_networks(config: GateConfig) -> Callable[[str], bool]:
+    """Return a function that tells whether an address is that of a peer or trunk."""
+    networks = [network for peer in config.peers for network in peer.networks]
+
+    def is_trusted(host: str) -> bool:
+        try:
+            address = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        return any(address in network for network in networks)
+
+    return is_trusted
+
+
+def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:
+    flows = _flows(settings, peer.address, lookup) if peer.address is not None else ()
+    return Peer(
+        name=peer.name,
+        side=Side.PBX,
+        networks=peer.networks,
+        flow=flows[0] if flows else None,
+        default_group=peer.default_group,
+        trusted=peer.trusted,
+        code_mode=CodeMode(peer.code_mode),
+        latching=Latching(peer.latching),
+        codecs=peer.codecs,
+    )
+
+
+def _phones(phones: PhonesSettings) -> Peer:
+    return Peer(
+        name="phones",
+        side=Side.PHONES,
+        default_group=phones.default_group,
+        trusted=False,
+        code_mode=CodeMode(phones.code_mode),
+        latching=Latching(phones.latching),
+        codecs=phones.codecs,
+    )
+
+
+def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Peer:
+    """Return the trunk as a caller: its addresses, and the networks that are named for it."""
+    sources: list[IPv4Network | IPv6Network] = [
+        ip_network(flow.remote_host.partition("%")[0])
+        for address in trunk.addresses
+        for flow in _flows(settings, address, lookup)
+    ]
+    return Peer(
+        name=trunk.name,
+        side=Side.TRUNK,
+        networks=tuple(dict.fromkeys((*sources, *trunk.networks))),
+        trusted=trunk.trusted,
+        latching=Latching(trunk.latching),
+        codecs=trunk.codecs,
+    )
+
+
+def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
+    form = trunk.number_format
+    return Trunk(
+        name=trunk.name,
+        flows=tuple(flow for address in trunk.addresses for flow in _flows(settings, address, lookup)),
+        host=trunk.host or trunk.addresses[0].host,
+        codecs=trunk.codecs,
+        number_format=TrunkNumberFormat(form.style, form.national_prefix, form.strip, form.prepend),
+        caller_id=CallerIdPolicy(trunk.caller_id),
+        fixed_caller_number=trunk.fixed_caller_number,
+        user_phone=trunk.user_phone,
+        trusted=trunk.trusted,
+        latching=Latching(trunk.latching),
+        max_calls=trunk.max_calls,
+        response_timeout=trunk.response_timeout,
+        progress_timeout=trunk.progress_timeout,
+    )
+
+
+def _host_name(address: Address) -> HostName:
+    return HostName(address.host, address.port, address.transport)
+
+
+def _flows(settings: Settings, address: Address, lookup: Lookup) -> tuple[Flow, ...]:
+    """Return the ways to an address: each over the first own socket of its transport and IP version."""
+    if is_literal(address.host):
+        found: Sequence[tuple[str, int]] = [(address.host, 5060 if address.port is None else address.port)]
+    else:
+        found = lookup(_host_name(address))
+    flows: list[Flow] = []
+    for host, port in found:
+        listener = _listener_for(settings, address.transport, host)
+        if listener is None:
+            logger.warning(
+                "no own %s socket of the IP version of %s: add one to sip.listen", address.transport, host
+            )
+        else:
+            flows.append(Flow(address.transport, host, port, listener, 0))
+    return tuple(flows)
+
+
+def _listener_for(settings: Settings, transport: str, host: str) -> int | None:
+    version = ip_address(host.partition("%")[0]).version
+    for index, own in enumerate(settings.sip.listen):
+        if own.transport == transport and ip_address(own.host.partition("%")[0]).version == version:
+            return index
+    return None
