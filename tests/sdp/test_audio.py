@@ -265,22 +265,11 @@ def test_rfc8866_6_6_an_rtpmap_overrides_the_static_type() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        "a=rtpmap:96",
-        "a=rtpmap:96 opus",
-        "a=rtpmap:96 /8000",
-        "a=rtpmap:96 x/0",
-        "a=rtpmap:96 x/8000/0",
-        "a=rtpmap:96 x/8000/1/1",
-        "a=rtpmap:96 x/y",
-        "a=rtpmap:96 x/1234567",
-        "a=rtpmap:96 x/٣",
-        "a=rtpmap:97 x/1",
-    ],
+    "mapping", ["", "opus", "/8000", "x/0", "x/8000/0", "x/8000/1/1", "x/y", "x/1234567", "x/٣"]
 )
-def test_rfc8866_6_6_formats_without_a_valid_rtpmap_are_passed_over(line: str) -> None:
-    assert read("m=audio 4000 RTP/AVP 96 0", line).codecs == (Codec("PCMU", 0, 8000),)
+def test_rfc8866_6_6_formats_without_a_valid_rtpmap_are_passed_over(mapping: str) -> None:
+    audio = read("m=audio 4000 RTP/AVP 96 0", f"a=rtpmap:96 {mapping}", "a=rtpmap:97 x/8000")
+    assert audio.codecs == (Codec("PCMU", 0, 8000),)
 
 
 def test_rfc3551_6_impossible_payload_types_are_passed_over() -> None:
@@ -313,49 +302,25 @@ def test_rfc4733_2_4_one_event_entry_per_clock_rate() -> None:
     assert not audio.codecs[0].is_event
 
 
-@pytest.mark.parametrize(
-    ("text", "milliseconds"),
-    [
-        ("20", 20),
-        (" 30 ", 30),
-        ("20.0", 20),
-        ("0", None),
-        ("1001", None),
-        ("99999", None),
-        ("", None),
-        ("x", None),
-        ("-20", None),
-        ("٣", None),
-    ],
-)
-def test_rfc8866_6_4_packet_times(text: str, milliseconds: int | None) -> None:
+@pytest.mark.parametrize(("text", "milliseconds"), [("20", 20), (" 30 ", 30), ("20.0", 20), ("1000", 1000)])
+def test_rfc8866_6_4_packet_times(text: str, milliseconds: int) -> None:
     audio = read(PLAIN, f"a=ptime:{text}", f"a=maxptime:{text}")
     assert (audio.ptime_ms, audio.maxptime_ms) == (milliseconds, milliseconds)
+
+
+@pytest.mark.parametrize("text", ["0", "1001", "99999", "", "x", "-20", "٣"])
+def test_rfc8866_6_4_senseless_packet_times_say_nothing(text: str) -> None:
+    audio = read(PLAIN, f"a=ptime:{text}", f"a=maxptime:{text}")
+    assert (audio.ptime_ms, audio.maxptime_ms) == (None, None)
 
 
 # Attributes for the other leg
 
 
 def test_what_belongs_to_one_leg_is_not_carried() -> None:
-    own = [
-        "rtpmap:0 PCMU/8000",
-        "fmtp:0 x",
-        "ptime:20",
-        "maxptime:60",
-        "sendrecv",
-        "rtcp:9",
-        "rtcp-mux",
-        "mid:0",
-    ]
-    own += [
-        "candidate:1",
-        "crypto:1",
-        "ice-ufrag:x",
-        "fingerprint:sha-256 AA",
-        "setup:active",
-        "ssrc:1 cname:x",
-    ]
-    own += ["extmap:1 urn:x", "rtcp-fb:* nack"]
+    own = ["rtpmap:0 PCMU/8000", "fmtp:0 x", "ptime:20", "maxptime:60", "sendrecv", "rtcp:9", "rtcp-mux"]
+    own += ["candidate:1", "crypto:1", "ice-ufrag:x", "fingerprint:sha-256 AA", "setup:active", "mid:0"]
+    own += ["ssrc:1 cname:x", "extmap:1 urn:x", "rtcp-fb:* nack"]
     lines = [f"a={attribute}" for attribute in own]
     sdp = parse_sdp(describe(PLAIN, "i=title", *lines, "a=lang:es", "a=X-vendor", "b=AS:80"))
     assert carried_attributes(sdp, read_audio(sdp)) == ("a=lang:es", "a=X-vendor")
