@@ -1,0 +1,72 @@
+"""What the gate asks of its process: file limit, no core dumps, a calm garbage collector, a word to
+systemd.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import socket
+
+__all__ = ["calm_garbage_collector", "notify", "prepare_limits", "watchdog_interval"]
+
+logger = logging.getLogger(__name__)
+
+FEW_FILES = 8_192
+"""Below this many file descriptors the media ports of a busy gate may not fit (four per call)."""
+GC_THRESHOLDS = (50_000, 20, 100)
+"""Allocations between young collections: a few hundred calls, so that most die by their reference counts."""
+
+
+def prepare_limits(needed: int = 0) -> None:
+    """Raise the limit of open files as far as allowed and forbid core dumps, which would hold calls' secrets.
+
+    ``needed`` is how many files the configured calls may use; too low a limit is said in the log.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError) as error:
+            logger.warning("the limit of open files stays at %d: %s", soft, error)
+    if soft != resource.RLIM_INFINITY and soft < max(needed, FEW_FILES):
+        logger.warning(
+            "only %d files may be open, %d may be needed; raise LimitNOFILE", soft, needed or FEW_FILES
+        )
+    _, hard_core = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard_core))
+
+
+def calm_garbage_collector() -> None:
+    """Take everything that start-up made out of the collector's sight, and let it come seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def notify(state: str) -> bool:
+    """Tell systemd ``state`` (sd_notify(3): ``READY=1``, ``STATUS=...``); False when nobody listens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.sendto(state.encode(), address)
+    except OSError as error:
+        logger.warning("systemd can't be told %s: %s", state.partition("\n")[0], error)
+        return False
+    return True
+
+
+def watchdog_interval() -> float | None:
+    """Return every how many seconds systemd wants to hear ``WATCHDOG=1`` (half its limit), or None."""
+    limit = os.environ.get("WATCHDOG_USEC", "")
+    process = os.environ.get("WATCHDOG_PID", "")
+    if not limit.isdigit() or int(limit) == 0 or (process and process != str(os.getpid())):
+        return None
+    return int(limit) / 2_000_000

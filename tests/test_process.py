@@ -1,0 +1,111 @@
+"""What the process is asked for: systemd's socket, limits, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy import process
+from proxy.metrics import LoopLag, MetricsServer, Sample
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(path))
+        listening.settimeout(3)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        yield listening
+
+
+def test_systemd_hears_what_it_is_told(systemd: socket.socket) -> None:
+    assert process.notify("READY=1")
+    assert systemd.recv(100) == b"READY=1"
+
+
+def test_an_abstract_socket_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"tollgate-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind("\0" + name)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@" + name)
+        assert process.notify("STOPPING=1")
+        assert listening.recv(100) == b"STOPPING=1"
+
+
+def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert not process.notify("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    assert not process.notify("READY=1")
+
+
+@pytest.mark.parametrize(
+    ("limit", "pid", "expected"),
+    [("10000000", "", 5.0), ("10000000", "1", None), ("", "", None), ("0", "", None), ("x", "", None)],
+)
+def test_the_watchdog_is_fed_twice_per_limit(
+    limit: str, pid: str, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", limit)
+    monkeypatch.setenv("WATCHDOG_PID", pid)
+    assert process.watchdog_interval() == expected
+
+
+def test_files_up_to_the_hard_limit_and_no_core_dump(caplog: pytest.LogCaptureFixture) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    core = resource.getrlimit(resource.RLIMIT_CORE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        process.prepare_limits(needed=10**9)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+        if before[1] != resource.RLIM_INFINITY:
+            assert "raise LimitNOFILE" in caplog.text
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_CORE, core)
+
+
+def test_what_startup_made_is_out_of_the_collectors_sight() -> None:
+    thresholds = gc.get_threshold()
+    try:
+        process.calm_garbage_collector()
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() == process.GC_THRESHOLDS
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+def test_metrics_are_read_at_each_scrape() -> None:
+    values = [Sample("calls", "Live calls.", 3), Sample("datagrams_in", "Received.", 7, counter=True)]
+    server = MetricsServer(0, lambda: values)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as page:
+            text = page.read().decode()
+        assert "tollgate_calls 3.0" in text
+        assert "tollgate_datagrams_in_total 7.0" in text
+    finally:
+        server.close()
+
+
+async def test_a_blocked_loop_is_measured() -> None:
+    lag = LoopLag(asyncio.get_running_loop(), time.monotonic)
+    lag.start()
+    await asyncio.sleep(0.01)
+    time.sleep(0.2)  # noqa: ASYNC251 - what is measured
+    await asyncio.sleep(0.02)
+    assert 0.05 < lag.take_worst() < 2.0
+    assert lag.take_worst() < 0.1
+    lag.stop()
+    lag.stop()
