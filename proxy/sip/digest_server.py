@@ -1,0 +1,157 @@
+"""The challenging side of digest authentication: nonces, replay, verdict (RFC 7616 §3.3, §5; RFC 8760).
+
+A nonce carries its expiry and a MAC over it and the packet's source, so that strangers' challenges cost no
+memory. Only nonces that proved good are remembered, with the highest nonce-count each was used with.
+"""
+
+from __future__ import annotations
+
+import enum
+import hmac
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from proxy.errors import RemoteProtocolError
+from proxy.sip.digest import Algorithm, Challenge, Credentials, Ha1, digest_response
+from proxy.sip.uri import Uri
+
+__all__ = ["DigestServer", "NonceCounts", "RecentNonceCounts", "Verdict"]
+
+_MAC_DIGITS: Final = 32
+
+
+class Verdict(enum.Enum):
+    """What credentials are worth."""
+
+    ACCEPTED = "accepted"
+    STALE = "stale"
+    """The password is right, but the nonce is not (any more): challenge again with stale=true."""
+    REJECTED = "rejected"
+    """Wrong or unusable: challenge again."""
+
+
+class NonceCounts(Protocol):
+    """Remembers how far each nonce has been used (RFC 7616 §3.4 nc)."""
+
+    def use(self, nonce: str, count: int, *, expires: float, now: float) -> bool:
+        """Note a use; False for a count that is not above all before it. Times are in seconds."""
+
+
+class RecentNonceCounts:
+    """`NonceCounts` in memory, bounded: when full of live nonces, further ones are refused, which costs their
+    senders one more challenge; forgetting a live one would let its requests be replayed.
+    """
+
+    __slots__ = ("_counts", "_limit")
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._counts: dict[str, tuple[float, int]] = {}
+
+    def use(self, nonce: str, count: int, *, expires: float, now: float) -> bool:
+        """Note a use; see `NonceCounts.use`."""
+        known = self._counts.get(nonce)
+        if known is not None:
+            if count <= known[1]:
+                return False
+        elif len(self._counts) >= self._limit:
+            self._forget_expired(now)
+            if len(self._counts) >= self._limit:
+                return False
+        self._counts[nonce] = (expires, count)
+        return True
+
+    def _forget_expired(self, now: float) -> None:
+        self._counts = {nonce: entry for nonce, entry in self._counts.items() if entry[0] > now}
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
+class DigestServer:
+    """Challenges for one realm and judges the answers.
+
+    ``key`` is secret and lasts as long as the process; ``lifetime`` of a nonce is in seconds. ``now`` is seconds
+    of the monotonic clock throughout.
+    """
+
+    __slots__ = ("_counts", "_key", "_lifetime", "algorithms", "realm")
+
+    def __init__(
+        self,
+        realm: str,
+        key: bytes,
+        counts: NonceCounts,
+        *,
+        lifetime: float = 300.0,
+        algorithms: Iterable[Algorithm] = Algorithm,
+    ) -> None:
+        self.realm = realm
+        self.algorithms = tuple(algorithms)
+        self._key = key
+        self._counts = counts
+        self._lifetime = lifetime
+
+    def challenges(self, *, source: str, salt: str, now: float, stale: bool = False) -> list[str]:
+        """Make the WWW-Authenticate values, strongest first (RFC 8760 §2.4), all with one fresh nonce.
+
+        ``source`` is the sender's IP address; ``salt`` a token from the identifier source, so that two requests
+        of one moment get two nonces.
+        """
+        nonce = self._issue(source, salt, now)
+        return [str(Challenge(self.realm, nonce, algorithm, stale=stale)) for algorithm in self.algorithms]
+
+    def verify(
+        self, credentials: Credentials, *, method: str, uri: str, ha1s: Iterable[Ha1], source: str, now: float
+    ) -> Verdict:
+        """Judge credentials (RFC 7616 §3.4.6). ``ha1s`` are the user's, empty for an unknown one.
+
+        ``uri`` is the Request-URI: credentials that name one number place no call to another. Clients that
+        name a host only are let through, since nothing can change what they signed either.
+        """
+        if credentials.realm != self.realm or credentials.algorithm not in self.algorithms:
+            return Verdict.REJECTED
+        if credentials.qop != "auth" or not credentials.cnonce or not credentials.nonce_count:
+            # Every challenge of ours offers qop; without it nothing would stop a replay.
+            return Verdict.REJECTED
+        ha1 = next((ha1 for ha1 in ha1s if ha1.algorithm is credentials.algorithm), None)
+        # An unknown user costs the same time as a known one.
+        expected = digest_response(ha1 or Ha1(credentials.algorithm, ""), credentials, method)
+        response = credentials.response.encode("utf-8", "surrogateescape")
+        matches = hmac.compare_digest(expected.encode(), response)
+        if ha1 is None or not matches or not _covers(credentials.uri, uri):
+            return Verdict.REJECTED
+        expires = self._expiry(credentials.nonce, source)
+        if expires is None or expires <= now:
+            return Verdict.STALE
+        if not self._counts.use(credentials.nonce, credentials.nonce_count, expires=expires, now=now):
+            return Verdict.STALE
+        return Verdict.ACCEPTED
+
+    def _issue(self, source: str, salt: str, now: float) -> str:
+        stamp = f"{int(now + self._lifetime):x}.{salt}"
+        return f"{stamp}.{self._mac(stamp, source)}"
+
+    def _expiry(self, nonce: str, source: str) -> float | None:
+        """Read the expiry of a nonce of ours; None for any other, or one that was given to another source."""
+        stamp, _, mac = nonce.rpartition(".")
+        if not nonce.isascii() or not hmac.compare_digest(mac, self._mac(stamp, source)):
+            return None
+        return float(int(stamp.partition(".")[0], 16))
+
+    def _mac(self, stamp: str, source: str) -> str:
+        return hmac.digest(self._key, f"{stamp} {source}".encode(), "sha256").hex()[:_MAC_DIGITS]
+
+    def __repr__(self) -> str:
+        return f"DigestServer({self.realm!r})"
+
+
+def _covers(signed: str, requested: str) -> bool:
+    """Say whether a digest's uri is meant for the Request-URI: the same, or a sip one without another user."""
+    if signed == requested:
+        return True
+    try:
+        target = Uri.parse(signed)
+        return target.is_sip and (target.user is None or target.user == Uri.parse(requested).user)
+    except RemoteProtocolError:
+        return False
