@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from proxy.errors import RemoteProtocolError
 from proxy.sip.flow import Flow
 from proxy.sip.framing import StreamFramer
 
@@ -55,11 +54,10 @@ class _Connection(asyncio.Protocol):
         self.flow = flow
         self.wanted = flow
         """What the flow that asked for this connection was, connection number 0; None when accepted."""
-        self.framer = StreamFramer()
+        self.framer = StreamFramer(answers_pings=flow is None)
         self.last_traffic = 0.0
         self.message_since: float | None = None
         self.transport: asyncio.Transport | None = None
-        self.unsent: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast: neither asyncio's nor uvloop's transports are all subclasses of what they implement.
@@ -223,18 +221,20 @@ class TcpConnections:
         if flow is None or not flow.connection or transport is None:
             return
         now = connection.last_traffic = self._loop.time()
-        try:
-            connection.framer.feed(data)
-            while (message := connection.framer.next_message()) is not None:
-                self.messages_in += 1
-                self._on_message(message, flow)
-        except RemoteProtocolError as error:
-            logger.warning("connection closed: %s", error, extra={"peer": _name(connection)})
+        framer = connection.framer
+        for message in framer.feed(data):
+            self.messages_in += 1
+            self._on_message(message, flow)
+        pongs = framer.take_pongs()
+        if pongs:
+            transport.write(b"\r\n" * pongs)
+        failure = framer.failure
+        if failure is not None:
+            logger.warning("connection closed: %s", failure, extra={"peer": _name(connection)})
+            if failure.answer:
+                transport.write(failure.answer)
             transport.close()
-            return
-        for _ in range(connection.framer.take_pings()):
-            transport.write(b"\r\n")
-        if not connection.framer.partial:
+        elif framer.is_between_messages:
             connection.message_since = None
         elif connection.message_since is None:
             connection.message_since = now

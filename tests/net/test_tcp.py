@@ -1,0 +1,261 @@
+"""SIP over TCP: real connections on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from proxy.net import tcp
+from proxy.net.tcp import TcpConnections, TcpLimits
+from proxy.sip.flow import Flow
+from tests.net.waiting import until
+
+MESSAGE = (
+    b"OPTIONS sip:gate@127.0.0.1 SIP/2.0\r\n"
+    b"Via: SIP/2.0/TCP 127.0.0.1:5070;branch=z9hG4bK1\r\n"
+    b"From: <sip:204@127.0.0.1>;tag=1\r\nTo: <sip:gate@127.0.0.1>\r\n"
+    b"Call-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 4\r\n\r\nbody"
+)
+
+
+class Gate:
+    """A table of connections and what it reported."""
+
+    def __init__(self, limits: TcpLimits | None = None, *, trusted: bool = False) -> None:
+        self.messages: list[tuple[bytes, Flow]] = []
+        self.failed: list[Flow] = []
+        self.table = TcpConnections(
+            asyncio.get_running_loop(),
+            lambda data, flow: self.messages.append((data, flow)),
+            self.failed.append,
+            is_trusted=lambda _host: trusted,
+            limits=limits or TcpLimits(),
+        )
+        self.address = ("", 0)
+
+    async def listen(self) -> None:
+        self.address = await self.table.listen(2, ("127.0.0.1", 0))
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self.address)
+
+
+@pytest.fixture
+async def gate() -> AsyncIterator[Gate]:
+    gate = Gate()
+    await gate.listen()
+    yield gate
+    await gate.table.close()
+
+
+@pytest.fixture(autouse=True)
+def _fast_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "SWEEP_INTERVAL", 0.02)
+
+
+async def _end(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    try:
+        await writer.wait_closed()
+    except ConnectionError:
+        return
+
+
+class Carrier:
+    """A listening peer that keeps what it reads."""
+
+    def __init__(self) -> None:
+        self.read = b""
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> tuple[str, int]:
+        self.server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        host, port = self.server.sockets[0].getsockname()
+        return host, port
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        while data := await reader.read(10_000):
+            self.read += data
+
+    async def close(self) -> None:
+        self.server.close()
+        for writer in self.writers:
+            await _end(writer)
+
+
+@pytest.fixture
+async def carrier() -> AsyncIterator[Carrier]:
+    carrier = Carrier()
+    yield carrier
+    await carrier.close()
+
+
+async def test_rfc3261_18_3_messages_are_framed_by_content_length(gate: Gate) -> None:
+    _, writer = await gate.connect()
+    writer.write(MESSAGE + MESSAGE[:100])
+    await until(lambda: len(gate.messages) == 1)
+    writer.write(MESSAGE[100:])
+    await until(lambda: len(gate.messages) == 2)
+    assert [data for data, _ in gate.messages] == [MESSAGE, MESSAGE]
+    flow = gate.messages[0][1]
+    assert (flow.transport, flow.listener, flow.remote_port) == (
+        "TCP",
+        2,
+        writer.get_extra_info("sockname")[1],
+    )
+    assert flow.connection != 0
+    await _end(writer)
+
+
+async def test_an_answer_goes_back_over_the_same_connection(gate: Gate) -> None:
+    reader, writer = await gate.connect()
+    writer.write(MESSAGE)
+    await until(lambda: gate.messages)
+    assert gate.table.send(b"SIP/2.0 200 OK\r\n", gate.messages[0][1])
+    assert await reader.readline() == b"SIP/2.0 200 OK\r\n"
+    await _end(writer)
+
+
+async def test_rfc5626_4_4_1_a_ping_gets_its_pong(gate: Gate) -> None:
+    reader, writer = await gate.connect()
+    writer.write(b"\r\n\r\n")
+    assert await asyncio.wait_for(reader.readexactly(2), 5) == b"\r\n"
+    assert not gate.messages
+    await _end(writer)
+
+
+async def test_a_stream_without_framing_is_answered_and_closed(gate: Gate) -> None:
+    reader, writer = await gate.connect()
+    writer.write(MESSAGE.replace(b"Content-Length: 4", b"Content-Length: x"))
+    assert b" 400 " in await asyncio.wait_for(reader.read(), 5)
+    await until(lambda: len(gate.table) == 0)
+    await _end(writer)
+
+
+async def test_a_lost_connection_is_told(gate: Gate) -> None:
+    _, writer = await gate.connect()
+    writer.write(MESSAGE)
+    await until(lambda: gate.messages)
+    await _end(writer)
+    await until(lambda: gate.failed)
+    assert gate.failed == [gate.messages[0][1]]
+    assert not gate.table.send(b"late", gate.messages[0][1])
+
+
+async def test_a_connection_is_opened_on_demand_and_used_again(gate: Gate, carrier: Carrier) -> None:
+    host, port = await carrier.start()
+    flow = Flow("TCP", host, port, 2, 0)
+    assert gate.table.send(b"one", flow)
+    assert gate.table.send(b"two", flow)
+    await until(lambda: carrier.read == b"onetwo")
+    assert gate.table.send(b"three", flow)
+    await until(lambda: carrier.read == b"onetwothree")
+    assert len(carrier.writers) == 1
+
+
+async def test_a_refused_connection_is_a_failure_of_its_flow(gate: Gate, carrier: Carrier) -> None:
+    host, port = await carrier.start()
+    carrier.server.close()
+    await carrier.server.wait_closed()
+    flow = Flow("TCP", host, port, 2, 0)
+    assert gate.table.send(b"INVITE", flow)
+    await until(lambda: gate.failed)
+    assert gate.failed == [flow]
+
+
+async def test_a_connection_lost_later_fails_both_its_names(gate: Gate, carrier: Carrier) -> None:
+    host, port = await carrier.start()
+    flow = Flow("TCP", host, port, 2, 0)
+    gate.table.send(b"INVITE", flow)
+    await until(lambda: carrier.writers)
+    await _end(carrier.writers[0])
+    await until(lambda: len(gate.failed) == 2)
+    assert flow in gate.failed
+    assert any(failed.connection for failed in gate.failed)
+
+
+async def _limited(limits: TcpLimits, *, trusted: bool = False) -> Gate:
+    gate = Gate(limits, trusted=trusted)
+    await gate.listen()
+    return gate
+
+
+@pytest.mark.parametrize(
+    "limits", [TcpLimits(connections=1), TcpLimits(connections_per_source=1)], ids=["total", "per source"]
+)
+async def test_connections_beyond_a_limit_are_refused(limits: TcpLimits) -> None:
+    gate = await _limited(limits)
+    _, first = await gate.connect()
+    await until(lambda: len(gate.table) == 1)
+    reader, second = await gate.connect()
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert gate.table.refused == 1
+    await _end(second)
+    await _end(first)
+    await gate.table.close()
+
+
+async def test_strangers_cannot_lock_out_a_trusted_peer() -> None:
+    gate = await _limited(TcpLimits(connections=1, connections_per_source=1), trusted=True)
+    writers = [(await gate.connect())[1] for _ in range(3)]
+    await until(lambda: len(gate.table) == 3)
+    for writer in writers:
+        await _end(writer)
+    await gate.table.close()
+
+
+async def test_an_unfinished_message_ends_the_connection() -> None:
+    gate = await _limited(TcpLimits(message=0.05))
+    reader, writer = await gate.connect()
+    writer.write(MESSAGE[:50])
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert not gate.messages
+    await _end(writer)
+    await gate.table.close()
+
+
+async def test_dripping_octets_do_not_keep_an_unfinished_message_alive() -> None:
+    gate = await _limited(TcpLimits(message=0.1))
+    _, writer = await gate.connect()
+    for octet in MESSAGE[:40]:
+        writer.write(bytes([octet]))
+        await asyncio.sleep(0.01)
+    await until(lambda: len(gate.table) == 0)
+    await _end(writer)
+    await gate.table.close()
+
+
+async def test_a_silent_connection_is_closed() -> None:
+    gate = await _limited(TcpLimits(idle=0.05))
+    reader, writer = await gate.connect()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    await _end(writer)
+    await gate.table.close()
+
+
+async def test_a_peer_that_does_not_read_is_cut() -> None:
+    gate = await _limited(TcpLimits(unsent=100_000))
+    _, writer = await gate.connect()
+    writer.write(MESSAGE)
+    await until(lambda: gate.messages)
+    flow = gate.messages[0][1]
+    for _ in range(2_000):
+        if not gate.table.send(b"x" * 60_000, flow):
+            break
+    await until(lambda: gate.failed)
+    await _end(writer)
+    await gate.table.close()
+
+
+async def test_what_waits_for_a_connection_is_bounded(gate: Gate) -> None:
+    gate.table.limits = replace(gate.table.limits, unsent=100)
+    flow = Flow("TCP", "192.0.2.1", 5060, 2, 0)
+    assert gate.table.send(b"x" * 60, flow)
+    assert not gate.table.send(b"x" * 60, flow)
