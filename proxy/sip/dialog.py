@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
-from proxy.sip.flow import Flow
+from proxy.errors import RemoteProtocolError
+from proxy.sip.address import NameAddr
+from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
+from proxy.sip.uri import Uri
 
-__all__ = ["Dialog", "DialogState"]
+if TYPE_CHECKING:
+    from proxy.sip.accepted import AwaitedAck
+    from proxy.sip.invite_client import InviteClientTransaction
+    from proxy.sip.invite_server import InviteServerTransaction
+
+__all__ = ["Dialog", "DialogKey", "DialogState", "DialogTable", "route"]
+
+DialogKey = tuple[str, str, str]
+"""Call-ID, local tag, remote tag; a peer of RFC 2543 has the tag "" (§12.1.1)."""
 
 
 class DialogState(enum.Enum):
@@ -15,41 +29,240 @@ class DialogState(enum.Enum):
     EARLY = "Early"
     CONFIRMED = "Confirmed"
     TERMINATED = "Terminated"
+    """A BYE was sent or received; the dialog is known until the BYE has its final response."""
 
 
 class Dialog:
-    """State of one dialog. The endpoint alone changes it; ``owner`` belongs to the TU."""
+    """State of one dialog. The endpoint alone changes it, except for ``owner`` and ``symmetric``."""
 
     __slots__ = (
+        "_next_hop",
+        "ack_cseq",
+        "ack_data",
+        "ack_due",
+        "ack_flow",
+        "awaited_ack",
         "call_id",
         "flow",
-        "invite_pending",
+        "invite_client",
+        "invite_server",
+        "local",
         "local_cseq",
         "local_tag",
         "owner",
+        "remote",
         "remote_cseq",
         "remote_tag",
         "remote_target",
+        "request_uri",
+        "route_lines",
         "route_set",
         "state",
+        "symmetric",
         "uac",
     )
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        call_id: str,
+        local: str,
+        local_tag: str,
+        remote: str,
+        remote_tag: str,
+        remote_target: str,
+        route_set: tuple[str, ...],
+        flow: Flow,
+        local_cseq: int = 0,
+        remote_cseq: int | None = None,
+        uac: bool = False,
+        owner: object = None,
+    ) -> None:
         self.state = DialogState.EARLY
-        self.owner: object = None
+        self.owner = owner
         """Whoever the TU put here: events find their leg by it."""
-        self.call_id = ""
-        self.local_tag = ""
-        self.remote_tag = ""
-        self.remote_target = ""
-        """URI of the peer's Contact: Request-URI of our requests."""
-        self.route_set: tuple[str, ...] = ()
-        self.local_cseq = 0
-        self.remote_cseq = 0
-        self.uac = False
+        self.symmetric = False
+        """Set by the TU for peers behind NAT: requests go back the way the peer's messages came (`flow`)."""
+        self.uac = uac
         """Whether our INVITE made it."""
-        self.flow: Flow
-        """The way the peer's last message came."""
-        self.invite_pending = False
-        """Whether an INVITE of either side has no final response yet (RFC 3261 §14.1)."""
+        self.call_id = call_id
+        self.local = local
+        """Our side of From and To: name-addr with tag."""
+        self.local_tag = local_tag
+        self.remote = remote
+        """The peer's side of From and To, as received."""
+        self.remote_tag = remote_tag
+        self.local_cseq = local_cseq
+        self.remote_cseq = remote_cseq
+        self.flow = flow
+        """The way the peer's last request came, or our INVITE went."""
+        self.invite_client: InviteClientTransaction | None = None
+        """Our INVITE without a final response yet."""
+        self.invite_server: InviteServerTransaction | None = None
+        """The peer's INVITE without a final response yet."""
+        self.awaited_ack: AwaitedAck | None = None
+        """Our 2xx that waits for its ACK."""
+        self.ack_due: int | None = None
+        """CSeq number of our INVITE whose 2xx the TU has to ACK."""
+        self.ack_cseq: int | None = None
+        """CSeq number of the ACK in ``ack_data``, which answers a repeated 2xx."""
+        self.ack_data = b""
+        self.ack_flow = flow
+        self.set_route(remote_target, route_set)
+
+    @property
+    def key(self) -> DialogKey:
+        """What in-dialog requests are matched by (§12.2.2)."""
+        return (self.call_id, self.local_tag, self.remote_tag)
+
+    @property
+    def invite_pending(self) -> bool:
+        """Whether a new INVITE of ours must wait: one is under way in either direction (§14.1)."""
+        return (
+            self.invite_client is not None or self.invite_server is not None or self.awaited_ack is not None
+        )
+
+    def set_route(self, remote_target: str, route_set: tuple[str, ...]) -> None:
+        """Fix where requests go (§12.2.1.1)."""
+        self.remote_target = remote_target
+        """URI of the peer's Contact."""
+        self.route_set = route_set
+        """Route values, nearest first."""
+        self.request_uri, self.route_lines = route(remote_target, route_set)
+        self._next_hop: Flow | None = None
+
+    def set_flow(self, flow: Flow) -> None:
+        """Note the way the peer's last request came."""
+        if flow != self.flow:
+            self.flow = flow
+            self._next_hop = None
+
+    def refresh_target(self, remote_target: str) -> None:
+        """Take the Contact of a target refresh (§12.2.1.2, §12.2.2); the route set stays."""
+        if remote_target != self.remote_target:
+            self.set_route(remote_target, self.route_set)
+
+    def next_hop(self, listen_points: Sequence[ListenPoint]) -> Flow:
+        """Return the flow that requests of this dialog take (§8.1.2, §12.2.1.1, §18.1.1)."""
+        if self.symmetric:
+            return self.flow
+        if self._next_hop is None:
+            self._next_hop = self._find_next_hop(listen_points)
+        return self._next_hop
+
+    def _find_next_hop(self, listen_points: Sequence[ListenPoint]) -> Flow:
+        flow = self.flow
+        if flow.connection and not self.route_set:
+            # The peer itself is at the other end of an open connection, often behind NAT: use it.
+            return flow
+        uri = _first_hop(self.remote_target, self.route_set)
+        if uri is None or not _is_address(uri.host):
+            # A name would need DNS, which the core has not: the way the peer came is the way back.
+            return flow
+        transport = "TLS" if uri.scheme == "sips" else (uri.params.get("transport") or flow.transport).upper()
+        port = uri.port or DEFAULT_PORTS.get(transport, 5060)
+        if (
+            transport == flow.transport
+            and uri.host == flow.remote_host
+            and (port == flow.remote_port or flow.connection)
+        ):
+            return flow
+        listener = _listener_for(transport, uri.host, flow, listen_points)
+        return flow if listener is None else Flow(transport, uri.host, port, listener)
+
+
+class DialogTable:
+    """Every dialog by its key, and those whose peer came over a connection that may be lost."""
+
+    __slots__ = ("_by_key", "_on_connection")
+
+    def __init__(self) -> None:
+        self._by_key: dict[DialogKey, Dialog] = {}
+        self._on_connection: dict[int, dict[Dialog, None]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of dialogs."""
+        return len(self._by_key)
+
+    def get(self, key: DialogKey) -> Dialog | None:
+        """Find the dialog of a request or response."""
+        return self._by_key.get(key)
+
+    def add(self, dialog: Dialog) -> None:
+        """Enter a dialog."""
+        self._by_key[dialog.key] = dialog
+        self._watch(dialog)
+
+    def remove(self, dialog: Dialog) -> bool:
+        """Take a dialog out; returns whether it was in."""
+        dialog.state = DialogState.TERMINATED
+        if self._by_key.get(dialog.key) is not dialog:
+            return False
+        del self._by_key[dialog.key]
+        self._unwatch(dialog)
+        return True
+
+    def moved(self, dialog: Dialog, flow: Flow) -> None:
+        """Note that the peer's messages now come over another flow."""
+        if flow != dialog.flow:
+            self._unwatch(dialog)
+            dialog.set_flow(flow)
+            self._watch(dialog)
+
+    def connection_lost(self, connection: int) -> None:
+        """Let every dialog of a connection go on without it: its next request opens a new one (§18.1.1)."""
+        for dialog in self._on_connection.pop(connection, ()):
+            dialog.set_flow(dialog.flow._replace(connection=0))
+
+    def _watch(self, dialog: Dialog) -> None:
+        if dialog.flow.connection:
+            self._on_connection.setdefault(dialog.flow.connection, {})[dialog] = None
+
+    def _unwatch(self, dialog: Dialog) -> None:
+        watched = self._on_connection.get(dialog.flow.connection)
+        if watched is not None:
+            watched.pop(dialog, None)
+            if not watched:
+                del self._on_connection[dialog.flow.connection]
+
+
+def route(target: str, route_set: tuple[str, ...]) -> tuple[str, str]:
+    """Return Request-URI and Route lines for a target and a route set (RFC 3261 §12.2.1.1).
+
+    A first hop without ``lr`` is a strict router (RFC 2543): it gets itself as the Request-URI, and the
+    target goes to the end of the route.
+    """
+    if not route_set:
+        return target, ""
+    first = _first_hop(target, route_set)
+    if first is None or "lr" in first.params:
+        return target, "".join([f"Route: {value}\r\n" for value in route_set])
+    # §19.1.1: a Request-URI has neither method parameter nor headers.
+    uri = NameAddr.parse(route_set[0]).uri_text.partition("?")[0]
+    return uri, "".join([f"Route: {value}\r\n" for value in (*route_set[1:], f"<{target}>")])
+
+
+def _first_hop(target: str, route_set: tuple[str, ...]) -> Uri | None:
+    try:
+        return NameAddr.parse(route_set[0]).uri if route_set else Uri.parse(target)
+    except RemoteProtocolError:
+        return None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _listener_for(transport: str, host: str, flow: Flow, listen_points: Sequence[ListenPoint]) -> int | None:
+    """Choose the listen point of this transport and IP family, the one the peer came to if it fits."""
+    family = ":" in host
+    if transport == flow.transport and family == (":" in flow.remote_host):
+        return flow.listener
+    for index, point in enumerate(listen_points):
+        if point.transport == transport and (":" in point.host) == family:
+            return index
+    return None

@@ -1,60 +1,37 @@
 """The sans-I/O SIP endpoint: every message in, every message out, one deadline, events for the TU.
 
-RFC 3261 §8, §9, §12-§15, §17, §18; RFC 6026; RFC 3581. After each input drain `transmits()`, then `events()` (whose
-handling may add transmits), then re-arm the one timer from `next_timer()`. Times are seconds of one monotonic clock.
+RFC 3261 §8, §9, §12-§15, §17, §18; RFC 6026; RFC 3581. After each input drain `transmits()`, then
+`events()` (whose handling may add transmits), then re-arm the one timer from `next_timer()`. Times are
+seconds of one monotonic clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
 
+from proxy.errors import RemoteProtocolError
 from proxy.sip.config import EndpointConfig
-from proxy.sip.dialog import Dialog
+from proxy.sip.dialog import Dialog, DialogTable
 from proxy.sip.events import ClientTransaction, Event, ServerTransaction
 from proxy.sip.flow import Flow, Transmit
 from proxy.sip.ids import IdSource
 from proxy.sip.invite_client import InviteClientTransaction
+from proxy.sip.message import Request
+from proxy.sip.parser import parse_datagram
+from proxy.sip.spec import InviteSpec
+from proxy.sip.transactions import TransactionLayer, peer_of
+from proxy.sip.uac import Uac
+from proxy.sip.uas import Uas
+from proxy.sip.writer import ExtraHeaders, Fixed
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Endpoint", "ExtraHeaders", "InviteSpec", "TraceHook"]
 
-ExtraHeaders = Iterable[tuple[str, str]]
-"""Further headers of a message, in order: name and raw value, without line ends."""
-
 TraceHook = Callable[[bool, Flow, bytes], None]
-"""Called with ``(incoming, flow, data)`` for every message. It sees INFO bodies: whoever shows them masks digits."""
-
-
-@dataclass(frozen=True, slots=True)
-class InviteSpec:
-    """An INVITE outside a dialog (RFC 3261 §13.2.1).
-
-    The endpoint adds Via, the From tag, Call-ID, CSeq, Contact, Allow, Supported, User-Agent and Content-Length.
-    """
-
-    uri: str
-    """Request-URI."""
-    from_: str
-    """From without tag, such as ``"204" <sip:204@example.com>``; angle brackets are required."""
-    to: str
-    """To, such as ``<sip:15551230001@example.com>``."""
-    flow: Flow
-    """Where the INVITE is sent: the next hop, already resolved."""
-    body: bytes = b""
-    content_type: str = "application/sdp"
-    headers: tuple[tuple[str, str], ...] = ()
-    """Further headers (P-Asserted-Identity, Require ...); none of those the endpoint adds, except Contact, Allow,
-    Supported and User-Agent, which then replace the endpoint's."""
-    route: tuple[str, ...] = ()
-    """Preloaded Route values (§8.1.1.1), such as ``<sip:192.0.2.9;lr>``."""
-    max_forwards: int = 70
-    contact_user: str = ""
-    """User part of the Contact; "" for the configured one."""
-    call_id: str = ""
-    """"" for a fresh one. To repeat an INVITE after 401, 407 or 422 (§22.2): the old transaction's ``call_id``,
-    ``local_tag`` and ``cseq + 1``."""
-    local_tag: str = ""
-    cseq: int = 1
+"""Called with ``(incoming, flow, data)`` for every message. It sees INFO bodies: whoever shows them masks
+digits."""
 
 
 class Endpoint:
@@ -63,42 +40,83 @@ class Endpoint:
     def __init__(self, config: EndpointConfig, ids: IdSource, trace: TraceHook | None = None) -> None:
         self.config = config
         self.trace = trace
+        self._events: list[Event] = []
+        self._layer = layer = TransactionLayer(config)
+        self._dialogs = DialogTable()
+        self._fixed = Fixed(config)
+        self._uas = Uas(layer, self._dialogs, self._events, self._fixed, ids)
+        self._uac = Uac(layer, self._dialogs, self._events, self._fixed, ids)
+        layer.server_user = self._uas
+        layer.client_user = self._uac
 
     # Inputs -------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Take one datagram or one message framed from a stream. Never raises because of ``data``."""
-        raise NotImplementedError
+        if self.trace is not None:
+            self.trace(True, flow, data)
+        try:
+            message = parse_datagram(data)
+        except RemoteProtocolError as error:
+            logger.debug("message from %s dropped: %s", flow.remote_host, error)
+            return
+        if message is None:
+            return
+        if isinstance(message, Request):
+            self._uas.receive(message, flow, len(data), now)
+        else:
+            self._uac.receive(message, flow, now)
 
     def transport_failed(self, flow: Flow, now: float) -> None:
         """Tell that ``flow`` is gone: ICMP error, refused or lost connection (RFC 3261 §17.1.4, §18.4).
 
         With ``connection`` 0 and a reliable transport: no connection could be opened.
         """
-        raise NotImplementedError
+        layer = self._layer
+        for client in list(layer.pending.get(peer_of(flow), ())):
+            # A request that asked for any connection (0) may have got the one that is lost.
+            if client.flow.connection in {0, flow.connection}:
+                client.transport_failed(now)
+        if not flow.reliable:
+            return
+        for server in list(layer.on_connection.get(flow.connection, ())):
+            if flow.connection:
+                layer.reroute_server(server)
+            elif peer_of(server.flow) == peer_of(flow):
+                server.transport_failed(now)
+        if flow.connection:
+            self._dialogs.connection_lost(flow.connection)
 
     def handle_timer(self, now: float) -> None:
         """Run everything that is due."""
-        raise NotImplementedError
+        self._layer.timers.run(now)
 
     # Outputs ------------------------------------------------------------------------------------------------
 
     def transmits(self) -> list[Transmit]:
         """Take what is to be sent, in order."""
-        raise NotImplementedError
+        transmits = self._layer.transmits
+        if transmits:
+            self._layer.transmits = []
+            if self.trace is not None:
+                for data, flow in transmits:
+                    self.trace(False, flow, data)
+        return transmits
 
     def events(self) -> list[Event]:
         """Take what has happened, in order."""
-        raise NotImplementedError
+        events = self._events[:]
+        self._events.clear()
+        return events
 
     def next_timer(self) -> float | None:
         """Return when `handle_timer` is to be called next."""
-        raise NotImplementedError
+        return self._layer.timers.next_deadline()
 
     @property
     def idle(self) -> bool:
         """Whether no transaction, dialog or timer is left."""
-        raise NotImplementedError
+        return self._layer.idle and not len(self._dialogs)
 
     # As UAS -------------------------------------------------------------------------------------------------
 
@@ -115,39 +133,50 @@ class Endpoint:
     ) -> Dialog | None:
         """Answer a request; returns the dialog of an INVITE answered with 101-299.
 
-        A 101-199 or 2xx to an INVITE outside a dialog makes the (early) dialog and always with the same To tag.
-        A 2xx is retransmitted until its ACK (§13.3.1.4). Contact, Record-Route, Allow and Supported are added where
-        the RFC wants them. Raises LocalProtocolError after the final response (see ``transaction.answered``).
+        A 101-199 or 2xx to an INVITE outside a dialog makes the (early) dialog and always with the same To
+        tag. A 2xx is retransmitted until its ACK (§13.3.1.4). Contact, Record-Route, Allow and Supported
+        are added where the RFC wants them. Raises LocalProtocolError after the final response (see
+        ``transaction.answered``).
         """
-        raise NotImplementedError
+        return self._uas.respond(transaction, status, reason, headers, body, content_type, now)
 
     def reject_stateless(
-        self, transaction: ServerTransaction, status: int, *, headers: ExtraHeaders = (), now: float
+        self, transaction: ServerTransaction, status: int, *, headers: ExtraHeaders = ()
     ) -> None:
         """Refuse a request outside a dialog and forget it at once (RFC 3261 §8.2.7).
 
         For strangers over UDP: nothing is kept, a retransmission comes again as a new request, the ACK is absorbed,
         and a response of more than `EndpointConfig.amplification_limit` times the request is not sent at all.
         """
-        raise NotImplementedError
+        self._uas.reject_stateless(transaction, status, headers)
 
     # As UAC -------------------------------------------------------------------------------------------------
 
     def invite(self, spec: InviteSpec, owner: object, now: float) -> InviteClientTransaction:
         """Send an INVITE outside a dialog; its dialogs get the same ``owner``."""
-        raise NotImplementedError
+        return self._uac.invite(spec, owner, now)
 
     def cancel(self, transaction: InviteClientTransaction, *, headers: ExtraHeaders = (), now: float) -> None:
         """Cancel an INVITE (§9.1): at once after a provisional response, otherwise when the first one comes.
 
-        Nothing happens after the final response. What follows is a ResponseReceived (487, or the late 2xx that the
-        TU must ACK and BYE) or RequestTimedOut.
+        Nothing happens after the final response. What follows is a ResponseReceived (487, or the late 2xx
+        that the TU must ACK and BYE) or RequestTimedOut.
         """
-        raise NotImplementedError
+        self._uac.cancel(transaction, headers, now)
 
-    def ack(self, dialog: Dialog, *, body: bytes = b"", content_type: str = "application/sdp", now: float) -> None:
-        """ACK the 2xx of the dialog's INVITE (§13.2.2.4); a repeated 2xx gets the same ACK again by itself."""
-        raise NotImplementedError
+    def ack(
+        self,
+        dialog: Dialog,
+        *,
+        headers: ExtraHeaders = (),
+        body: bytes = b"",
+        content_type: str = "application/sdp",
+        now: float,
+    ) -> None:
+        """ACK the 2xx of the dialog's INVITE (§13.2.2.4); a repeated 2xx gets the same ACK again by
+        itself."""
+        del now  # an ACK starts no timer
+        self._uac.ack(dialog, headers, body, content_type)
 
     def request(
         self,
@@ -161,10 +190,10 @@ class Endpoint:
     ) -> ClientTransaction:
         """Send a request within a dialog (§12.2.1.1), re-INVITE and BYE included; its owner is the dialog's.
 
-        After a BYE (also one that gets no answer) the dialog ends. Raises LocalProtocolError for a second INVITE
-        while one is pending in either direction (``dialog.invite_pending``, §14.1).
+        After a BYE (also one that gets no answer) the dialog ends. Raises LocalProtocolError for a second
+        INVITE while one is pending in either direction (``dialog.invite_pending``, §14.1).
         """
-        raise NotImplementedError
+        return self._uac.request(dialog, method, headers, body, content_type, now)
 
     def send_request(
         self,
@@ -182,15 +211,20 @@ class Endpoint:
     ) -> ClientTransaction:
         """Send a request other than INVITE outside a dialog (OPTIONS, MESSAGE ...).
 
-        ``from_`` and ``to`` are name-addrs without tag: the gate's own address and the Request-URI if not given.
+        ``from_`` and ``to`` are name-addrs without tag: the gate's own address and the Request-URI if not
+        given.
         """
-        raise NotImplementedError
+        return self._uac.send_request(method, uri, from_, to, headers, body, content_type, flow, owner, now)
 
-    def terminate(self, dialog: Dialog, now: float) -> None:
+    def terminate(self, dialog: Dialog) -> None:
         """Forget a dialog without a word to the peer."""
-        raise NotImplementedError
+        if dialog.awaited_ack is not None:
+            dialog.awaited_ack.stop()
+            dialog.awaited_ack = None
+        self._dialogs.remove(dialog)
 
     @property
     def capabilities(self) -> tuple[tuple[str, str], ...]:
-        """Allow, Accept, Accept-Encoding, Accept-Language and Supported, for the 200 to an OPTIONS (§11.2)."""
-        raise NotImplementedError
+        """Allow, Accept, Accept-Encoding, Accept-Language and Supported, for the 200 to an OPTIONS
+        (§11.2)."""
+        return self._fixed.capabilities

@@ -69,9 +69,9 @@ class Cancelled:
 class ResponseReceived:
     """A response to a request of the TU, retransmissions removed.
 
-    Every 2xx to an INVITE comes with a confirmed dialog that the TU must ACK, also when it had cancelled, or when
-    another fork was faster (then the TU sends BYE after the ACK) (§13.2.2.4). A provisional response with a To tag
-    comes with its early dialog.
+    Every 2xx to an INVITE comes with a confirmed dialog that the TU must ACK, also when it had cancelled,
+    or when another fork was faster (then the TU sends BYE after the ACK) (§13.2.2.4). A provisional
+    response with a To tag comes with its early dialog.
     """
 
     transaction: ClientTransaction
@@ -81,7 +81,8 @@ class ResponseReceived:
 
 @dataclass(frozen=True, slots=True)
 class RequestTimedOut:
-    """No final response: Timer B or F, or 64*T1 after a CANCEL (§9.1, §17.1.1.2, §17.1.2.2). Act as on 408."""
+    """No final response: Timer B or F, or 64*T1 after a CANCEL (§9.1, §17.1.1.2, §17.1.2.2). Act as on
+    408."""
 
     transaction: ClientTransaction
 
@@ -107,8 +108,8 @@ class AckTimedOut:
 class DialogEnded:
     """The dialog is no longer known: no event will name it again.
 
-    Comes once for every dialog that was ever shown to the TU, except after `Endpoint.terminate`: after the final
-    response to a BYE in either direction, or when an early dialog found its end.
+    Comes once for every dialog that was ever shown to the TU, except after `Endpoint.terminate`: after the
+    final response to a BYE in either direction, or when an early dialog found its end.
     """
 
     dialog: Dialog

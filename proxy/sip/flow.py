@@ -10,7 +10,9 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
-__all__ = ["Flow", "ListenPoint", "Transmit", "bracketed", "is_sendable"]
+from proxy.sip.uri import format_host
+
+__all__ = ["DEFAULT_PORTS", "Flow", "ListenPoint", "Transmit", "is_sendable"]
 
 DEFAULT_PORTS = {"UDP": 5060, "TCP": 5060, "TLS": 5061, "WS": 80, "WSS": 443}
 """Port of a sent-by or a URI that names none (RFC 3261 §18.2.2, §19.1.2; RFC 7118 §4)."""
@@ -30,7 +32,8 @@ class Flow(NamedTuple):
     listener: int = 0
     """Index of the local `ListenPoint` in the endpoint's configuration."""
     connection: int = 0
-    """Names one connection of a reliable transport; 0 for datagrams, or "open one, or use one that is open"."""
+    """Names one connection of a reliable transport; 0 for datagrams, or "open one, or use one that is
+    open"."""
 
     @property
     def reliable(self) -> bool:
@@ -49,7 +52,8 @@ class Transmit(NamedTuple):
 class ListenPoint:
     """What the gate says about one of its sockets in Via and Contact.
 
-    ``host`` is the advertised address or name (an IPv6 address without brackets), ``port`` the advertised port.
+    ``host`` is the advertised address or name (an IPv6 address without brackets), ``port`` the advertised
+    port.
     """
 
     transport: str
@@ -59,25 +63,21 @@ class ListenPoint:
     @property
     def sent_by(self) -> str:
         """``host:port`` as it stands in a Via (RFC 3261 §20.42)."""
-        return f"{bracketed(self.host)}:{self.port}"
+        return f"{format_host(self.host)}:{self.port}"
 
     @property
     def uri_parameters(self) -> str:
-        """What a Contact URI needs after the port so that requests come back over this transport (§19.1.1)."""
+        """What a Contact URI needs after the port so that requests come back over this transport
+        (§19.1.1)."""
         return "" if self.transport == "UDP" else f";transport={self.transport.lower()}"
-
-
-def bracketed(host: str) -> str:
-    """Return an IPv6 address in brackets and anything else unchanged (RFC 3261 §25.1, IPv6reference)."""
-    return f"[{host}]" if ":" in host else host
 
 
 @lru_cache(maxsize=4096)
 def is_sendable(host: str) -> bool:
     """Whether a packet may go to this host: never to multicast, broadcast or the unspecified address.
 
-    A peer chooses the addresses in Via and Contact; they must not turn the gate into an amplifier. Names, which
-    the driver resolves, are let through.
+    A peer chooses the addresses in Via and Contact; they must not turn the gate into an amplifier. Names,
+    which the driver resolves, are let through.
     """
     try:
         address = ip_address(host)

@@ -8,10 +8,9 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Protocol
 
-__all__ = ["MAGIC_COOKIE", "IdSource", "KeyedIds"]
+from proxy.sip.via import MAGIC_COOKIE
 
-MAGIC_COOKIE = "z9hG4bK"
-"""Begins every branch made by an element of RFC 3261 (§8.1.1.7)."""
+__all__ = ["IdSource", "KeyedIds"]
 
 
 class IdSource(Protocol):

@@ -1,7 +1,7 @@
 """The one timer heap of the endpoint, with lazy deletion.
 
-Every machine owns at most one deadline at a time, so it *is* its own timer: setting it later or clearing it costs
-an assignment, and the heap finds out when the old entry comes up.
+Every machine owns at most one deadline at a time, so it *is* its own timer: setting it later or clearing it
+costs an assignment, and the heap finds out when the old entry comes up.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Timed:
 
 
 class TimerHeap:
-    """Deadlines in order. The number of dead entries never exceeds that of live ones by more than a few dozen."""
+    """Deadlines in order. The number of dead entries never exceeds that of live ones by more than a few
+    dozen."""
 
     __slots__ = ("_entries", "_live", "_serial")
 

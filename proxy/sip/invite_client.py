@@ -1,0 +1,191 @@
+"""INVITE client transaction: RFC 3261 §17.1.1 as corrected by RFC 6026 §7.2 and §8.4.
+
+::
+
+    Calling --1xx--> Proceeding --2xx--> Accepted --Timer M--> Terminated
+       |  \\--2xx------------------------^
+       |   \\--300-699 (ACK)--> Completed --Timer D--> Terminated
+       +--Timer B or transport error--> Terminated
+
+Timer A (unreliable transports): T1, doubling; Timer B: 64*T1; Timer D: at least 32 s (0 when reliable);
+Timer M: 64*T1.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from proxy.sip.flow import Flow
+from proxy.sip.timers import Timed
+
+if TYPE_CHECKING:
+    from proxy.sip.dialog import Dialog
+    from proxy.sip.transactions import TransactionLayer
+    from proxy.sip.writer import RequestLines
+
+__all__ = ["InviteClientState", "InviteClientTransaction"]
+
+_TIMER_D = 32.0
+"""Seconds at least, whatever T1 is (RFC 3261 §17.1.1.2)."""
+
+
+class InviteClientState(enum.Enum):
+    """States of RFC 3261 figure 5 and RFC 6026 §7.2."""
+
+    CALLING = "Calling"
+    PROCEEDING = "Proceeding"
+    COMPLETED = "Completed"
+    ACCEPTED = "Accepted"
+    TERMINATED = "Terminated"
+
+
+class InviteClientTransaction(Timed):
+    """One INVITE that we sent."""
+
+    __slots__ = (
+        "_ack",
+        "_data",
+        "_interval",
+        "_layer",
+        "_timer_b",
+        "branch",
+        "cancel_extra",
+        "cancelled",
+        "dialog",
+        "dialogs",
+        "flow",
+        "lines",
+        "owner",
+        "reinvite",
+        "state",
+    )
+
+    method = "INVITE"
+
+    def __init__(
+        self, layer: TransactionLayer, lines: RequestLines, branch: str, flow: Flow, owner: object
+    ) -> None:
+        super().__init__()
+        self._layer = layer
+        self._data = b""
+        self._ack = b""
+        self._interval = layer.config.t1
+        self._timer_b = 0.0
+        self.lines = lines
+        """The headers that ACK and CANCEL repeat."""
+        self.branch = branch
+        self.flow = flow
+        self.owner = owner
+        """Belongs to the TU."""
+        self.state = InviteClientState.CALLING
+        self.dialog: Dialog | None = None
+        """The dialog of a re-INVITE; for an initial INVITE the dialog of the first 2xx."""
+        self.dialogs: list[Dialog] = []
+        """Dialogs made by responses to an initial INVITE, one per To tag (RFC 3261 §12.1.2)."""
+        self.cancelled = False
+        """The TU asked for a CANCEL."""
+        self.cancel_extra = ""
+        """Header lines of the CANCEL, which may wait for the first provisional response (§9.1)."""
+        self.reinvite = False
+        """Whether the INVITE was sent within a dialog."""
+
+    @property
+    def call_id(self) -> str:
+        """Call-ID of the INVITE."""
+        return self.lines.call_id
+
+    @property
+    def local_tag(self) -> str:
+        """From tag of the INVITE."""
+        return self.lines.local_tag
+
+    @property
+    def cseq(self) -> int:
+        """CSeq number of the INVITE."""
+        return self.lines.cseq
+
+    @property
+    def completed(self) -> bool:
+        """Whether a final response came, or none will."""
+        return self.state not in _PENDING
+
+    def start(self, data: bytes, now: float) -> None:
+        """Send the INVITE: Calling (§17.1.1.2)."""
+        layer = self._layer
+        layer.add_client(self)
+        self._data = data
+        self._timer_b = now + 64 * layer.config.t1
+        layer.send(data, self.flow)
+        layer.timers.start(self, self._timer_b if self.flow.reliable else now + self._interval)
+
+    def receive(self, status: int, to: str, now: float) -> bool:
+        """Take a response with this To value; returns whether it is for the TU."""
+        state = self.state
+        if state is InviteClientState.CALLING or state is InviteClientState.PROCEEDING:
+            return self._receive_pending(status, to, now)
+        if state is InviteClientState.COMPLETED:
+            if status >= 300:
+                self._layer.send(self._ack, self.flow)
+            return False
+        # Accepted: every 2xx is the TU's, repeated and forked ones alike (RFC 6026 §8.4).
+        return 200 <= status < 300
+
+    def _receive_pending(self, status: int, to: str, now: float) -> bool:
+        layer = self._layer
+        if status < 200:
+            if self.state is InviteClientState.CALLING:
+                self.state = InviteClientState.PROCEEDING
+                self._data = b""
+                layer.timers.stop(self)
+                if self.cancelled:
+                    layer.client_user.provisional_received(self, now)
+            return True
+        layer.client_answered(self)
+        self._data = b""
+        if status < 300:
+            self.state = InviteClientState.ACCEPTED
+            layer.timers.start(self, now + 64 * layer.config.t1)
+            return True
+        self.state = InviteClientState.COMPLETED
+        self._ack = self.lines.ack(to)
+        layer.send(self._ack, self.flow)
+        if self.flow.reliable:
+            self._terminate()
+        else:
+            layer.timers.start(self, now + max(_TIMER_D, 64 * layer.config.t1))
+        return True
+
+    def expect_end(self, now: float) -> None:
+        """A CANCEL went out: without a final response within 64*T1 the INVITE counts as ended (§9.1)."""
+        self._layer.timers.start(self, now + 64 * self._layer.config.t1)
+
+    def fire(self, now: float) -> None:
+        """Timer A or B (Calling), the wait after a CANCEL (Proceeding), D (Completed) or M (Accepted)."""
+        layer = self._layer
+        state = self.state
+        if state is InviteClientState.CALLING and now < self._timer_b:
+            layer.send(self._data, self.flow)
+            self._interval *= 2
+            layer.timers.start(self, min(now + self._interval, self._timer_b))
+        elif state is InviteClientState.CALLING or state is InviteClientState.PROCEEDING:
+            self.state = InviteClientState.TERMINATED
+            layer.remove_client(self)
+            layer.client_user.client_timed_out(self, now)
+        else:
+            self._terminate()
+            if state is InviteClientState.ACCEPTED:
+                layer.client_user.invite_settled(self)
+
+    def transport_failed(self, now: float) -> None:
+        """The transport gave the request up: Calling or Proceeding to Terminated (§17.1.4)."""
+        self.state = InviteClientState.TERMINATED
+        self._layer.remove_client(self)
+        self._layer.client_user.client_failed(self, now)
+
+    def _terminate(self) -> None:
+        self.state = InviteClientState.TERMINATED
+        self._layer.remove_client(self)
+
+
+_PENDING = frozenset({InviteClientState.CALLING, InviteClientState.PROCEEDING})

@@ -1,0 +1,377 @@
+"""The UAC core: requests of the TU to the network, responses from the network to the TU.
+
+RFC 3261 §8.1, §9.1, §12.2.1, §13.2, §14.1, §15.1.1; RFC 6026.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from proxy.errors import LocalProtocolError, RemoteProtocolError
+from proxy.sip.dialog import Dialog, DialogState, DialogTable, route
+from proxy.sip.events import (
+    ClientTransaction,
+    DialogEnded,
+    Event,
+    RequestFailed,
+    RequestTimedOut,
+    ResponseReceived,
+)
+from proxy.sip.flow import Flow
+from proxy.sip.ids import IdSource
+from proxy.sip.invite_client import InviteClientState, InviteClientTransaction
+from proxy.sip.message import Response
+from proxy.sip.non_invite_client import NonInviteClientTransaction
+from proxy.sip.parser import validate_response
+from proxy.sip.spec import InviteSpec
+from proxy.sip.transactions import TransactionLayer, peer_of
+from proxy.sip.writer import ExtraHeaders, Fixed, RequestLines, format_request, header_lines
+
+__all__ = ["Uac"]
+
+logger = logging.getLogger(__name__)
+
+
+class Uac:
+    """Client side of one endpoint."""
+
+    __slots__ = ("_dialogs", "_events", "_fixed", "_ids", "_layer")
+
+    def __init__(
+        self, layer: TransactionLayer, dialogs: DialogTable, events: list[Event], fixed: Fixed, ids: IdSource
+    ) -> None:
+        self._layer = layer
+        self._dialogs = dialogs
+        self._events = events
+        self._fixed = fixed
+        self._ids = ids
+
+    # Requests out -------------------------------------------------------------------------------------------
+
+    def invite(self, spec: InviteSpec, owner: object, now: float) -> InviteClientTransaction:
+        """Send an INVITE outside a dialog (§13.2.1)."""
+        tag = spec.local_tag or self._ids.tag()
+        branch = self._ids.branch()
+        listener = spec.flow.listener
+        uri, routes = route(spec.uri, spec.route)
+        lines = RequestLines(
+            uri=uri,
+            via=self._fixed.via(listener, branch),
+            routes=routes,
+            from_=f"{spec.from_};tag={tag}",
+            to=spec.to,
+            call_id=spec.call_id or self._ids.call_id(),
+            cseq=spec.cseq,
+            local_tag=tag,
+        )
+        contact = self._fixed.contact(listener, spec.contact_user)
+        extra = self._fixed.for_invite(contact, spec.headers)
+        transaction = InviteClientTransaction(self._layer, lines, branch, spec.flow, owner)
+        transaction.start(lines.invite(spec.max_forwards, extra, spec.body, spec.content_type), now)
+        return transaction
+
+    def cancel(self, transaction: InviteClientTransaction, headers: ExtraHeaders, now: float) -> None:
+        """Cancel an INVITE, now or at its first provisional response (§9.1)."""
+        if transaction.cancelled or transaction.completed:
+            return
+        transaction.cancelled = True
+        transaction.cancel_extra = header_lines(headers)
+        if transaction.state is InviteClientState.PROCEEDING:
+            self.provisional_received(transaction, now)
+
+    def provisional_received(self, transaction: InviteClientTransaction, now: float) -> None:
+        """Send the CANCEL that was asked for: over the INVITE's flow and with its branch (§9.1)."""
+        lines = transaction.lines
+        cancel = NonInviteClientTransaction(
+            self._layer,
+            "CANCEL",
+            transaction.branch,
+            transaction.flow,
+            call_id=lines.call_id,
+            local_tag=lines.local_tag,
+            cseq=lines.cseq,
+            internal=True,
+        )
+        cancel.start(lines.cancel(transaction.cancel_extra), now)
+        transaction.expect_end(now)
+
+    def ack(self, dialog: Dialog, headers: ExtraHeaders, body: bytes, content_type: str) -> None:
+        """ACK a 2xx: a request of its own, outside all transactions (§13.2.2.4)."""
+        if dialog.ack_due is None:
+            raise LocalProtocolError("no 2xx of this dialog waits for an ACK")
+        flow = dialog.next_hop(self._layer.config.listen_points)
+        dialog.ack_data = format_request(
+            "ACK", dialog.request_uri, self._fixed.via(flow.listener, self._ids.branch()), dialog.route_lines, 70,
+            dialog.local, dialog.remote, dialog.call_id, dialog.ack_due, header_lines(headers), body, content_type,
+        )  # fmt: skip
+        dialog.ack_flow = flow
+        dialog.ack_cseq = dialog.ack_due
+        dialog.ack_due = None
+        self._layer.send(dialog.ack_data, flow)
+
+    def request(
+        self, dialog: Dialog, method: str, headers: ExtraHeaders, body: bytes, content_type: str, now: float
+    ) -> ClientTransaction:
+        """Send a request within a dialog (§12.2.1.1)."""
+        self._check_allowed(dialog, method)
+        dialog.local_cseq += 1
+        cseq = dialog.local_cseq
+        branch = self._ids.branch()
+        flow = dialog.next_hop(self._layer.config.listen_points)
+        via = self._fixed.via(flow.listener, branch)
+        if method == "INVITE":
+            lines = RequestLines(
+                uri=dialog.request_uri,
+                via=via,
+                routes=dialog.route_lines,
+                from_=dialog.local,
+                to=dialog.remote,
+                call_id=dialog.call_id,
+                cseq=cseq,
+                local_tag=dialog.local_tag,
+            )
+            invite = InviteClientTransaction(self._layer, lines, branch, flow, dialog.owner)
+            invite.dialog = dialog
+            invite.reinvite = True
+            dialog.invite_client = invite
+            extra = self._fixed.for_invite(self._fixed.contact(flow.listener), headers)
+            invite.start(lines.invite(70, extra, body, content_type), now)
+            return invite
+        extra = self._fixed.user_agent
+        if method == "UPDATE":
+            extra = self._fixed.contact(flow.listener) + extra
+        data = format_request(
+            method, dialog.request_uri, via, dialog.route_lines, 70, dialog.local, dialog.remote,
+            dialog.call_id, cseq, self._fixed.overridden(extra, headers), body, content_type,
+        )  # fmt: skip
+        transaction = NonInviteClientTransaction(
+            self._layer,
+            method,
+            branch,
+            flow,
+            call_id=dialog.call_id,
+            local_tag=dialog.local_tag,
+            cseq=cseq,
+            owner=dialog.owner,
+            dialog=dialog,
+        )
+        if method == "BYE":
+            dialog.state = DialogState.TERMINATED
+            if dialog.awaited_ack is not None:
+                # §15: the callee's BYE waits for the ACK of its 2xx, or for the end of that wait.
+                dialog.awaited_ack.held_bye = (transaction, data)
+                return transaction
+        transaction.start(data, now)
+        return transaction
+
+    @staticmethod
+    def _check_allowed(dialog: Dialog, method: str) -> None:
+        if method in {"ACK", "CANCEL"}:
+            raise LocalProtocolError(f"{method} is not sent with request()")
+        if dialog.state is DialogState.TERMINATED:
+            raise LocalProtocolError(f"{method} in a dialog that has ended")
+        if method == "INVITE" and dialog.invite_pending:
+            raise LocalProtocolError("a second INVITE while one is pending")
+        if method == "BYE" and dialog.state is DialogState.EARLY and not dialog.uac:
+            raise LocalProtocolError("the callee may not send BYE in an early dialog")
+
+    def send_request(
+        self,
+        method: str,
+        uri: str,
+        from_: str,
+        to: str,
+        headers: ExtraHeaders,
+        body: bytes,
+        content_type: str,
+        flow: Flow,
+        owner: object,
+        now: float,
+    ) -> NonInviteClientTransaction:
+        """Send a request outside a dialog (§8.1.1)."""
+        if method in {"INVITE", "ACK", "CANCEL"}:
+            raise LocalProtocolError(f"{method} is not sent with send_request()")
+        tag, call_id, branch = self._ids.tag(), self._ids.call_id(), self._ids.branch()
+        point = self._layer.config.listen_points[flow.listener]
+        from_ = from_ or f"<sip:{self._layer.config.contact_user}@{point.sent_by}>"
+        extra = self._fixed.contact(flow.listener) + self._fixed.user_agent
+        data = format_request(
+            method, uri, self._fixed.via(flow.listener, branch), "", 70, f"{from_};tag={tag}", to or f"<{uri}>",
+            call_id, 1, self._fixed.overridden(extra, headers), body, content_type,
+        )  # fmt: skip
+        transaction = NonInviteClientTransaction(
+            self._layer, method, branch, flow, call_id=call_id, local_tag=tag, cseq=1, owner=owner
+        )
+        transaction.start(data, now)
+        return transaction
+
+    # Responses in -------------------------------------------------------------------------------------------
+
+    def receive(self, response: Response, flow: Flow, now: float) -> None:
+        """Take a response; one that is broken, not ours or not expected is dropped (§8.1.3, §18.1.2)."""
+        try:
+            validate_response(response)
+        except RemoteProtocolError as error:
+            logger.debug("broken response dropped: %s", error)
+            return
+        via = response.top_via
+        transaction = self._layer.clients.get((via.branch or "", response.cseq.method))
+        if transaction is None:
+            return
+        point = self._layer.config.listen_points[transaction.flow.listener]
+        if via.host.lower() != point.host.lower():
+            return
+        if flow.connection and not transaction.flow.connection and peer_of(flow) == peer_of(transaction.flow):
+            # The request asked for a connection; this is the one it got.
+            transaction.flow = flow
+        if isinstance(transaction, InviteClientTransaction):
+            self._receive_invite(transaction, response, now)
+        elif transaction.receive(response.status, now) and not transaction.internal:
+            self._receive_non_invite(transaction, response)
+
+    def _receive_non_invite(self, transaction: NonInviteClientTransaction, response: Response) -> None:
+        dialog = transaction.dialog
+        self._events.append(ResponseReceived(transaction, response, dialog))
+        if dialog is None or response.status < 200:
+            return
+        if transaction.method == "BYE":
+            self.end_dialog(dialog)
+        elif transaction.method == "UPDATE" and response.status < 300 and response.contact is not None:
+            dialog.refresh_target(response.contact.uri_text)
+
+    def _receive_invite(self, transaction: InviteClientTransaction, response: Response, now: float) -> None:
+        status = response.status
+        if not transaction.receive(status, response.headers.get("To") or "", now):
+            return
+        if status >= 300:
+            self._events.append(ResponseReceived(transaction, response, transaction.dialog))
+            self._end_invite(transaction)
+        elif status >= 200:
+            self._receive_2xx(transaction, response)
+        else:
+            dialog = transaction.dialog if transaction.reinvite else self._early_dialog(transaction, response)
+            self._events.append(ResponseReceived(transaction, response, dialog))
+
+    def _receive_2xx(self, transaction: InviteClientTransaction, response: Response) -> None:
+        """Confirm the dialog of a 2xx, or repeat its ACK (§13.2.2.4)."""
+        dialog = transaction.dialog if transaction.reinvite else self._find_fork(transaction, response)
+        if dialog is not None:
+            if dialog.ack_cseq == transaction.cseq:
+                self._layer.send(dialog.ack_data, dialog.ack_flow)
+                return
+            if dialog.ack_due == transaction.cseq:
+                return
+        if dialog is None or (dialog.state is DialogState.TERMINATED and not transaction.reinvite):
+            # Also where the TU had given up the early dialog: it has to ACK this 2xx and send BYE.
+            dialog = self._make_dialog(transaction, response)
+        dialog.invite_client = None
+        dialog.ack_due = transaction.cseq
+        if dialog.state is DialogState.EARLY:
+            dialog.state = DialogState.CONFIRMED
+        contact = response.contact
+        if contact is not None:
+            if transaction.reinvite:
+                dialog.refresh_target(contact.uri_text)
+            else:
+                dialog.set_route(contact.uri_text, _route_set(response))
+        if transaction.dialog is None:
+            transaction.dialog = dialog
+        self._events.append(ResponseReceived(transaction, response, dialog))
+
+    def _find_fork(self, transaction: InviteClientTransaction, response: Response) -> Dialog | None:
+        tag = response.to.tag or ""
+        for dialog in reversed(transaction.dialogs):
+            if dialog.remote_tag == tag:
+                return dialog
+        return None
+
+    def _early_dialog(self, transaction: InviteClientTransaction, response: Response) -> Dialog | None:
+        """Find or make the early dialog of a provisional response (§12.1.2); 100 and one without tag make
+        none."""
+        if response.status == 100 or not response.to.tag:
+            return None
+        dialog = self._find_fork(transaction, response)
+        if dialog is None:
+            return self._make_dialog(transaction, response)
+        return None if dialog.state is DialogState.TERMINATED else dialog
+
+    def _make_dialog(self, transaction: InviteClientTransaction, response: Response) -> Dialog:
+        lines = transaction.lines
+        contact = response.contact
+        dialog = Dialog(
+            call_id=lines.call_id,
+            local=lines.from_,
+            local_tag=lines.local_tag,
+            remote=response.headers.get("To") or "",
+            remote_tag=response.to.tag or "",
+            remote_target=lines.uri if contact is None else contact.uri_text,
+            route_set=_route_set(response),
+            local_cseq=lines.cseq,
+            flow=transaction.flow,
+            uac=True,
+            owner=transaction.owner,
+        )
+        dialog.invite_client = transaction
+        transaction.dialogs.append(dialog)
+        self._dialogs.add(dialog)
+        return dialog
+
+    # Ends ---------------------------------------------------------------------------------------------------
+
+    def client_timed_out(self, transaction: ClientTransaction, now: float) -> None:
+        """Timer B or F, or the wait after a CANCEL (§8.1.3.1)."""
+        del now
+        if isinstance(transaction, InviteClientTransaction):
+            self._events.append(RequestTimedOut(transaction))
+            self._end_invite(transaction)
+        elif not transaction.internal:
+            self._events.append(RequestTimedOut(transaction))
+            self._end_bye(transaction)
+
+    def client_failed(self, transaction: ClientTransaction, now: float) -> None:
+        """The transport failed (§8.1.3.1, §17.1.4)."""
+        del now
+        if isinstance(transaction, InviteClientTransaction):
+            self._events.append(RequestFailed(transaction))
+            self._end_invite(transaction)
+        elif not transaction.internal:
+            self._events.append(RequestFailed(transaction))
+            self._end_bye(transaction)
+
+    def invite_settled(self, transaction: InviteClientTransaction) -> None:
+        """No more 2xx can come (Timer M): forks that have not answered are gone (§13.2.2.4)."""
+        self._end_invite(transaction)
+
+    def end_dialog(self, dialog: Dialog) -> None:
+        """Forget a dialog and tell the TU."""
+        if self._dialogs.remove(dialog):
+            self._events.append(DialogEnded(dialog))
+
+    def _end_bye(self, transaction: NonInviteClientTransaction) -> None:
+        if transaction.method == "BYE" and transaction.dialog is not None:
+            self.end_dialog(transaction.dialog)
+
+    def _end_invite(self, transaction: InviteClientTransaction) -> None:
+        """Let go of the dialogs of an INVITE that has found its end; the unconfirmed ones end with it."""
+        if (
+            transaction.reinvite
+            and transaction.dialog is not None
+            and transaction.dialog.invite_client is transaction
+        ):
+            transaction.dialog.invite_client = None
+        for dialog in transaction.dialogs:
+            if dialog.invite_client is transaction:
+                dialog.invite_client = None
+                self.end_dialog(dialog)
+        transaction.dialogs.clear()
+
+
+def _route_set(response: Response) -> tuple[str, ...]:
+    """Return the route set of a dialog made by our INVITE: Record-Route in reverse order (§12.1.2)."""
+    if "Record-Route" not in response.headers:
+        return ()
+    try:
+        return tuple(reversed(response.headers.values("Record-Route")))
+    except RemoteProtocolError:
+        # The dialog matters more than the route of a peer that can't write it.
+        return ()

@@ -1,0 +1,376 @@
+"""The UAS core: requests from the network to the TU, responses of the TU to the network.
+
+RFC 3261 §8.2, §9.2, §12.2.2, §13.3, §14.2, §15.1.2, §18.2; RFC 6026.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+from proxy.errors import LocalProtocolError, RemoteProtocolError
+from proxy.sip.accepted import AwaitedAck
+from proxy.sip.address import NameAddr
+from proxy.sip.dialog import Dialog, DialogState, DialogTable
+from proxy.sip.events import (
+    AckReceived,
+    AckTimedOut,
+    Cancelled,
+    DialogEnded,
+    Event,
+    RequestFailed,
+    RequestReceived,
+    ServerTransaction,
+)
+from proxy.sip.flow import Flow
+from proxy.sip.ids import IdSource
+from proxy.sip.inspection import Refusal, inspect
+from proxy.sip.invite_client import InviteClientTransaction
+from proxy.sip.invite_server import InviteServerTransaction
+from proxy.sip.message import Request, Response
+from proxy.sip.non_invite_server import NonInviteServerTransaction
+from proxy.sip.parser import is_answerable, validate_request
+from proxy.sip.transactions import TransactionLayer, server_key
+from proxy.sip.writer import ExtraHeaders, Fixed, ResponseLines, header_lines, response_flow
+
+__all__ = ["Uas"]
+
+logger = logging.getLogger(__name__)
+
+_TARGET_REFRESH = frozenset({"INVITE", "UPDATE"})
+"""Requests whose Contact replaces the remote target (§12.2.2; RFC 3311 §5.2)."""
+
+
+class Uas:
+    """Server side of one endpoint."""
+
+    __slots__ = ("_dialogs", "_events", "_fixed", "_ids", "_layer")
+
+    def __init__(
+        self, layer: TransactionLayer, dialogs: DialogTable, events: list[Event], fixed: Fixed, ids: IdSource
+    ) -> None:
+        self._layer = layer
+        self._dialogs = dialogs
+        self._events = events
+        self._fixed = fixed
+        self._ids = ids
+
+    # Requests in --------------------------------------------------------------------------------------------
+
+    def receive(self, request: Request, flow: Flow, size: int, now: float) -> None:
+        """Take a request of ``size`` octets."""
+        try:
+            validate_request(request)
+            if request.method == "ACK":
+                self._receive_ack(request, flow, now)
+            else:
+                self._receive_request(request, flow, size, now)
+        except RemoteProtocolError as error:
+            self._refuse_broken(request, flow, error)
+
+    def _receive_request(self, request: Request, flow: Flow, size: int, now: float) -> None:
+        method = request.method
+        to_tag = request.to.tag or ""
+        key = server_key(request, method, to_tag)
+        known = self._layer.servers.get(key)
+        if known is not None:
+            if isinstance(known, InviteServerTransaction):
+                known.receive_invite()
+            else:
+                known.receive_request()
+            return
+        lines = ResponseLines(request, flow, size)
+        back = response_flow(request.top_via, flow)
+        if method == "CANCEL":
+            cancel = NonInviteServerTransaction(self._layer, method, key, None, back, lines)
+            self._receive_cancel(request, cancel, now)
+            return
+        merge_key = None if to_tag else (request.call_id, request.from_.tag or "", str(request.cseq))
+        transaction: ServerTransaction
+        if method == "INVITE":
+            transaction = InviteServerTransaction(self._layer, key, merge_key, back, lines)
+        else:
+            transaction = NonInviteServerTransaction(self._layer, method, key, merge_key, back, lines)
+        refusal = inspect(request, self._layer.config)
+        if refusal is None and merge_key is not None:
+            refusal = self._find_loop(request, merge_key)
+        dialog = None
+        if to_tag:
+            dialog = self._dialogs.get((request.call_id, to_tag, request.from_.tag or ""))
+            if dialog is None:
+                refusal = Refusal(481)
+            else:
+                refusal = self._enter_dialog(request, dialog, flow) or refusal
+        if isinstance(transaction, InviteServerTransaction):
+            transaction.start(now)
+        else:
+            transaction.start()
+        if refusal is not None:
+            self.respond(transaction, refusal.status, "", refusal.headers, b"", "", now)
+            return
+        if dialog is not None:
+            transaction.dialog = dialog
+            if isinstance(transaction, InviteServerTransaction):
+                dialog.invite_server = transaction
+            elif method == "BYE":
+                self._enter_bye(dialog, now)
+        self._events.append(RequestReceived(transaction, request, dialog, flow))
+
+    def _find_loop(self, request: Request, merge_key: tuple[str, str, str]) -> Refusal | None:
+        """Find a request that came here by two ways (§8.2.2.2), or that is our own and came back
+        unchanged."""
+        layer = self._layer
+        if merge_key in layer.merged:
+            return Refusal(482)
+        if request.method == "INVITE" and layer.clients:
+            for part in ",".join(request.headers.get_all("Via")).split("branch=")[1:]:
+                branch = part.partition(";")[0].partition(",")[0].strip()
+                ours = layer.clients.get((branch, "INVITE"))
+                # With another Request-URI it is a spiral, as when a number of ours is called by way of the
+                # trunk.
+                if isinstance(ours, InviteClientTransaction) and ours.lines.uri == request.uri:
+                    return Refusal(482)
+        return None
+
+    def _enter_dialog(self, request: Request, dialog: Dialog, flow: Flow) -> Refusal | None:
+        """Check a request against its dialog and let it move the dialog on (§12.2.2)."""
+        number = request.cseq.number
+        if dialog.remote_cseq is not None and number <= dialog.remote_cseq:
+            return Refusal(500)
+        dialog.remote_cseq = number
+        self._dialogs.moved(dialog, flow)
+        if dialog.state is DialogState.TERMINATED:
+            # A BYE is under way: a crossing BYE is fine (§15.1.2), anything else comes too late.
+            return Refusal(200 if request.method == "BYE" else 481)
+        if request.method == "INVITE":
+            if dialog.invite_server is not None:
+                return Refusal(500, (("Retry-After", str(self._ids.retry_after())),))
+            if dialog.invite_client is not None:
+                return Refusal(491)
+        return None
+
+    def _enter_bye(self, dialog: Dialog, now: float) -> None:
+        """End what a BYE ends at once (§15.1.2): our 2xx needs no ACK, a pending re-INVITE gets 487."""
+        confirmed = dialog.state is DialogState.CONFIRMED
+        dialog.state = DialogState.TERMINATED
+        if dialog.awaited_ack is not None:
+            dialog.awaited_ack.stop()
+            dialog.awaited_ack = None
+        pending = dialog.invite_server
+        if confirmed and pending is not None:
+            self.respond(pending, 487, "", (), b"", "", now)
+
+    def _receive_cancel(self, cancel: Request, transaction: NonInviteServerTransaction, now: float) -> None:
+        """Answer a CANCEL and tell the TU if it still matters (§9.2)."""
+        found = self._layer.servers.get(server_key(cancel, "INVITE", cancel.to.tag or ""))
+        transaction.start()
+        if not isinstance(found, InviteServerTransaction):
+            self.respond(transaction, 481, "", (), b"", "", now)
+            return
+        # §9.2: the To tag of the 200 should be that of the INVITE's own response.
+        self._choose_tag(found.lines)
+        if not transaction.lines.to_tag:
+            transaction.lines.choose_tag(found.lines.to_tag)
+        self.respond(transaction, 200, "", (), b"", "", now)
+        if not found.answered:
+            self._events.append(Cancelled(found, cancel))
+
+    def _receive_ack(self, request: Request, flow: Flow, now: float) -> None:
+        to_tag = request.to.tag or ""
+        servers = self._layer.servers
+        transaction = servers.get(server_key(request, "INVITE", to_tag))
+        if transaction is None and not request.top_via.has_unique_branch:
+            # RFC 2543: the ACK has our tag, the INVITE it belongs to may have had none (§17.2.3).
+            transaction = servers.get(server_key(request, "INVITE", ""))
+            if transaction is not None and transaction.lines.to_tag != to_tag:
+                transaction = None
+        if isinstance(transaction, InviteServerTransaction) and not transaction.receive_ack(now):
+            return
+        dialog = self._dialogs.get((request.call_id, to_tag, request.from_.tag or ""))
+        if dialog is None or dialog.awaited_ack is None or dialog.awaited_ack.cseq != request.cseq.number:
+            return
+        awaited = dialog.awaited_ack
+        self._dialogs.moved(dialog, flow)
+        self._end_wait(awaited, now)
+        if awaited.held_bye is None:
+            self._events.append(AckReceived(dialog, request))
+
+    def _end_wait(self, awaited: AwaitedAck, now: float) -> None:
+        awaited.stop()
+        awaited.dialog.awaited_ack = None
+        if awaited.held_bye is not None:
+            bye, data = awaited.held_bye
+            bye.start(data, now)
+
+    def _ack_timed_out(self, awaited: AwaitedAck, now: float) -> None:
+        self._end_wait(awaited, now)
+        if awaited.held_bye is None:
+            self._events.append(AckTimedOut(awaited.dialog))
+
+    def _refuse_broken(self, request: Request, flow: Flow, error: RemoteProtocolError) -> None:
+        """Answer a request that can't be trusted with a transaction, as far as it can be answered at all."""
+        logger.debug("broken request dropped or refused: %s", error)
+        if not is_answerable(request):
+            return
+        back = flow
+        with suppress(RemoteProtocolError):
+            back = response_flow(request.top_via, flow)
+            request.note_source(flow.remote_host, flow.remote_port)
+        headers = request.headers
+        tag = self._ids.derived_tag(f"{headers.get('Call-ID')} {headers.get('CSeq')} {headers.get('From')}")
+        response = Response.to_request(request, error.status_hint, to_tag=tag)
+        self._layer.send(response.serialize(), back)
+
+    # Responses out ------------------------------------------------------------------------------------------
+
+    def respond(
+        self,
+        transaction: ServerTransaction,
+        status: int,
+        reason: str,
+        headers: ExtraHeaders,
+        body: bytes,
+        content_type: str,
+        now: float,
+    ) -> Dialog | None:
+        """Send a response (§8.2.6, §12.1.1, §13.3.1); see `Endpoint.respond`."""
+        if transaction.answered:
+            raise LocalProtocolError(f"a second final response ({status}) to one {transaction.method}")
+        lines = transaction.lines
+        if status == 100:
+            transaction.respond(100, lines.trying(), now)
+            return None
+        if (
+            transaction.dialog is not None
+            and transaction.dialog.state is DialogState.TERMINATED
+            and status < 300
+        ):
+            if transaction.method == "INVITE":
+                raise LocalProtocolError("an INVITE can't be accepted after the BYE of its dialog")
+        self._choose_tag(lines)
+        data = lines.response(
+            status, reason, self._extra_lines(transaction, status, headers), body, content_type
+        )
+        if isinstance(transaction, NonInviteServerTransaction):
+            transaction.respond(status, data, now)
+            if status >= 200:
+                self._finish_non_invite(transaction, status)
+            return None
+        return self._respond_invite(transaction, status, data, now)
+
+    def send_trying(self, transaction: InviteServerTransaction, now: float) -> None:
+        """The TU takes its time: 100 (Trying) (§17.2.1)."""
+        transaction.respond(100, transaction.lines.trying(), now)
+
+    def reject_stateless(self, transaction: ServerTransaction, status: int, headers: ExtraHeaders) -> None:
+        """Refuse and forget (§8.2.7); see `Endpoint.reject_stateless`."""
+        lines = transaction.lines
+        if transaction.answered or lines.to_tag:
+            raise LocalProtocolError("only an unanswered request outside a dialog can be refused statelessly")
+        transaction.discard()
+        lines.choose_tag(
+            self._ids.derived_tag(f"{lines.call_id} {lines.cseq} {lines.from_tag} {lines.branch}")
+        )
+        data = lines.response(status, "", header_lines(headers) + self._fixed.server)
+        flow = transaction.flow
+        if flow.reliable or len(data) <= self._layer.config.amplification_limit * lines.request_size:
+            self._layer.send(data, flow)
+
+    def server_failed(self, transaction: ServerTransaction, now: float) -> None:
+        """No ACK for a refusal, or no way to deliver a response (§17.2.1, §17.2.4)."""
+        del now
+        if transaction.dialog is not None and transaction.method == "INVITE":
+            self._forget_invite(transaction.dialog)
+        self._events.append(RequestFailed(transaction))
+
+    def end_dialog(self, dialog: Dialog) -> None:
+        """Forget a dialog and tell the TU."""
+        if self._dialogs.remove(dialog):
+            self._events.append(DialogEnded(dialog))
+
+    def _forget_invite(self, dialog: Dialog) -> None:
+        """Note that the pending INVITE of a dialog is refused: an early dialog ends with it (§12.3)."""
+        dialog.invite_server = None
+        if dialog.state is DialogState.EARLY:
+            self.end_dialog(dialog)
+
+    def _respond_invite(
+        self, transaction: InviteServerTransaction, status: int, data: bytes, now: float
+    ) -> Dialog | None:
+        dialog = transaction.dialog
+        transaction.respond(status, data, now)
+        if status >= 300:
+            if dialog is not None:
+                self._forget_invite(dialog)
+            transaction.lines.release()
+            return None
+        if dialog is None:
+            dialog = self._make_dialog(transaction)
+        if status >= 200:
+            self._accept(transaction, dialog, data, now)
+        return dialog
+
+    def _make_dialog(self, transaction: InviteServerTransaction) -> Dialog:
+        """Make the dialog of a 101-299 to an INVITE (§12.1.1)."""
+        lines = transaction.lines
+        dialog = Dialog(
+            call_id=lines.call_id,
+            local=lines.to,
+            local_tag=lines.to_tag,
+            remote=lines.from_,
+            remote_tag=lines.from_tag,
+            # An INVITE without Contact breaks §8.1.1.8; its From is the best guess at where the peer is.
+            remote_target=lines.contact or NameAddr.parse(lines.from_).uri_text,
+            route_set=lines.record_routes,
+            remote_cseq=lines.cseq,
+            flow=lines.source,
+            owner=transaction.owner,
+        )
+        dialog.invite_server = transaction
+        transaction.dialog = dialog
+        self._dialogs.add(dialog)
+        return dialog
+
+    def _accept(self, transaction: InviteServerTransaction, dialog: Dialog, data: bytes, now: float) -> None:
+        """Do what a 2xx to an INVITE does to its dialog (§13.3.1.4, §14.2)."""
+        lines = transaction.lines
+        dialog.state = DialogState.CONFIRMED
+        dialog.invite_server = None
+        if lines.contact is not None:
+            dialog.refresh_target(lines.contact)
+        if dialog.awaited_ack is not None:
+            # A re-INVITE overtook the ACK of our earlier 2xx, which therefore has arrived.
+            dialog.awaited_ack.stop()
+        dialog.awaited_ack = AwaitedAck(
+            self._layer, dialog, transaction, lines.cseq, data, self._ack_timed_out, now
+        )
+        lines.release()
+
+    def _finish_non_invite(self, transaction: NonInviteServerTransaction, status: int) -> None:
+        dialog = transaction.dialog
+        if dialog is not None:
+            if transaction.method == "BYE":
+                self.end_dialog(dialog)
+            elif transaction.method == "UPDATE" and status < 300 and transaction.lines.contact is not None:
+                dialog.refresh_target(transaction.lines.contact)
+        transaction.lines.release()
+
+    def _choose_tag(self, lines: ResponseLines) -> None:
+        if not lines.to_tag:
+            lines.choose_tag(self._ids.tag())
+
+    def _extra_lines(self, transaction: ServerTransaction, status: int, headers: ExtraHeaders) -> str:
+        """Print the TU's headers and those that the RFC wants beside them (§8.2.6, §12.1.1, §13.3.1,
+        §20.5)."""
+        fixed = self._fixed
+        text = ""
+        if status < 300 and transaction.method in _TARGET_REFRESH:
+            text = fixed.contact(transaction.flow.listener)
+            if transaction.method == "INVITE":
+                lines = transaction.lines
+                if lines.record_routes:
+                    text = lines.record_route_lines() + text
+                if status >= 200:
+                    text += fixed.allow + fixed.supported
+        text += fixed.server
+        return fixed.overridden(text, headers) if headers else text

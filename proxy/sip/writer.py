@@ -1,0 +1,265 @@
+"""Messages of the endpoint as bytes, made by formatting text: no header objects on the way out.
+
+RFC 3261 §8.1.1 (requests), §8.2.6 (responses), §17.1.1.3 (ACK), §9.1 (CANCEL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from proxy.errors import LocalProtocolError
+from proxy.sip.config import EndpointConfig
+from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
+from proxy.sip.message import Request, reason_phrase
+from proxy.sip.via import Via
+
+__all__ = [
+    "ExtraHeaders",
+    "Fixed",
+    "RequestLines",
+    "ResponseLines",
+    "format_request",
+    "header_lines",
+    "response_flow",
+]
+
+ExtraHeaders = Iterable[tuple[str, str]]
+"""Further headers of a message, in order: name and raw value, without line ends."""
+
+
+def encode(head: str, body: bytes = b"") -> bytes:
+    """Encode a head; octets that were no UTF-8 when they came in go out as they were."""
+    return head.encode("utf-8", "surrogateescape") + body
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> str:
+    """Print headers of the TU; refuses line ends, which would let a value smuggle in other headers."""
+    text = ""
+    for name, value in headers:
+        if "\n" in value or "\r" in value:
+            raise LocalProtocolError(f"line end within the value of {name}")
+        text += f"{name}: {value}\r\n"
+    return text
+
+
+def body_lines(body: bytes, content_type: str) -> str:
+    """Print the headers that describe the body, and the empty line behind them."""
+    if not body:
+        return "Content-Length: 0\r\n\r\n"
+    return f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLines:
+    """What an INVITE shares with its ACK for a refusal and with its CANCEL."""
+
+    uri: str
+    via: str
+    """The whole Via line."""
+    routes: str
+    """Route lines, or ""."""
+    from_: str
+    """From with its tag."""
+    to: str
+    call_id: str
+    cseq: int
+    local_tag: str
+
+    def invite(self, max_forwards: int, extra: str, body: bytes, content_type: str) -> bytes:
+        """Print the INVITE; ``extra`` are whole lines."""
+        return format_request(
+            "INVITE", self.uri, self.via, self.routes, max_forwards,
+            self.from_, self.to, self.call_id, self.cseq, extra, body, content_type,
+        )  # fmt: skip
+
+    def ack(self, to: str) -> bytes:
+        """Print the ACK for a refusal, with the To of that response (§17.1.1.3)."""
+        return format_request(
+            "ACK", self.uri, self.via, self.routes, 70, self.from_, to, self.call_id, self.cseq, "", b"", ""
+        )
+
+    def cancel(self, extra: str) -> bytes:
+        """Print the CANCEL (§9.1)."""
+        return format_request(
+            "CANCEL", self.uri, self.via, self.routes, 70,
+            self.from_, self.to, self.call_id, self.cseq, extra, b"", "",
+        )  # fmt: skip
+
+
+def format_request(
+    method: str,
+    uri: str,
+    via: str,
+    routes: str,
+    max_forwards: int,
+    from_: str,
+    to: str,
+    call_id: str,
+    cseq: int,
+    extra: str,
+    body: bytes,
+    content_type: str,
+) -> bytes:
+    """Print a request; ``via``, ``routes`` and ``extra`` are whole lines."""
+    return encode(
+        f"{method} {uri} SIP/2.0\r\n{via}{routes}Max-Forwards: {max_forwards}\r\nFrom: {from_}\r\nTo: {to}\r\n"
+        f"Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{extra}{body_lines(body, content_type)}",
+        body,
+    )
+
+
+class ResponseLines:
+    """What a server transaction keeps of its request: the lines that every response repeats (§8.2.6.2), and
+    what a dialog is made of (§12.1.1)."""
+
+    __slots__ = (
+        "branch",
+        "call_id",
+        "contact",
+        "cseq",
+        "from_",
+        "from_tag",
+        "head",
+        "record_routes",
+        "request_size",
+        "source",
+        "timestamp",
+        "to",
+        "to_tag",
+        "via_port",
+    )
+
+    def __init__(self, request: Request, source: Flow, size: int) -> None:
+        headers = request.headers
+        via = request.top_via
+        vias = headers.get_all("Via")
+        top = str(via.with_source(source.remote_host, source.remote_port)) + vias[0][len(str(via)) :]
+        lines = f"Via: {top}\r\n"
+        for value in vias[1:]:
+            lines += f"Via: {value}\r\n"
+        cseq = request.cseq
+        contact = request.contact
+        self.call_id = request.call_id
+        self.cseq = cseq.number
+        self.from_ = headers.get("From") or ""
+        self.from_tag = request.from_.tag or ""
+        self.head = (
+            f"{lines}From: {self.from_}\r\nCall-ID: {self.call_id}\r\nCSeq: {cseq.number} {cseq.method}\r\n"
+        )
+        """Via, From, Call-ID and CSeq lines, the source noted in the Via."""
+        self.to = headers.get("To") or ""
+        """To as received, later with our tag."""
+        self.to_tag = request.to.tag or ""
+        """Our tag: the request's if it had one, otherwise "" until it is chosen."""
+        self.branch = via.branch or ""
+        self.via_port = via.port
+        self.contact = None if contact is None else contact.uri_text
+        """The peer's Contact URI."""
+        self.record_routes = tuple(headers.values("Record-Route")) if "Record-Route" in headers else ()
+        self.timestamp = headers.get("Timestamp")
+        self.source = source
+        """The way the request came; responses may take another one (`response_flow`)."""
+        self.request_size = size
+        """Octets of the request."""
+
+    def release(self) -> None:
+        """Drop what nobody needs after the final response: transactions stay in memory for half a minute."""
+        self.head = self.to = self.from_ = ""
+        self.contact = self.timestamp = None
+        self.record_routes = ()
+
+    def record_route_lines(self) -> str:
+        """Print the Record-Route lines that a response which makes a dialog copies (§12.1.1)."""
+        return "".join([f"Record-Route: {value}\r\n" for value in self.record_routes])
+
+    def choose_tag(self, tag: str) -> None:
+        """Give the To its tag, the same in every response but 100 (§8.2.6.2)."""
+        self.to_tag = tag
+        self.to += ";tag=" + tag
+
+    def response(
+        self, status: int, reason: str, extra: str, body: bytes = b"", content_type: str = ""
+    ) -> bytes:
+        """Print a response; ``extra`` are whole lines."""
+        return encode(
+            f"SIP/2.0 {status} {reason or reason_phrase(status)}\r\n{self.head}To: {self.to}\r\n"
+            f"{extra}{body_lines(body, content_type)}",
+            body,
+        )
+
+    def trying(self) -> bytes:
+        """Print the 100: no tag of ours, Timestamp echoed (§8.2.6.1)."""
+        extra = "" if self.timestamp is None else f"Timestamp: {self.timestamp}\r\n"
+        return self.response(100, "", extra)
+
+
+_REPLACEABLE = frozenset({"allow", "contact", "server", "supported", "user-agent"})
+"""Headers of ours that the TU may replace with its own."""
+
+
+class Fixed:
+    """Pieces of messages that never change, formatted once."""
+
+    __slots__ = ("allow", "capabilities", "config", "contacts", "server", "supported", "user_agent", "vias")
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self.config = config
+        self.allow = f"Allow: {', '.join(config.allow)}\r\n"
+        self.supported = f"Supported: {', '.join(config.supported)}\r\n" if config.supported else ""
+        self.server = f"Server: {config.user_agent}\r\n" if config.user_agent else ""
+        self.user_agent = f"User-Agent: {config.user_agent}\r\n" if config.user_agent else ""
+        self.vias = [
+            f"Via: SIP/2.0/{point.transport} {point.sent_by};branch=" for point in config.listen_points
+        ]
+        self.contacts = [contact(point, config.contact_user) for point in config.listen_points]
+        self.capabilities = (
+            ("Allow", ", ".join(config.allow)),
+            ("Accept", ", ".join(config.accept)),
+            ("Accept-Encoding", "identity"),
+            ("Accept-Language", "en"),
+            ("Supported", ", ".join(config.supported)),
+        )
+
+    def for_invite(self, contact: str, headers: Iterable[tuple[str, str]]) -> str:
+        """Print the headers of an INVITE beside those of its dialog (§13.2.1)."""
+        text = contact + self.allow + self.supported + self.user_agent
+        return self.overridden(text, headers) if headers else text
+
+    @staticmethod
+    def overridden(text: str, headers: Iterable[tuple[str, str]]) -> str:
+        """Put the TU's headers behind our own lines, in place of those of the same name."""
+        theirs = header_lines(headers)
+        names = {line.partition(":")[0].lower() for line in theirs.split("\r\n")[:-1]}
+        if names.isdisjoint(_REPLACEABLE):
+            return text + theirs
+        ours = [line for line in text.split("\r\n") if line.partition(":")[0].lower() not in names]
+        return "\r\n".join(ours) + theirs
+
+    def via(self, listener: int, branch: str) -> str:
+        """Print the Via line of a request of ours (RFC 3581 §3: always with rport)."""
+        return f"{self.vias[listener]}{branch};rport\r\n"
+
+    def contact(self, listener: int, user: str = "") -> str:
+        """Print our Contact line."""
+        if not user or user == self.config.contact_user:
+            return self.contacts[listener]
+        return contact(self.config.listen_points[listener], user)
+
+
+def contact(point: ListenPoint, user: str) -> str:
+    """Print the Contact line of a listen point."""
+    return f"Contact: <sip:{user}@{point.sent_by}{point.uri_parameters}>\r\n"
+
+
+def response_flow(via: Via, source: Flow) -> Flow:
+    """Return the way responses to a request with this top Via take (RFC 3261 §18.2.2, RFC 3581 §4).
+
+    A reliable connection is used again. A datagram is answered to the address it came from, never to
+    another one that the Via may name, so that a forged Via turns no traffic on a third party: that is what
+    ``received`` stands for. ``maddr`` is ignored for the same reason.
+    """
+    if source.transport != "UDP" or "rport" in via.params:
+        return source
+    port = via.port or DEFAULT_PORTS["UDP"]
+    return source if port == source.remote_port else source._replace(remote_port=port)
