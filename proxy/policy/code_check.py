@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from proxy.policy.codes import AccountCode, OwnerKind
-from proxy.policy.decision import Decision
+from proxy.policy.decision import CallRequest, Decision, decide
 from proxy.policy.number_plan import DialledNumber
 from proxy.policy.snapshot import Snapshot
 
@@ -73,11 +73,10 @@ def check_code(
     uses are taken that `AccountCode.uses` of this snapshot does not hold yet.
     """
     if snapshot.plan.emergency(entry) is not None:
-        number = snapshot.normalise(entry)
-        if isinstance(number, DialledNumber):
-            return CodeVerdict(
-                CodeOutcome.EMERGENCY, "an emergency number was dialled as a code", emergency=number
-            )
+        number = decide(CallRequest(entry), snapshot).number
+        return CodeVerdict(
+            CodeOutcome.EMERGENCY, "an emergency number was dialled as a code", emergency=number
+        )
     if not entry:
         return CodeVerdict(CodeOutcome.EMPTY, "no digits were entered")
     group = decision.group

@@ -62,7 +62,7 @@ class Decision:
 
 
 def decide(request: CallRequest, snapshot: Snapshot) -> Decision:
-    """Return the decision on a call. Total: whatever is broken, emergency calls are allowed, others blocked."""
+    """Return the decision on a call. Whatever is broken: emergency calls go, others don't."""
     try:
         return _decide(request, snapshot)
     except Exception as error:  # noqa: BLE001 - a broken policy must not stop an emergency call

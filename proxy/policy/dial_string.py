@@ -1,7 +1,7 @@
 """From the text that names the callee to bare digits: URIs, escapes, separators and parameters go.
 
-RFC 3966 (tel URI), RFC 3261 §19.1.6 (tel parts in a SIP user part), RFC 5031 (service URN). What is not surely
-a dial string raises RemoteProtocolError; nothing is guessed.
+RFC 3966 (tel URI), RFC 3261 §19.1.6 (tel parts in a SIP user part), RFC 5031 (service URN). What is not
+surely a dial string raises RemoteProtocolError; nothing is guessed.
 """
 
 from __future__ import annotations

@@ -138,16 +138,17 @@ class NumberPlan:
         own = _country_emergency_numbers(self.country)
         sos = self.sos_number or _preferred_sos(self.country, own)
         numbers = dict.fromkeys(UNIVERSAL_EMERGENCY, sos)
-        numbers.update((number, number) for number in own | self.emergency_numbers)
-        numbers[sos] = sos
+        own_numbers = own | self.emergency_numbers | {sos}
+        numbers.update((number, number) for number in own_numbers)
         dress: dict[str, str] = {"sos": sos}
         for number, send in numbers.items():
             # A + in front of an emergency number is a phone's misguided rewriting: E.164 has none so short.
             for form in (number, f"+{number}", f"+{self.country_code}{number}"):
                 dress[form] = send
         if self.outside_prefix:
-            for number, send in numbers.items():
-                dress.setdefault(self.outside_prefix + number, send)
+            # Not before foreign ones: 9999 in North America is no call for help.
+            for number in own_numbers:
+                dress.setdefault(self.outside_prefix + number, number)
         return dress
 
 

@@ -67,12 +67,11 @@ def parse_patterns(texts: Iterable[str]) -> tuple[NumberPattern, ...]:
 
 
 def _translate(text: str) -> str:
-    """Return the regular expression of a pattern: single-character classes in a row, so it can't backtrack."""
+    """Return the regular expression: single-character classes in a row, so it can't backtrack."""
     if len(text) > MAX_PATTERN_LENGTH:
         message = f"number pattern of {len(text)} characters: at most {MAX_PATTERN_LENGTH} are allowed"
         raise ConfigurationError(message)
-    bare = "".join(character for character in text if character not in _IGNORED).upper()
-    rest = bare
+    rest = text.strip(_IGNORED).upper()
     parts: list[str] = []
     if rest.startswith("+"):
         parts.append(r"\+")
@@ -88,6 +87,9 @@ def _translate(text: str) -> str:
             parts.append(_digit_set(found.group(), text))
             position = found.end()
             continue
+        position += 1
+        if character in _IGNORED:
+            continue
         if not (character.isascii() and character.isdigit()) and character != "#" and character not in _ATOMS:
             message = (
                 f"number pattern {text!r}: {character!r} is not allowed here; use digits, X, N, Z, ?, [..], "
@@ -95,7 +97,6 @@ def _translate(text: str) -> str:
             )
             raise ConfigurationError(message)
         parts.append(_ATOMS.get(character, character))
-        position += 1
     if not parts and not tail:
         raise ConfigurationError("number pattern is empty: write at least one digit")
     return "".join(parts) + tail

@@ -1,0 +1,62 @@
+"""Users and their digest credentials (RFC 7616 §3.4.2, RFC 8760 §2.1)."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.errors import ConfigurationError
+from proxy.policy import DigestCredential, User
+
+SHA = DigestCredential("SHA-256", "tollgate", "ab" * 32)
+MD5 = DigestCredential("MD5", "tollgate", "cd" * 16)
+
+
+def test_credential_by_algorithm_and_realm() -> None:
+    user = User("204", "staff", credentials=(SHA, MD5))
+    assert user.credential("MD5", "tollgate") is MD5
+    assert user.credential("SHA-256", "tollgate") is SHA
+    assert user.credential("SHA-256", "elsewhere") is None
+    assert user.credential("SHA-512-256", "tollgate") is None
+
+
+def test_ha1_stays_out_of_repr() -> None:
+    assert SHA.ha1 not in repr(User("204", "staff", credentials=(SHA,)))
+
+
+def test_digest_name_defaults_to_the_extension() -> None:
+    assert User("204", "staff").digest_name == "204"
+    assert User("204", "staff", digest_name="desk-204").digest_name == "desk-204"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "ha1", "complaint"),
+    [
+        ("SHA-1", "ab" * 20, "algorithm 'SHA-1'"),
+        ("MD5", "ab" * 32, "32 lower-case"),
+        ("SHA-256", "AB" * 32, "64 lower-case"),
+        ("SHA-256", "zz" * 32, "64 lower-case"),
+    ],
+)
+def test_bad_credential_is_refused_without_telling_it(algorithm: str, ha1: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint) as refused:
+        DigestCredential(algorithm, "tollgate", ha1)
+    assert ha1 not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"extension": ""}, "extension ''"),
+        ({"extension": "20a"}, "extension '20a'"),
+        ({"extension": "٢"}, "extension"),
+        ({"extension": "1" * 21}, "extension"),
+        ({"digest_name": 'a"b'}, "digest name"),
+        ({"digest_name": "x" * 65}, "digest name"),
+        ({"name": "x" * 129}, "name may hold"),
+        ({"name": "a\r\nb"}, "name may hold"),
+        ({"group": ""}, "group is missing"),
+    ],
+)
+def test_bad_user_is_refused_by_field(changes: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        User(**{"extension": "204", "group": "staff", **changes})  # type: ignore[arg-type]  # wrong on purpose
