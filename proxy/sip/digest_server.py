@@ -71,8 +71,8 @@ class RecentNonceCounts:
 class DigestServer:
     """Challenges for one realm and judges the answers.
 
-    ``key`` is secret and lasts as long as the process; ``lifetime`` of a nonce is in seconds. ``now`` is seconds
-    of the monotonic clock throughout.
+    ``key`` is secret and lasts as long as the process; ``lifetime`` of a nonce is in seconds. ``now`` is
+    seconds of the monotonic clock throughout.
     """
 
     __slots__ = ("_counts", "_key", "_lifetime", "algorithms", "realm")
@@ -95,8 +95,8 @@ class DigestServer:
     def challenges(self, *, source: str, salt: str, now: float, stale: bool = False) -> list[str]:
         """Make the WWW-Authenticate values, strongest first (RFC 8760 §2.4), all with one fresh nonce.
 
-        ``source`` is the sender's IP address; ``salt`` a token from the identifier source, so that two requests
-        of one moment get two nonces.
+        ``source`` is the sender's IP address; ``salt`` a token from the identifier source, so that two
+        requests of one moment get two nonces.
         """
         nonce = self._issue(source, salt, now)
         return [str(Challenge(self.realm, nonce, algorithm, stale=stale)) for algorithm in self.algorithms]
@@ -147,7 +147,7 @@ class DigestServer:
 
 
 def _covers(signed: str, requested: str) -> bool:
-    """Say whether a digest's uri is meant for the Request-URI: the same, or a sip one without another user."""
+    """Say whether a digest's uri is meant for the Request-URI: no other text, or no other user part."""
     if signed == requested:
         return True
     try:

@@ -244,6 +244,12 @@ class Headers:
             if self._repeated is not None:
                 self._repeated.discard(name)
 
+    def keep_first(self, names: Iterable[str]) -> None:
+        """Leave only the first line of each of these canonical names."""
+        for name in names:
+            if self.is_repeated(name):
+                self._drop_after_first(name)
+
     def items(self) -> Iterator[tuple[str, str]]:
         """Canonical name and value of every line, in order."""
         return iter([(name, value) for name, value, _ in self._entries])

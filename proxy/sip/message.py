@@ -329,11 +329,10 @@ class Response(_Common):
                 entries.append(entry)
             elif (record_route and name == "Record-Route") or (status == 100 and name == "Timestamp"):
                 entries.append(entry)
-        response = cls.__new__(cls)
-        _Common.__init__(response, Headers.from_entries(entries), b"")
-        response.status = status
-        response.reason = reason or reason_phrase(status)
-        return response
+        headers = Headers.from_entries(entries)
+        if request.defect is not None:
+            headers.keep_first(("From", "To", "Call-ID", "CSeq"))
+        return cls(status, reason or reason_phrase(status), headers)
 
     def serialize(self) -> bytes:
         """Print the message; Content-Length is made to fit the body."""
