@@ -1,0 +1,209 @@
+"""The A leg: the caller's INVITE and the dialog it becomes, as UAS.
+
+RFC 3261 §13.3, §15; RFC 3326. States::
+
+    INCOMING --18x with To tag--> EARLY --200--> ACCEPTED --ACK--> CONFIRMED --BYE--> TERMINATED
+        \\________ final failure, CANCEL ________/    \\__ hang-up before the ACK --> ENDING --ACK, Timer H--> TERMINATED
+
+A BYE may not go before the ACK has come or Timer H has fired (§15): that is what ENDING waits for.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from proxy.call.leg import Leg
+from proxy.call.outcome import NORMAL_CLEARING, reason_header
+from proxy.call.ports import Latching
+from proxy.errors import RemoteProtocolError
+from proxy.sdp import (
+    AudioDescription,
+    ChosenAudio,
+    SessionDescription,
+    build_answer,
+    carried_attributes,
+    choose_codec,
+    parse_sdp,
+    read_audio,
+)
+from proxy.sip.endpoint import Endpoint
+from proxy.sip.events import AckReceived, RequestReceived
+from proxy.sip.invite_server import InviteServerTransaction
+from proxy.sip.message import Request
+
+if TYPE_CHECKING:
+    from proxy.call.call import Call
+
+__all__ = ["ALeg", "ALegState"]
+
+
+class ALegState(enum.Enum):
+    """How far the caller's INVITE has come."""
+
+    INCOMING = "incoming"
+    EARLY = "early"
+    ACCEPTED = "accepted"
+    CONFIRMED = "confirmed"
+    ENDING = "ending"
+    TERMINATED = "terminated"
+
+
+_UNANSWERED = frozenset({ALegState.INCOMING, ALegState.EARLY})
+_ESTABLISHED = frozenset({ALegState.ACCEPTED, ALegState.CONFIRMED})
+
+
+class ALeg(Leg):
+    """The caller's side."""
+
+    __slots__ = ("_offer", "_offered_audio", "bye_cause", "invite", "state", "transaction")
+
+    def __init__(self, call: Call, endpoint: Endpoint, event: RequestReceived, *, latching: Latching) -> None:
+        super().__init__("a", call, endpoint, latching=latching)
+        assert isinstance(event.transaction, InviteServerTransaction)  # noqa: S101
+        self.transaction = event.transaction
+        self.transaction.owner = self
+        self.invite: Request = event.request
+        self.state = ALegState.INCOMING
+        self.signalled_from = event.flow.remote_host
+        self.bye_cause = NORMAL_CLEARING
+        self._offer: SessionDescription | None = None
+        self._offered_audio: AudioDescription | None = None
+
+    # SDP ----------------------------------------------------------------------------------------------------
+
+    @property
+    def late_offer(self) -> bool:
+        """The INVITE came without SDP: the gate offers in its 200 (RFC 3261 §13.2.1)."""
+        return not self.invite.body
+
+    def choose(self, gate: Sequence[str], trunk: Sequence[str]) -> ChosenAudio:
+        """Choose the one codec of the answer; raises `RemoteProtocolError` 400, 415 or 488."""
+        self._offer = parse_sdp(self.invite.body)
+        self._offered_audio = read_audio(self._offer)
+        chosen = choose_codec(self._offered_audio, gate, trunk)
+        if chosen is None:
+            raise RemoteProtocolError("no codec in common with caller and trunk", status_hint=488)
+        self.chosen = chosen
+        return chosen
+
+    def answer(self) -> None:
+        """Build the answer once, when the ports are known: the SDP of a 183 is the SDP of its 200."""
+        assert self._offer is not None and self._offered_audio is not None  # noqa: S101, PT018
+        assert self.media is not None and self.media.end is not None and self.chosen is not None  # noqa: S101, PT018
+        self.remote = self._offered_audio
+        self.local = build_answer(
+            self._offer, self._offered_audio, self.chosen, self.media.end, self.session_id
+        )
+        self.configure()
+
+    @property
+    def carried_attributes(self) -> tuple[str, ...]:
+        """Attributes of the caller's audio stream that describe it and cross to the B leg."""
+        if self._offer is None or self._offered_audio is None:
+            return ()
+        return carried_attributes(self._offer, self._offered_audio)
+
+    @property
+    def _body(self) -> bytes:
+        return b"" if self.local is None else self.local.data
+
+    # What the call asks for -------------------------------------------------------------------------------
+
+    @property
+    def established(self) -> bool:
+        """The 200 has gone."""
+        return self.state in _ESTABLISHED
+
+    @property
+    def unanswered(self) -> bool:
+        """No final response has gone."""
+        return self.state in _UNANSWERED
+
+    def progress(
+        self, status: int, now: float, *, with_sdp: bool, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Send a provisional response that makes the early dialog."""
+        body = self._body if with_sdp else b""
+        self.dialog = self.endpoint.respond(self.transaction, status, headers=headers, body=body, now=now)
+        self._own_dialog()
+        self.state = ALegState.EARLY
+
+    def accept(self, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Send the 200 with the gate's SDP."""
+        self.dialog = self.endpoint.respond(self.transaction, 200, headers=headers, body=self._body, now=now)
+        self._own_dialog()
+        self.state = ALegState.ACCEPTED
+
+    def _own_dialog(self) -> None:
+        if self.dialog is not None:
+            self.dialog.owner = self
+            # A caller behind NAT is reached where its requests come from, not at its Contact.
+            self.dialog.symmetric = self.latching is Latching.LEARNING
+
+    def hang_up(self, status: int, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """End the leg as its state asks: a final failure, BYE now, or BYE once the ACK is there.
+
+        ``headers`` replace the Reason made from ``cause``.
+        """
+        if self.state in _UNANSWERED:
+            self.over = True
+            self.state = ALegState.TERMINATED
+            if not self.transaction.answered:
+                reason = headers or (reason_header(cause),)
+                self.endpoint.respond(self.transaction, status, headers=reason, now=now)
+        elif self.over:
+            self.state = ALegState.TERMINATED
+        elif self.state is ALegState.CONFIRMED:
+            self.state = ALegState.TERMINATED
+            self.send_bye(cause, now, headers)
+        else:
+            self.over = True
+            self.bye_cause = cause
+            self.state = ALegState.ENDING
+
+    # What the caller does -----------------------------------------------------------------------------------
+
+    def acked(self, event: AckReceived, now: float) -> None:
+        """Take the ACK of the 200, or of a 200 to a re-INVITE."""
+        if self.state is ALegState.ENDING:
+            self.state = ALegState.TERMINATED
+            self.send_bye(self.bye_cause, now)
+        elif self.state is ALegState.ACCEPTED:
+            self.state = ALegState.CONFIRMED
+            if not self.answer_due:
+                self.call.a_confirmed(now)
+                return
+            try:
+                self.take_answer(event.request.body)
+            except RemoteProtocolError:
+                self.call.a_answer_unusable(now)
+            else:
+                self.call.a_confirmed(now)
+        else:
+            super().acked(event, now)
+
+    def ack_timed_out(self, now: float) -> None:
+        """Give up waiting for an ACK: BYE (RFC 3261 §13.3.1.4)."""
+        if self.state is ALegState.ENDING:
+            self.state = ALegState.TERMINATED
+            self.send_bye(self.bye_cause, now)
+        else:
+            self.state = ALegState.CONFIRMED
+            super().ack_timed_out(now)
+
+    def cancelled(self, now: float) -> None:
+        """Answer the INVITE that was cancelled with 487 (§9.2) and tell the call."""
+        if self.state in _UNANSWERED:
+            self.over = True
+            self.state = ALegState.TERMINATED
+            self.endpoint.respond(self.transaction, 487, now=now)
+            self.call.a_cancelled(now)
+
+    def transport_lost(self, now: float) -> None:
+        """The response to the INVITE can't be delivered: the caller is gone."""
+        if not self.over:
+            self.over = True
+            self.state = ALegState.TERMINATED
+            self.call.a_cancelled(now)

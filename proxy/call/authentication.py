@@ -1,0 +1,58 @@
+"""Digest authentication of phones at the call (RFC 7616, RFC 8760, RFC 3261 §22.1).
+
+The arithmetic, nonces and replay protection are `proxy.sip.digest_server`; here is who the users are. To a
+stranger an unknown user, a disabled one and a wrong password are one and the same challenge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxy.call.identity import Challenge
+from proxy.policy import Snapshot, User
+from proxy.sip.digest import Algorithm, Credentials, Ha1, find_credentials
+from proxy.sip.digest_server import DigestServer, Verdict
+from proxy.sip.flow import Flow
+from proxy.sip.message import Request
+
+__all__ = ["DigestAuthenticator"]
+
+
+class DigestAuthenticator:
+    """Proves users by their HA1s in the policy. ``salts`` gives a fresh token for each nonce."""
+
+    __slots__ = ("_salts", "_server")
+
+    def __init__(self, server: DigestServer, salts: Callable[[], str]) -> None:
+        self._server = server
+        self._salts = salts
+
+    def authenticate(self, invite: Request, flow: Flow, policy: Snapshot, now: float) -> User | Challenge:
+        """Return the user whom the credentials prove, or the challenge that goes out instead."""
+        server = self._server
+        credentials = find_credentials(invite.headers.get_all("Authorization"), server.realm)
+        stale = False
+        if credentials is not None:
+            user = policy.user_by_digest_name(credentials.username)
+            verdict = server.verify(
+                credentials,
+                method=invite.method,
+                uri=invite.uri,
+                ha1s=self._ha1s(user, credentials),
+                source=flow.remote_host,
+                now=now,
+            )
+            if verdict is Verdict.ACCEPTED and user is not None:
+                return user
+            stale = verdict is Verdict.STALE
+        challenges = server.challenges(source=flow.remote_host, salt=self._salts(), now=now, stale=stale)
+        return Challenge(tuple(("WWW-Authenticate", challenge) for challenge in challenges))
+
+    def _ha1s(self, user: User | None, credentials: Credentials) -> list[Ha1]:
+        if user is None or not user.enabled:
+            return []
+        return [
+            Ha1(algorithm, stored.ha1)
+            for algorithm in Algorithm
+            if (stored := user.credential(algorithm.value, credentials.realm)) is not None
+        ]

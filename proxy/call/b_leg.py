@@ -1,0 +1,135 @@
+"""One B leg: an INVITE over one trunk and what becomes of it, as UAC.
+
+RFC 3261 §9.1, §13.2, §15; RFC 6026. States::
+
+    CALLING --100--> PROCEEDING --18x--> EARLY --200--> CONFIRMED --BYE--> TERMINATED
+       \\________\\____ given up ____\\--> ABANDONED --final response, time-out--> TERMINATED
+
+An abandoned INVITE is cancelled (the endpoint holds the CANCEL until the first 1xx, §9.1); should a 200 come all
+the same it is ACKed and its dialog ended with BYE at once, and so is every fork after the first to answer: at
+most one B leg of a call is ever connected (DESIGN 1.7). The object outlives its call for just that.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from proxy.call.config import Trunk
+from proxy.call.leg import Leg
+from proxy.call.media_leg import MediaLeg
+from proxy.call.outcome import NORMAL_CLEARING, reason_header
+from proxy.sip.dialog import Dialog
+from proxy.sip.endpoint import Endpoint
+from proxy.sip.invite_client import InviteClientTransaction
+from proxy.sip.message import Response
+from proxy.sip.spec import InviteSpec
+
+if TYPE_CHECKING:
+    from proxy.call.call import Call
+
+__all__ = ["BLeg", "BLegState"]
+
+
+class BLegState(enum.Enum):
+    """How far the INVITE to the trunk has come."""
+
+    CALLING = "calling"
+    PROCEEDING = "proceeding"
+    EARLY = "early"
+    CONFIRMED = "confirmed"
+    ABANDONED = "abandoned"
+    TERMINATED = "terminated"
+
+
+_OPEN = frozenset({BLegState.CALLING, BLegState.PROCEEDING, BLegState.EARLY})
+
+
+class BLeg(Leg):
+    """The called side, one attempt."""
+
+    __slots__ = ("state", "transaction", "trunk")
+
+    transaction: InviteClientTransaction
+
+    def __init__(self, call: Call, endpoint: Endpoint, trunk: Trunk, media: MediaLeg) -> None:
+        super().__init__("b", call, endpoint, latching=trunk.latching)
+        self.trunk = trunk
+        self.media = media
+        self.state = BLegState.CALLING
+
+    def send(self, spec: InviteSpec, now: float) -> None:
+        """Send the INVITE."""
+        self.signalled_from = spec.flow.remote_host
+        self.transaction = self.endpoint.invite(spec, self, now)
+
+    @property
+    def established(self) -> bool:
+        """B's 200 is here."""
+        return self.state is BLegState.CONFIRMED
+
+    @property
+    def unanswered(self) -> bool:
+        """The INVITE has no final response and was not given up."""
+        return self.state in _OPEN
+
+    # What the trunk does ------------------------------------------------------------------------------------
+
+    def responded(self, response: Response, dialog: Dialog | None, now: float) -> None:
+        """Take a response to the INVITE."""
+        status = response.status
+        if status >= 300:
+            if self.state in _OPEN:
+                self.state = BLegState.TERMINATED
+                self.over = True
+                self.call.b_failed(self, status, response, now)
+            elif self.state is BLegState.ABANDONED:
+                self.state = BLegState.TERMINATED
+        elif status >= 200:
+            self._accepted(response, dialog, now)
+        elif self.state in _OPEN:
+            if status == 100:
+                if self.state is BLegState.CALLING:
+                    self.state = BLegState.PROCEEDING
+                    self.call.b_trying(self, now)
+                return
+            self.state = BLegState.EARLY
+            self.dialog = dialog
+            self.call.b_progressed(self, response, now)
+
+    def _accepted(self, response: Response, dialog: Dialog | None, now: float) -> None:
+        if dialog is None:  # the endpoint gives every 2xx a dialog
+            return
+        self.endpoint.ack(dialog, now=now)
+        if self.state in _OPEN:
+            self.state = BLegState.CONFIRMED
+            self.dialog = dialog
+            self.call.b_answered(self, response, now)
+        elif dialog is not self.dialog or self.state is BLegState.ABANDONED:
+            # A fork that was too late, or the answer that crossed our CANCEL.
+            self.endpoint.request(dialog, "BYE", headers=(reason_header(NORMAL_CLEARING),), now=now)
+            if self.state is BLegState.ABANDONED:
+                self.state = BLegState.TERMINATED
+
+    def unreachable(self, status: int, now: float) -> None:
+        """No final response will come: 408 after Timer B, 503 after a transport failure (RFC 3261 §8.1.3.1)."""
+        if self.state in _OPEN:
+            self.state = BLegState.TERMINATED
+            self.over = True
+            self.call.b_failed(self, status, None, now)
+        elif self.state is BLegState.ABANDONED:
+            self.state = BLegState.TERMINATED
+
+    # What the call asks for ---------------------------------------------------------------------------------
+
+    def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """End the leg as its state asks: CANCEL or BYE. ``headers`` replace the Reason made from ``cause``."""
+        if self.state in _OPEN:
+            self.state = BLegState.ABANDONED
+            self.over = True
+            self.endpoint.cancel(self.transaction, headers=headers or (reason_header(cause),), now=now)
+        elif self.state is BLegState.CONFIRMED:
+            self.state = BLegState.TERMINATED
+            if not self.over:
+                self.send_bye(cause, now, headers)

@@ -1,0 +1,606 @@
+"""One call: it pairs an A leg with at most one connected B leg, and both live and die together (DESIGN 1.7).
+
+States, and what moves between them::
+
+    OPENING --ports--> ASKING --code, none needed, emergency--> DIALLING --18x--> RINGING
+       \\-- no code is asked -----------------------------------/  ^     \\           |
+                                                                   |       \\-- 200 --+
+                                      next trunk (`trunks`) <------+                 |
+                                                                                CONFIRMING --record on disk--> TALKING
+    any --failure, caller answered--> ANNOUNCING --prompt over--> ENDED
+    any --BYE, CANCEL, failure, hang-up--> ENDED --ports closed--> final record, forgotten
+
+The gate (`proxy.call.gate`) runs inside ASKING; each leg's own states are in `a_leg` and `b_leg`.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from proxy.call.a_leg import ALeg
+from proxy.call.b_leg import BLeg
+from proxy.call.config import GateConfig
+from proxy.call.gate import CodeGate, GateEnd, GateResult
+from proxy.call.headers import crossing_headers
+from proxy.call.leg import Leg
+from proxy.call.media_leg import MediaLeg
+from proxy.call.outcome import (
+    CALL_REJECTED,
+    NO_ANSWER,
+    NO_CIRCUIT,
+    NORMAL_CLEARING,
+    RECOVERY_ON_TIMER,
+    TEMPORARY_FAILURE,
+    announcement,
+    cause_of_reason,
+    cause_of_status,
+    disposition_of_status,
+    reason_header,
+    status_for_caller,
+)
+from proxy.call.ports import JournalRecord, LegStatistics, MediaLegOpened
+from proxy.call.routing import Route
+from proxy.call.trunks import TrunkHunt
+from proxy.cdr.builder import RecordBuilder
+from proxy.cdr.record import Disposition, HungUpBy, LegMedia, RecordPhase
+from proxy.dtmf.digits import DigitMeans
+from proxy.errors import RemoteProtocolError
+from proxy.policy import CodeVerdict, Treatment
+from proxy.sdp import Codec, gate_codecs, relayed_codecs
+from proxy.sip.message import Request, Response
+from proxy.sip.timers import NEVER
+
+if TYPE_CHECKING:
+    from proxy.call.core import CallCore
+
+__all__ = ["Call", "CallState"]
+
+_log = logging.getLogger(__name__)
+
+_OPEN_GUARD = 5.0
+"""How long the media engine may take to give the caller's ports."""
+_ANSWER_GUARD = 10.0
+"""How long the journal may take over the record of an answer before that counts as failed."""
+_CLOSE_GUARD = 5.0
+"""How long the media engine may take to give ports back before the record goes without its figures."""
+_ANNOUNCEMENT_GUARD = 20.0
+_SILENCE_WINDOW = 70.0
+"""Both directions are silent when the second media time-out comes so soon after the first one."""
+
+
+class CallState(enum.Enum):
+    """How far a call has come."""
+
+    OPENING = "opening"
+    ASKING = "asking"
+    DIALLING = "dialling"
+    RINGING = "ringing"
+    CONFIRMING = "confirming"
+    TALKING = "talking"
+    ANNOUNCING = "announcing"
+    ENDED = "ended"
+
+
+_UNDER_WAY = frozenset({CallState.DIALLING, CallState.RINGING})
+
+
+class Call:
+    """One call from its INVITE to its final record."""
+
+    __slots__ = (
+        "_bound_at",
+        "_failure",
+        "_gate",
+        "_guard_at",
+        "_hunt",
+        "_repeat_at",
+        "_silent",
+        "a",
+        "answers_first",
+        "armed_at",
+        "b_media",
+        "config",
+        "core",
+        "deadline",
+        "id",
+        "record",
+        "route",
+        "since",
+        "state",
+    )
+
+    a: ALeg
+
+    def __init__(
+        self, core: CallCore, config: GateConfig, route: Route, record: RecordBuilder, now: float
+    ) -> None:
+        self.core = core
+        self.config = config
+        self.route = route
+        self.record = record
+        self.id = record.record_id
+        self.state = CallState.OPENING
+        self.since = now
+        """When the state was entered."""
+        self.deadline = NEVER
+        """The next time that `handle_timer` has something to do."""
+        self.armed_at = NEVER
+        """The core's own note: when it looks at this call's deadline."""
+        self.answers_first = False
+        """The caller is answered before the callee: whatever is to be said is said to an answered caller."""
+        self.b_media: MediaLeg | None = None
+        self._gate: CodeGate | None = None
+        self._hunt: TrunkHunt | None = None
+        self._failure: tuple[Disposition, int, int] | None = None
+        self._silent: tuple[MediaLeg | None, float] = (None, -NEVER)
+        self._bound_at = NEVER  # end of the early gate, of the ringing, or of the longest talk
+        self._repeat_at = NEVER  # 183 again
+        self._guard_at = NEVER  # an answer of journal or engine that does not come
+
+    # Beginning ----------------------------------------------------------------------------------------------
+
+    def start(self, a: ALeg, now: float) -> None:
+        """Take the A leg, choose its codec and ask for ports; refuses the INVITE when none is in common."""
+        self.a = a
+        route = self.route
+        if not a.late_offer:
+            try:
+                self.record.codec = a.choose(route.peer.codecs, route.codecs).codec.name
+            except RemoteProtocolError as error:
+                status = error.status_hint
+                self._end(Disposition.NOT_ACCEPTABLE, HungUpBy.GATE, status, cause_of_status(status), now)
+                return
+        self.answers_first = route.gated and (not route.early or a.late_offer)
+        a.media = self.core.open_media(self, ipv6=":" in a.signalled_from, emergency=route.emergency)
+        a.session_id = a.media.id
+        if not route.gated:
+            self._open_b_media()
+        self._guard_at = now + _OPEN_GUARD
+        self._arm()
+
+    def _open_b_media(self) -> MediaLeg:
+        if self.b_media is None:
+            route = self.route
+            self.b_media = self.core.open_media(self, ipv6=route.ipv6, emergency=route.emergency)
+        return self.b_media
+
+    def media_opened(self, answer: MediaLegOpened, media: MediaLeg, now: float) -> None:
+        """A leg has its ports."""
+        media.opened(answer)
+        if self.state is CallState.ENDED:
+            return
+        if media is self.b_media:
+            if self._hunt is not None and self._hunt.leg is None:
+                self._hunt.advance(now)
+                self._arm()
+            return
+        a, route = self.a, self.route
+        self._guard_at = NEVER
+        if not a.late_offer:
+            a.answer()
+        if not route.gated:
+            self._dial(now)
+        elif not self.answers_first:
+            a.progress(183, now, with_sdp=True)
+            self._repeat_at = now + self.config.early_repeat
+            self._bound_at = now + self.config.early_gate_bound
+            self._ask(now)
+        elif a.late_offer:
+            a.offer(gate_codecs(route.common_codecs))
+            a.answer_due = True
+            a.accept(now)
+        else:
+            a.accept(now)
+            self._ask(now)
+
+    def media_refused(self, media: MediaLeg, now: float) -> None:
+        """There are no ports for a leg."""
+        media.closed(None)
+        if self.state is CallState.ENDED:
+            self._settle(now)
+        elif media is self.a.media or self._hunt is not None:
+            self._fail(Disposition.OVERLOADED, 503, NO_CIRCUIT, (), now)
+        # else: the caller is still being asked; `_dial` will try again
+
+    def a_confirmed(self, now: float) -> None:
+        """The caller has ACKed the 200, and what it answers to a late offer is in force."""
+        if self.state is CallState.OPENING:
+            if self.a.chosen is not None:
+                self.record.codec = self.a.chosen.codec.name
+            self._ask(now)
+        elif self.state is CallState.TALKING:
+            self._bridge()
+
+    def a_answer_unusable(self, now: float) -> None:
+        """The ACK holds no usable answer to a late offer: there is nothing to talk with."""
+        if self.state is not CallState.ENDED:
+            self._end(Disposition.NOT_ACCEPTABLE, HungUpBy.GATE, 488, cause_of_status(488), now)
+
+    # Asking for the code ------------------------------------------------------------------------------------
+
+    def _ask(self, now: float) -> None:
+        self._enter(CallState.ASKING, now)
+        a = self.a
+        assert a.media is not None  # noqa: S101
+        inband = a.chosen is None or a.chosen.event is None
+        decision = self.route.decision
+        assert decision.group is not None  # noqa: S101  (a treatment that asks comes from a group)
+        required = decision.treatment is Treatment.REQUIRED_CODE
+        self._gate = CodeGate(
+            decision.group, a.media, self.record, self._judge, required=required, inband=inband
+        )
+        self._gate.begin(now)
+        # The called side's ports are asked for now, so that its INVITE can leave the moment the code is there.
+        self._open_b_media()
+        self._arm()
+
+    def _judge(self, entry: str) -> CodeVerdict:
+        return self.core.judge(self, entry)
+
+    def digit_pressed(self, leg: Leg, digit: str, means: DigitMeans, now: float) -> None:
+        """A digit came: for the gate, or for the other side when INFO brought it in talk."""
+        if self._gate is not None:
+            if leg is self.a:
+                self._after_gate(self._gate.digit(digit, means, now), now)
+        elif self.state is CallState.TALKING and means is DigitMeans.INFO:
+            other = self.b if leg is self.a else self.a
+            if (
+                other is not None
+                and other.media is not None
+                and other.chosen is not None
+                and other.chosen.event
+            ):
+                other.media.send_digit(digit)
+
+    def prompts_finished(self, now: float) -> None:
+        """What was played to the caller has ended by itself."""
+        if self._gate is not None:
+            self._after_gate(self._gate.prompts_finished(now), now)
+        elif self.state is CallState.ANNOUNCING:
+            self._end_failed(HungUpBy.GATE, now)
+
+    def _after_gate(self, result: GateResult | None, now: float) -> None:
+        if result is None:
+            self._arm()
+            return
+        self._gate = None
+        self._repeat_at = self._bound_at = NEVER
+        if result.end is GateEnd.REFUSED:
+            self._fail(Disposition.CODE_REFUSED, 403, CALL_REJECTED, (), now, prompt="too_many_tries")
+            return
+        if result.emergency is not None:
+            self.route = self.core.emergency_route(self, result.emergency)
+        self._dial(now)
+
+    # Dialling -----------------------------------------------------------------------------------------------
+
+    @property
+    def b(self) -> BLeg | None:
+        """The B leg that counts now."""
+        return None if self._hunt is None else self._hunt.leg
+
+    def _dial(self, now: float) -> None:
+        self._enter(CallState.DIALLING, now)
+        if self.b_media is not None and self.b_media.id not in self.core.media:
+            self.b_media = None  # it was refused while the caller was asked
+        self._bound_at = now + self.config.ring_timeout
+        hunt = TrunkHunt(self, self.core.hops(self.route), self._open_b_media(), self._codecs_for_b())
+        self._hunt = hunt
+        if hunt.hopeless:
+            if self.route.trunks:  # all are full
+                self._fail(Disposition.OVERLOADED, 503, NO_CIRCUIT, (), now)
+            else:
+                self._fail(Disposition.TRUNK_FAILED, 500, NO_CIRCUIT, (), now)
+            return
+        hunt.advance(now)
+        if self.answers_first and self.a.media is not None:
+            self.a.media.play(("connecting",), group=self.route.prompts)
+        self._arm()
+
+    def _codecs_for_b(self) -> tuple[Codec, ...]:
+        chosen = self.a.chosen
+        if chosen is None:
+            return gate_codecs(self.route.common_codecs)
+        return relayed_codecs(chosen, events=chosen.event is not None)
+
+    def b_trying(self, leg: BLeg, now: float) -> None:
+        """A trunk has taken the INVITE."""
+        if self._hunt is not None:
+            self._hunt.trying(leg, now)
+            self._arm()
+
+    def b_progressed(self, leg: BLeg, response: Response, now: float) -> None:
+        """An 18x: the callee rings, or the carrier has something to say."""
+        if self._hunt is not None:
+            self._hunt.progressed()
+        if self.state is CallState.DIALLING:
+            self._enter(CallState.RINGING, now)
+        if response.body:
+            try:
+                leg.take_answer(response.body)
+            except RemoteProtocolError:
+                _log.info("unusable SDP in %d of B", response.status, extra={"call_id": self.id, "leg": "b"})
+            else:
+                self._bridge()
+        media = self.a.media
+        bridged = media is not None and media.bridged
+        early = self.route.gated and not self.answers_first
+        if media is not None and not bridged and response.status == 180 and (self.answers_first or early):
+            media.play(("ringback",), repeat=True, group=self.route.prompts)
+        if not self.answers_first:
+            headers = crossing_headers(
+                response.headers, trusted=self.route.peer.trusted and leg.trunk.trusted
+            )
+            self.a.progress(response.status, now, with_sdp=early or bridged, headers=headers)
+        self._arm()
+
+    def b_answered(self, leg: BLeg, response: Response, now: float) -> None:
+        """B's 200: talk time starts; the record of it goes to the disk before anybody talks (DESIGN 1.8)."""
+        try:
+            if response.body or leg.chosen is None:
+                leg.take_answer(response.body)
+        except RemoteProtocolError:
+            leg.hang_up(cause_of_status(488), now)
+            self._fail(Disposition.NOT_ACCEPTABLE, 488, cause_of_status(488), (), now)
+            return
+        record = self.record
+        if leg.chosen is not None:
+            record.codec = leg.chosen.codec.name
+        record.b_answered(now=now)
+        self._enter(CallState.CONFIRMING, now)
+        if self._hunt is not None:
+            self._hunt.progressed()
+        self._bound_at = NEVER
+        self._guard_at = now + _ANSWER_GUARD
+        self.core.emit(JournalRecord(record.snapshot(RecordPhase.ANSWERED, now=now), True))
+        self._arm()
+
+    def answer_recorded(self, durable: bool, now: float) -> None:
+        """The record of the answer is on the disk, or could not be written: then only emergency calls go on."""
+        if self.state is not CallState.CONFIRMING:
+            return
+        self._guard_at = NEVER
+        if not durable and not self.route.emergency:
+            self._end(Disposition.FAILED, HungUpBy.GATE, 500, TEMPORARY_FAILURE, now)
+            return
+        self._enter(CallState.TALKING, now)
+        self.core.uses.answered(self.id)
+        a, b = self.a, self.b
+        if not self.answers_first:
+            if a.late_offer and b is not None and b.chosen is not None:
+                a.offer(relayed_codecs(b.chosen, events=b.chosen.event is not None))
+                a.answer_due = True
+            a.accept(now)
+        if not a.answer_due:
+            self._bridge()
+        if self.config.max_duration:
+            self._bound_at = now + self.config.max_duration
+        self._arm()
+
+    def _bridge(self) -> None:
+        """Relay between the legs, once both have said where they are."""
+        a, b = self.a, self.b
+        if a.media is not None and b is not None and b.media is not None and a.chosen and b.chosen:
+            a.media.bridge(b.media)
+
+    def b_failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> None:
+        """A trunk refused, or said nothing (``response`` None, ``status`` as RFC 3261 §8.1.3.1 reads that)."""
+        if self._hunt is not None and self._hunt.failed(status, response, now):
+            self._arm()
+            return
+        if response is None:
+            # Nobody was reached: the caller's own 408 or 503 would say something else to a PBX.
+            self._fail(Disposition.TRUNK_FAILED, 504, RECOVERY_ON_TIMER, (), now)
+            return
+        headers = crossing_headers(response.headers, trusted=self.route.peer.trusted and leg.trunk.trusted)
+        cause = cause_of_reason(response.headers.get_all("Reason"))
+        if cause is None:
+            cause = cause_of_status(status)
+            headers.append(reason_header(cause))
+        self._fail(disposition_of_status(status), status_for_caller(status), cause, headers, now)
+
+    # Ending -------------------------------------------------------------------------------------------------
+
+    def leg_hung_up(self, leg: Leg, bye: Request, now: float) -> None:
+        """One side said BYE: so does the gate to the other."""
+        reasons = [("Reason", value) for value in bye.headers.get_all("Reason")]
+        cause = cause_of_reason([value for _, value in reasons]) or NORMAL_CLEARING
+        who = HungUpBy.A_LEG if leg is self.a else HungUpBy.B_LEG
+        if self._failure is not None:
+            self._end_failed(who, now)
+        else:
+            self._end(self._disposition(), who, 480, cause, now, reasons)
+
+    def a_cancelled(self, now: float) -> None:
+        """The caller gave up before any final response, or can't be reached any more."""
+        self._end(self._disposition(), HungUpBy.A_LEG, 487, NORMAL_CLEARING, now)
+
+    def leg_lost(self, now: float) -> None:
+        """A leg's peer never ACKed, or its dialog is gone: the call can't go on."""
+        if self.state is not CallState.ENDED:
+            self._end(Disposition.FAILED, HungUpBy.GATE, 408, RECOVERY_ON_TIMER, now)
+
+    def media_silent(self, media: MediaLeg, now: float) -> None:
+        """One leg's media has timed out; nothing comes from either side when the other's did so just before."""
+        if self.state is not CallState.TALKING:
+            return
+        silent, since = self._silent
+        if silent is not media and now - since <= _SILENCE_WINDOW:
+            self._end(Disposition.ANSWERED, HungUpBy.GATE, 480, RECOVERY_ON_TIMER, now)
+        else:
+            self._silent = (media, now)
+
+    def hang_up(self, now: float) -> None:
+        """End the call from outside (an administrator, the end of a drain)."""
+        if self.state is not CallState.ENDED:
+            answered = Disposition.ANSWERED if self.record.answered else Disposition.FAILED
+            self._end(answered, HungUpBy.GATE, 480, NORMAL_CLEARING, now)
+
+    def break_off(self, now: float) -> None:
+        """End the call after an error in the gate itself."""
+        if self.state is not CallState.ENDED:
+            self._end(Disposition.FAILED, HungUpBy.GATE, 500, TEMPORARY_FAILURE, now)
+
+    def _disposition(self) -> Disposition:
+        """What the call came to if somebody hangs up now."""
+        if self.record.answered:
+            return Disposition.ANSWERED
+        return Disposition.ABANDONED_RINGING if self.state in _UNDER_WAY else Disposition.ABANDONED_AT_PROMPT
+
+    def _fail(
+        self,
+        disposition: Disposition,
+        status: int,
+        cause: int,
+        headers: Sequence[tuple[str, str]],
+        now: float,
+        *,
+        prompt: str = "",
+    ) -> None:
+        """Tell the caller that the call failed: by announcement when answered, by a final response when not."""
+        media = self.a.media
+        if self.a.unanswered or self.a.over or media is None or media.end is None:
+            self._end(disposition, HungUpBy.GATE, status, cause, now, headers)
+            return
+        self._failure = (disposition, status, cause)
+        self._hunt_over(cause, now)
+        if self.b_media is not None:
+            media.unbridge(self.b_media)
+        self._enter(CallState.ANNOUNCING, now)
+        self._bound_at = NEVER
+        self._guard_at = now + _ANNOUNCEMENT_GUARD
+        prompts = (prompt,) if prompt else announcement(status)
+        media.play(prompts, group=self.route.prompts)
+        self._arm()
+
+    def _end_failed(self, who: HungUpBy, now: float) -> None:
+        assert self._failure is not None  # noqa: S101
+        disposition, status, cause = self._failure
+        self._end(disposition, who, status, cause, now)
+
+    def _hunt_over(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
+        if self._hunt is not None:
+            self._hunt.hang_up(cause, now, headers)
+
+    def _end(
+        self,
+        disposition: Disposition,
+        who: HungUpBy,
+        status: int,
+        cause: int,
+        now: float,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """End both legs and the media; the record follows when the ports are closed."""
+        record = self.record
+        self.core.uses.give_back(self.id)
+        self._gate = None
+        self._bound_at = self._repeat_at = NEVER
+        sip_code = 0 if record.answered and disposition is Disposition.ANSWERED else status
+        record.ended(disposition, now=now, sip_code=sip_code, q850_cause=cause, hung_up_by=who)
+        self._enter(CallState.ENDED, now)
+        self._hunt_over(cause, now, headers)
+        self.a.hang_up(status, cause, now, headers)
+        self._guard_at = now + _CLOSE_GUARD
+        if self.a.media is not None:
+            self.a.media.close()
+        if self.b_media is not None:
+            self.b_media.close()
+        self._settle(now)
+
+    def media_closed(self, media: MediaLeg, statistics: LegStatistics, now: float) -> None:
+        """A leg's ports are given back."""
+        media.closed(statistics)
+        if self.state is CallState.ENDED:
+            self._settle(now)
+        elif media is self.a.media or self._hunt is not None:
+            # The engine took ports away that were in use.
+            self.break_off(now)
+
+    def _settle(self, now: float) -> None:
+        """Write the final record and be forgotten, once no port is held."""
+        a_media, b_media = self.a.media, self.b_media
+        if (a_media is None or a_media.gone) and (b_media is None or b_media.gone):
+            self._write_final(now)
+        else:
+            self._arm()
+
+    def _write_final(self, now: float) -> None:
+        record = self.record
+        record.a_media = _figures(self.a.media)
+        record.b_media = _figures(self.b_media)
+        self.deadline = NEVER
+        self.core.emit(JournalRecord(record.final(now=now)))
+        self.core.forget(self)
+
+    # Time ---------------------------------------------------------------------------------------------------
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due."""
+        if now >= self._guard_at:
+            self._guard_at = NEVER
+            self._guard(now)
+        elif now >= self._bound_at:
+            self._bound_at = NEVER
+            self._out_of_time(now)
+        elif now >= self._repeat_at:
+            self._repeat_at = now + self.config.early_repeat
+            self.a.progress(183, now, with_sdp=True)
+        elif self._gate is not None:
+            self._after_gate(self._gate.handle_timer(now), now)
+        elif self._hunt is not None:
+            self._hunt.handle_timer(now)
+        self._arm()
+
+    def _guard(self, now: float) -> None:
+        if self.state is CallState.OPENING:
+            self._fail(Disposition.OVERLOADED, 503, NO_CIRCUIT, (), now)
+        elif self.state is CallState.CONFIRMING:
+            self.answer_recorded(False, now)
+        elif self.state is CallState.ANNOUNCING:
+            self._end_failed(HungUpBy.GATE, now)
+        else:
+            self._write_final(now)
+
+    def _out_of_time(self, now: float) -> None:
+        if self.state is CallState.ASKING:
+            # Early mode: the gate's time is over; an optional code is then no code (DESIGN 1.6).
+            assert self._gate is not None  # noqa: S101
+            self._after_gate(self._gate.give_up(now), now)
+        elif self.state is CallState.TALKING:
+            self._end(Disposition.ANSWERED, HungUpBy.GATE, 480, NORMAL_CLEARING, now)
+        else:
+            self._fail(Disposition.NO_ANSWER, 480, NO_ANSWER, (), now)
+
+    def _arm(self) -> None:
+        """Tell the core when `handle_timer` is due next."""
+        deadline = min(self._guard_at, self._bound_at, self._repeat_at)
+        if self._gate is not None:
+            deadline = min(deadline, self._gate.deadline)
+        elif self._hunt is not None:
+            deadline = min(deadline, self._hunt.deadline)
+        self.deadline = deadline
+        if deadline < self.armed_at:
+            self.core.arm(self)
+
+    def _enter(self, state: CallState, now: float) -> None:
+        self.state = state
+        self.since = now
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("call %s", state.value, extra={"call_id": self.id, "leg": "a"})
+
+
+def _figures(media: MediaLeg | None) -> LegMedia | None:
+    if media is None or media.statistics is None:
+        return None
+    figures = media.statistics
+    return LegMedia(
+        figures.packets_received,
+        figures.packets_sent,
+        figures.packets_lost,
+        figures.jitter_ms,
+        figures.packets_discarded,
+    )

@@ -1,0 +1,144 @@
+"""What the call core is told about its surroundings: peers, trunks, limits. Values only, times in seconds.
+
+`proxy.settings` makes these from the configuration file; the core takes a new `GateConfig` whole
+(`CallCore.reconfigure`) and calls that are under way keep the one they began with.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from proxy.call.ports import Latching
+from proxy.policy.trunk_format import TrunkNumberFormat
+from proxy.sip.flow import Flow
+
+__all__ = [
+    "CallerIdPolicy",
+    "CodeMode",
+    "DidRoute",
+    "GateConfig",
+    "Peer",
+    "Side",
+    "Trunk",
+]
+
+
+class CodeMode(enum.Enum):
+    """How the gate reaches the caller's ear to ask for the code (DESIGN 1.6)."""
+
+    ANSWER = "answer"
+    """200, then the prompt."""
+    EARLY = "early"
+    """183 with SDP; the final answer follows the B leg."""
+
+
+class Side(enum.Enum):
+    """Which side of the gate a peer stands on."""
+
+    PBX = "pbx"
+    """A PBX trusted by address: its calls are gated, calls from the trunk go to it."""
+    TRUNK = "trunk"
+    """A carrier: its calls pass ungated to the PBX or phone behind the gate."""
+    PHONES = "phones"
+    """Phones that prove who they are by digest; their From and P-Asserted-Identity choose nothing."""
+
+
+class CallerIdPolicy(enum.Enum):
+    """What a peer is told about the caller's number."""
+
+    PASS = "pass"  # noqa: S105  (no password)
+    """From as the A leg had it; P-Asserted-Identity kept when the A leg is trusted, made from the user otherwise."""
+    USER = "user"
+    """From and P-Asserted-Identity are the caller number of the user whom the gate identified."""
+    FIXED = "fixed"
+    """From and P-Asserted-Identity are `fixed_caller_number`."""
+
+
+_PCM = ("PCMU", "PCMA")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who may send calls to the gate, and how the gate speaks with it."""
+
+    name: str
+    side: Side
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Source addresses; empty for phones, who come from anywhere and prove themselves by digest."""
+    flow: Flow | None = None
+    """Where calls to this peer go (the PBX for calls from the trunk), or None: it only calls."""
+    default_group: str | None = None
+    """User group of callers that match no user; None: such callers have no group and are refused."""
+    trusted: bool = True
+    """Its P-Asserted-Identity, Privacy, Diversion and the like are believed and passed on."""
+    code_mode: CodeMode = CodeMode.ANSWER
+    latching: Latching = Latching.STRICT
+    codecs: tuple[str, ...] = (*_PCM, "G722", "OPUS")
+    """Codecs the gate takes on this side, in the gate's order of preference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """One way out to the carrier."""
+
+    name: str
+    flows: tuple[Flow, ...]
+    """Destinations in order; each is an attempt of its own."""
+    host: str
+    """Host part of Request-URI, To and From of what goes out over this trunk."""
+    codecs: tuple[str, ...] = _PCM
+    number_format: TrunkNumberFormat = field(default_factory=TrunkNumberFormat)
+    caller_id: CallerIdPolicy = CallerIdPolicy.PASS
+    fixed_caller_number: str = ""
+    user_phone: bool = False
+    """Add ``user=phone`` to the Request-URI."""
+    trusted: bool = True
+    """Trust headers (P-Asserted-Identity and the like) go to this trunk; otherwise they are removed."""
+    latching: Latching = Latching.STRICT
+    max_calls: int = 0
+    """Concurrent calls other than emergency calls; 0: no limit."""
+    response_timeout: float = 4.0
+    """Without any response for so long the next trunk is tried."""
+    progress_timeout: float = 20.0
+    """With nothing but 100 for so long the next trunk is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class DidRoute:
+    """Calls from the trunk whose number begins with ``prefix`` go to the peer of this name; longest prefix wins."""
+
+    prefix: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """All the call core needs to know besides the policy."""
+
+    peers: tuple[Peer, ...] = ()
+    trunks: tuple[Trunk, ...] = ()
+    """In the order in which they are tried."""
+    did_routes: tuple[DidRoute, ...] = ()
+    """Empty: every number goes to the only PBX."""
+    local_domains: tuple[str, ...] = ()
+    """Host names and addresses that mean the gate itself, in lower case."""
+    realm: str = "tollgate"
+    phones: Peer | None = None
+    """How phones are treated that authenticate by digest; None: only trusted addresses may call."""
+    local_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Emergency calls from here are never challenged."""
+    max_calls: int = 2000
+    """Calls beyond this get 503 without Retry-After; emergency calls never do."""
+    emergency_response_timeout: float = 1.0
+    """As `Trunk.response_timeout`, for emergency calls."""
+    ring_timeout: float = 180.0
+    """From the first B INVITE to its answer."""
+    early_gate_bound: float = 120.0
+    """The whole gate in early mode (DESIGN 1.6)."""
+    early_repeat: float = 60.0
+    """The 183 is repeated so often (RFC 3261 §13.3.1.1)."""
+    max_duration: float = 0.0
+    """Talk time after which the gate ends a call; 0: no limit."""
+    checkpoint_interval: float = 3.0

@@ -1,0 +1,513 @@
+"""The call core: every call of the process, fed with SIP events, answers and time. No I/O (DESIGN contract 1).
+
+After each input the driver drains the endpoint's transmits and `commands()`, then re-arms its timer from
+`next_timer()`. The core drives the endpoint directly; whatever else it wants is a command of `proxy.call.ports`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+
+from proxy.call.a_leg import ALeg
+from proxy.call.b_leg import BLeg
+from proxy.call.call import Call, CallState
+from proxy.call.code_uses import CodeUses
+from proxy.call.config import GateConfig, Peer, Side
+from proxy.call.identity import Authenticator, Challenge, PeerTable, asserted_caller
+from proxy.call.leg import Leg
+from proxy.call.media_leg import MediaLeg
+from proxy.call.outcome import cause_of_status, reason_header
+from proxy.call.ports import (
+    Answer,
+    Command,
+    DigitHeard,
+    JournalRecord,
+    LegId,
+    MediaLegClosed,
+    MediaLegOpened,
+    MediaLegRefused,
+    MediaTimedOut,
+    PromptsFinished,
+    RecordDurable,
+)
+from proxy.call.routing import Caller, Hop, Route, RouteTable, did_of
+from proxy.cdr.builder import RecordBuilder
+from proxy.cdr.record import Direction, Disposition, HungUpBy, RecordPhase
+from proxy.policy import (
+    CallRequest,
+    CodeVerdict,
+    Decision,
+    DialledNumber,
+    NumberRefused,
+    Snapshot,
+    Treatment,
+    check_code,
+    decide,
+)
+from proxy.sip.endpoint import Endpoint
+from proxy.sip.events import (
+    AckReceived,
+    AckTimedOut,
+    Cancelled,
+    DialogEnded,
+    Event,
+    RequestFailed,
+    RequestReceived,
+    RequestTimedOut,
+    ResponseReceived,
+)
+from proxy.sip.timers import NEVER
+
+__all__ = ["CallCore", "LiveCall"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCall:
+    """One call as `tollgate calls` shows it. Of a code only the description is told."""
+
+    call_id: str
+    caller: str
+    user: str
+    dialled: str
+    state: str
+    since: float
+    """When the state was entered, in seconds of the core's clock."""
+    direction: str
+    code_description: str
+    emergency: bool
+
+
+class CallCore:
+    """All calls of one gate.
+
+    ``wall_clock`` gives the site's local time (aware), ``record_ids`` a new unique, sortable record id; both are the
+    composition root's, as the core reads no clock and makes no randomness.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        config: GateConfig,
+        policy: Snapshot,
+        *,
+        wall_clock: Callable[[], datetime],
+        record_ids: Callable[[], str],
+        authenticator: Authenticator | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.uses = CodeUses()
+        self.calls: dict[str, Call] = {}
+        """By record id."""
+        self.media: dict[LegId, tuple[Call, MediaLeg]] = {}
+        """Every port pair that is held or asked for."""
+        self.draining = False
+        """New calls get 503; emergency calls don't."""
+        self._policy = policy
+        self._wall_clock = wall_clock
+        self._record_ids = record_ids
+        self._authenticator = authenticator
+        self._commands: list[Command] = []
+        self._timers: list[tuple[float, int, Call]] = []
+        self._serial = count()
+        self._leg_ids = count(1)
+        self._trunk_calls: dict[str, int] = {}
+        self.emit: Callable[[Command], None] = self._commands.append
+        """Leave a command for the world."""
+        self.reconfigure(config)
+
+    # The world's inputs -------------------------------------------------------------------------------------
+
+    def reconfigure(self, config: GateConfig) -> None:
+        """Take a new configuration; calls that are under way keep theirs."""
+        self.config = config
+        self._peers = PeerTable(config)
+        self._routes = RouteTable(config)
+        self._local_peer = config.phones or Peer("local", Side.PHONES, trusted=False)
+
+    @property
+    def policy(self) -> Snapshot:
+        """The policy that decides."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Snapshot) -> None:
+        self._policy = policy
+        self.uses.counted(policy.codes)
+
+    def commands(self) -> list[Command]:
+        """Take what is to be done outside, in order."""
+        taken = self._commands
+        if not taken:
+            return []
+        self._commands = []
+        self.emit = self._commands.append
+        return taken
+
+    def handle_sip(self, event: Event, now: float) -> None:
+        """Take one event of the endpoint."""
+        if isinstance(event, ResponseReceived):
+            owner = event.transaction.owner
+            if isinstance(owner, BLeg) and owner.transaction is event.transaction:
+                owner.responded(event.response, event.dialog, now)
+        elif isinstance(event, RequestReceived):
+            self._request(event, now)
+        elif isinstance(event, RequestTimedOut | RequestFailed):
+            self._unanswered(event, now)
+        elif isinstance(event, Cancelled):
+            if isinstance(event.transaction.owner, ALeg):
+                event.transaction.owner.cancelled(now)
+        else:
+            self._in_dialog(event, now)
+
+    def _unanswered(self, event: RequestTimedOut | RequestFailed, now: float) -> None:
+        owner = event.transaction.owner
+        if isinstance(owner, BLeg):
+            if owner.transaction is event.transaction:
+                owner.unreachable(408 if isinstance(event, RequestTimedOut) else 503, now)
+        elif isinstance(owner, ALeg) and owner.transaction is event.transaction:
+            owner.transport_lost(now)
+
+    def _in_dialog(self, event: AckReceived | AckTimedOut | DialogEnded, now: float) -> None:
+        leg = event.dialog.owner
+        if isinstance(leg, Leg):
+            if isinstance(event, AckReceived):
+                leg.acked(event, now)
+            elif isinstance(event, AckTimedOut):
+                leg.ack_timed_out(now)
+            else:
+                leg.dialog_ended(event.dialog, now)
+
+    def handle_answer(self, answer: Answer, now: float) -> None:
+        """Take one answer of the media engine or the journal."""
+        if isinstance(answer, RecordDurable):
+            answered = self.calls.get(answer.record_id)
+            if answered is not None:
+                answered.answer_recorded(answer.durable, now)
+            return
+        found = self.media.get(answer.leg)
+        if found is None:
+            return
+        call, media = found
+        if isinstance(answer, DigitHeard):
+            if media is call.a.media and media.listening:
+                call.digit_pressed(call.a, answer.digit, answer.means, now)
+        elif isinstance(answer, MediaLegOpened):
+            call.media_opened(answer, media, now)
+        elif isinstance(answer, PromptsFinished):
+            if media.finished(answer.play):
+                call.prompts_finished(now)
+        elif isinstance(answer, MediaLegClosed):
+            del self.media[answer.leg]
+            call.media_closed(media, answer.statistics, now)
+        elif isinstance(answer, MediaLegRefused):
+            del self.media[answer.leg]
+            _log.warning("no media ports: %s", answer.reason, extra={"call_id": call.id, "leg": "a"})
+            call.media_refused(media, now)
+        elif isinstance(answer, MediaTimedOut):
+            call.media_silent(media, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Run what is due."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            at, _, call = heapq.heappop(timers)
+            if at != call.armed_at:
+                continue
+            call.armed_at = NEVER
+            if call.deadline <= now:
+                call.handle_timer(now)
+            elif call.deadline != NEVER:
+                self.arm(call)
+
+    def next_timer(self) -> float | None:
+        """Return when `handle_timer` is to be called next."""
+        timers = self._timers
+        while timers and (timers[0][2].deadline == NEVER or timers[0][0] != timers[0][2].armed_at):
+            at, _, call = heapq.heappop(timers)
+            if at == call.armed_at:
+                call.armed_at = NEVER
+        return timers[0][0] if timers else None
+
+    def abandon(self, cause: Event | Answer, now: float) -> None:
+        """End the call that ``cause`` belongs to, whose handling raised: a bug costs one call, not the gate."""
+        call = self._call_of(cause)
+        try:
+            if call is not None:
+                call.break_off(now)
+            elif isinstance(cause, RequestReceived) and not cause.transaction.answered:
+                self.endpoint.respond(cause.transaction, 500, now=now)
+        except Exception:  # noqa: BLE001  (whatever is broken in one call, the others go on)
+            _log.exception("a call could not be ended in order")
+            if call is not None:
+                call.deadline = NEVER
+                for leg in [leg for leg, (owner, _) in self.media.items() if owner is call]:
+                    self.media.pop(leg)[1].close()
+                self.forget(call)
+
+    def _call_of(self, cause: Event | Answer) -> Call | None:
+        if isinstance(cause, RecordDurable):
+            return self.calls.get(cause.record_id)
+        if isinstance(cause, AckReceived | AckTimedOut | DialogEnded):
+            owner = cause.dialog.owner
+        elif isinstance(cause, RequestReceived):
+            owner = cause.transaction.owner if cause.dialog is None else cause.dialog.owner
+        elif isinstance(cause, Cancelled | ResponseReceived | RequestTimedOut | RequestFailed):
+            owner = cause.transaction.owner
+        else:
+            found = self.media.get(cause.leg)
+            return None if found is None else found[0]
+        return owner.call if isinstance(owner, Leg) else None
+
+    # Requests -----------------------------------------------------------------------------------------------
+
+    def _request(self, event: RequestReceived, now: float) -> None:
+        dialog = event.dialog
+        if dialog is not None:
+            if isinstance(dialog.owner, Leg):
+                dialog.owner.request(event, now)
+            else:
+                self.endpoint.respond(event.transaction, 481, now=now)
+        elif event.request.method == "INVITE":
+            self._invite(event, now)
+        elif event.request.method == "OPTIONS":
+            self.endpoint.respond(event.transaction, 200, headers=self.endpoint.capabilities, now=now)
+        else:
+            # REGISTER and the like outside a dialog: the gate is no registrar (RFC 3261 §8.2.1).
+            self.endpoint.respond(event.transaction, 405, now=now)
+
+    def _invite(self, event: RequestReceived, now: float) -> None:
+        """Find out who calls whom, decide, and begin the call or refuse it."""
+        invite = event.request
+        peer = self._peers.find(event.flow)
+        if peer is not None and peer.side is Side.TRUNK:
+            self._inbound(event, asserted_caller(peer, invite), now)
+            return
+        caller = asserted_caller(peer, invite) if peer is not None and peer.side is Side.PBX else None
+        if caller is None:
+            caller = self._stranger(event, now)
+            if caller is None:
+                return
+        asked = CallRequest(invite.uri, caller.proved, caller.asserted, caller.peer.default_group)
+        decision = decide(asked, self._policy)
+        record = self._record(event, caller, decision, now)
+        if decision.treatment is Treatment.BLOCK:
+            status = decision.status_hint
+            self._refuse(event, record, Disposition.BLOCKED, status, now)
+            return
+        route = self._routes.outbound(caller, decision)
+        if route.direction is Direction.INTERNAL:
+            record.direction = Direction.INTERNAL
+            if not route.trunks:
+                self._refuse(event, record, Disposition.REJECTED, 404, now)
+                return
+        if not decision.emergency and self._full:
+            self._refuse(event, record, Disposition.OVERLOADED, 503, now)
+            return
+        self._begin(event, route, record, now)
+
+    def _stranger(self, event: RequestReceived, now: float) -> Caller | None:
+        """Let a caller without a trusted address prove who it is; None: it was challenged instead."""
+        invite, flow = event.request, event.flow
+        challenge: tuple[tuple[str, str], ...] = ()
+        if self._authenticator is not None and self.config.phones is not None:
+            found = self._authenticator.authenticate(invite, flow, self._policy, now)
+            if not isinstance(found, Challenge):
+                return Caller(self.config.phones, "", found.name, proved=found.extension)
+            challenge = found.headers
+        if self._peers.is_local(flow):
+            number = self._policy.normalise(invite.uri)
+            if not isinstance(number, NumberRefused) and number.emergency:
+                return Caller(self._local_peer, did_of(invite.from_.uri_text), invite.from_.display_name)
+        # Nobody may learn here whether a user or a number exists: one answer for everything.
+        status = 401 if challenge else 403
+        self.endpoint.reject_stateless(event.transaction, status, headers=challenge)
+        return None
+
+    def _inbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
+        """Pass a call from a trunk to the PBX or phone behind the gate (DESIGN 1.9)."""
+        did = did_of(event.request.uri)
+        number = self._policy.normalise(did)
+        known = None if isinstance(number, NumberRefused) or number.emergency else number
+        decision = Decision(Treatment.ALLOW, "calls from a trunk are not gated", number.dialled or did, known)
+        record = self._record(event, caller, decision, now)
+        record.direction = Direction.INBOUND
+        route = self._routes.inbound(caller, decision, did) if did else None
+        if route is None:
+            self._refuse(event, record, Disposition.REJECTED, 404, now)
+        elif self._full:
+            self._refuse(event, record, Disposition.OVERLOADED, 503, now)
+        else:
+            self._begin(event, route, record, now)
+
+    @property
+    def _full(self) -> bool:
+        return self.draining or len(self.calls) >= self.config.max_calls
+
+    def _begin(self, event: RequestReceived, route: Route, record: RecordBuilder, now: float) -> None:
+        call = Call(self, self.config, route, record, now)
+        self.calls[call.id] = call
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("call begins: %s", route.decision.treatment, extra={"call_id": call.id, "leg": "a"})
+        call.start(ALeg(call, self.endpoint, event, latching=route.peer.latching), now)
+
+    def _record(
+        self, event: RequestReceived, caller: Caller, decision: Decision, now: float
+    ) -> RecordBuilder:
+        record = RecordBuilder(self._record_ids(), start_time=self._wall_clock().timestamp(), now=now)
+        record.a_call_id = event.request.call_id
+        record.source_address = f"{event.flow.remote_host}:{event.flow.remote_port}"
+        record.peer = caller.peer.name if caller.peer.side is not Side.PHONES else ""
+        user = decision.user
+        record.caller_number = caller.number or (user.extension if user is not None else "")
+        record.caller_name = caller.name
+        if user is not None:
+            record.user = user.extension
+        if decision.group is not None:
+            record.group = decision.group.name
+        _describe(record, decision)
+        return record
+
+    def _refuse(
+        self, event: RequestReceived, record: RecordBuilder, what: Disposition, status: int, now: float
+    ) -> None:
+        """Refuse an INVITE at once; it has its record like any other call."""
+        if _log.isEnabledFor(logging.INFO):
+            _log.info(
+                "call refused with %d: %s",
+                status,
+                what.value,
+                extra={"call_id": record.record_id, "leg": "a"},
+            )
+        cause = cause_of_status(status)
+        record.ended(what, now=now, sip_code=status, q850_cause=cause, hung_up_by=HungUpBy.GATE)
+        self.emit(JournalRecord(record.final(now=now)))
+        self.endpoint.respond(event.transaction, status, headers=(reason_header(cause),), now=now)
+
+    # What calls ask for -------------------------------------------------------------------------------------
+
+    def open_media(self, call: Call, *, ipv6: bool, emergency: bool) -> MediaLeg:
+        """Ask for a port pair."""
+        leg = LegId(next(self._leg_ids))
+        media = MediaLeg(leg, self, ipv6=ipv6, emergency=emergency)
+        self.media[leg] = (call, media)
+        return media
+
+    def judge(self, call: Call, entry: str) -> CodeVerdict:
+        """Judge a code entry, and reserve the use of an accepted code."""
+        verdict = check_code(entry, call.route.decision, self._policy, self._wall_clock(), self.uses.reserved)
+        if verdict.accepted and verdict.code is not None:
+            self.uses.reserve(call.id, verdict.code)
+        return verdict
+
+    def emergency_route(self, call: Call, number: DialledNumber) -> Route:
+        """Turn a call into the emergency call that was dialled instead of a code."""
+        was = call.route.decision
+        decision = Decision(
+            Treatment.ALLOW,
+            "an emergency number was dialled as a code",
+            number.dialled,
+            number,
+            was.user,
+            was.group,
+        )
+        _describe(call.record, decision)
+        call.record.direction = Direction.OUTBOUND
+        return self._routes.outbound(call.route.caller, decision)
+
+    def hops(self, route: Route) -> Iterator[Hop]:
+        """Return the attempts in order, trunks that are full left out (but for emergency calls)."""
+        taken = self._trunk_calls
+        for trunk in route.trunks:
+            if route.emergency or not trunk.max_calls or taken.get(trunk.name, 0) < trunk.max_calls:
+                for flow in trunk.flows:
+                    yield Hop(trunk, flow)
+
+    def trunk_taken(self, name: str) -> None:
+        """One more B leg on a trunk."""
+        self._trunk_calls[name] = self._trunk_calls.get(name, 0) + 1
+
+    def trunk_released(self, name: str) -> None:
+        """One B leg fewer on a trunk."""
+        left = self._trunk_calls[name] - 1
+        if left:
+            self._trunk_calls[name] = left
+        else:
+            del self._trunk_calls[name]
+
+    def arm(self, call: Call) -> None:
+        """Look at the call when its deadline comes."""
+        call.armed_at = call.deadline
+        heapq.heappush(self._timers, (call.deadline, next(self._serial), call))
+        if len(self._timers) > 4 * len(self.calls) + 64:
+            self._timers = [entry for entry in self._timers if entry[0] == entry[2].armed_at]
+            heapq.heapify(self._timers)
+
+    def forget(self, call: Call) -> None:
+        """Drop a call that has its final record."""
+        call.armed_at = NEVER
+        self.calls.pop(call.id, None)
+        for leg in (call.a.media, call.b_media):
+            if leg is not None:
+                self.media.pop(leg.id, None)
+
+    # For the world ------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """No call, port, reservation or trunk slot is left (contract 5)."""
+        return not (self.calls or self.media or self.uses.held or self._trunk_calls or self._commands)
+
+    def live_calls(self) -> list[LiveCall]:
+        """Return the calls that are under way."""
+        return [self._live(call) for call in self.calls.values() if call.state is not CallState.ENDED]
+
+    def _live(self, call: Call) -> LiveCall:
+        record = call.record
+        code = record.snapshot(RecordPhase.CHECKPOINT, now=call.since).code
+        return LiveCall(
+            call.id,
+            record.caller_number,
+            record.user,
+            record.dialled_number,
+            call.state.value,
+            call.since,
+            record.direction.value,
+            "" if code is None else code.description,
+            record.emergency,
+        )
+
+    def checkpoint(self, now: float) -> list[JournalRecord]:
+        """Return the present state of every call that was answered, for the journal (DESIGN 1.8)."""
+        return [
+            JournalRecord(call.record.snapshot(RecordPhase.CHECKPOINT, now=now))
+            for call in self.calls.values()
+            if call.state is CallState.TALKING
+        ]
+
+    def hang_up(self, call_id: str, now: float) -> bool:
+        """End a call from outside; False when there is none of this id."""
+        call = self.calls.get(call_id)
+        if call is None or call.state is CallState.ENDED:
+            return False
+        call.hang_up(now)
+        return True
+
+
+def _describe(record: RecordBuilder, decision: Decision) -> None:
+    """Write down what was decided, and about what."""
+    number = decision.number
+    record.dialled_number = decision.dialled
+    record.treatment = decision.treatment.value
+    record.decision = "block" if decision.treatment is Treatment.BLOCK else "allow"
+    record.reason = decision.reason
+    record.emergency = decision.emergency
+    if number is not None:
+        record.normalised_number = number.number
+        record.call_class = number.call_class.value

@@ -1,0 +1,182 @@
+"""The gate: asks the caller for an account code, try after try (DESIGN 1.6).
+
+One try is one `proxy.dtmf.collector.EntryCollector`, whose timers and states live there. Here is what an entry
+means: the code, a wrong try, the caller's wish to go without, or an emergency number::
+
+    ASKING --code accepted--> PASSED            ASKING --emergency digits--> PASSED (as that call)
+    ASKING --``#`` alone, optional--> PASSED    ASKING --wrong, tries left--> ASKING
+    ASKING --wrong, last try--> REFUSED (required) or PASSED without a code (optional)
+
+Digits that are no code are forgotten here: not logged, not recorded, only counted.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.call.media_leg import MediaLeg
+from proxy.cdr.builder import RecordBuilder
+from proxy.cdr.record import UsedCode
+from proxy.dtmf.collector import EntryCollector, EntryFinished, EntryKind, EntryRules, PromptInterrupted
+from proxy.dtmf.digits import DigitMeans
+from proxy.policy import CodeOutcome, CodeVerdict, DialledNumber, UserGroup
+from proxy.sip.timers import NEVER
+
+__all__ = ["CodeGate", "GateEnd", "GateResult"]
+
+_log = logging.getLogger(__name__)
+
+
+class GateEnd(enum.Enum):
+    """How the asking ended."""
+
+    PASSED = "passed"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """The last word of the gate."""
+
+    end: GateEnd
+    emergency: DialledNumber | None = None
+    """The caller dialled this emergency number instead of a code: place it."""
+
+
+_PASSED = GateResult(GateEnd.PASSED)
+_REFUSED = GateResult(GateEnd.REFUSED)
+
+
+def rules_of(group: UserGroup) -> EntryRules:
+    """Return how codes of a user group are entered."""
+    return EntryRules(
+        group.first_digit,
+        group.inter_digit,
+        group.whole_entry,
+        group.min_length,
+        group.max_length,
+        group.fixed_length,
+    )
+
+
+class CodeGate:
+    """Asks on one A leg. Each input returns the result once there is one."""
+
+    __slots__ = (
+        "_check",
+        "_collector",
+        "_group",
+        "_inband",
+        "_media",
+        "_record",
+        "_required",
+        "_rules",
+        "_tries_left",
+        "deadline",
+    )
+
+    def __init__(
+        self,
+        group: UserGroup,
+        media: MediaLeg,
+        record: RecordBuilder,
+        check: Callable[[str], CodeVerdict],
+        *,
+        required: bool,
+        inband: bool,
+    ) -> None:
+        self._group = group
+        self._media = media
+        self._record = record
+        self._check = check
+        """Judges an entry and, when it is accepted, reserves its use."""
+        self._required = required
+        self._inband = inband
+        self._rules = rules_of(group)
+        self._tries_left = group.tries
+        self._collector: EntryCollector
+        self.deadline = NEVER
+        """When `handle_timer` is due."""
+
+    def begin(self, now: float) -> None:
+        """Play the first prompt and listen."""
+        self._media.listen(inband=self._inband)
+        self._next_try("enter_code" if self._required else "enter_code_or_pound", None, now)
+
+    def digit(self, digit: str, means: DigitMeans, now: float) -> GateResult | None:
+        """Take a digit of the caller."""
+        self._collector.digit(digit, means, now)
+        return self._drain(now)
+
+    def prompts_finished(self, now: float) -> GateResult | None:
+        """The prompt has been played to its end."""
+        self._collector.prompt_finished(now)
+        return self._drain(now)
+
+    def handle_timer(self, now: float) -> GateResult | None:
+        """Let the entry's timers run."""
+        self._collector.handle_timer(now)
+        return self._drain(now)
+
+    def give_up(self, now: float) -> GateResult:
+        """The time for asking is over, whatever the tries (early mode)."""
+        return self._out_of_tries(now)
+
+    def _next_try(self, prompt: str, after: EntryFinished | None, now: float) -> None:
+        self._collector = EntryCollector(self._rules, now, after=after)
+        self.deadline = self._collector.next_deadline() or NEVER
+        self._media.play((prompt,), group=self._group.prompts)
+
+    def _drain(self, now: float) -> GateResult | None:
+        collector = self._collector
+        while (event := collector.poll_event()) is not None:
+            if isinstance(event, PromptInterrupted):
+                self._media.stop()
+            else:
+                return self._judge(event, now)
+        self.deadline = collector.next_deadline() or NEVER
+        return None
+
+    def _judge(self, entry: EntryFinished, now: float) -> GateResult | None:
+        if entry.kind is EntryKind.EMPTY and not self._required:
+            return self._pass_without(now)
+        if entry.digits:
+            verdict = self._check(entry.digits)
+            if verdict.outcome is CodeOutcome.EMERGENCY:
+                self._media.listen_no_more()
+                self._record.code_forgone(now=now)
+                return GateResult(GateEnd.PASSED, verdict.emergency)
+            if verdict.accepted and verdict.code is not None and entry.means is not None:
+                code = verdict.code
+                self._media.listen_no_more()
+                self._record.code_accepted(
+                    UsedCode(verdict.recorded_form, verdict.entry, code.digits, code.description),
+                    entry.means.value,
+                    now=now,
+                )
+                return _PASSED
+        self._record.code_wrong()
+        self._tries_left -= 1
+        _log.info(
+            "wrong code entry, %d tries left",
+            self._tries_left,
+            extra={"call_id": self._record.record_id, "leg": "a"},
+        )
+        if not self._tries_left:
+            return self._out_of_tries(now)
+        self._next_try("not_valid_try_again", entry, now)
+        return None
+
+    def _out_of_tries(self, now: float) -> GateResult:
+        if not self._required:
+            return self._pass_without(now)
+        self._media.listen_no_more()
+        return _REFUSED
+
+    def _pass_without(self, now: float) -> GateResult:
+        self._media.listen_no_more()
+        self._record.code_forgone(now=now)
+        return _PASSED

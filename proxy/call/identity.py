@@ -1,0 +1,111 @@
+"""Who calls: the source address names the peer, a trusted peer names the user, a phone proves itself by digest.
+
+DESIGN, Identity of the caller; RFC 3325 §9.1 (P-Asserted-Identity), RFC 3261 §22 (digest). Only what was
+authenticated counts: what a phone writes in From or P-Asserted-Identity never chooses a policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Protocol
+
+from proxy.call.config import GateConfig, Peer
+from proxy.call.routing import Caller, did_of
+from proxy.errors import RemoteProtocolError
+from proxy.policy import Snapshot, User
+from proxy.sip.address import NameAddr
+from proxy.sip.flow import Flow
+from proxy.sip.message import Request
+
+__all__ = ["Authenticator", "Challenge", "PeerTable", "asserted_caller"]
+
+_Networks = tuple[IPv4Network | IPv6Network, ...]
+_REMEMBERED = 16384
+"""Source addresses whose peer is remembered; strangers can't fill the memory with theirs."""
+
+
+class PeerTable:
+    """Finds the peer of a source address."""
+
+    __slots__ = ("_by_address", "_by_host", "_local", "_networks")
+
+    def __init__(self, config: GateConfig) -> None:
+        self._local: _Networks = config.local_networks
+        # Of peers on one address (a PBX and a carrier simulated on one host) the port tells which one it is.
+        self._by_address = {
+            (peer.flow.remote_host, peer.flow.remote_port): peer
+            for peer in config.peers
+            if peer.flow is not None
+        }
+        networks = [(network, peer) for peer in config.peers for network in peer.networks]
+        networks.sort(key=lambda item: -item[0].prefixlen)
+        self._networks = networks
+        self._by_host: dict[str, Peer | None] = {}
+
+    def find(self, flow: Flow) -> Peer | None:
+        """Return the peer that a message comes from, or None: a stranger, until it proves who it is."""
+        host = flow.remote_host
+        peer = self._by_address.get((host, flow.remote_port))
+        if peer is not None:
+            return peer
+        try:
+            return self._by_host[host]
+        except KeyError:
+            pass
+        address = _parse(host)
+        peer = next((peer for network, peer in self._networks if _holds(network, address)), None)
+        if len(self._by_host) >= _REMEMBERED:
+            self._by_host.clear()
+        self._by_host[host] = peer
+        return peer
+
+    def is_local(self, flow: Flow) -> bool:
+        """Tell whether an emergency call from here is placed without a challenge."""
+        address = _parse(flow.remote_host)
+        return any(_holds(network, address) for network in self._local)
+
+
+def _parse(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _holds(network: IPv4Network | IPv6Network, address: IPv4Address | IPv6Address | None) -> bool:
+    return address is not None and network.version == address.version and address in network
+
+
+def asserted_caller(peer: Peer, invite: Request) -> Caller:
+    """Return the caller as a peer that is known by its address names it.
+
+    P-Asserted-Identity of a trusted peer, else From (RFC 3325 §9.1); a malformed identity names nobody.
+    """
+    address = invite.from_
+    if peer.trusted:
+        asserted = invite.headers.get("P-Asserted-Identity")
+        if asserted is not None:
+            try:
+                address = NameAddr.parse(invite.headers.values("P-Asserted-Identity")[0])
+            except (RemoteProtocolError, IndexError):
+                return Caller(peer, "", "")
+    return Caller(peer, did_of(address.uri_text), address.display_name, asserted=address.uri_text)
+
+
+class Authenticator(Protocol):
+    """Proves users by digest (`proxy.call.authentication`)."""
+
+    def authenticate(self, invite: Request, flow: Flow, policy: Snapshot, now: float) -> User | Challenge:
+        """Return the user that the request's credentials prove, or the challenge that it gets."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The headers of a 401. The same for an unknown user, a wrong password and none at all (but ``stale``)."""
+
+    headers: tuple[tuple[str, str], ...]

@@ -1,0 +1,178 @@
+"""One media leg as the call sees it: the life of its ports and the commands it gives the engine.
+
+The engine answers later, and a call may end in between; this file alone knows when a port pair is held, so that
+every one that was asked for is also given back (DESIGN contract 5).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Protocol
+
+from proxy.call.ports import (
+    AudioFormat,
+    BridgeMedia,
+    CloseMediaLeg,
+    Command,
+    ConfigureMediaLeg,
+    Latching,
+    LegId,
+    LegStatistics,
+    ListenForDigits,
+    MediaLegOpened,
+    OpenMediaLeg,
+    PlayId,
+    PlayPrompts,
+    RemoteMedia,
+    SendDigit,
+    StopPrompts,
+    UnbridgeMedia,
+)
+from proxy.sdp import AudioDescription, ChosenAudio, LocalEnd, is_ip_address
+
+__all__ = ["MediaLeg", "MediaState"]
+
+
+class Outlet(Protocol):
+    """Where commands are left."""
+
+    emit: Callable[[Command], None]
+
+
+class MediaState(enum.Enum):
+    """Life of a port pair."""
+
+    OPENING = "opening"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class MediaLeg:
+    """The ports of one leg and what is done with them."""
+
+    __slots__ = (
+        "_next_play",
+        "_playing",
+        "_world",
+        "bridged",
+        "end",
+        "id",
+        "listening",
+        "state",
+        "statistics",
+    )
+
+    def __init__(self, leg: LegId, world: Outlet, *, ipv6: bool, emergency: bool) -> None:
+        self.id = leg
+        self._world = world
+        self.state = MediaState.OPENING
+        self.end: LocalEnd | None = None
+        """Where the gate takes this leg's media, once it is open."""
+        self.statistics: LegStatistics | None = None
+        self.listening = False
+        self.bridged = False
+        self._next_play = 0
+        self._playing = 0
+        world.emit(OpenMediaLeg(leg, ipv6, emergency))
+
+    # Life ---------------------------------------------------------------------------------------------------
+
+    def opened(self, answer: MediaLegOpened) -> None:
+        """Take the ports; one that came after `close` is on its way out already."""
+        if self.state is MediaState.OPENING:
+            self.state = MediaState.OPEN
+            self.end = LocalEnd(answer.address, answer.rtp_port, answer.rtcp_port)
+
+    def close(self) -> None:
+        """Give the ports back; the engine confirms with the final statistics."""
+        if self.state is MediaState.OPENING or self.state is MediaState.OPEN:
+            self.state = MediaState.CLOSING
+            self._world.emit(CloseMediaLeg(self.id))
+
+    def closed(self, statistics: LegStatistics | None) -> None:
+        """The ports are gone, or never were."""
+        self.state = MediaState.CLOSED
+        self.statistics = statistics
+
+    @property
+    def gone(self) -> bool:
+        """No ports are held."""
+        return self.state is MediaState.CLOSED
+
+    # Use ----------------------------------------------------------------------------------------------------
+
+    def configure(
+        self, audio: AudioDescription, chosen: ChosenAudio, *, latching: Latching, signalled_from: str
+    ) -> None:
+        """Tell the engine what the peer's SDP said."""
+        codec, event = chosen.codec, chosen.event
+        # A name instead of an address can't be resolved here; the peer is where its signalling is, or latches.
+        address = audio.address if is_ip_address(audio.address) else signalled_from
+        direction = audio.direction
+        self._world.emit(
+            ConfigureMediaLeg(
+                self.id,
+                RemoteMedia(
+                    address,
+                    audio.rtp_port,
+                    audio.rtcp_port,
+                    audio.rtcp_mux,
+                    AudioFormat(codec.name, codec.payload_type, codec.clock_rate, chosen.ptime_ms),
+                    None if event is None else event.payload_type,
+                    codec.clock_rate if event is None else event.clock_rate,
+                    direction.sends,
+                    direction.receives,
+                    latching,
+                    signalled_from,
+                ),
+            )
+        )
+
+    def play(self, prompts: tuple[str, ...], *, repeat: bool = False, group: str = "") -> None:
+        """Play prompts instead of what plays now."""
+        self._next_play += 1
+        self._playing = self._next_play
+        self._world.emit(PlayPrompts(self.id, PlayId(self._next_play), prompts, repeat, group))
+
+    def finished(self, play: PlayId) -> bool:
+        """Tell whether this was the end of what plays now, and not of something that was replaced."""
+        if play != self._playing:
+            return False
+        self._playing = 0
+        return True
+
+    def stop(self) -> None:
+        """Stop what plays, if anything does."""
+        if self._playing:
+            self._playing = 0
+            self._world.emit(StopPrompts(self.id))
+
+    def listen(self, *, inband: bool) -> None:
+        """Report digits from now on."""
+        self.listening = True
+        self._world.emit(ListenForDigits(self.id, True, inband))
+
+    def listen_no_more(self) -> None:
+        """Report no digits any longer."""
+        if self.listening:
+            self.listening = False
+            self._world.emit(ListenForDigits(self.id, False))
+
+    def bridge(self, other: MediaLeg) -> None:
+        """Relay between this leg and another, unless that is done already."""
+        if not self.bridged:
+            self.bridged = other.bridged = True
+            self._playing = 0
+            self._world.emit(BridgeMedia(self.id, other.id))
+
+    def unbridge(self, other: MediaLeg) -> None:
+        """Stop relaying, if that was done; both stay open."""
+        if self.bridged:
+            self.bridged = other.bridged = False
+            self._world.emit(UnbridgeMedia(self.id))
+
+    def send_digit(self, digit: str) -> None:
+        """Send one digit to the peer as RFC 4733 events."""
+        self._world.emit(SendDigit(self.id, digit))

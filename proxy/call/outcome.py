@@ -1,0 +1,163 @@
+"""SIP status, Q.850 cause and what a call came to: the closed tables that map them.
+
+RFC 3398 §7.2.4.1 and §8.2.6.1 (ISUP), RFC 4497 §8.4.4 (QSIG), RFC 3326 (Reason header). Which status of the B
+leg reaches the caller is DESIGN 1.7: 503 would make a PBX stop sending, and 3xx, 401, 407, 422 and whatever
+speaks only of the hop between gate and trunk never cross.
+"""
+
+from __future__ import annotations
+
+from proxy.cdr.record import Disposition
+
+__all__ = [
+    "CALL_REJECTED",
+    "INTERWORKING",
+    "NETWORK_OUT_OF_ORDER",
+    "NORMAL_CLEARING",
+    "NO_ANSWER",
+    "NO_CIRCUIT",
+    "RECOVERY_ON_TIMER",
+    "TEMPORARY_FAILURE",
+    "USER_BUSY",
+    "announcement",
+    "cause_of_reason",
+    "cause_of_status",
+    "disposition_of_status",
+    "may_fail_over",
+    "reason_header",
+    "status_for_caller",
+]
+
+NORMAL_CLEARING = 16
+USER_BUSY = 17
+NO_ANSWER = 19
+CALL_REJECTED = 21
+NO_CIRCUIT = 34
+NETWORK_OUT_OF_ORDER = 38
+TEMPORARY_FAILURE = 41
+RECOVERY_ON_TIMER = 102
+INTERWORKING = 127
+
+_CAUSES = {
+    400: 41,
+    401: 21,
+    402: 21,
+    403: 21,
+    404: 1,
+    405: 63,
+    406: 79,
+    407: 21,
+    408: 102,
+    410: 22,
+    413: 127,
+    414: 127,
+    415: 79,
+    416: 127,
+    480: 18,
+    481: 41,
+    482: 25,
+    483: 25,
+    484: 28,
+    485: 1,
+    486: 17,
+    487: 16,
+    488: 65,
+    500: 41,
+    501: 79,
+    502: 38,
+    503: 41,
+    504: 102,
+    600: 17,
+    603: 21,
+    604: 1,
+    606: 65,
+}
+
+_STATUS_FOR_CALLER = {
+    # Redirection and challenges are between gate and trunk; the caller could not act on them.
+    401: 500,
+    407: 500,
+    415: 488,
+    481: 500,
+    487: 480,
+    503: 500,
+    606: 488,
+}
+
+# What B says about the INVITE as the gate built it: our fault towards B, not the caller's.
+_ABOUT_THE_HOP = frozenset(
+    {400, 405, 406, 413, 414, 416, 417, 420, 421, 422, 423, 424, 425, 428, 429, 430, 436}
+)
+_ABOUT_THE_HOP_TOO = frozenset({437, 438, 439, 440, 469, 470, 489, 491, 493, 494})
+
+_BUSY = ("busy", "busy_tone", "busy_tone", "busy_tone")
+_ANNOUNCEMENTS = {
+    403: ("not_allowed",),
+    408: ("no_answer",),
+    480: ("no_answer",),
+    486: _BUSY,
+    600: _BUSY,
+}
+_FAILED = ("call_failed", "reorder_tone", "reorder_tone", "reorder_tone")
+
+
+def may_fail_over(status: int) -> bool:
+    """Tell whether the next trunk may be tried after this final response (DESIGN 1.7, issue: 408 and 5xx)."""
+    return status == 408 or 500 <= status < 600
+
+
+def status_for_caller(status: int) -> int:
+    """Return the final status that the A leg gets for a final failure status of the B leg."""
+    if status < 400:
+        return 480
+    if status in _ABOUT_THE_HOP or status in _ABOUT_THE_HOP_TOO:
+        return 500
+    return _STATUS_FOR_CALLER.get(status, status)
+
+
+def cause_of_status(status: int) -> int:
+    """Return the Q.850 cause of a SIP failure status (RFC 3398 §8.2.6.1, RFC 4497 §8.4.4)."""
+    cause = _CAUSES.get(status)
+    if cause is not None:
+        return cause
+    if status < 400:
+        return NO_ANSWER if status >= 300 else NORMAL_CLEARING
+    return TEMPORARY_FAILURE if status >= 500 else INTERWORKING
+
+
+def cause_of_reason(reasons: list[str]) -> int | None:
+    """Return the cause of the first ``Q.850;cause=`` among the values of Reason headers, or None (RFC 3326)."""
+    for reason in reasons:
+        protocol, *params = reason.split(";")
+        if protocol.strip().upper() != "Q.850":
+            continue
+        for param in params:
+            name, _, value = param.partition("=")
+            value = value.strip()
+            if name.strip().lower() == "cause" and value.isascii() and value.isdigit() and len(value) <= 3:
+                number = int(value)
+                return number if 1 <= number <= 127 else None
+    return None
+
+
+def reason_header(cause: int) -> tuple[str, str]:
+    """Return the Reason header (name, value) that tells a Q.850 cause (RFC 3326 §2)."""
+    return ("Reason", f"Q.850;cause={cause}")
+
+
+def announcement(status: int) -> tuple[str, ...]:
+    """Return the prompts and tones that tell an answered caller why the B leg failed."""
+    return _ANNOUNCEMENTS.get(status, _FAILED)
+
+
+def disposition_of_status(status: int) -> Disposition:
+    """Return what a call came to whose B leg ended with this final failure status."""
+    if status in {408, 480, 487} or status < 400:
+        return Disposition.NO_ANSWER
+    if status in {486, 600}:
+        return Disposition.BUSY
+    if status in {415, 488, 606}:
+        return Disposition.NOT_ACCEPTABLE
+    if 500 <= status < 600 or status in {401, 407}:
+        return Disposition.TRUNK_FAILED
+    return Disposition.REJECTED

@@ -1,0 +1,118 @@
+"""Trunks in order: which one carries the B leg, and when the next one is tried (DESIGN 1.4, 1.7).
+
+The next trunk is tried after 408, 5xx, a transport failure, silence, or nothing but 100 for too long; never after
+a 404, 486, 603 and the like, and never once an 18x has come. An INVITE that is left behind is cancelled by its own
+leg (`proxy.call.b_leg`), which also ends it should it be answered after all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from proxy.call.b_leg import BLeg
+from proxy.call.media_leg import MediaLeg, MediaState
+from proxy.call.outcome import RECOVERY_ON_TIMER, may_fail_over
+from proxy.call.routing import Hop, invite_spec
+from proxy.sdp import Codec
+from proxy.sip.message import Response
+from proxy.sip.timers import NEVER
+
+if TYPE_CHECKING:
+    from proxy.call.call import Call
+
+__all__ = ["TrunkHunt"]
+
+
+class TrunkHunt:
+    """The search for a trunk that takes one call. ``leg`` is the INVITE that counts now."""
+
+    __slots__ = ("_call", "_codecs", "_hops", "_next", "_rang", "_taken", "deadline", "leg", "media")
+
+    def __init__(self, call: Call, hops: Iterable[Hop], media: MediaLeg, codecs: tuple[Codec, ...]) -> None:
+        self._call = call
+        self._hops: Iterator[Hop] = iter(hops)
+        self._next: Hop | None = next(self._hops, None)
+        self._codecs = codecs
+        self._rang = False
+        self._taken = ""
+        self.media = media
+        """The called side's ports: the same for every trunk that is tried."""
+        self.leg: BLeg | None = None
+        self.deadline = NEVER
+        """When the trunk has been silent for too long."""
+
+    @property
+    def hopeless(self) -> bool:
+        """No trunk is left, and none is being tried."""
+        return self._next is None and self.leg is None
+
+    def advance(self, now: float) -> None:
+        """Send the INVITE to the next trunk; waits for `MediaLegOpened` if the ports are not there yet."""
+        hop = self._next
+        if hop is None or self.media.state is not MediaState.OPEN:
+            return
+        call = self._call
+        route = call.route
+        self._release()
+        self._next = next(self._hops, None)
+        leg = BLeg(call, call.core.endpoint, hop.trunk, self.media)
+        leg.session_id = self.media.id
+        chosen = call.a.chosen
+        body = leg.offer(
+            self._codecs,
+            ptime_ms=20 if chosen is None else chosen.ptime_ms,
+            attributes=call.a.carried_attributes,
+        )
+        self.leg = leg
+        self._taken = hop.trunk.name
+        call.core.trunk_taken(self._taken)
+        call.record.trunk_tried(self._taken)
+        leg.send(invite_spec(route, hop, call.a.invite, body), now)
+        call.record.b_call_id = leg.transaction.call_id
+        if self._next is not None:
+            silence = hop.trunk.response_timeout
+            if route.emergency:
+                silence = min(silence, call.config.emergency_response_timeout)
+            self.deadline = now + silence
+
+    def trying(self, leg: BLeg, now: float) -> None:
+        """100 came: the trunk is alive, but progress is still awaited."""
+        if self._next is not None:
+            self.deadline = now + leg.trunk.progress_timeout
+
+    def progressed(self) -> None:
+        """An 18x came: this trunk has the call now, for good or bad."""
+        self._rang = True
+        self.deadline = NEVER
+
+    def failed(self, status: int, response: Response | None, now: float) -> bool:
+        """Take a final failure; returns whether another trunk is being tried."""
+        self._call.record.trunk_ended(0 if response is None else status)
+        self.deadline = NEVER
+        self.leg = None
+        if self._next is None or self._rang or not may_fail_over(status):
+            return False
+        self.advance(now)
+        return True
+
+    def handle_timer(self, now: float) -> None:
+        """Leave a silent trunk behind."""
+        if now >= self.deadline and self.leg is not None:
+            self.deadline = NEVER
+            self._call.record.trunk_ended(0)
+            self.leg.hang_up(RECOVERY_ON_TIMER, now)
+            self.advance(now)
+
+    def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Try no further; end what is there."""
+        self.deadline = NEVER
+        self._next = None
+        self._release()
+        if self.leg is not None:
+            self.leg.hang_up(cause, now, headers)
+
+    def _release(self) -> None:
+        if self._taken:
+            self._call.core.trunk_released(self._taken)
+            self._taken = ""
