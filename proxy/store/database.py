@@ -1,0 +1,197 @@
+"""Opens the database: SQLite in a file of its own by default, another by URL; migrations run on opening.
+
+Everything here is synchronous and meant for threads and commands; the call path never comes near it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from proxy.errors import ConfigurationError, TollgateError
+
+__all__ = ["HEAD", "Database", "StoreUnavailable"]
+
+HEAD = "0001"
+"""The newest revision that this version knows."""
+
+_BUSY_TIMEOUT_MS = 10_000
+
+
+class StoreUnavailable(TollgateError):  # noqa: N818 - it says what is the case, as its callers do
+    """The store can't be reached or used at the moment."""
+
+
+class Database:
+    """One open database. Safe to use from several threads."""
+
+    def __init__(self, url: str) -> None:
+        """Open ``url`` (``sqlite:///var/tollgate.db``, ``postgresql+driver://...``) and bring it up to date.
+
+        Raises `ConfigurationError` when the URL is wrong, the file can't be opened, is no database, or was
+        written by a newer version; `StoreUnavailable` when a server can't be reached or the file stays
+        locked.
+        """
+        self._url = _parse(url)
+        self.name = self._url.render_as_string(hide_password=True)
+        self.sqlite = self._url.get_backend_name() == "sqlite"
+        if self.sqlite:
+            _prepare_file(self._url, self.name)
+        try:
+            self.engine = create_engine(self._url, pool_pre_ping=not self.sqlite)
+        except (ImportError, NoSuchModuleError) as error:
+            message = f"store.url: the driver of {self._url.drivername} is not installed"
+            raise ConfigurationError(message) from error
+        if self.sqlite:
+            _tune_sqlite(self.engine)
+        try:
+            self._upgrade()
+        except BaseException:
+            self.engine.dispose()
+            raise
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, or None."""
+        database = self._url.database
+        return Path(database) if self.sqlite and database else None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that reads. Raises `StoreUnavailable`."""
+        with self._reported(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: all or nothing. Raises `StoreUnavailable`.
+
+        SQLite takes its write lock at once, so that two writers queue and none fails half-way.
+        """
+        with self._reported(), self.engine.connect() as connection:
+            options: dict[str, Any] = {"tollgate_write": True}
+            with connection.execution_options(**options).begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            # Only the driver's own line: SQLAlchemy's text repeats the parameters, which may be codes.
+            raise StoreUnavailable(f"store {self.name}: {_driver_line(error)}") from error
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(f"store {self.name}: {type(error).__name__}") from error
+
+    def _upgrade(self) -> None:
+        try:
+            with self.engine.connect() as connection:
+                revision = _revision(connection)
+            if revision == HEAD:
+                return
+            with self.write() as connection:
+                # Another process may have been first while this one waited for the lock.
+                revision = _revision(connection)
+                if revision != HEAD:
+                    self._migrate(connection, revision)
+        except DBAPIError as error:
+            raise self._opening_error(error) from error
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, DBAPIError):
+                raise self._opening_error(error.__cause__) from error
+            raise
+
+    def _opening_error(self, error: DBAPIError) -> TollgateError:
+        line = _driver_line(error)
+        if self.sqlite and not isinstance(error.orig, sqlite3.OperationalError):
+            return ConfigurationError(f"store.url: {self.name} is not a Tollgate database ({line})")
+        if self.sqlite and "locked" not in line:
+            return ConfigurationError(f"store.url: {self.name} can't be used: {line}")
+        return StoreUnavailable(f"store {self.name}: {line}")
+
+    def _migrate(self, connection: Connection, revision: str | None) -> None:
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", "proxy.store:migrations")
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if revision is not None and revision not in known:
+            message = (
+                f"store.url: {self.name} was written by a newer version of Tollgate (revision {revision})"
+            )
+            raise ConfigurationError(message)
+        if revision is None and inspect(connection).get_table_names():
+            message = f"store.url: {self.name} holds tables of another program"
+            raise ConfigurationError(message)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        message = "store.url: write a database URL such as sqlite:///var/tollgate.db"
+        raise ConfigurationError(message) from error
+    if parsed.get_backend_name() == "sqlite" and (
+        parsed.database in {None, "", ":memory:"} or str(parsed.database).startswith("file:")
+    ):
+        raise ConfigurationError("store.url: name a file, as in sqlite:///var/tollgate.db")
+    return parsed
+
+
+def _prepare_file(url: URL, name: str) -> None:
+    """Make the file 0600 before SQLite makes it with the process's umask; WAL files inherit its mode."""
+    path = Path(str(url.database))
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise ConfigurationError(f"store.url: {name} can't be opened: {error.strerror}") from error
+
+
+def _tune_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        # Transactions are begun below, not by the driver, which would begin them too late to be safe.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {_BUSY_TIMEOUT_MS}",
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        write = connection.get_execution_options().get("tollgate_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if revision is None else str(revision)
+
+
+def _driver_line(error: DBAPIError) -> str:
+    return str(error.orig).splitlines()[0] if str(error.orig) else type(error.orig).__name__

@@ -1,0 +1,136 @@
+"""The tables of the store.
+
+Rows of the policy carry the number of the change that wrote them (``change_id``), so that a running gate
+reads what is newer than its snapshot and nothing else. Call records keep their whole JSON (``body``) beside
+the few columns that lists filter and sort by.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Date,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+__all__ = ["account_codes", "call_records", "groups", "metadata", "policy_changes", "settings", "users"]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+policy_changes = Table(
+    "policy_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("keys", Text, nullable=False),
+    Index("ix_policy_changes_kind", "kind", "id"),
+    sqlite_autoincrement=True,
+)
+"""The change log: one row per change, whose monotonic id is the version of the policy.
+
+``keys`` is a JSON list of what was deleted, [] for additions (their rows carry the id of the change).
+"""
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("rules", Text, nullable=False),
+)
+"""User groups; ``rules`` is JSON (`proxy.store.rows`)."""
+
+users = Table(
+    "users",
+    metadata,
+    Column("extension", String(20), primary_key=True),
+    Column(
+        "group_name",
+        String(64),
+        ForeignKey("groups.name", onupdate="CASCADE", ondelete="RESTRICT"),
+        nullable=False,
+        index=True,
+    ),
+    Column("name", String(128), nullable=False),
+    Column("caller_number", String(64), nullable=False),
+    Column("digest_name", String(64), nullable=False, unique=True),
+    Column("credentials", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+)
+
+account_codes = Table(
+    "account_codes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("digits", String(20), nullable=False, unique=True),
+    Column("typed", String(64), nullable=False),
+    Column("description", String(255), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("valid_from", Date),
+    Column("valid_until", Date),
+    Column(
+        "owner_group",
+        String(64),
+        ForeignKey("groups.name", onupdate="CASCADE", ondelete="RESTRICT"),
+        index=True,
+    ),
+    Column(
+        "owner_user",
+        String(20),
+        ForeignKey("users.extension", onupdate="CASCADE", ondelete="RESTRICT"),
+        index=True,
+    ),
+    Column("class_of_service", Text),
+    Column("max_uses", Integer),
+    Column("uses", Integer, nullable=False),
+    Column("change_id", Integer, nullable=False, index=True),
+)
+
+call_records = Table(
+    "call_records",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("record_id", String(64), nullable=False, unique=True),
+    Column("start_time", Float, nullable=False, index=True),
+    Column("duration", Float, nullable=False),
+    Column("talk_time", Float, nullable=False),
+    Column("direction", String(16), nullable=False),
+    Column("caller_number", String(64), nullable=False),
+    Column("user", String(20), nullable=False),
+    Column("group_name", String(64), nullable=False),
+    Column("dialled_number", String(64), nullable=False),
+    Column("normalised_number", String(64), nullable=False),
+    Column("destination_user", String(20), nullable=False),
+    Column("call_class", String(16), nullable=False),
+    Column("disposition", String(24), nullable=False),
+    Column("emergency", Boolean, nullable=False),
+    Column("code_key", String(20)),
+    Column("code_form", String(64)),
+    Column("location", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_call_records_code_key_start_time", "code_key", "start_time"),
+    Index("ix_call_records_user_start_time", "user", "start_time"),
+)
