@@ -211,6 +211,11 @@ def _connection(line: str) -> tuple[str, str, bool]:
     parsed = ipaddress.ip_address(address)
     if parsed.version != int(address_type[2]):
         raise RemoteProtocolError("SDP c= line with an address of another type", status_hint=400)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    if (
+        mapped is not None
+    ):  # RFC 5118 §4.9: such a peer takes IPv4 packets, and an IPv6 socket couldn't send them
+        parsed, address_type, address = mapped, "IP4", str(mapped)
     if slash or parsed.is_multicast or address == "255.255.255.255":
         raise RemoteProtocolError("SDP asks for multicast, which a call has no use for", status_hint=488)
     return address_type, address, parsed.is_unspecified

@@ -159,6 +159,13 @@ def test_addresses_are_told_from_names(text: str, verdict: bool) -> None:
     assert is_ip_address(text) is verdict
 
 
+def test_rfc5118_4_9_an_ipv4_mapped_address_is_an_ipv4_address() -> None:
+    audio = read(PLAIN, connection="c=IN IP6 ::ffff:192.0.2.2")
+    assert (audio.address_type, audio.address) == ("IP4", "192.0.2.2")
+    assert read(PLAIN, connection="c=IN IP6 ::ffff:0.0.0.0").direction is Direction.SENDONLY
+    assert refused(PLAIN, connection="c=IN IP6 ::ffff:224.2.1.1") == 488
+
+
 # Directions
 
 

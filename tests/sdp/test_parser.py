@@ -147,7 +147,7 @@ def test_media_sections_are_limited() -> None:
     assert refused(most + "m=audio 4000 RTP/AVP 0\r\n") == 488
 
 
-LINE_VALUE = st.text(st.characters(exclude_characters="\r\n\0"), max_size=30)
+LINE_VALUE = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=30)
 SESSION_LINE = st.tuples(st.sampled_from("scbtaizkqe"), LINE_VALUE).map("=".join)
 MEDIA_LINE = st.builds(
     "m={} {} {} {}".format,
