@@ -1,0 +1,113 @@
+"""baresip as a real phone, driven over its control socket (module ctrl_tcp: netstrings of JSON)."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.system.gate import free_port
+
+MODULES = Path("/usr/lib/baresip/modules")
+
+
+@dataclass(slots=True)
+class Phone:
+    """One running baresip: commands in, events out, and what it heard as a WAV file."""
+
+    process: subprocess.Popen[bytes]
+    heard: Path
+    _socket: socket.socket
+    _buffer: bytes = b""
+    _events: list[dict[str, Any]] = field(default_factory=list)
+
+    def command(self, name: str, parameters: str = "") -> None:
+        """Give one of baresip's commands (``dial``, ``sndcode``, ``hangup``)."""
+        text = json.dumps({"command": name, "params": parameters, "token": name})
+        self._socket.sendall(f"{len(text)}:{text},".encode())
+
+    def wait_for(self, event_type: str, seconds: float = 15.0) -> dict[str, Any]:
+        """Return the next event of this type; fails when it does not come."""
+        until = time.monotonic() + seconds
+        while True:
+            for index, event in enumerate(self._events):
+                if event.get("type") == event_type:
+                    del self._events[: index + 1]
+                    return event
+            left = until - time.monotonic()
+            assert left > 0, f"no {event_type} from baresip; events: {self._events}"
+            self._socket.settimeout(left)
+            try:
+                self._buffer += self._socket.recv(65_536)
+            except TimeoutError:
+                continue
+            self._take_netstrings()
+
+    def _take_netstrings(self) -> None:
+        while (colon := self._buffer.find(b":")) > 0:
+            end = colon + 1 + int(self._buffer[:colon])
+            if len(self._buffer) <= end:
+                return
+            message = json.loads(self._buffer[colon + 1 : end])
+            self._buffer = self._buffer[end + 1 :]
+            if message.get("event"):
+                self._events.append(message)
+
+
+@contextmanager
+def running_phone(
+    folder: Path, *, address: str, proxy: str, user: str, password: str, parameters: str = ""
+) -> Iterator[Phone]:
+    """Start a phone of one account at ``address``; its audio source is a tone, its loudspeaker a WAV file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    control = free_port(address)
+    heard = folder / "heard.wav"
+    (folder / "config").write_text(
+        f"""
+sip_listen {address}:{free_port(address)}
+net_interface {address}
+audio_player aufile,{heard}
+audio_source ausine,440
+audio_alert aufile,{folder}/alert.wav
+ausrc_srate 8000
+auplay_srate 8000
+rtp_ports 30000-30999
+module_path {MODULES}
+module g711.so
+module g722.so
+module ausine.so
+module aufile.so
+module_app account.so
+module_app menu.so
+module_app ctrl_tcp.so
+ctrl_tcp_listen {address}:{control}
+"""
+    )
+    (folder / "accounts").write_text(
+        f"<sip:{user}@{proxy}>;auth_user={user};auth_pass={password};regint=0;dtmfmode=rtpevent{parameters}\n"
+    )
+    (folder / "contacts").touch()
+    with (folder / "phone.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["baresip", "-f", str(folder)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+    try:
+        yield Phone(process, heard, _connect(address, control))
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _connect(address: str, port: int) -> socket.socket:
+    for _ in range(50):
+        try:
+            return socket.create_connection((address, port))
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+    raise AssertionError("baresip did not open its control socket")

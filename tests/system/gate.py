@@ -1,0 +1,171 @@
+"""A gate under test: the real `tollgate serve` in its own process and folder, on loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.cdr.encoding import decode_record
+from proxy.cdr.record import CallRecord
+
+ROOT = Path(__file__).resolve().parents[2]
+GATE_ADDRESS = "127.0.0.1"
+PBX_ADDRESS = "127.0.0.2"
+EARLY_PBX_ADDRESS = "127.0.0.3"
+STRANGER_ADDRESS = "127.0.0.4"
+CARRIER_ADDRESSES = ("127.0.0.10", "127.0.0.11")
+
+
+def free_port(address: str = GATE_ADDRESS) -> int:
+    """Return a port that is free for UDP and TCP at this address now."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind((address, 0))
+            port = int(udp.getsockname()[1])
+            try:
+                tcp.bind((address, port))
+            except OSError:
+                continue
+            return port
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A running gate: where it listens, where its trunks lead, and its commands."""
+
+    port: int
+    carrier_ports: tuple[int, int]
+    pbx_port: int
+    config: Path
+    process: subprocess.Popen[str]
+    log: Path
+
+    def tollgate(self, *arguments: str) -> str:
+        """Run a `tollgate` command on this gate's store; return what it prints."""
+        return tollgate(self.config, *arguments)
+
+    def records(self) -> list[CallRecord]:
+        """Return the usage log, oldest first."""
+        lines = self.tollgate("usage", "export", "--format", "jsonl").splitlines()
+        return sorted((decode_record(line) for line in lines), key=lambda record: record.start_time)
+
+    def wait_for_record(self, known: set[str], seconds: float = 10.0) -> CallRecord:
+        """Return the one record that is not among the known ids; fails when none or several come."""
+        until = time.monotonic() + seconds
+        while True:
+            new = [record for record in self.records() if record.record_id not in known]
+            if new:
+                assert len(new) == 1, [record.disposition for record in new]
+                return new[0]
+            assert time.monotonic() < until, "no record in the usage log"
+            time.sleep(0.2)
+
+
+def tollgate(config: Path, *arguments: str) -> str:
+    """Run a `tollgate` command with a configuration file; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", *arguments, "--config", str(config)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"tollgate {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+def configuration(folder: Path, port: int, pbx_port: int, carriers: tuple[int, int], media: str) -> str:
+    """Return the settings of a gate between a PBX and two carriers, all on loopback."""
+    return f"""
+local_networks = ["{PBX_ADDRESS}/32"]
+[sip]
+listen = ["udp:{GATE_ADDRESS}:{port}", "tcp:{GATE_ADDRESS}:{port}"]
+[media]
+address = "{GATE_ADDRESS}"
+ports = "{media}"
+[store]
+url = "sqlite:///{folder}/tollgate.db"
+[number_plan]
+country = "US"
+extensions = ["2XX"]
+outside_prefix = ""
+[[peers]]
+name = "pbx"
+networks = ["{PBX_ADDRESS}"]
+address = "udp:{PBX_ADDRESS}:{pbx_port}"
+default_group = "required"
+[[peers]]
+name = "early-pbx"
+networks = ["{EARLY_PBX_ADDRESS}"]
+default_group = "required"
+code_mode = "early"
+[[groups]]
+name = "required"
+permissions = ["internal", "toll_free"]
+collection = "required"
+[[groups]]
+name = "optional"
+permissions = ["internal"]
+collection = "optional"
+[[groups]]
+name = "closed"
+permissions = ["internal"]
+collection = "off"
+[[trunks]]
+name = "first"
+addresses = ["udp:{CARRIER_ADDRESSES[0]}:{carriers[0]}"]
+number_format = {{ style = "e164" }}
+response_timeout = 2
+[[trunks]]
+name = "second"
+addresses = ["udp:{CARRIER_ADDRESSES[1]}:{carriers[1]}"]
+number_format = {{ style = "e164_without_plus" }}
+[[did_routes]]
+peer = "pbx"
+[timers]
+ring_timeout = 4
+drain = 2
+[log]
+level = "debug"
+"""
+
+
+@contextmanager
+def running_gate(folder: Path, *, media: str = "20000-20999", extra: str = "") -> Iterator[Gate]:
+    """Start a gate and wait until it says that it is ready; stop it by its process id."""
+    port = free_port()
+    pbx_port = free_port(PBX_ADDRESS)
+    carriers = (free_port(CARRIER_ADDRESSES[0]), free_port(CARRIER_ADDRESSES[1]))
+    config = folder / "gate.toml"
+    config.write_text(configuration(folder, port, pbx_port, carriers, media) + extra)
+    tollgate(config, "check-config", str(config))
+    log = folder / "gate.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "proxy", "serve", "--config", str(config)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline(), f"the gate did not start: {log.read_text()}"
+            yield Gate(port, carriers, pbx_port, config, process, log)
+            assert process.poll() is None, f"the gate died: {log.read_text()[-2000:]}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()  # type: ignore[union-attr]  # a pipe, see above

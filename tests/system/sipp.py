@@ -1,0 +1,95 @@
+"""SIPp as caller and carrier: scenarios put together from parts, judged by their exit codes.
+
+A scenario file may say ``<include part="invite"/>``: the part of that name stands in its place, so that a
+scenario shows only what its situation is about.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PARTS = Path(__file__).parent / "parts"
+_INCLUDE = re.compile(r'^[ \t]*<include part="(\w+)"/>', re.MULTILINE)
+_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n'
+
+
+def assemble(scenario: Path, target: Path) -> Path:
+    """Write the scenario with its parts in place, as SIPp reads it."""
+
+    def part(match: re.Match[str]) -> str:
+        return _INCLUDE.sub(part, (PARTS / f"{match[1]}.xml").read_text())
+
+    target.write_text(_HEAD + _INCLUDE.sub(part, scenario.read_text()))
+    return target
+
+
+@dataclass(frozen=True, slots=True)
+class Sipp:
+    """One running SIPp."""
+
+    name: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def wait(self, seconds: float = 60.0) -> None:
+        """Wait for its one call to end; fails with SIPp's own words when the call did not go as written."""
+        try:
+            code = self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+            self.stop()
+        errors = "".join(path.read_text() for path in self.folder.glob(f"{self.name}_*errors.log"))
+        assert code == 0, f"{self.name}: SIPp ended with {code}\n{errors}"
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+
+    def messages(self) -> str:
+        """Return every message it sent and received."""
+        return "".join(path.read_text() for path in self.folder.glob(f"{self.name}_*messages.log"))
+
+
+def start(
+    scenario: Path,
+    folder: Path,
+    *,
+    name: str,
+    address: str,
+    port: int,
+    media_port: int,
+    remote: str = "",
+    transport: str = "udp",
+    service: str = "",
+    keys: Mapping[str, str] | None = None,
+) -> Sipp:
+    """Start SIPp for one call; relative files of the scenario (captures) are looked up in ``folder``."""
+    file = assemble(scenario, folder / f"{name}.xml")
+    command = [
+        "sipp",
+        "-sf",
+        file.name,
+        "-i",
+        address,
+        "-p",
+        str(port),
+        "-mi",
+        address,
+        "-mp",
+        str(media_port),
+    ]
+    command += ["-m", "1", "-t", "t1" if transport == "tcp" else "u1", "-nostdin", "-recv_timeout", "40000"]
+    command += ["-trace_err", "-trace_msg", "-timeout", "60", "-timeout_error"]
+    if service:
+        command += ["-s", service]
+    for key, value in (keys or {}).items():
+        command += ["-key", key, value]
+    if remote:
+        command.append(remote)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return Sipp(name, folder, process)
