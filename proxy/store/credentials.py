@@ -20,7 +20,7 @@ def generate_password() -> str:
 def digest_credentials(
     name: str, realm: str, password: str, *, md5: bool = True
 ) -> tuple[DigestCredential, ...]:
-    """The HA1 values of a password (RFC 7616 §3.4.2), SHA-256 first; MD5 for phones that know nothing else."""
+    """The HA1 values of a password (RFC 7616 §3.4.2), SHA-256 first; MD5 for phones that know no other."""
     secret = f"{name}:{realm}:{password}".encode()
     found = [DigestCredential("SHA-256", realm, hashlib.sha256(secret).hexdigest())]
     if md5:
