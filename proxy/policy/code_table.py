@@ -140,7 +140,7 @@ def _present(base: dict[str, _Row], overlay: dict[str, _Row | None], digits: str
 
 
 def _merged(base: dict[str, _Row], overlay: dict[str, _Row | None]) -> dict[str, _Row]:
-    # In pieces, not by `dict.copy`: that would hold the interpreter for tens of ms while calls wait beside it.
+    # In pieces, not by `dict.copy`: that would hold the interpreter for tens of ms, and calls with it.
     merged: dict[str, _Row] = {}
     rows = iter(base.items())
     while piece := list(islice(rows, 8192)):

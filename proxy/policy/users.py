@@ -56,8 +56,11 @@ class User:
         if len(self.digest_name) > 64 or not _TOKEN.issuperset(self.digest_name):
             message = f"user {self.extension}: digest name may hold 1 to 64 letters, digits and -_.!~*'+ only"
             raise ConfigurationError(message)
-        if len(self.name) > 128 or not (self.name.isprintable() or not self.name):
+        if len(self.name) > 128 or not self.name.isprintable():
             message = f"user {self.extension}: name may hold at most 128 printable characters"
+            raise ConfigurationError(message)
+        if len(self.caller_number) > 64 or not self.caller_number.isprintable():
+            message = f"user {self.extension}: caller number may hold at most 64 printable characters"
             raise ConfigurationError(message)
         if not self.group:
             message = f"user {self.extension}: group is missing"

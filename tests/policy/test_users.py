@@ -54,6 +54,8 @@ def test_bad_credential_is_refused_without_telling_it(algorithm: str, ha1: str, 
         ({"digest_name": "x" * 65}, "digest name"),
         ({"name": "x" * 129}, "name may hold"),
         ({"name": "a\r\nb"}, "name may hold"),
+        ({"caller_number": "1" * 65}, "caller number may hold"),
+        ({"caller_number": "1\n"}, "caller number may hold"),
         ({"group": ""}, "group is missing"),
     ],
 )

@@ -1,0 +1,172 @@
+"""The two-column CSV file of account codes (``Code``, ``Description``), read whole before it is believed.
+
+A cell that a spreadsheet would run as a formula is written with an apostrophe before it, and read back
+without, so that an export comes back in as it went out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from proxy.errors import ConfigurationError
+from proxy.policy.codes import AccountCode, new_code
+from proxy.policy.number_plan import NumberPlan
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+__all__ = [
+    "CodeFile",
+    "LineProblem",
+    "decode_csv",
+    "guard_cell",
+    "read_code_file",
+    "unguard_cell",
+    "write_code_file",
+]
+
+_HEADER = ("code", "description")
+_SEPARATORS = (",", ";", "\t")
+_GUARDED = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+@dataclass(frozen=True, slots=True)
+class LineProblem:
+    """One bad line of a file; `str` is what the administrator reads."""
+
+    line: int
+    """Counted from 1; the header is line 1."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFile:
+    """What a file holds. Codes are worth taking only when there is no problem."""
+
+    codes: tuple[AccountCode, ...]
+    lines: tuple[int, ...]
+    """The line of each code."""
+    problems: tuple[LineProblem, ...]
+
+
+def decode_csv(data: bytes) -> str:
+    """Return the text of a CSV file: UTF-8 with or without byte order mark, or UTF-16 with one.
+
+    Raises ConfigurationError for anything else, and for NUL characters.
+    """
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = (
+            f"line {line}: the file is not {encoding.removesuffix('-sig').upper()}; save it as CSV UTF-8"
+        )
+        raise ConfigurationError(message) from None
+    if "\0" in text:
+        message = f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: the file holds NUL characters"
+        raise ConfigurationError(message)
+    return text
+
+
+def read_code_file(text: str, plan: NumberPlan) -> CodeFile:
+    """Return the codes of a file, every bad line named with its reason.
+
+    Raises ConfigurationError when the header row is not ``Code`` and ``Description`` (any case, any order).
+    """
+    reader, code_column = _open(text)
+    codes: list[AccountCode] = []
+    lines: list[int] = []
+    problems: list[LineProblem] = []
+    first_seen: dict[str, int] = {}
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            problems.append(LineProblem(line, f"not CSV from here on: {error}"))
+            break
+        if not any(row):
+            continue
+        try:
+            code = _read_row(row, code_column, plan)
+        except ConfigurationError as error:
+            problems.append(LineProblem(line, str(error)))
+            continue
+        index = first_seen.setdefault(code.digits, len(codes))
+        if index < len(codes):
+            problems.append(LineProblem(line, _doubled(code, codes[index], lines[index])))
+            continue
+        codes.append(code)
+        lines.append(line)
+    return CodeFile(tuple(codes), tuple(lines), tuple(problems))
+
+
+def write_code_file(codes: Iterable[AccountCode]) -> Iterator[str]:
+    """Give the file's lines, header first, with their line ends."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    rows: Iterator[tuple[str, str]] = ((code.form, code.description) for code in codes)
+    writer.writerow(("Code", "Description"))
+    yield _taken(buffer)
+    for form, description in rows:
+        writer.writerow((guard_cell(form), guard_cell(description)))
+        yield _taken(buffer)
+
+
+def guard_cell(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula; `unguard_cell` undoes it."""
+    return f"'{cell}" if cell.startswith(_GUARDED) else cell
+
+
+def unguard_cell(cell: str) -> str:
+    """Return what `guard_cell` was given."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_GUARDED) else cell
+
+
+def _open(text: str) -> tuple[Reader, int]:
+    """Return a reader that stands behind the header, and the column of the codes."""
+    first, _, _ = text.partition("\n")
+    separator = max(_SEPARATORS, key=first.count)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
+    )
+    try:
+        header = [cell.strip().lower() for cell in next(reader, [])]
+    except csv.Error as error:
+        message = f"line 1: not CSV: {error}"
+        raise ConfigurationError(message) from None
+    if sorted(header) != sorted(_HEADER):
+        found = ", ".join(header)[:80] or "nothing"
+        message = f"line 1: the header row must be Code and Description; found: {found}"
+        raise ConfigurationError(message)
+    return reader, header.index("code")
+
+
+def _read_row(row: list[str], code_column: int, plan: NumberPlan) -> AccountCode:
+    if len(row) != 2:
+        message = f"{len(row)} cell(s) instead of 2 (a separator within a cell needs quotes around the cell)"
+        raise ConfigurationError(message)
+    return new_code(unguard_cell(row[code_column]), unguard_cell(row[1 - code_column]), plan=plan)
+
+
+def _doubled(code: AccountCode, other: AccountCode, line: int) -> str:
+    if code.form == other.form:
+        return f"code {code.form} stands on line {line} already"
+    return f"codes {code.form} and {other.form} (line {line}) both dial {code.digits}"
+
+
+def _taken(buffer: io.StringIO) -> str:
+    line = buffer.getvalue()
+    buffer.seek(0)
+    buffer.truncate()
+    return line
