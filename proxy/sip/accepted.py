@@ -40,10 +40,8 @@ class AwaitedAck(Timed):
         layer: TransactionLayer,
         dialog: Dialog,
         transaction: InviteServerTransaction,
-        cseq: int,
         data: bytes,
         on_timeout: Callable[[AwaitedAck, float], None],
-        now: float,
     ) -> None:
         super().__init__()
         self._layer = layer
@@ -51,13 +49,17 @@ class AwaitedAck(Timed):
         self._data = data
         self._on_timeout = on_timeout
         self._interval = layer.config.t1
-        self._limit = now + 64 * layer.config.t1
+        self._limit = 0.0
         self.dialog = dialog
-        self.cseq = cseq
+        self.cseq = transaction.lines.cseq
         """CSeq number of the INVITE and of its ACK."""
         self.held_bye: tuple[NonInviteClientTransaction, bytes] | None = None
         """A BYE of ours that may not go before the ACK has come or the wait is over (§15)."""
-        layer.timers.start(self, now + self._interval)
+
+    def start(self, now: float) -> None:
+        """Begin to wait: the 2xx has just been sent."""
+        self._limit = now + 64 * self._layer.config.t1
+        self._layer.timers.start(self, now + self._interval)
 
     def fire(self, now: float) -> None:
         """Send the 2xx again, or give up."""

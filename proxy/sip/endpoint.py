@@ -62,6 +62,10 @@ class Endpoint:
             return
         if message is None:
             return
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "received %r from %s", message, flow, extra={"call_id": message.headers.get("Call-ID")}
+            )
         if isinstance(message, Request):
             self._uas.receive(message, flow, len(data), now)
         else:
@@ -138,15 +142,18 @@ class Endpoint:
         are added where the RFC wants them. Raises LocalProtocolError after the final response (see
         ``transaction.answered``).
         """
-        return self._uas.respond(transaction, status, reason, headers, body, content_type, now)
+        return self._uas.respond(
+            transaction, status, reason=reason, headers=headers, body=body, content_type=content_type, now=now
+        )
 
     def reject_stateless(
         self, transaction: ServerTransaction, status: int, *, headers: ExtraHeaders = ()
     ) -> None:
         """Refuse a request outside a dialog and forget it at once (RFC 3261 §8.2.7).
 
-        For strangers over UDP: nothing is kept, a retransmission comes again as a new request, the ACK is absorbed,
-        and a response of more than `EndpointConfig.amplification_limit` times the request is not sent at all.
+        For strangers over UDP: nothing is kept, a retransmission comes again as a new request, the ACK is
+        absorbed, and a response of more than `EndpointConfig.amplification_limit` times the request is not
+        sent at all.
         """
         self._uas.reject_stateless(transaction, status, headers)
 
@@ -193,7 +200,9 @@ class Endpoint:
         After a BYE (also one that gets no answer) the dialog ends. Raises LocalProtocolError for a second
         INVITE while one is pending in either direction (``dialog.invite_pending``, §14.1).
         """
-        return self._uac.request(dialog, method, headers, body, content_type, now)
+        return self._uac.request(
+            dialog, method, headers=headers, body=body, content_type=content_type, now=now
+        )
 
     def send_request(
         self,
@@ -214,7 +223,18 @@ class Endpoint:
         ``from_`` and ``to`` are name-addrs without tag: the gate's own address and the Request-URI if not
         given.
         """
-        return self._uac.send_request(method, uri, from_, to, headers, body, content_type, flow, owner, now)
+        return self._uac.send_request(
+            method,
+            uri,
+            from_=from_,
+            to=to,
+            headers=headers,
+            body=body,
+            content_type=content_type,
+            flow=flow,
+            owner=owner,
+            now=now,
+        )
 
     def terminate(self, dialog: Dialog) -> None:
         """Forget a dialog without a word to the peer."""

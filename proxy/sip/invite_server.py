@@ -21,7 +21,7 @@ from proxy.sip.timers import Timed
 
 if TYPE_CHECKING:
     from proxy.sip.dialog import Dialog
-    from proxy.sip.transactions import ServerKey, TransactionLayer
+    from proxy.sip.transactions import MergeKey, ServerKey, TransactionLayer
     from proxy.sip.writer import ResponseLines
 
 __all__ = ["InviteServerState", "InviteServerTransaction"]
@@ -60,8 +60,9 @@ class InviteServerTransaction(Timed):
     def __init__(
         self,
         layer: TransactionLayer,
+        *,
         key: ServerKey,
-        merge_key: tuple[str, str, str] | None,
+        merge_key: MergeKey | None,
         flow: Flow,
         lines: ResponseLines,
     ) -> None:

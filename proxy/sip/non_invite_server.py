@@ -18,7 +18,7 @@ from proxy.sip.timers import Timed
 
 if TYPE_CHECKING:
     from proxy.sip.dialog import Dialog
-    from proxy.sip.transactions import ServerKey, TransactionLayer
+    from proxy.sip.transactions import MergeKey, ServerKey, TransactionLayer
     from proxy.sip.writer import ResponseLines
 
 __all__ = ["NonInviteServerState", "NonInviteServerTransaction"]
@@ -54,8 +54,9 @@ class NonInviteServerTransaction(Timed):
         self,
         layer: TransactionLayer,
         method: str,
+        *,
         key: ServerKey,
-        merge_key: tuple[str, str, str] | None,
+        merge_key: MergeKey | None,
         flow: Flow,
         lines: ResponseLines,
     ) -> None:
@@ -84,8 +85,9 @@ class NonInviteServerTransaction(Timed):
             and self.state is not NonInviteServerState.PROCEEDING
         )
 
-    def start(self) -> None:
-        """Enter the tables: Trying."""
+    def start(self, now: float) -> None:
+        """Enter the tables: Trying, which knows no timer."""
+        del now
         self._layer.add_server(self)
 
     def receive_request(self) -> None:

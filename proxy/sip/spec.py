@@ -28,7 +28,7 @@ class InviteSpec:
     body: bytes = b""
     content_type: str = "application/sdp"
     headers: tuple[tuple[str, str], ...] = ()
-    """Further headers (P-Asserted-Identity, Require ...); none of those the endpoint adds, except Contact, Allow,
+    """Further headers (P-Asserted-Identity, Require ...); of those the endpoint adds only Contact, Allow,
     Supported and User-Agent, which then replace the endpoint's."""
     route: tuple[str, ...] = ()
     """Preloaded Route values (§8.1.1.1), such as ``<sip:192.0.2.9;lr>``."""
@@ -36,7 +36,7 @@ class InviteSpec:
     contact_user: str = ""
     """User part of the Contact; "" for the configured one."""
     call_id: str = ""
-    """"" for a fresh one. To repeat an INVITE after 401, 407 or 422 (§22.2): the old transaction's ``call_id``,
-    ``local_tag`` and ``cseq + 1``."""
+    """Empty for a fresh one. To repeat an INVITE after 401, 407 or 422 (§22.2): the old transaction's
+    ``call_id``, ``local_tag`` and ``cseq + 1``."""
     local_tag: str = ""
     cseq: int = 1

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     ClientTransaction: TypeAlias = InviteClientTransaction | NonInviteClientTransaction
     ServerTransaction: TypeAlias = InviteServerTransaction | NonInviteServerTransaction
 
-__all__ = ["ClientUser", "ServerKey", "ServerUser", "TransactionLayer", "peer_of", "server_key"]
+__all__ = ["ClientUser", "MergeKey", "ServerKey", "ServerUser", "TransactionLayer", "peer_of", "server_key"]
 
 ServerKey = tuple[str, ...]
+"""What a request is matched by (`server_key`)."""
+
+MergeKey = tuple[str, str, str]
+"""Call-ID, From tag and CSeq of a request without To tag (RFC 3261 §8.2.2.2)."""
 
 
 class ClientUser(Protocol):
@@ -84,7 +88,7 @@ class TransactionLayer:
         self.clients: dict[tuple[str, str], ClientTransaction] = {}
         """By branch and CSeq method (§17.1.3). Our branches are unguessable, so sent-by adds nothing."""
         self.servers: dict[ServerKey, ServerTransaction] = {}
-        self.merged: dict[tuple[str, str, str], ServerTransaction] = {}
+        self.merged: dict[MergeKey, ServerTransaction] = {}
         """Requests without To tag by Call-ID, From tag and CSeq (§8.2.2.2)."""
         self.pending: dict[tuple[str, str, int, int], dict[ClientTransaction, None]] = {}
         """Client transactions without a final response by the peer they went to, for transport errors."""

@@ -25,7 +25,7 @@ from proxy.sip.non_invite_client import NonInviteClientTransaction
 from proxy.sip.parser import validate_response
 from proxy.sip.spec import InviteSpec
 from proxy.sip.transactions import TransactionLayer, peer_of
-from proxy.sip.writer import ExtraHeaders, Fixed, RequestLines, format_request, header_lines
+from proxy.sip.writer import ExtraHeaders, Fixed, RequestLines, header_lines
 
 __all__ = ["Uac"]
 
@@ -100,17 +100,22 @@ class Uac:
         if dialog.ack_due is None:
             raise LocalProtocolError("no 2xx of this dialog waits for an ACK")
         flow = dialog.next_hop(self._layer.config.listen_points)
-        dialog.ack_data = format_request(
-            "ACK", dialog.request_uri, self._fixed.via(flow.listener, self._ids.branch()), dialog.route_lines, 70,
-            dialog.local, dialog.remote, dialog.call_id, dialog.ack_due, header_lines(headers), body, content_type,
-        )  # fmt: skip
+        lines = self._lines(dialog, flow, self._ids.branch(), dialog.ack_due)
+        dialog.ack_data = lines.request("ACK", header_lines(headers), body, content_type)
         dialog.ack_flow = flow
         dialog.ack_cseq = dialog.ack_due
         dialog.ack_due = None
         self._layer.send(dialog.ack_data, flow)
 
     def request(
-        self, dialog: Dialog, method: str, headers: ExtraHeaders, body: bytes, content_type: str, now: float
+        self,
+        dialog: Dialog,
+        method: str,
+        *,
+        headers: ExtraHeaders,
+        body: bytes,
+        content_type: str,
+        now: float,
     ) -> ClientTransaction:
         """Send a request within a dialog (§12.2.1.1)."""
         self._check_allowed(dialog, method)
@@ -118,18 +123,8 @@ class Uac:
         cseq = dialog.local_cseq
         branch = self._ids.branch()
         flow = dialog.next_hop(self._layer.config.listen_points)
-        via = self._fixed.via(flow.listener, branch)
+        lines = self._lines(dialog, flow, branch, cseq)
         if method == "INVITE":
-            lines = RequestLines(
-                uri=dialog.request_uri,
-                via=via,
-                routes=dialog.route_lines,
-                from_=dialog.local,
-                to=dialog.remote,
-                call_id=dialog.call_id,
-                cseq=cseq,
-                local_tag=dialog.local_tag,
-            )
             invite = InviteClientTransaction(self._layer, lines, branch, flow, dialog.owner)
             invite.dialog = dialog
             invite.reinvite = True
@@ -140,10 +135,7 @@ class Uac:
         extra = self._fixed.user_agent
         if method == "UPDATE":
             extra = self._fixed.contact(flow.listener) + extra
-        data = format_request(
-            method, dialog.request_uri, via, dialog.route_lines, 70, dialog.local, dialog.remote,
-            dialog.call_id, cseq, self._fixed.overridden(extra, headers), body, content_type,
-        )  # fmt: skip
+        data = lines.request(method, self._fixed.overridden(extra, headers), body, content_type)
         transaction = NonInviteClientTransaction(
             self._layer,
             method,
@@ -164,6 +156,18 @@ class Uac:
         transaction.start(data, now)
         return transaction
 
+    def _lines(self, dialog: Dialog, flow: Flow, branch: str, cseq: int) -> RequestLines:
+        return RequestLines(
+            uri=dialog.request_uri,
+            via=self._fixed.via(flow.listener, branch),
+            routes=dialog.route_lines,
+            from_=dialog.local,
+            to=dialog.remote,
+            call_id=dialog.call_id,
+            cseq=cseq,
+            local_tag=dialog.local_tag,
+        )
+
     @staticmethod
     def _check_allowed(dialog: Dialog, method: str) -> None:
         if method in {"ACK", "CANCEL"}:
@@ -179,6 +183,7 @@ class Uac:
         self,
         method: str,
         uri: str,
+        *,
         from_: str,
         to: str,
         headers: ExtraHeaders,
@@ -195,10 +200,17 @@ class Uac:
         point = self._layer.config.listen_points[flow.listener]
         from_ = from_ or f"<sip:{self._layer.config.contact_user}@{point.sent_by}>"
         extra = self._fixed.contact(flow.listener) + self._fixed.user_agent
-        data = format_request(
-            method, uri, self._fixed.via(flow.listener, branch), "", 70, f"{from_};tag={tag}", to or f"<{uri}>",
-            call_id, 1, self._fixed.overridden(extra, headers), body, content_type,
-        )  # fmt: skip
+        lines = RequestLines(
+            uri=uri,
+            via=self._fixed.via(flow.listener, branch),
+            routes="",
+            from_=f"{from_};tag={tag}",
+            to=to or f"<{uri}>",
+            call_id=call_id,
+            cseq=1,
+            local_tag=tag,
+        )
+        data = lines.request(method, self._fixed.overridden(extra, headers), body, content_type)
         transaction = NonInviteClientTransaction(
             self._layer, method, branch, flow, call_id=call_id, local_tag=tag, cseq=1, owner=owner
         )

@@ -30,7 +30,7 @@ from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Request, Response
 from proxy.sip.non_invite_server import NonInviteServerTransaction
 from proxy.sip.parser import is_answerable, validate_request
-from proxy.sip.transactions import TransactionLayer, server_key
+from proxy.sip.transactions import MergeKey, TransactionLayer, server_key
 from proxy.sip.writer import ExtraHeaders, Fixed, ResponseLines, header_lines, response_flow
 
 __all__ = ["Uas"]
@@ -82,41 +82,45 @@ class Uas:
         lines = ResponseLines(request, flow, size)
         back = response_flow(request.top_via, flow)
         if method == "CANCEL":
-            cancel = NonInviteServerTransaction(self._layer, method, key, None, back, lines)
+            cancel = NonInviteServerTransaction(
+                self._layer, method, key=key, merge_key=None, flow=back, lines=lines
+            )
             self._receive_cancel(request, cancel, now)
             return
-        merge_key = None if to_tag else (request.call_id, request.from_.tag or "", str(request.cseq))
-        transaction: ServerTransaction
-        if method == "INVITE":
-            transaction = InviteServerTransaction(self._layer, key, merge_key, back, lines)
-        else:
-            transaction = NonInviteServerTransaction(self._layer, method, key, merge_key, back, lines)
+        merge_key = None if to_tag else (request.call_id, lines.from_tag, str(request.cseq))
         refusal = inspect(request, self._layer.config)
-        if refusal is None and merge_key is not None:
-            refusal = self._find_loop(request, merge_key)
         dialog = None
         if to_tag:
-            dialog = self._dialogs.get((request.call_id, to_tag, request.from_.tag or ""))
-            if dialog is None:
-                refusal = Refusal(481)
-            else:
-                refusal = self._enter_dialog(request, dialog, flow) or refusal
-        if isinstance(transaction, InviteServerTransaction):
-            transaction.start(now)
+            dialog = self._dialogs.get((request.call_id, to_tag, lines.from_tag))
+            refusal = Refusal(481) if dialog is None else self._enter_dialog(request, dialog, flow) or refusal
+        elif refusal is None and merge_key is not None:
+            refusal = self._find_loop(request, merge_key)
+        transaction: ServerTransaction
+        if method == "INVITE":
+            transaction = InviteServerTransaction(
+                self._layer, key=key, merge_key=merge_key, flow=back, lines=lines
+            )
         else:
-            transaction.start()
+            transaction = NonInviteServerTransaction(
+                self._layer, method, key=key, merge_key=merge_key, flow=back, lines=lines
+            )
+        transaction.start(now)
         if refusal is not None:
-            self.respond(transaction, refusal.status, "", refusal.headers, b"", "", now)
+            self.respond(transaction, refusal.status, headers=refusal.headers, now=now)
             return
         if dialog is not None:
-            transaction.dialog = dialog
-            if isinstance(transaction, InviteServerTransaction):
-                dialog.invite_server = transaction
-            elif method == "BYE":
-                self._enter_bye(dialog, now)
+            self._assign(transaction, dialog, now)
         self._events.append(RequestReceived(transaction, request, dialog, flow))
 
-    def _find_loop(self, request: Request, merge_key: tuple[str, str, str]) -> Refusal | None:
+    def _assign(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """Give a request that will reach the TU to its dialog."""
+        transaction.dialog = dialog
+        if isinstance(transaction, InviteServerTransaction):
+            dialog.invite_server = transaction
+        elif transaction.method == "BYE":
+            self._enter_bye(dialog, now)
+
+    def _find_loop(self, request: Request, merge_key: MergeKey) -> Refusal | None:
         """Find a request that came here by two ways (§8.2.2.2), or that is our own and came back
         unchanged."""
         layer = self._layer
@@ -158,20 +162,20 @@ class Uas:
             dialog.awaited_ack = None
         pending = dialog.invite_server
         if confirmed and pending is not None:
-            self.respond(pending, 487, "", (), b"", "", now)
+            self.respond(pending, 487, now=now)
 
     def _receive_cancel(self, cancel: Request, transaction: NonInviteServerTransaction, now: float) -> None:
         """Answer a CANCEL and tell the TU if it still matters (§9.2)."""
         found = self._layer.servers.get(server_key(cancel, "INVITE", cancel.to.tag or ""))
-        transaction.start()
+        transaction.start(now)
         if not isinstance(found, InviteServerTransaction):
-            self.respond(transaction, 481, "", (), b"", "", now)
+            self.respond(transaction, 481, now=now)
             return
         # §9.2: the To tag of the 200 should be that of the INVITE's own response.
         self._choose_tag(found.lines)
         if not transaction.lines.to_tag:
             transaction.lines.choose_tag(found.lines.to_tag)
-        self.respond(transaction, 200, "", (), b"", "", now)
+        self.respond(transaction, 200, now=now)
         if not found.answered:
             self._events.append(Cancelled(found, cancel))
 
@@ -227,10 +231,11 @@ class Uas:
         self,
         transaction: ServerTransaction,
         status: int,
-        reason: str,
-        headers: ExtraHeaders,
-        body: bytes,
-        content_type: str,
+        *,
+        reason: str = "",
+        headers: ExtraHeaders = (),
+        body: bytes = b"",
+        content_type: str = "",
         now: float,
     ) -> Dialog | None:
         """Send a response (§8.2.6, §12.1.1, §13.3.1); see `Endpoint.respond`."""
@@ -240,13 +245,8 @@ class Uas:
         if status == 100:
             transaction.respond(100, lines.trying(), now)
             return None
-        if (
-            transaction.dialog is not None
-            and transaction.dialog.state is DialogState.TERMINATED
-            and status < 300
-        ):
-            if transaction.method == "INVITE":
-                raise LocalProtocolError("an INVITE can't be accepted after the BYE of its dialog")
+        if "\n" in reason or "\r" in reason:
+            raise LocalProtocolError("line end within a reason phrase")
         self._choose_tag(lines)
         data = lines.response(
             status, reason, self._extra_lines(transaction, status, headers), body, content_type
@@ -298,6 +298,8 @@ class Uas:
         self, transaction: InviteServerTransaction, status: int, data: bytes, now: float
     ) -> Dialog | None:
         dialog = transaction.dialog
+        if status < 300 and dialog is not None and dialog.state is DialogState.TERMINATED:
+            raise LocalProtocolError("an INVITE can't be accepted after the BYE of its dialog")
         transaction.respond(status, data, now)
         if status >= 300:
             if dialog is not None:
@@ -341,9 +343,8 @@ class Uas:
         if dialog.awaited_ack is not None:
             # A re-INVITE overtook the ACK of our earlier 2xx, which therefore has arrived.
             dialog.awaited_ack.stop()
-        dialog.awaited_ack = AwaitedAck(
-            self._layer, dialog, transaction, lines.cseq, data, self._ack_timed_out, now
-        )
+        dialog.awaited_ack = AwaitedAck(self._layer, dialog, transaction, data, self._ack_timed_out)
+        dialog.awaited_ack.start(now)
         lines.release()
 
     def _finish_non_invite(self, transaction: NonInviteServerTransaction, status: int) -> None:

@@ -6,7 +6,7 @@ RFC 3261 §8.1.1 (requests), §8.2.6 (responses), §17.1.1.3 (ACK), §9.1 (CANCE
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.errors import LocalProtocolError
 from proxy.sip.config import EndpointConfig
@@ -19,7 +19,6 @@ __all__ = [
     "Fixed",
     "RequestLines",
     "ResponseLines",
-    "format_request",
     "header_lines",
     "response_flow",
 ]
@@ -43,16 +42,21 @@ def header_lines(headers: Iterable[tuple[str, str]]) -> str:
     return text
 
 
+_NO_BODY = "Content-Length: 0\r\n\r\n"
+
+
 def body_lines(body: bytes, content_type: str) -> str:
     """Print the headers that describe the body, and the empty line behind them."""
     if not body:
-        return "Content-Length: 0\r\n\r\n"
+        return _NO_BODY
     return f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLines:
-    """What an INVITE shares with its ACK for a refusal and with its CANCEL."""
+class RequestLines(NamedTuple):
+    """The lines of a request that its ACK for a refusal and its CANCEL repeat.
+
+    A named tuple, since every request that goes out makes one.
+    """
 
     uri: str
     via: str
@@ -68,45 +72,27 @@ class RequestLines:
 
     def invite(self, max_forwards: int, extra: str, body: bytes, content_type: str) -> bytes:
         """Print the INVITE; ``extra`` are whole lines."""
-        return format_request(
-            "INVITE", self.uri, self.via, self.routes, max_forwards,
-            self.from_, self.to, self.call_id, self.cseq, extra, body, content_type,
-        )  # fmt: skip
+        return self._format("INVITE", max_forwards, self.to, extra + body_lines(body, content_type), body)
 
     def ack(self, to: str) -> bytes:
         """Print the ACK for a refusal, with the To of that response (§17.1.1.3)."""
-        return format_request(
-            "ACK", self.uri, self.via, self.routes, 70, self.from_, to, self.call_id, self.cseq, "", b"", ""
-        )
+        return self._format("ACK", 70, to, _NO_BODY)
 
     def cancel(self, extra: str) -> bytes:
         """Print the CANCEL (§9.1)."""
-        return format_request(
-            "CANCEL", self.uri, self.via, self.routes, 70,
-            self.from_, self.to, self.call_id, self.cseq, extra, b"", "",
-        )  # fmt: skip
+        return self._format("CANCEL", 70, self.to, extra + _NO_BODY)
 
+    def request(self, method: str, extra: str, body: bytes, content_type: str) -> bytes:
+        """Print a request other than INVITE; ``extra`` are whole lines."""
+        return self._format(method, 70, self.to, extra + body_lines(body, content_type), body)
 
-def format_request(
-    method: str,
-    uri: str,
-    via: str,
-    routes: str,
-    max_forwards: int,
-    from_: str,
-    to: str,
-    call_id: str,
-    cseq: int,
-    extra: str,
-    body: bytes,
-    content_type: str,
-) -> bytes:
-    """Print a request; ``via``, ``routes`` and ``extra`` are whole lines."""
-    return encode(
-        f"{method} {uri} SIP/2.0\r\n{via}{routes}Max-Forwards: {max_forwards}\r\nFrom: {from_}\r\nTo: {to}\r\n"
-        f"Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{extra}{body_lines(body, content_type)}",
-        body,
-    )
+    def _format(self, method: str, max_forwards: int, to: str, rest: str, body: bytes = b"") -> bytes:
+        return encode(
+            f"{method} {self.uri} SIP/2.0\r\n{self.via}{self.routes}Max-Forwards: {max_forwards}\r\n"
+            f"From: {self.from_}\r\nTo: {to}\r\nCall-ID: {self.call_id}\r\n"
+            f"CSeq: {self.cseq} {method}\r\n{rest}",
+            body,
+        )
 
 
 class ResponseLines:

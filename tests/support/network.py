@@ -32,10 +32,10 @@ class Node(Protocol):
 class FakeNetwork:
     """Carries what its nodes send, over UDP with its vices and over TCP without them.
 
-    ``loss`` and ``duplication`` are probabilities per datagram, ``delay`` the bounds in seconds between which each
-    packet's delay is drawn, so that packets overtake each other; a stream keeps its order. After each input of a
-    node ``after(node, now)`` is called, if given, to handle the node's events; what the node then wants sent goes out
-    at the same instant.
+    ``loss`` and ``duplication`` are probabilities per datagram, ``delay`` the bounds in seconds between which
+    each packet's delay is drawn, so that packets overtake each other; a stream keeps its order. After each
+    input of a node ``after(now)`` is called, if given, to handle the node's events; what the node then wants
+    sent goes out at the same instant.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class FakeNetwork:
         return min(times) if times else None
 
     def step(self) -> bool:
-        """Move the clock to the next thing that happens and let it happen; returns False when nothing will."""
+        """Move the clock to the next thing that happens and let it happen; False when nothing will."""
         self.pump()
         at = self.next_due()
         if at is None:
@@ -108,7 +108,7 @@ class FakeNetwork:
         self.run_until(self.clock.now - self.clock.start + seconds)
 
     def settle(self, limit: float = 600.0) -> None:
-        """Run until nothing is left to do; fails when that takes more than ``limit`` seconds of virtual time."""
+        """Run until nothing is left to do; fails after ``limit`` seconds of virtual time."""
         end = self.clock.now + limit
         while self.step():
             if self.clock.now > end:
@@ -135,10 +135,8 @@ class FakeNetwork:
         self.pump()
 
     def _collect(self) -> None:
-        for address, (node, _, listener) in list(self._nodes.items()):
-            del listener
-            for transmit in node.transmits():
-                self._send(self._sender(node, transmit.flow) or address, transmit)
+        for address, (node, _, _) in list(self._nodes.items()):
+            self._collect_from(address, node)
 
     def _sender(self, node: Node, flow: Flow) -> Address | None:
         for address, (candidate, _, listener) in self._nodes.items():
