@@ -83,15 +83,15 @@ class Driver:
 
     def __init__(
         self,
-        endpoint: Endpoint,
-        core: CallControl,
         perform: Callable[[Command], None],
         *,
         resolver: Resolver,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.endpoint = endpoint
-        self.core = core
+        self.endpoint: Endpoint
+        """From `start` on."""
+        self.core: CallControl
+        """From `start` on."""
         self.tcp: TcpConnections | None = None
         self.udp: dict[int, UdpSocket] = {}
         self.faults = 0
@@ -116,7 +116,7 @@ class Driver:
         is_trusted: Callable[[str], bool] = lambda _host: False,
         tcp_limits: TcpLimits = TcpLimits(),  # noqa: B008 - frozen
     ) -> list[tuple[str, int]]:
-        """Open the sockets; returns what each is bound to. Datagrams are taken from `start` on."""
+        """Open the sockets; returns what each is bound to. Nothing is taken from them before `start`."""
         bound: list[tuple[str, int]] = []
         for index, listener in enumerate(listeners):
             address = (listener.host, listener.port)
@@ -132,10 +132,13 @@ class Driver:
             bound.append(await self.tcp.listen(index, address))
         return bound
 
-    def start(self) -> None:
-        """Begin to take datagrams."""
+    async def start(self, endpoint: Endpoint, core: CallControl) -> None:
+        """Begin to take messages, for these two cores."""
+        self.endpoint, self.core = endpoint, core
         for udp in self.udp.values():
             udp.start(self._loop)
+        if self.tcp is not None:
+            await self.tcp.start()
         self.settle()
 
     async def close(self) -> None:

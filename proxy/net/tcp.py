@@ -119,10 +119,14 @@ class TcpConnections:
         )
         self._servers.append(server)
         self._local_hosts[listener] = address[0]
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(SWEEP_INTERVAL, self._swept)
         bound = server.sockets[0].getsockname()
         return str(bound[0]), int(bound[1])
+
+    async def start(self) -> None:
+        """Accept connections at every address that was bound."""
+        for server in self._servers:
+            await server.start_serving()
+        self._sweep = self._loop.call_later(SWEEP_INTERVAL, self._swept)
 
     async def close(self) -> None:
         """Close every listener and connection."""

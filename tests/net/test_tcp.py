@@ -39,6 +39,7 @@ class Gate:
 
     async def listen(self) -> None:
         self.address = await self.table.listen(2, ("127.0.0.1", 0))
+        await self.table.start()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(*self.address)
