@@ -53,6 +53,15 @@ _OWN_ATTRIBUTES = frozenset({
 # fmt: on
 """Attributes bound to one leg's transport, keys, grouping or payload types. They never cross legs."""
 
+_CARRIED_LINES = 32
+_CARRIED_LENGTH = 256
+"""The B leg's INVITE must still fit a datagram."""
+
+_FORMAT_LENGTH = 1024
+"""Characters of a payload type, its rtpmap and its fmtp together; longer ones are passed over."""
+_CONNECTION_LENGTH = 300
+"""Characters of a ``c=`` line; a host name has up to 253."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioDescription:
@@ -108,8 +117,8 @@ def _read_stream(sdp: SessionDescription, index: int, media: MediaDescription) -
     for line in sdp.lines:
         if line[0] == "c":
             connection = connection or line
-        elif line[0] == "a" and line in _DIRECTIONS:
-            direction = _DIRECTIONS[line]
+        elif line[0] == "a" and line.rstrip() in _DIRECTIONS:
+            direction = _DIRECTIONS[line.rstrip()]
     # A value of the media section overrides the session's (RFC 8866 §5.7, §6.7).
     rtpmaps: dict[str, str] = {}
     fmtps: dict[str, str] = {}
@@ -119,16 +128,16 @@ def _read_stream(sdp: SessionDescription, index: int, media: MediaDescription) -
         if line[0] == "c":
             own_connection = own_connection or line
         elif line[0] == "a":
-            if line in _DIRECTIONS:
-                direction = _DIRECTIONS[line]
+            name, _, value = line.rstrip().partition(":")
+            if name in _DIRECTIONS:
+                direction = _DIRECTIONS[name]
                 continue
-            name, _, value = line.partition(":")
             if name in {"a=rtpmap", "a=fmtp"}:
                 payload_type, _, rest = value.strip().partition(" ")
                 (rtpmaps if name == "a=rtpmap" else fmtps).setdefault(payload_type, rest)
             else:
                 others.setdefault(name, value)
-    address_type, address, nowhere = _connection(own_connection or connection)
+    address_type, address, nowhere = _connection((own_connection or connection)[:_CONNECTION_LENGTH])
     direction = direction or Direction.SENDRECV
     if nowhere:
         direction = Direction.of(sends=direction.sends, receives=False)
@@ -162,7 +171,10 @@ def _codecs(
         if payload_type in seen:
             continue
         seen.add(payload_type)
-        codec = _codec(payload_type, rtpmaps.get(payload_type, ""), fmtps.get(payload_type, ""))
+        mapping, fmtp = rtpmaps.get(payload_type, ""), fmtps.get(payload_type, "")
+        if len(payload_type) + len(mapping) + len(fmtp) > _FORMAT_LENGTH:
+            continue
+        codec = _codec(payload_type, mapping, fmtp)
         if codec is None or codec.name == "CN":
             continue
         if codec.name != EVENT_NAME:
@@ -172,14 +184,11 @@ def _codecs(
     return tuple(codecs), tuple(events)
 
 
-# A gate sees the same few rtpmap lines all day; the cache is bounded, so a hostile peer gains nothing.
+# A gate sees the same few rtpmap lines all day; entries are bounded in number and size (`_FORMAT_LENGTH`).
 @lru_cache(maxsize=1024)
 def _codec(payload_type: str, mapping: str, fmtp: str) -> Codec | None:
     """Make a codec of one format; None for one that is not a payload type or has no valid name and clock."""
-    if not (payload_type.isascii() and payload_type.isdecimal() and len(payload_type) <= 3):
-        return None
-    number = int(payload_type)
-    if number > 127:
+    if not (payload_type.isascii() and payload_type.isdecimal()) or (number := int(payload_type)) > 127:
         return None
     if not mapping:
         static = _STATIC.get(number)
@@ -263,10 +272,13 @@ def carried_attributes(sdp: SessionDescription, audio: AudioDescription) -> tupl
     """Return the audio section's attribute lines that may cross to the other leg (language, content, X- ...).
 
     The gate ends the media of each leg, so whatever belongs to one leg's transport, keys, grouping or payload
-    types stays behind; what the gate does not know describes the stream and is passed on, 32 lines at most.
+    types stays behind; what the gate does not know describes the stream and is passed on, within limits.
     """
-    lines = sdp.media[audio.index].lines
-    carried = (
-        line for line in lines if line[0] == "a" and line[2:].partition(":")[0].strip() not in _OWN_ATTRIBUTES
-    )
-    return tuple(carried)[:32]
+    carried = [
+        line
+        for line in sdp.media[audio.index].lines
+        if line[0] == "a"
+        and len(line) <= _CARRIED_LENGTH
+        and line[2:].partition(":")[0].strip().lower() not in _OWN_ATTRIBUTES
+    ]
+    return tuple(carried[:_CARRIED_LINES])

@@ -130,6 +130,7 @@ def test_rfc8866_5_7_addresses(line: str, address_type: str, address: str) -> No
         "c=IN IP4 a_b",
         "c=IN IP4 " + "a" * 64,
         "c=IN IP4 " + "a." * 130 + "a",
+        "c=IN IP4 " + "a." * 30_000 + "a",
         "c=IN IP4 exämple.com",
     ],
 )
@@ -172,6 +173,7 @@ def test_rfc5118_4_9_an_ipv4_mapped_address_is_an_ipv4_address() -> None:
 @pytest.mark.parametrize("direction", list(Direction))
 def test_rfc8866_6_7_direction(direction: Direction) -> None:
     assert read(PLAIN, f"a={direction.value}").direction is direction
+    assert read(PLAIN, f"a={direction.value}  ").direction is direction
 
 
 def test_rfc8866_6_7_sendrecv_is_the_default() -> None:
@@ -284,6 +286,14 @@ def test_rfc3551_6_impossible_payload_types_are_passed_over() -> None:
     assert audio.codecs == (Codec("PCMA", 8, 8000),)
 
 
+def test_a_format_of_endless_parameters_is_passed_over() -> None:
+    fits = "x" * (1024 - len("96" + "opus/48000/2"))
+    lines = ["m=audio 4000 RTP/AVP 96 0", "a=rtpmap:96 opus/48000/2"]
+    assert read(*lines, f"a=fmtp:96 {fits}").codecs[0].fmtp == fits
+    assert read(*lines, f"a=fmtp:96 {fits}x").codecs == (Codec("PCMU", 0, 8000),)
+    assert read(f"m=audio 4000 RTP/AVP {'9' * 60_000} 0").codecs == (Codec("PCMU", 0, 8000),)
+
+
 def test_repeated_attributes_of_a_format_count_once() -> None:
     audio = read(
         "m=audio 4000 RTP/AVP 96",
@@ -334,5 +344,7 @@ def test_what_belongs_to_one_leg_is_not_carried() -> None:
 
 
 def test_carried_attributes_are_limited() -> None:
-    sdp = parse_sdp(describe(PLAIN, *[f"a=X-{number}" for number in range(100)]))
-    assert len(carried_attributes(sdp, read_audio(sdp))) == 32
+    long = "a=X-" + "y" * 252
+    sdp = parse_sdp(describe(PLAIN, long, long + "y", *[f"a=X-{number}" for number in range(100)]))
+    carried = carried_attributes(sdp, read_audio(sdp))
+    assert carried == (long, *[f"a=X-{number}" for number in range(31)])
