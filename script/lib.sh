@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-VENV=${TOLLGATE_VENV:-$ROOT/.venv}
+VENV=${VENV:-$ROOT/.venv}
 RUST_AT_LEAST=1.85
 cd "$ROOT" || exit 1
 

@@ -62,7 +62,14 @@ class Phone:
 
 @contextmanager
 def running_phone(
-    folder: Path, *, address: str, proxy: str, user: str, password: str, parameters: str = ""
+    folder: Path,
+    *,
+    address: str,
+    proxy: str,
+    user: str,
+    password: str = "",
+    port: int = 0,
+    parameters: str = "",
 ) -> Iterator[Phone]:
     """Start a phone of one account at ``address``; its audio source is a tone, its loudspeaker a WAV file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +77,7 @@ def running_phone(
     heard = folder / "heard.wav"
     (folder / "config").write_text(
         f"""
-sip_listen {address}:{free_port(address)}
+sip_listen {address}:{port or free_port(address)}
 net_interface {address}
 audio_player aufile,{heard}
 audio_source ausine,440
@@ -81,6 +88,7 @@ rtp_ports 30000-30999
 module_path {MODULES}
 module g711.so
 module g722.so
+module opus.so
 module ausine.so
 module aufile.so
 module_app account.so

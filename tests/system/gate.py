@@ -122,6 +122,7 @@ collection = "off"
 name = "first"
 addresses = ["udp:{CARRIER_ADDRESSES[0]}:{carriers[0]}"]
 number_format = {{ style = "e164" }}
+codecs = ["PCMU", "PCMA", "G722", "OPUS"]
 response_timeout = 2
 [[trunks]]
 name = "second"
