@@ -1,0 +1,630 @@
+//! One media leg: its sockets, what its peer signalled, what it hears and what it sends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use crate::codec::Codec;
+use crate::event::{Event, EventQueue, LegId};
+use crate::event_sender::EventSender;
+use crate::g711;
+use crate::inband::Detector;
+use crate::latch::{Latch, Verdict};
+use crate::ports::PortLease;
+use crate::prompt::{Player, Prompt, Step};
+use crate::relay::{EventClocks, Mapped, RelayMap};
+use crate::rng::Rng;
+use crate::rtcp;
+use crate::rtp::{self, Header};
+use crate::statistics::{LegStatistics, Reception};
+use crate::stream::OutStream;
+use crate::sys;
+use crate::telephone_event::{self, Payload, Receiver, Situation};
+
+/// RFC 3551 §6: comfort noise beside codecs of an 8 kHz clock.
+const COMFORT_NOISE: u8 = 13;
+
+/// After a connect, packets of others may still wait in the queue: their source is looked at for this long.
+const VERIFY_US: u64 = 5_000;
+
+/// Audio that ceased (silence suppression) ends a tone after this long.
+const TONE_CEASED_US: u64 = 150_000;
+
+/// Pause between two digits that are sent one after the other.
+const DIGIT_PAUSE_US: u64 = 60_000;
+
+/// Digits waiting to be sent on one leg at most; more is no dialling.
+const DIGITS_WAITING: usize = 64;
+
+/// Room for one datagram of any path that carries voice.
+pub const BUFFER: usize = 2048;
+
+/// The audio of a leg as it stands on the wire. `codec` is absent for one that is only relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    pub codec: Option<Codec>,
+    pub payload_type: u8,
+    pub clock_rate: u32,
+    pub ptime_ms: u32,
+    /// Payload type and clock rate of telephone-event.
+    pub event: Option<(u8, u32)>,
+}
+
+impl Format {
+    fn kind(&self, payload_type: u8) -> Option<Kind> {
+        if payload_type == self.payload_type {
+            Some(Kind::Audio)
+        } else if self.event.is_some_and(|(event, _)| event == payload_type) {
+            Some(Kind::Event)
+        } else if payload_type == COMFORT_NOISE && self.clock_rate == 8_000 {
+            Some(Kind::ComfortNoise)
+        } else {
+            None
+        }
+    }
+
+    /// RTP ticks that an audio payload lasts.
+    fn ticks(&self, payload: usize) -> u32 {
+        match self.codec.and_then(Codec::bytes_per_ms) {
+            Some(per_ms) => (payload / per_ms) as u32 * (self.clock_rate / 1000),
+            None => self.ptime_ms * (self.clock_rate / 1000),
+        }
+    }
+}
+
+/// What a packet of a negotiated payload type carries. Others are counted and go no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Audio,
+    Event,
+    ComfortNoise,
+}
+
+/// Where and how the peer wants its media.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    pub rtp: Option<SocketAddr>,
+    pub rtcp: Option<SocketAddr>,
+    pub rtcp_mux: bool,
+    pub format: Format,
+    pub peer_sends: bool,
+    pub peer_receives: bool,
+    pub learning: bool,
+    pub signalled_from: Option<IpAddr>,
+}
+
+/// What a leg needs of the thread that runs it.
+pub struct Context<'a> {
+    pub events: &'a EventQueue,
+    pub rng: &'a mut Rng,
+    pub now_us: u64,
+    pub unix_us: u64,
+    pub inactivity_us: u64,
+}
+
+struct Inband {
+    detector: Detector,
+    last: Option<u16>,
+    last_us: u64,
+}
+
+pub struct Leg {
+    pub id: LegId,
+    pub rtp: UdpSocket,
+    pub rtcp: UdpSocket,
+    _lease: PortLease,
+    pub partner: Option<u32>,
+    /// When the wheel will next look at this leg.
+    pub armed_us: u64,
+    remote: Option<Remote>,
+    latch: Latch,
+    connected: bool,
+    verify_until_us: u64,
+    listening: bool,
+    last_received_us: u64,
+    timed_out: bool,
+    reception: Reception,
+    discarded: u64,
+    events: Receiver,
+    inband: Option<Box<Inband>>,
+    out: OutStream,
+    map: RelayMap,
+    player: Option<Box<Player>>,
+    sender: Option<Box<EventSender>>,
+    digits: VecDeque<(u8, u32)>,
+    rtcp_due_us: u64,
+    rtcp_source: Option<SocketAddr>,
+    last_sr: Option<rtcp::LastSr>,
+    /// Last round trip in 1/65536 s, from the peer's reports.
+    pub round_trip: Option<u32>,
+    reported_packets: u64,
+    cname: [u8; 16],
+}
+
+impl Leg {
+    pub fn new(id: LegId, rtp: UdpSocket, rtcp: UdpSocket, lease: PortLease, rng: &mut Rng, now_us: u64) -> Self {
+        let mut cname = [0; 16];
+        // RFC 7022 §4.2: a random name that lives as long as the session and tells nothing.
+        for byte in &mut cname {
+            *byte = b"0123456789abcdef"[rng.below(16) as usize];
+        }
+        Self {
+            id,
+            rtp,
+            rtcp,
+            _lease: lease,
+            partner: None,
+            armed_us: u64::MAX,
+            remote: None,
+            latch: Latch::new(false, None, None),
+            connected: false,
+            verify_until_us: 0,
+            listening: false,
+            last_received_us: now_us,
+            timed_out: false,
+            reception: Reception::default(),
+            discarded: 0,
+            events: Receiver::default(),
+            inband: None,
+            out: OutStream::new(rng, 8_000, now_us),
+            map: RelayMap::default(),
+            player: None,
+            sender: None,
+            digits: VecDeque::new(),
+            rtcp_due_us: u64::MAX,
+            rtcp_source: None,
+            last_sr: None,
+            round_trip: None,
+            reported_packets: 0,
+            cname,
+        }
+    }
+
+    // Commands -------------------------------------------------------------------------------------------------
+
+    pub fn configure(&mut self, remote: Remote, at: &mut Context) {
+        if let Some(before) = &self.remote {
+            if before.format.codec != remote.format.codec {
+                self.finish_prompts(at.events);
+            }
+        } else {
+            self.rtcp_due_us = at.now_us + rtcp::interval_us(at.rng) / 2;
+        }
+        self.out.set_clock_rate(remote.format.clock_rate, at.now_us);
+        self.latch.reopen(remote.learning, remote.rtp, remote.signalled_from);
+        if self.connected {
+            // A socket that stays connected to nobody known would be deaf: the address is checked per packet then.
+            self.connected = sys::disconnect(&self.rtp).is_err();
+        }
+        if let Some(peer) = self.latch.locked() {
+            self.connect(peer, at.now_us);
+        }
+        self.rtcp_source = None;
+        self.last_received_us = at.now_us;
+        self.timed_out = false;
+        self.remote = Some(remote);
+    }
+
+    fn connect(&mut self, peer: SocketAddr, now_us: u64) {
+        // Without a route the leg stays open to all and every source is checked here instead of in the kernel.
+        self.connected = self.rtp.connect(peer).is_ok();
+        self.verify_until_us = now_us + VERIFY_US;
+    }
+
+    pub fn play(&mut self, play: u64, prompts: Vec<Arc<Prompt>>, repeat: bool, at: &mut Context) {
+        let ptime_ms = match &self.remote {
+            Some(remote) => remote.format.ptime_ms,
+            None => 20,
+        };
+        let codec = self.remote.as_ref().and_then(|remote| remote.format.codec);
+        let prompts = prompts.into_iter().filter(|prompt| Some(prompt.codec()) == codec).collect();
+        self.player = Some(Box::new(Player::new(play, prompts, repeat, ptime_ms, at.now_us)));
+    }
+
+    pub fn stop_prompts(&mut self) {
+        self.player = None;
+    }
+
+    fn finish_prompts(&mut self, events: &EventQueue) {
+        if let Some(player) = self.player.take() {
+            events.push(Event::PromptsFinished { leg: self.id, play: player.play });
+        }
+    }
+
+    pub fn listen(&mut self, listening: bool, inband: bool) {
+        self.listening = listening;
+        if !(listening && inband) {
+            self.inband = None;
+        } else if self.inband.is_none() {
+            self.inband = Some(Box::new(Inband { detector: Detector::default(), last: None, last_us: 0 }));
+        }
+    }
+
+    pub fn bridge(&mut self, partner: u32) {
+        self.partner = Some(partner);
+        self.player = None;
+    }
+
+    pub fn send_digit(&mut self, code: u8, duration_ms: u32) {
+        if self.digits.len() < DIGITS_WAITING {
+            self.digits.push_back((code, duration_ms));
+        }
+    }
+
+    /// Say goodbye and give the last figures.
+    pub fn close(&mut self, at: &mut Context) -> LegStatistics {
+        self.send_rtcp(true, at);
+        self.statistics()
+    }
+
+    pub fn statistics(&self) -> LegStatistics {
+        let clock_rate = self.remote.as_ref().map_or(8_000, |remote| remote.format.clock_rate);
+        LegStatistics {
+            packets_received: self.reception.total,
+            packets_sent: self.out.packets,
+            packets_lost: self.reception.lost(),
+            jitter_ms: self.reception.jitter_ms(clock_rate),
+            packets_discarded: self.discarded,
+        }
+    }
+
+    pub fn format(&self) -> Option<Format> {
+        self.remote.as_ref().map(|remote| remote.format)
+    }
+
+    // Receiving --------------------------------------------------------------------------------------------------
+
+    /// Take one datagram from the RTP socket. The source is absent when the kernel has checked it.
+    #[inline]
+    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Option<SocketAddr>)> {
+        if self.connected && self.verify_until_us == 0 {
+            return Ok((self.rtp.recv(buffer)?, None));
+        }
+        let (length, source) = self.rtp.recv_from(buffer)?;
+        Ok((length, Some(source)))
+    }
+
+    /// Is the queue still to be emptied of what came before the socket was connected?
+    #[inline]
+    pub fn is_verifying(&self) -> bool {
+        self.verify_until_us != 0
+    }
+
+    /// The queue was found empty.
+    pub fn drained(&mut self, now_us: u64) {
+        if now_us >= self.verify_until_us {
+            self.verify_until_us = 0;
+        }
+    }
+
+    /// Look at one datagram. Returns the header of a packet that the other leg shall get.
+    #[inline]
+    pub fn packet(&mut self, packet: &[u8], source: Option<SocketAddr>, at: &mut Context) -> Option<(Header, Kind)> {
+        let Some(remote) = &self.remote else {
+            self.discarded += 1;
+            return None;
+        };
+        if rtp::is_rtcp(packet) {
+            if remote.rtcp_mux && source.is_none_or(|source| self.latch.locked().is_none_or(|peer| peer == source)) {
+                self.read_rtcp(packet, at);
+            }
+            return None;
+        }
+        let header = rtp::parse(packet).filter(|_| packet.len() < BUFFER);
+        let Some(header) = header else {
+            self.discarded += 1;
+            return None;
+        };
+        let kind = remote.format.kind(header.payload_type);
+        if let Some(source) = source {
+            match self.latch.judge(source, &header, kind.is_some()) {
+                Verdict::Accept => {}
+                Verdict::Lock => {
+                    self.connect(source, at.now_us);
+                    at.events.push(Event::Latched { leg: self.id, source });
+                }
+                Verdict::Refuse => {
+                    self.discarded += 1;
+                    return None;
+                }
+            }
+        }
+        self.last_received_us = at.now_us;
+        self.timed_out = false;
+        let format = self.remote.as_ref().map(|remote| remote.format)?;
+        self.reception.packet(&header, kind == Some(Kind::Audio), format.clock_rate, at.now_us);
+        let relaying = self.partner.is_some() && !self.listening;
+        match kind? {
+            Kind::Event => {
+                let payload = &packet[header.start..header.end];
+                let relayed = self.hear_event(&header, payload, relaying, at);
+                (relaying && relayed).then_some((header, Kind::Event))
+            }
+            kind => {
+                if self.listening && kind == Kind::Audio {
+                    self.hear_tone(&header, &packet[header.start..header.end], format.codec, at);
+                }
+                relaying.then_some((header, kind))
+            }
+        }
+    }
+
+    fn hear_event(&mut self, header: &Header, payload: &[u8], relaying: bool, at: &mut Context) -> bool {
+        let situation = Situation { listening: self.listening, relaying, now_us: at.now_us };
+        let mut heard = Self::reporter(self.id, self.remote.as_ref(), at.events);
+        self.events.packet(header.ssrc, header.timestamp, payload, situation, &mut heard)
+    }
+
+    fn reporter<'a>(
+        leg: LegId,
+        remote: Option<&Remote>,
+        events: &'a EventQueue,
+    ) -> impl FnMut(telephone_event::Heard) + use<'a> {
+        let rate = remote.and_then(|remote| remote.format.event).map_or(8_000, |(_, rate)| rate.max(1));
+        move |heard| {
+            let digit = telephone_event::DIGITS[usize::from(heard.code) % 16];
+            let duration_ms = (u64::from(heard.duration_ticks) * 1000 / u64::from(rate)) as u32;
+            events.push(Event::Digit { leg, digit, inband: false, duration_ms });
+        }
+    }
+
+    fn hear_tone(&mut self, header: &Header, payload: &[u8], codec: Option<Codec>, at: &mut Context) {
+        let Some(inband) = &mut self.inband else { return };
+        let table = match codec {
+            Some(Codec::Pcmu) => &g711::ULAW,
+            Some(Codec::Pcma) => &g711::ALAW,
+            _ => return,
+        };
+        if inband.last.is_some_and(|last| !rtp::after(header.sequence, last)) {
+            return; // a repeated packet would sound like a longer tone, a late one like a broken one
+        }
+        inband.last = Some(header.sequence);
+        inband.last_us = at.now_us;
+        let (leg, events) = (self.id, at.events);
+        inband.detector.samples(payload.iter().map(|&code| table[usize::from(code)]), &mut |tone| {
+            events.push(Event::Digit { leg, digit: tone.digit, inband: true, duration_ms: tone.duration_ms });
+        });
+    }
+
+    /// Take one datagram from the RTCP socket.
+    pub fn rtcp_packet(&mut self, packet: &[u8], source: SocketAddr, at: &mut Context) {
+        if self.latch.destination().is_some_and(|peer| peer.ip() == source.ip()) {
+            self.rtcp_source = Some(source);
+            self.read_rtcp(packet, at);
+        }
+    }
+
+    fn read_rtcp(&mut self, packet: &[u8], at: &mut Context) {
+        let now_middle = (rtcp::ntp(at.unix_us) >> 16) as u32;
+        let received = rtcp::read(packet, self.out.ssrc, now_middle);
+        if let Some(middle) = received.sr {
+            self.last_sr = Some(rtcp::LastSr { middle, at_us: at.now_us });
+        }
+        self.round_trip = received.round_trip.or(self.round_trip);
+    }
+
+    // Sending ----------------------------------------------------------------------------------------------------
+
+    /// Pass on a packet that the partner (of format `from`) received. `packet` is rewritten in place.
+    #[inline]
+    pub fn relay(&mut self, packet: &mut [u8], header: &Header, kind: Kind, from: &Format, now_us: u64) {
+        let Some(remote) = &self.remote else { return };
+        let format = remote.format;
+        if !remote.peer_receives || self.sender.is_some() {
+            return;
+        }
+        let payload = header.end - header.start;
+        let same_codec = format.codec == from.codec && format.clock_rate == from.clock_rate;
+        let mapped = match (kind, format.event, from.event) {
+            (Kind::Event, Some((payload_type, to)), Some((_, rate))) => {
+                let clocks = EventClocks { from: rate, to, audio: format.clock_rate };
+                if rate != to {
+                    for block in packet[header.start..header.end].chunks_exact_mut(4) {
+                        if let Some(event) = Payload::parse(block) {
+                            Payload { duration: clocks.duration(event.duration), ..event }.write(block);
+                        }
+                    }
+                }
+                self.map.event(header, clocks, &self.out, now_us).map(|mapped| (payload_type, 0, mapped))
+            }
+            (Kind::Audio, ..) if same_codec => {
+                let ticks = format.ticks(payload);
+                self.map.audio(header, ticks, &self.out, now_us).map(|mapped| (format.payload_type, ticks, mapped))
+            }
+            (Kind::ComfortNoise, ..) if same_codec => {
+                let ticks = format.ptime_ms * 8;
+                self.map.audio(header, ticks, &self.out, now_us).map(|mapped| (COMFORT_NOISE, ticks, mapped))
+            }
+            _ => {
+                self.map.skip(header);
+                return;
+            }
+        };
+        let Some((payload_type, ticks, Mapped { marker, sequence, timestamp })) = mapped else { return };
+        // The new header ends where the payload begins: CSRCs and extensions were agreed with the other peer only.
+        let packet = &mut packet[header.start - rtp::HEADER..header.end];
+        rtp::write(packet, marker, payload_type, sequence, timestamp, self.out.ssrc);
+        self.out.passed(sequence);
+        if self.send(packet) {
+            self.out.sent(timestamp, ticks, payload);
+        }
+    }
+
+    /// A packet of the partner that is not passed on by choice.
+    pub fn relay_nothing(&mut self, header: &Header) {
+        self.map.skip(header);
+    }
+
+    #[inline]
+    fn send(&self, packet: &[u8]) -> bool {
+        let once = || {
+            if self.connected {
+                self.rtp.send(packet)
+            } else if let Some(peer) = self.latch.destination() {
+                self.rtp.send_to(packet, peer)
+            } else {
+                Err(io::ErrorKind::NotConnected.into())
+            }
+        };
+        match once() {
+            Ok(_) => true,
+            // The ICMP error of an earlier packet was reported instead of sending this one; it ends nothing.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => once().is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    // Time -------------------------------------------------------------------------------------------------------
+
+    /// Do what is due and say when to come back.
+    pub fn run_timers(&mut self, at: &mut Context) -> u64 {
+        self.run_sender(at.now_us);
+        self.run_player(at);
+        let mut heard = Self::reporter(self.id, self.remote.as_ref(), at.events);
+        self.events.expire(at.now_us, self.listening, &mut heard);
+        self.run_tone(at);
+        if self.rtcp_due_us <= at.now_us {
+            self.send_rtcp(false, at);
+            self.rtcp_due_us = at.now_us + rtcp::interval_us(at.rng);
+        }
+        if self.inactive_at(at.inactivity_us).is_some_and(|due| due <= at.now_us) {
+            self.timed_out = true;
+            at.events.push(Event::TimedOut { leg: self.id });
+        }
+        self.due_us(at.inactivity_us)
+    }
+
+    /// When [`Leg::run_timers`] has something to do.
+    pub fn due_us(&self, inactivity_us: u64) -> u64 {
+        let due = [
+            self.player.as_ref().map(|player| player.due_us()),
+            self.sender.as_ref().map(|sender| sender.due_us()),
+            (self.sender.is_none() && !self.digits.is_empty()).then_some(0),
+            self.hearing_us(),
+            self.inactive_at(inactivity_us),
+        ];
+        due.into_iter().flatten().fold(self.rtcp_due_us, u64::min)
+    }
+
+    /// When a digit that is being heard would be over without a further packet.
+    #[inline]
+    pub fn hearing_us(&self) -> Option<u64> {
+        let tone = self.inband.as_ref().filter(|inband| inband.detector.is_down());
+        let tone = tone.map(|inband| inband.last_us + TONE_CEASED_US);
+        self.events.deadline_us().into_iter().chain(tone).min()
+    }
+
+    fn inactive_at(&self, inactivity_us: u64) -> Option<u64> {
+        let waits = self.remote.as_ref().is_some_and(|remote| remote.peer_sends) && !self.timed_out;
+        waits.then_some(self.last_received_us + inactivity_us)
+    }
+
+    fn run_tone(&mut self, at: &mut Context) {
+        let Some(inband) = &mut self.inband else { return };
+        if inband.detector.is_down() && inband.last_us + TONE_CEASED_US <= at.now_us {
+            let (leg, events) = (self.id, at.events);
+            inband.detector.stop(&mut |tone| {
+                events.push(Event::Digit { leg, digit: tone.digit, inband: true, duration_ms: tone.duration_ms });
+            });
+        }
+    }
+
+    fn run_sender(&mut self, now_us: u64) {
+        let Some(remote) = &self.remote else { return };
+        let (Some((payload_type, clock_rate)), receives) = (remote.format.event, remote.peer_receives) else {
+            self.digits.clear();
+            self.sender = None;
+            return;
+        };
+        if self.sender.is_none() {
+            let Some((code, duration_ms)) = self.digits.pop_front() else { return };
+            let timestamp = if clock_rate == self.out.clock_rate() {
+                self.out.fresh_timestamp(now_us)
+            } else {
+                self.out.clock_in(clock_rate, now_us)
+            };
+            self.sender = Some(Box::new(EventSender::new(code, duration_ms, clock_rate, timestamp, now_us)));
+        }
+        let Some(mut sender) = self.sender.take() else { return };
+        while let Some((marker, event)) = sender.poll(now_us) {
+            let mut packet = [0; rtp::HEADER + 4];
+            event.write(&mut packet[rtp::HEADER..]);
+            let sequence = self.out.take_sequence();
+            rtp::write(&mut packet, marker, payload_type, sequence, sender.timestamp, self.out.ssrc);
+            if receives && self.send(&packet) {
+                self.out.sent(sender.timestamp, 0, 4);
+            }
+        }
+        if !sender.is_over() || now_us < sender.due_us() + DIGIT_PAUSE_US && !self.digits.is_empty() {
+            self.sender = Some(sender);
+        }
+    }
+
+    fn run_player(&mut self, at: &mut Context) {
+        let Some(mut player) = self.player.take() else { return };
+        let format = self.format();
+        let receives = self.remote.as_ref().is_some_and(|remote| remote.peer_receives) && self.sender.is_none();
+        while player.due_us() <= at.now_us {
+            let ptime_ms = player.ptime_ms();
+            let (Some(format), Step::Send { payload, marker, last }) = (format, player.step(at.now_us)) else {
+                at.events.push(Event::PromptsFinished { leg: self.id, play: player.play });
+                return;
+            };
+            if receives {
+                let mut packet = [0; BUFFER];
+                let end = rtp::HEADER + payload.len();
+                if let Some(room) = packet.get_mut(rtp::HEADER..end) {
+                    room.copy_from_slice(payload);
+                    let ticks = ptime_ms * (format.clock_rate / 1000);
+                    self.send_own(&mut packet[..end], marker, &format, ticks, at.now_us);
+                }
+            }
+            if last {
+                at.events.push(Event::PromptsFinished { leg: self.id, play: player.play });
+                return;
+            }
+        }
+        self.player = Some(player);
+    }
+
+    fn send_own(&mut self, packet: &mut [u8], marker: bool, format: &Format, ticks: u32, now_us: u64) {
+        // Within a prompt the timestamp steps evenly although the thread's ticks don't.
+        let timestamp = if marker { self.out.fresh_timestamp(now_us) } else { self.out.following_timestamp(now_us) };
+        let sequence = self.out.take_sequence();
+        rtp::write(packet, marker, format.payload_type, sequence, timestamp, self.out.ssrc);
+        if self.send(packet) {
+            self.out.sent(timestamp, ticks, packet.len() - rtp::HEADER);
+        }
+    }
+
+    fn send_rtcp(&mut self, bye: bool, at: &mut Context) {
+        let Some(remote) = &self.remote else { return };
+        let active = self.out.packets != self.reported_packets;
+        self.reported_packets = self.out.packets;
+        let sent = active.then(|| rtcp::Sent {
+            ntp: rtcp::ntp(at.unix_us),
+            timestamp: self.out.clock(at.now_us),
+            packets: self.out.packets as u32,
+            octets: self.out.octets as u32,
+        });
+        let report = self.reception.report();
+        let compound =
+            rtcp::Compound { ssrc: self.out.ssrc, cname: &self.cname, sent, report, last_sr: self.last_sr, bye };
+        let mut bytes = [0; rtcp::MAX];
+        let length = compound.write(&mut bytes, at.now_us);
+        if remote.rtcp_mux {
+            self.send(&bytes[..length]);
+        } else if let Some(peer) = self.rtcp_destination(remote) {
+            // Reports are best effort; a lost one is followed by the next.
+            let _ = self.rtcp.send_to(&bytes[..length], peer);
+        }
+    }
+
+    /// Where reports go: their learnt source, else the signalled port, on the address that media really comes from.
+    fn rtcp_destination(&self, remote: &Remote) -> Option<SocketAddr> {
+        let moved = self.latch.locked().filter(|locked| remote.rtp.is_none_or(|rtp| rtp.ip() != locked.ip()));
+        let beside = moved.and_then(|m| Some(SocketAddr::new(m.ip(), m.port().checked_add(1)?)));
+        self.rtcp_source.or(beside).or(remote.rtcp)
+    }
+}

@@ -1,0 +1,225 @@
+//! The only module that talks to the kernel through raw calls: what the standard library does not offer.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// How many ready sockets one harvest returns at most.
+pub const HARVEST: usize = 1024;
+
+/// A level-triggered epoll set whose entries are told apart by a 64-bit token.
+pub struct Epoll {
+    fd: OwnedFd,
+    ready: Vec<libc::epoll_event>,
+    count: usize,
+}
+
+impl Epoll {
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: epoll_create1 takes no pointers; the descriptor it returns is ours alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
+        let ready = vec![libc::epoll_event { events: 0, u64: 0 }; HARVEST];
+        Ok(Self { fd, ready, count: 0 })
+    }
+
+    /// Watch a descriptor for input. Closing the descriptor removes it.
+    pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token)
+    }
+
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0)
+    }
+
+    fn control(&self, operation: libc::c_int, fd: RawFd, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+        // SAFETY: `event` outlives the call and the kernel copies it.
+        check(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, &mut event) })?;
+        Ok(())
+    }
+
+    /// Harvest ready sockets; `None` waits without end. Returns how many there are; an interrupted wait returns 0.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> usize {
+        let timeout_ms = match timeout {
+            None => -1,
+            // Rounded up: waking a little late beats spinning until the time has come.
+            Some(time) => time.as_micros().div_ceil(1000).min(60_000) as libc::c_int,
+        };
+        // SAFETY: the buffer holds HARVEST entries and lives as long as `self`.
+        let count = unsafe {
+            libc::epoll_wait(self.fd.as_raw_fd(), self.ready.as_mut_ptr(), HARVEST as libc::c_int, timeout_ms)
+        };
+        self.count = usize::try_from(count).unwrap_or(0);
+        self.count
+    }
+
+    /// Token of the nth entry of the last harvest.
+    pub fn token(&self, index: usize) -> u64 {
+        self.ready[..self.count][index].u64
+    }
+}
+
+/// A kernel counter that wakes whoever waits on its descriptor.
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: eventfd takes no pointers; the descriptor it returns is ours alone.
+        let fd = unsafe { check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))? };
+        // SAFETY: as above.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub fn notify(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight readable bytes. A full counter (EAGAIN) already wakes the reader.
+        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    pub fn clear(&self) {
+        let mut value = [0u8; 8];
+        // SAFETY: eight writable bytes. EAGAIN means there was nothing to clear.
+        unsafe { libc::read(self.0.as_raw_fd(), value.as_mut_ptr().cast(), value.len()) };
+    }
+
+    pub fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Bind a non-blocking UDP socket; an IPv6 one takes IPv6 only.
+pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => UdpSocket::bind(address)?,
+        SocketAddr::V6(v6) => {
+            let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+            // SAFETY: socket takes no pointers; the descriptor it returns is ours alone.
+            let socket = unsafe { UdpSocket::from_raw_fd(check(libc::socket(libc::AF_INET6, kind, 0))?) };
+            let one: libc::c_int = 1;
+            let length = size_of::<libc::c_int>() as libc::socklen_t;
+            let option = (&raw const one).cast();
+            // SAFETY: `one` is a readable c_int of the length given.
+            check(unsafe {
+                libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, option, length)
+            })?;
+            // SAFETY: all-zero bytes are a valid sockaddr_in6.
+            let mut name: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+            name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            name.sin6_port = v6.port().to_be();
+            name.sin6_addr.s6_addr = v6.ip().octets();
+            name.sin6_scope_id = v6.scope_id();
+            let length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            // SAFETY: `name` is a readable sockaddr_in6 of the length given.
+            check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const name).cast(), length) })?;
+            socket
+        }
+    };
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Undo `connect` of a UDP socket, so that it takes datagrams from anyone again. The bound port stays.
+pub fn disconnect(socket: &UdpSocket) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid sockaddr.
+    let mut name: libc::sockaddr = unsafe { std::mem::zeroed() };
+    name.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: `name` is a readable sockaddr of the length given.
+    check(unsafe { libc::connect(socket.as_raw_fd(), &raw const name, length) })?;
+    Ok(())
+}
+
+/// Random bits from the kernel.
+pub fn random_u64() -> io::Result<u64> {
+    let mut bytes = [0u8; 8];
+    // SAFETY: eight writable bytes; up to 256 bytes getrandom never returns short once seeded.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got == 8 {
+        Ok(u64::from_ne_bytes(bytes))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Let this thread's sleeps end when they should: the kernel's default slack of 50 us adds up at a 1 ms tick.
+pub fn sharpen_timers() {
+    // SAFETY: PR_SET_TIMERSLACK takes an integer. A refusal only costs precision.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong, 0, 0, 0) };
+}
+
+/// Encode mono audio with libopus in 20 ms frames (RFC 6716), complexity and bit rate set for speech.
+///
+/// `samples` are at 48 kHz and a whole number of frames of 960. Used at load only.
+pub fn opus_encode(samples: &[i16]) -> Result<Vec<Vec<u8>>, String> {
+    const FRAME: usize = 960;
+    let mut error: libc::c_int = 0;
+    // SAFETY: `error` is writable; the encoder is destroyed below on every path.
+    let encoder = unsafe { opus::opus_encoder_create(48_000, 1, opus::APPLICATION_VOIP, &mut error) };
+    if encoder.is_null() || error != opus::OK {
+        return Err(format!("libopus gave no encoder (error {error})"));
+    }
+    let settings = [(opus::SET_BITRATE, 32_000), (opus::SET_COMPLEXITY, 10), (opus::SET_SIGNAL, opus::SIGNAL_VOICE)];
+    for (request, value) in settings {
+        // SAFETY: each of these requests takes one opus_int32; a refused one leaves the default.
+        unsafe { opus::opus_encoder_ctl(encoder, request, value) };
+    }
+    let mut frames = Vec::with_capacity(samples.len() / FRAME);
+    let mut outcome = Ok(());
+    for frame in samples.chunks_exact(FRAME) {
+        let mut packet = [0u8; 1275];
+        let room = packet.len() as i32;
+        // SAFETY: `frame` holds FRAME samples of one channel and `packet` has `room` writable bytes.
+        let length =
+            unsafe { opus::opus_encode(encoder, frame.as_ptr(), FRAME as libc::c_int, packet.as_mut_ptr(), room) };
+        match usize::try_from(length) {
+            Ok(length) => frames.push(packet[..length].to_vec()),
+            Err(_) => {
+                outcome = Err(format!("libopus refused a frame (error {length})"));
+                break;
+            }
+        }
+    }
+    // SAFETY: created above and not used afterwards.
+    unsafe { opus::opus_encoder_destroy(encoder) };
+    outcome.map(|()| frames)
+}
+
+mod opus {
+    use libc::{c_int, c_uchar};
+
+    pub const OK: c_int = 0;
+    pub const APPLICATION_VOIP: c_int = 2048;
+    pub const SET_BITRATE: c_int = 4002;
+    pub const SET_COMPLEXITY: c_int = 4010;
+    pub const SET_SIGNAL: c_int = 4024;
+    pub const SIGNAL_VOICE: c_int = 3001;
+
+    #[repr(C)]
+    pub struct Encoder {
+        _opaque: [u8; 0],
+    }
+
+    #[link(name = "opus")]
+    extern "C" {
+        pub fn opus_encoder_create(rate: i32, channels: c_int, application: c_int, error: *mut c_int) -> *mut Encoder;
+        pub fn opus_encoder_ctl(encoder: *mut Encoder, request: c_int, ...) -> c_int;
+        pub fn opus_encode(
+            encoder: *mut Encoder,
+            pcm: *const i16,
+            frame_size: c_int,
+            data: *mut c_uchar,
+            max_data_bytes: i32,
+        ) -> i32;
+        pub fn opus_encoder_destroy(encoder: *mut Encoder);
+    }
+}
