@@ -16,6 +16,7 @@ import enum
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from proxy.call.media_leg import MediaLeg
 from proxy.cdr.builder import RecordBuilder
@@ -50,9 +51,16 @@ _PASSED = GateResult(GateEnd.PASSED)
 _REFUSED = GateResult(GateEnd.REFUSED)
 
 
+@lru_cache(maxsize=256)
+def _rules(  # noqa: PLR0917
+    first_digit: float, inter_digit: float, total: float, shortest: int, longest: int, fixed: int | None
+) -> EntryRules:
+    return EntryRules(first_digit, inter_digit, total, shortest, longest, fixed)
+
+
 def rules_of(group: UserGroup) -> EntryRules:
     """Return how codes of a user group are entered."""
-    return EntryRules(
+    return _rules(
         group.first_digit,
         group.inter_digit,
         group.whole_entry,
