@@ -123,6 +123,8 @@ def parse_params(text: str) -> dict[str, str | None]:
             value = value.strip()
             if not value:
                 raise RemoteProtocolError("header parameter without the value it announces")
+            if '"' in value and (value[0] != '"' or quoted_end(value, 0) != len(value)):
+                raise RemoteProtocolError("malformed quoted string in a header parameter")
             params[name] = value
         else:
             params[name] = None

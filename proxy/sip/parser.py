@@ -144,6 +144,10 @@ def _parse_header_lines(
     defect: RemoteProtocolError | None = None
     if len(lines) > MAX_HEADERS + 1:
         defect = RemoteProtocolError("too many header lines", status_hint=513)
+    if size > MAX_LINE_LENGTH and max(map(len, lines)) > MAX_LINE_LENGTH:
+        # Left out, so that no answer echoes them.
+        lines = [lines[0], *(line for line in lines[1:] if len(line) <= MAX_LINE_LENGTH)]
+        defect = defect or RemoteProtocolError("line too long", status_hint=513)
     entries: list[Entry] = []
     first: dict[str, str] = {}
     repeated: set[str] | None = None
@@ -171,8 +175,6 @@ def _parse_header_lines(
             repeated.add(name)
     if repeated is not None and not _SINGLE.isdisjoint(repeated):
         defect = defect or RemoteProtocolError("header given twice that must be single")
-    if size > MAX_LINE_LENGTH and max(map(len, lines)) > MAX_LINE_LENGTH:
-        defect = defect or RemoteProtocolError("header line too long", status_hint=513)
     return Headers.from_parts(entries, first, repeated), defect
 
 

@@ -53,9 +53,11 @@ def test_typed_values_agree_with_a_second_opinion(name: str) -> None:
     )
     assert (message.top_via.host, message.top_via.port) == (other.via[0].host, other.via[0].port)
     assert message.top_via.branch == other.via[0].parameters.get("branch")
-    assert [str(contact.uri.host) for contact in message.contacts] == [
-        contact.uri.host for contact in other.contact
-    ]
+    if not message.has_star_contact and all(contact.uri.is_sip for contact in message.contacts):
+        # The second opinion knows no other scheme.
+        assert [contact.uri.host for contact in message.contacts] == [
+            contact.uri.host for contact in other.contact
+        ]
     assert message.body == other.body
     if isinstance(message, Response):
         assert isinstance(other, sipmessage.Response)
