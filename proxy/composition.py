@@ -21,6 +21,8 @@ from proxy.call.config import (
 )
 from proxy.call.ports import Latching
 from proxy.errors import ConfigurationError
+from proxy.media.embedded import EmbeddedConfig
+from proxy.media.prompts import CODECS
 from proxy.net.driver import Listener
 from proxy.net.resolver import HostName, is_literal
 from proxy.net.tcp import TcpLimits
@@ -44,7 +46,9 @@ __all__ = [
     "groups",
     "host_names",
     "listeners",
+    "media_config",
     "number_plan",
+    "prompt_codecs",
     "tcp_limits",
     "trusted_networks",
 ]
@@ -90,6 +94,35 @@ def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> End
         t4=timers.t4,
         user_agent=settings.sip.user_agent,
     )
+
+
+def media_config(settings: Settings) -> EmbeddedConfig:
+    """Return how the media engine is set up."""
+    media = settings.media
+    return EmbeddedConfig(
+        address=media.address,
+        address_ipv6=media.address_ipv6,
+        advertised_address=media.advertised_address,
+        advertised_address_ipv6=media.advertised_address_ipv6,
+        port_range=media.port_range,
+        emergency_ports=media.emergency_ports,
+        threads=media.threads,
+        inactivity_timeout=media.inactivity_timeout,
+    )
+
+
+def prompt_codecs(settings: Settings) -> tuple[str, ...]:
+    """Return the codecs in which prompts can be needed: a caller hears them in one that the callee takes
+    too.
+    """
+    callers = [set(peer.codecs) for peer in settings.peers]
+    callers += [set(trunk.codecs) for trunk in settings.trunks if trunk.inbound]
+    if settings.phones.enabled:
+        callers.append(set(settings.phones.codecs))
+    callees = [set(trunk.codecs) for trunk in settings.trunks]
+    callees += [set(peer.codecs) for peer in settings.peers if peer.address is not None]
+    shared = {codec for caller in callers for callee in callees for codec in caller & callee}
+    return tuple(codec for codec in CODECS if codec in shared or codec in {"PCMU", "PCMA"})
 
 
 def number_plan(settings: Settings) -> NumberPlan:

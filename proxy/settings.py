@@ -174,11 +174,18 @@ class MediaSettings(_Section):
     emergency_ports: int = Field(default=40, ge=0)
     """Ports of the range that only emergency calls may use (four per call)."""
 
-    @field_validator("address", "address_ipv6", "advertised_address", "advertised_address_ipv6")
+    @field_validator("address", "advertised_address")
     @classmethod
-    def _literal(cls, host: str) -> str:
-        if host:
-            _require_ip(host)
+    def _ipv4(cls, host: str) -> str:
+        if host and _require_ip(host) != 4:
+            raise ValueError(f"{host!r} is no IPv4 address; IPv6 has a setting of its own")
+        return host
+
+    @field_validator("address_ipv6", "advertised_address_ipv6")
+    @classmethod
+    def _ipv6(cls, host: str) -> str:
+        if host and _require_ip(host) != 6:
+            raise ValueError(f"{host!r} is no IPv6 address")
         return host
 
     @field_validator("ports")
@@ -194,6 +201,8 @@ class MediaSettings(_Section):
     @model_validator(mode="after")
     def _room(self) -> Self:
         low, high = self.port_range
+        if not (self.address or self.address_ipv6):
+            raise ValueError("address or address_ipv6 must be given")
         if self.emergency_ports > (high - low + 1) // 2:
             raise ValueError("emergency_ports: more than half of the range")
         return self

@@ -142,7 +142,8 @@ class Driver:
         self.settle()
 
     async def close(self) -> None:
-        """Close every socket and forget the timer."""
+        """Close every socket and forget the timer; what comes after is not heard."""
+        self._settling = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

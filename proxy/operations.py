@@ -1,0 +1,100 @@
+"""What the control socket and the metrics tell about a running gate, and what they may do to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from proxy.errors import ConfigurationError
+from proxy.metrics import Sample
+from proxy.net.control import Handler
+
+if TYPE_CHECKING:
+    from proxy.server import Gate
+
+__all__ = ["handlers", "samples"]
+
+
+def handlers(gate: Gate) -> dict[str, Handler]:
+    """Return the commands of the control socket."""
+
+    async def reload(_request: Mapping[str, object]) -> object:
+        return {"after_restart": await gate.reload()}
+
+    return {
+        "calls": lambda _request: _live_calls(gate),
+        "hangup": lambda request: _hang_up(gate, request),
+        "status": lambda _request: _status(gate),
+        "reload": reload,
+        "trace": lambda request: _trace(gate, request),
+    }
+
+
+def _live_calls(gate: Gate) -> list[dict[str, object]]:
+    now = time.monotonic()
+    return [
+        {
+            "call_id": call.call_id,
+            "caller": call.caller,
+            "user": call.user,
+            "dialled": call.dialled,
+            "state": call.state,
+            "seconds": round(now - call.since, 1),
+            "direction": call.direction,
+            "code": call.code_description,
+            "emergency": call.emergency,
+        }
+        for call in gate.core.live_calls()
+    ]
+
+
+def _hang_up(gate: Gate, request: Mapping[str, object]) -> object:
+    call_id = request.get("call_id")
+    if not isinstance(call_id, str) or not gate.hang_up([call_id]):
+        raise ConfigurationError(f"no live call {call_id!r}; `tollgate calls` shows their ids")
+    return {"ended": call_id}
+
+
+def _trace(gate: Gate, request: Mapping[str, object]) -> object:
+    on = request.get("on")
+    if not isinstance(on, bool):
+        raise ConfigurationError('trace: say {"on": true} or {"on": false}')
+    gate.trace(on)
+    return {"on": on}
+
+
+def _status(gate: Gate) -> dict[str, object]:
+    return {
+        "listening": [f"{host}:{port}" for host, port in gate.bound],
+        "calls": len(gate.core.calls),
+        "draining": gate.core.draining,
+        "policy_version": gate.core.policy.version,
+        "store_trouble": gate.store_trouble,
+        "journal_durable": gate.journal.durable,
+        "records_delayed": gate.records_delayed,
+        "faults": gate.driver.faults,
+        "loop_lag_ms": round(gate.lag.take_worst() * 1000, 1),
+    }
+
+
+def samples(gate: Gate) -> list[Sample]:
+    """Return the values of this moment; called in the thread that serves the metrics."""
+    driver, core = gate.driver, gate.core
+    udp, tcp = list(driver.udp.values()), driver.tcp
+    return [
+        Sample("calls", "Live calls.", len(core.calls)),
+        Sample("media_legs", "Open RTP port pairs.", len(core.media)),
+        Sample("draining", "1 while the gate takes no new calls.", core.draining),
+        Sample("policy_version", "Number of the policy change in force.", core.policy.version),
+        Sample("store_readable", "1 while the policy can be read.", not gate.store_trouble),
+        Sample("journal_durable", "1 while records reach the disk.", gate.journal.durable),
+        Sample("records_delayed", "1 while the store refuses records.", gate.records_delayed),
+        Sample("faults", "Events whose handling failed.", driver.faults, counter=True),
+        Sample("loop_lag_seconds", "How late the event loop was last.", gate.lag.last),
+        Sample("udp_in", "SIP datagrams received.", sum(s.datagrams_in for s in udp), counter=True),
+        Sample("udp_out", "SIP datagrams sent.", sum(s.datagrams_out for s in udp), counter=True),
+        Sample("udp_dropped", "SIP datagrams not sent.", sum(s.datagrams_dropped for s in udp), counter=True),
+        Sample("tcp_connections", "Open SIP connections.", len(tcp) if tcp else 0),
+        Sample("tcp_refused", "Connections over a limit.", tcp.refused if tcp else 0, counter=True),
+    ]

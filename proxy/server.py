@@ -1,0 +1,484 @@
+"""The composition root of the gate: builds every room from the settings, starts, drains, reloads, ends.
+
+Order of the start: what can be wrong in the settings, the store and its policy, the journal (calls that an
+earlier run left open are closed), prompts and media, sockets; only then the gate says that it is ready. The
+end goes the other way round, so that a call's last record still finds the journal and the journal its
+store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import uvloop
+
+from proxy import composition, log
+from proxy._native import encode_prompt
+from proxy.call.authentication import DigestAuthenticator
+from proxy.call.core import CallCore
+from proxy.call.ports import Command, JournalRecord, MediaAnswer, RecordDurable
+from proxy.cdr.journal import Journal
+from proxy.cdr.sinks import RecordPump, release_delivered
+from proxy.errors import ConfigurationError, TollgateError
+from proxy.media.embedded import EmbeddedEngine
+from proxy.media.prompts import EncodedSound, PromptLibrary
+from proxy.metrics import LoopLag, MetricsServer
+from proxy.net.control import ControlServer
+from proxy.net.driver import Driver
+from proxy.net.resolver import NameTable, Resolver
+from proxy.net.trace import log_message
+from proxy.operations import handlers, samples
+from proxy.policy import NumberPlan, Snapshot
+from proxy.process import calm_garbage_collector, notify, prepare_limits, watchdog_interval
+from proxy.settings import Settings
+from proxy.sip.digest_server import DigestServer, RecentNonceCounts
+from proxy.sip.endpoint import Endpoint
+from proxy.sip.ids import KeyedIds
+from proxy.store import SnapshotSource, Store, StoreUnavailable, UsageSink, seed_example_data
+
+__all__ = ["Gate", "serve"]
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.5
+"""Seconds between two looks at what has to be done now and then."""
+HEARTBEAT = 3.0
+RELEASE = 60.0
+STORE_RETRY = 5.0
+LAST_WORDS = 2.0
+"""After the drain limit calls are ended; their BYEs and records get so many seconds."""
+
+_FIXED_WHILE_RUNNING = ("sip", "media", "store", "journal", "prompts", "control", "metrics", "auth")
+"""Sections that take effect at the next start only."""
+
+Load = Callable[[], Settings]
+
+
+class Gate:
+    """One running gate. `start` and `stop` belong to one event loop; `settings` are those in force."""
+
+    def __init__(self, settings: Settings, *, load: Load | None = None, example_data: bool = False) -> None:
+        self.settings = settings
+        self.core: CallCore
+        self.driver: Driver
+        self.journal: Journal
+        self.engine: EmbeddedEngine
+        self.store: Store | None = None
+        """None while it has not been reachable since the start: then only emergency calls pass."""
+        self.bound: list[tuple[str, int]] = []
+        self._load = load
+        self._example_data = example_data
+        self._source: SnapshotSource | None = None
+        self._pump: RecordPump | None = None
+        self._names: NameTable
+        self.lag: LoopLag
+        self._stack = AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop
+        self._is_trusted: Callable[[str], bool] = lambda _host: False
+        self._heartbeat_due = 0.0
+        self._release_due = 0.0
+
+    # Start and end ------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Build and start everything. Raises ConfigurationError or OSError; then nothing is left running."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """End everything; calls that are still up are ended first, so that they have their records."""
+        if hasattr(self, "core") and self.core.calls:
+            await self.drain(0.0)
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        settings = self.settings
+        plan = composition.number_plan(settings)
+        composition.groups(settings)
+        self._start_journal()
+        self._stack.callback(self._close_store)
+        try:
+            await self._open_store(plan)
+        except StoreUnavailable as error:
+            logger.error("only emergency calls pass: %s", error)
+            opening = self._loop.create_task(self._keep_opening_store(plan), name="open store")
+            self._stack.push_async_callback(_cancelled, opening)
+        await self._start_media()
+        await self._start_signalling(plan)
+        await self._start_service()
+
+    async def _open_store(self, plan: NumberPlan) -> None:
+        """Open the store, make the groups of the settings, and follow its policy. Raises StoreUnavailable."""
+        settings = self.settings
+        store = await asyncio.to_thread(Store, settings.store.url)
+        try:
+            if self._example_data:
+                made = await asyncio.to_thread(seed_example_data, store, plan, realm=settings.auth.realm)
+                for user in made:
+                    print(
+                        f"example user {user.extension} ({user.group}): password {user.password}", flush=True
+                    )
+            known = {group.name for group in await asyncio.to_thread(store.groups.all)}
+            for group in composition.groups(settings):
+                if group.name not in known:
+                    await asyncio.to_thread(store.groups.add, group)
+        except BaseException:
+            store.close()
+            raise
+        self.store = store
+        self._pump = RecordPump(
+            "store", self.journal.tail, UsageSink(store.usage), directory=settings.journal_folder
+        )
+        self._pump.start()
+        self._source = await self._follow_policy(store, plan)
+
+    async def _keep_opening_store(self, plan: NumberPlan) -> None:
+        while True:
+            await asyncio.sleep(STORE_RETRY)
+            try:
+                await self._open_store(plan)
+            except TollgateError as error:
+                logger.warning("the store still can't be opened: %s", error)
+            else:
+                logger.info("the store is open")
+                return
+
+    def _close_store(self) -> None:
+        """End what reads the store and what writes to it, the last records first."""
+        if self._source is not None:
+            self._source.stop()
+        if not self.journal.stop():
+            logger.error("the journal has records that could not be written")
+        if self._pump is not None:
+            self._pump.stop()
+            self._release_records()
+        if self.store is not None:
+            self.store.close()
+
+    def _start_journal(self) -> None:
+        self.journal = Journal(self.settings.journal_folder, post=self._loop.call_soon_threadsafe)
+        self.journal.start()
+
+    def _release_records(self) -> None:
+        if self._pump is not None:
+            release_delivered(self.journal.tail, [self._pump])
+
+    async def _follow_policy(self, store: Store, plan: NumberPlan) -> SnapshotSource:
+        source = SnapshotSource(
+            store.database,
+            plan,
+            on_change=lambda snapshot: self._post(partial(self._policy_changed, snapshot)),
+        )
+        self._policy_changed(await asyncio.to_thread(source.start))
+        return source
+
+    def _post(self, what: Callable[[], None]) -> None:
+        """Run ``what`` in the event loop, from another thread; nothing when the loop has ended meanwhile."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(what)
+
+    def _policy_changed(self, snapshot: Snapshot) -> None:
+        if hasattr(self, "core") and self.core.policy is not snapshot:
+            self.core.policy = snapshot
+            logger.info("policy change %d is live", snapshot.version)
+
+    async def _start_media(self) -> None:
+        """Load and encode the prompts (one thread per codec: they take a second or so), open the engine."""
+        settings = self.settings
+        folder = Path(settings.prompts.folder) if settings.prompts.folder else None
+        country = settings.prompts.country or settings.number_plan.country
+        library = await asyncio.to_thread(PromptLibrary.load, folder, country=country)
+        codecs = composition.prompt_codecs(settings)
+        sounds = await asyncio.gather(*(asyncio.to_thread(_encoded, library, codec) for codec in codecs))
+        self.engine = EmbeddedEngine(composition.media_config(settings), self._answered, self._media_failed)
+        self._stack.callback(self.engine.stop)
+        for sound in chain.from_iterable(sounds):
+            self.engine.register_prompt(sound.key, sound.codec, sound.frames)
+        self.engine.start()
+
+    def _answered(self, answer: MediaAnswer) -> None:
+        self.driver.answer(answer)
+
+    def _media_failed(self, reason: str) -> None:
+        """A media thread died: calls on it are deaf, so end in order and let the supervisor start anew."""
+        logger.critical("the gate ends: %s", reason)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def _start_signalling(self, plan: NumberPlan) -> None:
+        settings = self.settings
+        resolver = Resolver()
+        self._names = NameTable(resolver, self._reconfigure)
+        self._stack.push_async_callback(self._names.close)
+        await self._names.watch(composition.host_names(settings))
+        self.driver = Driver(self._perform, resolver=resolver)
+        self._stack.push_async_callback(self.driver.close)
+        try:
+            self.bound = await self.driver.listen(
+                composition.listeners(settings),
+                is_trusted=self._trusts,
+                tcp_limits=composition.tcp_limits(settings),
+            )
+        except OSError as error:
+            raise ConfigurationError(f"sip.listen: {error.strerror or error}") from error
+        ids = KeyedIds(secrets.token_bytes(32))
+        endpoint = Endpoint(composition.endpoint_config(settings, self.bound), ids)
+        key = settings.auth.secret.get_secret_value().encode() or secrets.token_bytes(32)
+        digest = DigestServer(settings.auth.realm, key, RecentNonceCounts())
+        config = composition.gate_config(settings, self.bound, self._names.get)
+        self._is_trusted = composition.trusted_networks(config)
+        self.core = CallCore(
+            endpoint,
+            config,
+            Snapshot(plan) if self._source is None else self._source.current,
+            wall_clock=_local_time,
+            record_ids=_record_id,
+            authenticator=DigestAuthenticator(digest, ids.tag),
+        )
+        await self.driver.start(endpoint, self.core)
+
+    async def _start_service(self) -> None:
+        control = ControlServer(self.settings.control_socket, handlers(self))
+        await control.start()
+        self._stack.push_async_callback(control.close)
+        self.lag = LoopLag(self._loop, time.monotonic)
+        self.lag.start()
+        self._stack.callback(self.lag.stop)
+        if self.settings.metrics.port:
+            try:
+                metrics = MetricsServer(self.settings.metrics.port, lambda: samples(self))
+            except OSError as error:
+                raise ConfigurationError(f"metrics.port: {error.strerror or error}") from error
+            self._stack.callback(metrics.close)
+        housekeeping = self._loop.create_task(self._housekeeping(), name="housekeeping")
+        self._stack.push_async_callback(_cancelled, housekeeping)
+
+    def _trusts(self, host: str) -> bool:
+        return self._is_trusted(host)
+
+    def _perform(self, command: Command) -> None:
+        if isinstance(command, JournalRecord):
+            self.journal.append(command.record, self._recorded if command.confirm else None)
+        else:
+            self.engine.submit(command)
+
+    def _recorded(self, record_id: str, durable: bool) -> None:
+        self.driver.answer(RecordDurable(record_id, durable))
+
+    async def _housekeeping(self) -> None:
+        watchdog = watchdog_interval()
+        fed = 0.0
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            self.journal.expire_confirms()
+            if now >= self._heartbeat_due and self.core.calls:
+                self._heartbeat_due = now + HEARTBEAT
+                self.journal.heartbeat()
+            if now >= self._release_due:
+                self._release_due = now + RELEASE
+                await asyncio.to_thread(self._release_records)
+            if watchdog is not None and now >= fed + watchdog - TICK:
+                fed = now
+                notify("WATCHDOG=1")
+
+    # While it runs ------------------------------------------------------------------------------------------
+
+    @property
+    def ready_line(self) -> str:
+        """One line: where the gate listens, its store and its trunks."""
+        listening = " ".join(
+            str(address._replace(port=port))
+            for address, (_, port) in zip(self.settings.sip.listen, self.bound, strict=True)
+        )
+        trunks = ", ".join(
+            f"{trunk.name} ({' '.join(map(str, trunk.addresses))})" for trunk in self.settings.trunks
+        )
+        trouble = f" ({self.store_trouble})" if self.store_trouble else ""
+        store = self.settings.store.url if self.store is None else self.store.database.name
+        return f"tollgate ready: listening on {listening}; store {store}{trouble}; trunks {trunks or 'none'}"
+
+    @property
+    def store_trouble(self) -> str:
+        """Why the policy can't be read at the moment, or ""."""
+        return "can't be opened" if self._source is None else self._source.trouble
+
+    @property
+    def records_delayed(self) -> bool:
+        """Records wait in the journal, because the store does not take them."""
+        return self._pump is None or self._pump.failing
+
+    async def reload(self) -> list[str]:
+        """Take the settings anew; returns the sections that wait for the next start.
+
+        Raises ConfigurationError when anything is wrong with them: then nothing has changed.
+        """
+        if self._load is None:
+            raise ConfigurationError("this gate was started without a file that could be read again")
+        fresh = self._load()
+        old = self.settings
+        waiting = [name for name in _FIXED_WHILE_RUNNING if getattr(fresh, name) != getattr(old, name)]
+        fresh = fresh.model_copy(update={name: getattr(old, name) for name in waiting})
+        plan = composition.number_plan(fresh)
+        await self._names.watch(composition.host_names(fresh))
+        composition.gate_config(fresh, self.bound, self._names.get)
+        if self._source is not None and self.store is not None and plan != self._source.current.plan:
+            await asyncio.to_thread(self._source.stop)
+            self._source = await self._follow_policy(self.store, plan)
+        self.settings = fresh
+        self._reconfigure()
+        log.configure(fresh.log.level, fresh.log.format, threaded=True)
+        logger.info("settings read again%s", f"; after a restart: {', '.join(waiting)}" if waiting else "")
+        return waiting
+
+    def _reconfigure(self) -> None:
+        """Give the call core its configuration: after a reload, or when a name has another address."""
+        if hasattr(self, "core"):
+            config = composition.gate_config(self.settings, self.bound, self._names.get)
+            self._is_trusted = composition.trusted_networks(config)
+            self.core.reconfigure(config)
+
+    async def drain(self, limit: float) -> None:
+        """Take no new calls but emergency calls, and return when none is left or ``limit`` seconds are
+        over.
+        """
+        self.core.draining = True
+        logger.info("draining: %d calls are up", len(self.core.calls))
+        if await self._all_calls_end(limit):
+            return
+        logger.warning("%d calls are ended: the drain limit is over", len(self.core.calls))
+        self.hang_up(list(self.core.calls))
+        await self._all_calls_end(LAST_WORDS)
+
+    async def _all_calls_end(self, limit: float) -> bool:
+        deadline = time.monotonic() + limit
+        while self.core.calls:
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    def hang_up(self, call_ids: Iterable[str]) -> int:
+        """End calls by their record ids; returns how many there were."""
+        now = time.monotonic()
+        ended = sum(self.core.hang_up(call_id, now) for call_id in call_ids)
+        self.driver.settle()
+        return ended
+
+    def trace(self, on: bool) -> None:
+        """Write every SIP message to the log, secrets and digits hidden; or no longer."""
+        self.driver.endpoint.trace = log_message if on else None
+        level = logging.DEBUG if on else logging.NOTSET
+        logging.getLogger(log_message.__module__).setLevel(level)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _encoded(library: PromptLibrary, codec: str) -> list[EncodedSound]:
+    return list(library.encode(encode_prompt, (codec,)))
+
+
+def _local_time() -> datetime:
+    return datetime.now().astimezone()
+
+
+def _record_id() -> str:
+    """Return a record id that sorts by time: milliseconds and 64 random bits."""
+    return f"{time.time_ns() // 1_000_000:012x}-{os.urandom(8).hex()}"
+
+
+# The process ------------------------------------------------------------------------------------------------
+
+
+def serve(settings: Settings, *, load: Load | None = None, example_data: bool = False) -> None:
+    """Run the gate until SIGTERM or SIGINT; calls that are up may end first (``timers.drain``).
+
+    ``load`` reads the settings again (SIGHUP, ``tollgate reload``). Raises ConfigurationError when it can't
+    start.
+    """
+    log.configure(settings.log.level, settings.log.format, threaded=True)
+    prepare_limits(needed=4 * settings.limits.max_calls + 1_000)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, load, example_data))
+
+
+async def _serve(settings: Settings, load: Load | None, example_data: bool) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_loop_error)
+    gate = Gate(settings, load=load, example_data=example_data)
+    await gate.start()
+    try:
+        calm_garbage_collector()
+        print(gate.ready_line, flush=True)
+        notify(f"READY=1\nSTATUS={gate.ready_line}")
+        await _until_told_to_end(gate)
+    finally:
+        notify("STOPPING=1")
+        await gate.stop()
+    logger.info("ended")
+
+
+async def _until_told_to_end(gate: Gate) -> None:
+    """Return when the process is to end: after a drain, or at once when it is told twice."""
+    loop = asyncio.get_running_loop()
+    ending, at_once = asyncio.Event(), asyncio.Event()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def end() -> None:
+        (at_once if ending.is_set() else ending).set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(gate), name="reload")
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    await ending.wait()
+    notify(f"STOPPING=1\nSTATUS=draining {len(gate.core.calls)} calls")
+    draining = loop.create_task(gate.drain(gate.settings.timers.drain), name="drain")
+    told_again = loop.create_task(at_once.wait(), name="told again")
+    await asyncio.wait({draining, told_again}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (draining, told_again):
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _reload(gate: Gate) -> None:
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    try:
+        await gate.reload()
+    except TollgateError as error:
+        for line in str(error).splitlines():
+            logger.error("settings not taken, the old ones stay: %s", line)
+    finally:
+        notify("READY=1")
+
+
+def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    error = context.get("exception")
+    logger.error(
+        "event loop: %s",
+        context.get("message"),
+        exc_info=error if isinstance(error, BaseException) else None,
+    )
