@@ -1,0 +1,138 @@
+"""The gate in early media (DESIGN 1.6): 183 with SDP, the final answer follows the B leg."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.call.config import CodeMode
+from proxy.cdr.record import Disposition
+from proxy.policy import CodeCollection
+from tests.support.gate import NUMBER, GateBench, default_config, default_policy
+from tests.support.ua import RING_AND_ANSWER, Step
+
+EARLY = default_config(code_mode=CodeMode.EARLY)
+
+
+def test_sdp_of_the_183_is_the_sdp_of_its_200() -> None:
+    with GateBench(config=EARLY, script=RING_AND_ANSWER) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.run(0.1)
+        assert call.statuses == [183]
+        assert bench.heard == ["enter_code"]
+        bench.press("1234#")
+        assert call.statuses == [183, 180]
+        assert bench.heard == ["enter_code", "ringback"]
+        bench.run(2.0)
+        assert call.statuses == [183, 180, 200]
+        assert {response.body for response in call.responses if response.status != 100} == {call.last.body}
+        assert bench.a_leg().bridged_with is not None
+        call.bye()
+    assert bench.record.disposition is Disposition.ANSWERED
+
+
+def test_wrong_code_required_is_a_final_403_with_reason() -> None:
+    with GateBench(config=EARLY) as bench:
+        call = bench.pbx.call(NUMBER)
+        for _ in range(3):
+            bench.press("9#")
+        bench.run(0.1)
+        assert call.status == 403
+        assert call.last.headers.get("Reason") == "Q.850;cause=21"
+    assert bench.record.disposition is Disposition.CODE_REFUSED
+
+
+def test_real_final_response_of_the_b_leg_follows() -> None:
+    script = (
+        Step(0.0, 486, headers=[("Reason", "Q.850;cause=17"), ("X-Told", "yes"), ("Server", "carrier")]),
+    )
+    with GateBench(config=EARLY, script=script) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.press("1234#")
+        bench.run(0.1)
+        assert call.status == 486
+        assert call.last.headers.get("Reason") == "Q.850;cause=17"
+        assert call.last.headers.get("X-Told") == "yes"
+        assert call.last.headers.get("Server") != "carrier"
+    assert bench.record.disposition is Disposition.BUSY
+
+
+def test_183_is_repeated_each_60_s_and_the_gate_bounded_to_120_s() -> None:
+    with GateBench(config=EARLY) as bench:
+        call = bench.pbx.call(NUMBER)
+        for _ in range(22):  # a caller who keeps clearing the entry never finishes it
+            bench.run(4.0)
+            bench.press("1*")
+        assert call.statuses == [183, 183]
+        bench.run(26.0)
+        assert call.status == 403
+    assert bench.record.ended_after == pytest.approx(96.0, abs=25.0)
+
+
+def test_bound_is_exact_with_patient_rules() -> None:
+    from proxy.policy import CallClass, UserGroup
+    from proxy.policy.groups import ClassOfService
+
+    group = UserGroup(
+        "staff",
+        collection=CodeCollection.OPTIONAL,
+        unlock=ClassOfService(frozenset(CallClass)),
+        first_digit=500.0,
+        whole_entry=600.0,
+    )
+    with GateBench(config=EARLY, policy=default_policy(groups=(group,))) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.run(119.999)
+        assert call.statuses == [183, 183]
+        bench.run(0.002)
+        # an optional code that did not come in time is no code
+        assert call.status == 200
+        call.bye()
+    assert bench.record.code is None
+
+
+def test_cancel_at_the_prompt() -> None:
+    with GateBench(config=EARLY) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.run(1.0)
+        call.cancel()
+        bench.run(0.1)
+        assert call.status == 487
+    assert bench.record.disposition is Disposition.ABANDONED_AT_PROMPT
+
+
+def test_cancel_while_ringing() -> None:
+    with GateBench(config=EARLY, script=(Step(0.0, 180),)) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.press("1234#")
+        bench.run(1.0)
+        call.cancel()
+        bench.run(0.1)
+        assert call.status == 487
+        assert bench.carrier.calls[0].cancelled
+    assert bench.record.disposition is Disposition.ABANDONED_RINGING
+
+
+def test_early_media_of_the_carrier_passes() -> None:
+    with GateBench(
+        config=EARLY, script=(Step(0.0, 183, with_sdp=True), Step(1.0, 200, with_sdp=True))
+    ) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.press("1234#")
+        assert bench.a_leg().bridged_with is not None
+        assert "ringback" not in bench.heard
+        bench.run(1.5)
+        assert call.status == 200
+        call.bye()
+
+
+def test_late_offer_falls_back_to_answer_mode() -> None:
+    # Without PRACK nobody can be offered anything in a 183 (DESIGN 1.6).
+    with GateBench(config=EARLY) as bench:
+        bench.pbx.ack_body = bench.pbx.description
+        call = bench.pbx.call(NUMBER, body=b"")
+        bench.run(0.1)
+        assert call.statuses == [200]
+        bench.press("1234#")
+        bench.run(1.0)
+        call.bye()
+    assert bench.record.disposition is Disposition.ANSWERED

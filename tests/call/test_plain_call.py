@@ -1,0 +1,263 @@
+"""Calls that are not asked for a code: answers follow the B leg (DESIGN 1.5, 1.7), emergency calls (1.4)."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.call.config import GateConfig
+from proxy.call.ports import OpenMediaLeg
+from proxy.cdr.record import Direction, Disposition, RecordPhase
+from tests.support.gate import GateBench, default_config
+from tests.support.ua import RING_AND_ANSWER, Step, sdp
+
+TOLL_FREE = "918005550123"
+
+
+def test_180_and_200_follow_the_b_leg() -> None:
+    with GateBench(script=RING_AND_ANSWER) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        assert call.statuses == [180]
+        assert call.last.body == b""
+        bench.run(1.0)
+        assert call.statuses == [180, 200]
+        assert bench.heard == []
+        assert bench.a_leg().bridged_with is not None
+        call.bye()
+    assert bench.record.disposition is Disposition.ANSWERED
+    assert bench.record.treatment == "allow"
+
+
+def test_183_with_sdp_carries_early_media() -> None:
+    with GateBench(script=(Step(0.0, 183, with_sdp=True), Step(1.0, 200, with_sdp=True))) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        assert call.statuses == [183]
+        early = call.last.body
+        assert early
+        assert bench.a_leg().bridged_with is not None
+        bench.run(1.0)
+        assert call.last.body == early
+        call.bye()
+
+
+@pytest.mark.parametrize(
+    ("status", "at_caller", "disposition"),
+    [
+        (486, 486, Disposition.BUSY),
+        (404, 404, Disposition.REJECTED),
+        (603, 603, Disposition.REJECTED),
+        (503, 500, Disposition.TRUNK_FAILED),
+        (302, 480, Disposition.NO_ANSWER),
+        (401, 500, Disposition.TRUNK_FAILED),
+        (407, 500, Disposition.TRUNK_FAILED),
+        (422, 500, Disposition.REJECTED),
+        (488, 488, Disposition.NOT_ACCEPTABLE),
+        (408, 408, Disposition.NO_ANSWER),
+    ],
+)
+def test_final_response_reaches_the_caller_as_it_may(
+    status: int, at_caller: int, disposition: Disposition
+) -> None:
+    with GateBench(script=(Step(0.0, 180), Step(0.5, status))) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(1.0)
+        assert call.status == at_caller
+        assert call.last.headers.get(
+            "Reason",
+        ).startswith("Q.850;cause=")  # type: ignore[union-attr]
+        for name in ("WWW-Authenticate", "Proxy-Authenticate", "Retry-After", "Contact"):
+            assert call.last.headers.get(name) is None
+    assert bench.record.disposition is disposition
+
+
+def test_late_offer_is_answered_with_the_codec_of_the_b_leg() -> None:
+    with GateBench(script=(Step(0.5, 200, body=sdp("192.0.2.90", codecs="8 101")),)) as bench:
+        bench.pbx.ack_body = sdp(codecs="8 101")
+        call = bench.pbx.call(TOLL_FREE, body=b"")
+        bench.run(0.2)
+        invite = bench.carrier.calls[0].invite
+        assert invite is not None
+        assert b"RTP/AVP 0 8 101\r\n" in invite.body
+        bench.run(1.0)
+        assert call.status == 200
+        assert b"RTP/AVP 8 101\r\n" in call.last.body
+        assert bench.a_leg().bridged_with is not None
+        call.bye()
+    assert bench.record.codec == "PCMA"
+
+
+def test_late_offer_with_early_media_of_the_carrier_waits_for_the_answer() -> None:
+    with GateBench(script=(Step(0.0, 183, with_sdp=True), Step(0.5, 200, with_sdp=True))) as bench:
+        bench.pbx.ack_body = bench.pbx.description
+        call = bench.pbx.call(TOLL_FREE, body=b"")
+        bench.run(0.2)
+        assert call.statuses == [183]
+        assert call.last.body == b""
+        bench.run(1.0)
+        assert bench.a_leg().bridged_with is not None
+        call.bye()
+
+
+def test_late_offer_whose_ack_answers_nothing_ends_both_legs() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE, body=b"")
+        bench.run(1.0)
+        assert call.ended
+        assert bench.carrier.calls[0].ended
+    assert bench.record.disposition is Disposition.NOT_ACCEPTABLE
+
+
+@pytest.mark.parametrize("body", [sdp(codecs="9 101"), sdp(codecs="18")])
+def test_no_common_codec_is_488(body: bytes) -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE, body=body)
+        bench.run(0.1)
+        assert call.status == 488
+        assert not bench.carrier.calls
+    assert bench.record.disposition is Disposition.NOT_ACCEPTABLE
+
+
+def test_broken_sdp_is_400() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE, body=b"v=0\r\nnonsense")
+        bench.run(0.1)
+        assert call.status in {400, 488}
+    assert bench.record.disposition is Disposition.NOT_ACCEPTABLE
+
+
+class TestEmergency:
+    @pytest.mark.parametrize("number", ["911", "9911", "112"])
+    def test_connects_at_once_and_uses_kept_ports(self, number: str) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(number)
+            bench.run(0.5)
+            assert call.status == 200
+            opened = [command for command in bench.media.commands if isinstance(command, OpenMediaLeg)]
+            assert all(command.emergency for command in opened)
+            call.bye()
+        assert bench.record.emergency
+
+    def test_service_urn(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call("", uri="urn:service:sos")
+            bench.run(0.5)
+            invite = bench.carrier.calls[0].invite
+            assert invite is not None
+            assert invite.uri == "sip:911@carrier.example.com"
+            call.bye()
+
+    def test_goes_when_draining_and_over_the_limit(self) -> None:
+        with GateBench(config=default_config(max_calls=0)) as bench:
+            bench.core.draining = True
+            call = bench.pbx.call("911")
+            bench.run(0.5)
+            assert call.status == 200
+            call.bye()
+
+    def test_goes_without_a_durable_record(self) -> None:
+        with GateBench() as bench:
+            bench.journal.durable = False
+            call = bench.pbx.call("911")
+            bench.run(0.5)
+            assert call.status == 200
+            call.bye()
+        assert bench.record.disposition is Disposition.ANSWERED
+
+    def test_without_any_trunk_is_refused_with_500(self) -> None:
+        with GateBench(config=default_config(trunks=())) as bench:
+            call = bench.pbx.call("911")
+            bench.run(0.1)
+            assert call.status == 500
+        assert bench.record.disposition is Disposition.TRUNK_FAILED
+
+
+class TestDurability:
+    """The answer is on the disk before the 200 passes, or the relay opens (DESIGN 1.8)."""
+
+    def test_200_waits_for_the_journal(self) -> None:
+        with GateBench() as bench:
+            bench.journal.delay = 0.5
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.4)
+            assert call.statuses == []
+            assert bench.journal.records[0].phase is RecordPhase.ANSWERED
+            bench.run(0.2)
+            assert call.statuses == [200]
+            call.bye()
+
+    def test_paid_call_without_a_durable_record_gets_500(self) -> None:
+        with GateBench() as bench:
+            bench.journal.durable = False
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            assert call.status == 500
+            assert bench.carrier.calls[0].ended
+        assert bench.record.disposition is Disposition.FAILED
+        assert bench.record.sip_code == 500
+
+    def test_journal_that_never_answers_counts_as_failed_after_10_s(self) -> None:
+        with GateBench() as bench:
+            bench.journal.delay = 1000.0
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(9.9)
+            assert call.statuses == []
+            bench.run(0.2)
+            assert call.status == 500
+            bench.journal.answers.clear()
+
+    def test_callee_hangs_up_before_the_record_is_on_the_disk(self) -> None:
+        with GateBench() as bench:
+            bench.journal.delay = 1.0
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            bench.carrier.calls[0].bye()
+            bench.run(1.0)
+            assert call.status == 480
+        assert bench.record.disposition is Disposition.ANSWERED
+
+
+def test_longest_duration_ends_the_call() -> None:
+    config: GateConfig = default_config(max_duration=60.0)
+    with GateBench(config=config) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(59.0)
+        assert not call.ended
+        bench.run(1.5)
+        assert call.ended
+        assert bench.carrier.calls[0].ended
+
+
+def test_internal_number_goes_back_to_the_pbx() -> None:
+    with GateBench() as bench:
+        bench.pbx.script = RING_AND_ANSWER
+        call = bench.pbx.call("205")
+        bench.run(2.0)
+        received = bench.pbx.calls[1]
+        assert received.connected
+        assert received.invite is not None
+        assert received.invite.uri == "sip:205@192.0.2.10:5060"
+        call.bye()
+    assert bench.record.direction is Direction.INTERNAL
+    assert bench.record.disposition is Disposition.ANSWERED
+
+
+def test_blocked_class_is_403_with_reason() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call("919005550123")
+        bench.run(0.1)
+        assert call.status == 403
+        assert call.last.headers.get("Reason") == "Q.850;cause=21"
+        assert not bench.media.opened
+    assert bench.record.disposition is Disposition.BLOCKED
+    assert bench.record.call_class == "premium"
+    assert bench.record.reason
+
+
+@pytest.mark.parametrize(("number", "status"), [("nobody", 404), ("77", 404)])
+def test_what_is_no_number_is_refused(number: str, status: int) -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(number)
+        bench.run(0.1)
+        assert call.status == status
+    assert bench.record.disposition is Disposition.BLOCKED

@@ -1,0 +1,243 @@
+"""Trunks in order: failover, silence, limits; at most one B leg is ever connected (DESIGN 1.4, 1.7)."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.call.config import Trunk
+from proxy.cdr.record import Disposition
+from proxy.policy import NumberStyle, TrunkNumberFormat
+from proxy.sip.flow import Flow
+from tests.support.gate import CARRIER, CARRIER_2, NUMBER, GateBench, default_config
+from tests.support.ua import ANSWER, Step
+
+TOLL_FREE = "918005550123"
+FIRST = Trunk("first", (Flow("UDP", *CARRIER),), "one.example.com")
+SECOND = Trunk("second", (Flow("UDP", *CARRIER_2),), "two.example.com", user_phone=True)
+TWO = default_config(trunks=(FIRST, SECOND))
+
+
+def tried(bench: GateBench) -> list[tuple[str, int]]:
+    return [(trunk.trunk, trunk.sip_code) for trunk in bench.record.trunks]
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+def test_next_trunk_after_408_and_5xx(status: int) -> None:
+    with GateBench(config=TWO, script=(Step(0.0, status),)) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        assert call.status == 200
+        invite = bench.carrier_2.calls[0].invite
+        assert invite is not None
+        assert invite.uri == "sip:+18005550123@two.example.com;user=phone"
+        call.bye()
+    assert tried(bench) == [("first", status), ("second", 200)]
+
+
+@pytest.mark.parametrize("status", [404, 486, 603, 480, 403])
+def test_no_other_trunk_after_a_real_answer(status: int) -> None:
+    with GateBench(config=TWO, script=(Step(0.0, status),)) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        assert call.status == status
+        assert not bench.carrier_2.calls
+    assert tried(bench) == [("first", status)]
+
+
+def test_no_other_trunk_after_an_18x() -> None:
+    with GateBench(config=TWO, script=(Step(0.0, 180), Step(0.5, 503))) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(1.0)
+        assert call.status == 500
+        assert not bench.carrier_2.calls
+
+
+def test_silence_of_4_s_moves_on() -> None:
+    with GateBench(config=TWO) as bench:
+        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(3.99)
+        assert not bench.carrier_2.calls
+        bench.run(0.02)
+        assert call.status == 200
+        call.bye()
+    assert tried(bench) == [("first", 0), ("second", 200)]
+
+
+def test_emergency_call_moves_on_after_1_s() -> None:
+    with GateBench(config=TWO) as bench:
+        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER
+        call = bench.pbx.call("911")
+        bench.run(0.99)
+        assert not bench.carrier_2.calls
+        bench.run(0.02)
+        assert call.status == 200
+        call.bye()
+
+
+def test_late_first_response_is_cancelled() -> None:
+    with GateBench(config=TWO, script=(Step(5.0, 180), Step(20.0, 200, with_sdp=True))) as bench:
+        bench.network.drop = lambda sender, _receiver, data: sender == CARRIER and b"SIP/2.0 100" in data
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(4.5)
+        assert call.status == 200
+        bench.run(1.0)
+        assert bench.carrier.calls[0].cancelled
+        call.bye()
+    assert bench.record.disposition is Disposition.ANSWERED
+
+
+def test_late_200_is_acked_and_ended() -> None:
+    with GateBench(config=TWO, script=(Step(6.0, 200, with_sdp=True),)) as bench:
+        bench.network.drop = lambda sender, _receiver, data: sender == CARRIER and b"SIP/2.0 100" in data
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(5.0)
+        assert call.status == 200
+        bench.run(2.0)
+        late = bench.carrier.calls[0]
+        assert [request.method for request in late.requests] == ["ACK", "BYE"]
+        assert not call.ended
+        call.bye()
+
+
+def test_nothing_but_100_for_too_long_moves_on() -> None:
+    with GateBench(config=TWO, script=(Step(0.0, 100),)) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(19.9)
+        assert not bench.carrier_2.calls
+        bench.run(0.2)
+        assert call.status == 200
+        assert bench.carrier.calls[0].cancelled
+        call.bye()
+
+
+def test_dead_last_trunk_is_504_after_timer_b() -> None:
+    with GateBench() as bench:
+        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(31.9)
+        assert call.statuses == []
+        bench.run(0.2)
+        assert call.status == 504
+    assert bench.record.disposition is Disposition.TRUNK_FAILED
+    assert bench.record.q850_cause == 102
+
+
+def test_transport_failure_moves_on_at_once() -> None:
+    with GateBench(config=TWO) as bench:
+        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.1)
+        bench.gate.endpoint.transport_failed(FIRST.flows[0], bench.now)
+        bench.run(0.1)
+        assert call.status == 200
+        call.bye()
+
+
+def test_caller_gives_up_while_an_abandoned_invite_is_still_out() -> None:
+    with GateBench(config=TWO) as bench:
+        bench.carrier_2.script = (Step(0.0, 180),)
+        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(5.0)
+        call.cancel()
+        bench.run(0.5)
+        assert call.status == 487
+    assert tried(bench) == [("first", 0), ("second", 0)]
+
+
+def test_full_trunk_is_passed_over_but_not_by_an_emergency_call() -> None:
+    config = default_config(trunks=(Trunk("first", FIRST.flows, "one.example.com", max_calls=1), SECOND))
+    with GateBench(config=config) as bench:
+        calls = [bench.pbx.call(TOLL_FREE), bench.pbx.call(TOLL_FREE), bench.pbx.call("911")]
+        bench.run(0.5)
+        assert [call.status for call in calls] == [200, 200, 200]
+        assert len(bench.carrier.calls) == 2
+        assert len(bench.carrier_2.calls) == 1
+        for call in calls:
+            call.bye()
+
+
+def test_all_trunks_full_is_503_without_retry_after() -> None:
+    config = default_config(trunks=(Trunk("first", FIRST.flows, "one.example.com", max_calls=1),))
+    with GateBench(config=config) as bench:
+        first = bench.pbx.call(TOLL_FREE)
+        bench.run(0.1)
+        second = bench.pbx.call(TOLL_FREE)
+        bench.run(0.1)
+        assert second.status == 503
+        assert second.last.headers.get("Retry-After") is None
+        first.bye()
+    assert {record.disposition for record in bench.journal.final} == {
+        Disposition.ANSWERED,
+        Disposition.OVERLOADED,
+    }
+
+
+def test_number_format_of_each_trunk() -> None:
+    national = TrunkNumberFormat(NumberStyle.NATIONAL, national_prefix=False, prepend="77#")
+    config = (
+        default_config(trunks=(Trunk("first", FIRST.flows, "one.example.com", number_format=national),))
+        if (False)
+        else default_config(
+            trunks=(
+                Trunk(
+                    "first",
+                    FIRST.flows,
+                    "one.example.com",
+                    number_format=national,
+                ),
+            )
+        )
+    )
+    with GateBench(config=config, script=ANSWER) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.press("1234#")
+        invite = bench.carrier.calls[0].invite
+        assert invite is not None
+        assert invite.uri == "sip:77%234155550123@one.example.com"
+        call.bye()
+
+
+def test_forked_200s_leave_one_leg_connected() -> None:
+    # A proxy of the carrier forked the INVITE: two 200s with different To tags (RFC 3261 §13.2.2.4).
+    with GateBench(script=(Step(0.0, 180),)) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        leg = bench.carrier.calls[0]
+        leg.respond(200, with_sdp=True)
+        bench.run(0.1)
+        assert call.status == 200
+        # the same 200 from another branch of the fork
+        sent: list[bytes] = []
+        bench.network.trace = lambda _at, _sender, receiver, data: (
+            sent.append(data) if receiver == CARRIER else None
+        )
+        assert leg.invite is not None
+        other = bench.carrier.endpoint
+        del other
+        answer = last_200(bench)
+        bench.gate.receive(
+            answer.replace(b"tag=tag-192.0.2.90", b"tag=fork-192.0.2.90"), Flow("UDP", *CARRIER), bench.now
+        )
+        bench.run(0.1)
+        assert [data.split(b" ", 1)[0] for data in sent] == [b"ACK", b"BYE"]
+        assert not call.ended
+        bench.run(40.0)
+        call.bye()
+
+
+def last_200(bench: GateBench) -> bytes:
+    """The 200 to the INVITE as the carrier sent it, rebuilt from what the gate asked."""
+    leg = bench.carrier.calls[0]
+    assert leg.invite is not None
+    assert leg.dialog is not None
+    invite = leg.invite
+    body = bench.carrier.description
+    return (
+        "SIP/2.0 200 OK\r\n"
+        f"Via: {invite.headers.get('Via')}\r\nFrom: {invite.headers.get('From')}\r\n"
+        f"To: {invite.headers.get('To')};tag={leg.dialog.local_tag}\r\nCall-ID: {invite.call_id}\r\n"
+        f"CSeq: {invite.headers.get('CSeq')}\r\nContact: <sip:carrier@{CARRIER[0]}:{CARRIER[1]}>\r\n"
+        f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
