@@ -11,8 +11,10 @@ deleted as soon as every sink has their final records, however long a call lasts
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import math
 import os
 import threading
 import time
@@ -88,7 +90,7 @@ class Journal:
         self._ticket = 0
         self._roused = False
         self._urgent = False
-        self._stopping = False
+        self._stopping = threading.Event()
         self._event = threading.Event()
         self._thread: threading.Thread | None = None
         # Below: the thread's own from `start` on.
@@ -98,8 +100,8 @@ class Journal:
         self._number = 0
         self._descriptor = -1
         self._end = 0
-        self._last_flush = 0.0
-        self._last_try = 0.0
+        self._last_flush = -math.inf
+        self._last_try = -math.inf
         self._failures = 0
         self._no_reserve = False
 
@@ -186,7 +188,7 @@ class Journal:
         thread = self._thread
         if thread is None:
             return True
-        self._stopping = True
+        self._stopping.set()
         self._event.set()
         thread.join(timeout)
         if thread.is_alive():
@@ -210,15 +212,15 @@ class Journal:
             troubled = bool(self._failures) or self._no_reserve
             self._event.wait(settings.retry_interval if troubled else None)
             self._event.clear()
-            if not (self._stopping or self._urgent):
+            if not (self._stopping.is_set() or self._urgent):
                 self._event.wait(settings.lazy_interval)
                 self._event.clear()
             spare = self._last_flush + settings.group_interval - time.monotonic()
-            if spare > 0 and not self._stopping:
-                time.sleep(spare)
+            if spare > 0:
+                self._stopping.wait(spare)
             # The flags go down before the deque is drained: what is appended after rouses the thread again.
             self._urgent = self._roused = False
-            stopping = self._stopping
+            stopping = self._stopping.is_set()
             self._flush()
             if self._no_reserve:
                 self._renew_reserve()
@@ -237,7 +239,7 @@ class Journal:
         if not self._backlog:
             self._confirm(tickets, durable=False)
             return
-        if self._failures and not self._stopping:
+        if self._failures and not self._stopping.is_set():
             wait = self._last_try + self._settings.retry_interval - time.monotonic()
             if wait > 0:
                 self._confirm(tickets, durable=False)
@@ -350,14 +352,16 @@ class Journal:
             self._descriptor, self._end, self._number = old
             raise
         self._header_end = self._end
-        if old[0] >= 0:
-            os.close(old[0])
+        descriptor, end, _ = old
+        if descriptor >= 0:
+            # What failed tries left behind its end must not be read as records: it is written again here.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, end)
+            os.close(descriptor)
 
     def _leave_segment(self) -> None:
         """Several tries in this file failed: perhaps another file fares better."""
         try:
-            # What the failed tries left behind must not be read as records: it is written again elsewhere.
-            os.ftruncate(self._descriptor, self._end)
             self._open_segment()
         except OSError as error:
             _log.debug("no other journal segment either (%s)", error.strerror)
