@@ -1,0 +1,218 @@
+"""What the commands share: settings, the store, tables, questions, and how arguments are read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from datetime import date, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from proxy.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from proxy.policy import CallClass, ClassOfService, NumberPlan
+    from proxy.settings import Settings
+    from proxy.store.codes import Progress
+    from proxy.store.store import Store
+
+__all__ = [
+    "ConfigOption",
+    "YesOption",
+    "config_before_command",
+    "confirm_deletion",
+    "example",
+    "open_store",
+    "parse_classes",
+    "parse_date",
+    "plan_of",
+    "progress_bar",
+    "read_settings",
+    "say",
+    "service_of",
+    "show_table",
+    "write_file",
+]
+
+_CONFIG_HELP = "Settings file (TOML). Without one: TOLLGATE_CONFIG, else the defaults."
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help=_CONFIG_HELP, envvar="TOLLGATE_CONFIG", show_envvar=False),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+config_before_command: ContextVar[Path | None] = ContextVar("config_before_command", default=None)
+"""The ``--config`` that stood before the command, if any."""
+
+
+def example(*lines: str) -> str:
+    """Return the epilog of a command's help: its examples, line by line."""
+    return "\b\n" + "\n".join(
+        ("Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines))
+    )
+
+
+def read_settings(config: Path | None) -> Settings:
+    """Load the settings: the command's own ``--config``, else the one before the command, else none."""
+    from proxy.settings import load_settings
+
+    return load_settings(config or config_before_command.get())
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the store that the settings name: a context manager."""
+    from proxy.store.store import Store
+
+    return Store(settings.store.url)
+
+
+def plan_of(settings: Settings) -> NumberPlan:
+    """Return the number plan of the settings."""
+    from proxy.composition import number_plan
+
+    return number_plan(settings)
+
+
+def say(text: str) -> None:
+    """Print one line of result."""
+    typer.echo(text)
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """Print a table on a terminal, tab-separated lines elsewhere; no cell can send escapes to a terminal."""
+    clean = [[_printable(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in (columns, *clean):
+            say("\t".join(row))
+        return
+    if not clean:
+        say(empty)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in clean:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _printable(cell: str) -> str:
+    return cell if cell.isprintable() else "".join(c if c.isprintable() else "?" for c in cell)
+
+
+def confirm_deletion(what: str, *, yes: bool) -> None:
+    """Ask Yes/No before something is deleted; raises ConfigurationError unless the answer is Yes."""
+    if yes:
+        return
+    try:
+        answer = typer.prompt(f"Delete {what}? Yes/No", err=True).strip().lower()
+    except typer.Abort:
+        answer = ""
+    if answer not in {"yes", "y"}:
+        raise ConfigurationError("nothing was deleted (answer Yes, or give --yes)")
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Progress | None]:
+    """Show how far a long work is, on a terminal; elsewhere there is nothing to call."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def write_file(path: Path, lines: Iterable[str]) -> int:
+    """Write lines to a file (``-``: standard output), whole or not at all, mode 0600; return how many."""
+    if str(path) == "-":
+        return _write(sys.stdout, lines)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with open(descriptor, "w", encoding="utf-8", newline="") as file:
+                count = _write(file, lines)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        message = f"{path}: can't be written: {error.strerror}"
+        raise ConfigurationError(message) from None
+    return count
+
+
+def _write(file: IO[str], lines: Iterable[str]) -> int:
+    count = 0
+    for line in lines:
+        file.write(line)
+        count += 1
+    file.flush()
+    return count
+
+
+def parse_date(text: str | None, option: str) -> date | None:
+    """Return the date of an option (``2026-07-31``); an empty text means none."""
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        message = f"{option}: {text!r} is no date; write it like {datetime.now().astimezone().date()}"
+        raise ConfigurationError(message) from None
+
+
+def parse_classes(text: str, option: str) -> frozenset[CallClass]:
+    """Return the call classes of a comma-separated list; ``all`` and ``none`` are lists too."""
+    from proxy.policy import ALL_CLASSES, CallClass
+
+    names = [name.strip().lower().replace("-", "_") for name in text.split(",") if name.strip()]
+    if names == ["all"]:
+        return ALL_CLASSES
+    if names == ["none"]:
+        return frozenset()
+    known = {member.value: member for member in CallClass}
+    if not names:
+        message = f"{option}: name call classes, all or none; there are {', '.join(known)}"
+        raise ConfigurationError(message)
+    for name in names:
+        if name not in known:
+            message = f"{option}: there is no call class {name!r}; there are {', '.join(known)}"
+            raise ConfigurationError(message)
+    return frozenset(known[name] for name in names)
+
+
+def service_of(
+    base: ClassOfService,
+    classes: str | None,
+    restricted: Sequence[str] | None,
+    permitted: Sequence[str] | None,
+    option: str,
+) -> ClassOfService:
+    """Return a class of service with what was given changed; a single empty pattern empties its list."""
+    from proxy.policy import ClassOfService, parse_patterns
+
+    def patterns(texts: Sequence[str]) -> Sequence[str]:
+        return () if list(texts) == [""] else texts
+
+    return ClassOfService(
+        base.classes if classes is None else parse_classes(classes, option),
+        parse_patterns(patterns(restricted)) if restricted else base.restricted,
+        parse_patterns(patterns(permitted)) if permitted else base.permitted,
+    )

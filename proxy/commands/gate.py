@@ -1,0 +1,218 @@
+"""Commands that run a gate, ask a running one, or tell what one would do."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from proxy.commands.common import (
+    ConfigOption,
+    example,
+    open_store,
+    plan_of,
+    read_settings,
+    say,
+    show_table,
+)
+from proxy.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from proxy.policy import Decision, Snapshot
+    from proxy.settings import Settings
+
+__all__ = ["calls", "check_config", "demo", "explain", "hangup", "reload", "serve", "status"]
+
+
+def serve(
+    *,
+    example_data: Annotated[
+        bool, typer.Option("--example-data", help="Fill an empty store with example groups, users and codes.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Run the gate until it is told to end (SIGTERM, Ctrl-C); SIGHUP reads the settings again."""
+    settings = read_settings(config)
+    from proxy import server
+
+    try:
+        server.serve(settings, load=lambda: read_settings(config), example_data=example_data)
+    except OSError as error:
+        message = f"the gate can't start: {error.strerror or error}"
+        raise ConfigurationError(message) from error
+
+
+def check_config(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings file to check.")],
+) -> None:
+    """Check a settings file, the environment's changes to it included, without starting anything."""
+    settings = read_settings(file)
+    from proxy import composition
+    from proxy.media.prompts import PromptLibrary
+
+    plan = composition.number_plan(settings)
+    groups = composition.groups(settings)
+    names = [(str(point.host), 0) for point in composition.listeners(settings)]
+    composition.gate_config(settings, names, lambda _name: ())
+    folder = Path(settings.prompts.folder) if settings.prompts.folder else None
+    PromptLibrary.load(folder, country=settings.prompts.country or plan.country)
+    trunks = ", ".join(trunk.name for trunk in settings.trunks) or "none"
+    say(f"{file}: good; trunks: {trunks}; peers: {len(settings.peers)}; groups: {len(groups)}")
+
+
+def calls(*, config: ConfigOption = None) -> None:
+    """Show the calls that are up in the running gate."""
+    found = _ask(read_settings(config), "calls")
+    if not isinstance(found, list):
+        raise ConfigurationError("the gate's answer is not understood; is it of another version?")
+    columns = ("Call", "Since", "State", "Direction", "Caller", "User", "Dialled", "Code for")
+    show_table(columns, [_call_row(call) for call in found], empty="no calls")
+
+
+def _call_row(call: Mapping[str, object]) -> tuple[str, ...]:
+    seconds = float(str(call.get("seconds") or 0))
+    return (
+        str(call.get("call_id", "")),
+        f"{int(seconds) // 60}:{int(seconds) % 60:02d}",
+        str(call.get("state", "")) + (" (emergency)" if call.get("emergency") else ""),
+        str(call.get("direction", "")),
+        str(call.get("caller", "")),
+        str(call.get("user", "")),
+        str(call.get("dialled", "")),
+        str(call.get("code", "")),
+    )
+
+
+def status(*, config: ConfigOption = None) -> None:
+    """Tell how the running gate is."""
+    found = _ask(read_settings(config), "status")
+    if not isinstance(found, dict):
+        raise ConfigurationError("the gate's answer is not understood; is it of another version?")
+    for name, value in found.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        say(f"{str(name).replace('_', ' ')}: {shown}")
+
+
+def reload(*, config: ConfigOption = None) -> None:
+    """Make the running gate read its settings again; bad ones are refused whole."""
+    found = _ask(read_settings(config), "reload")
+    later = found.get("after_restart") if isinstance(found, dict) else None
+    waiting = ", ".join(map(str, later)) if isinstance(later, list) else ""
+    say("settings reloaded" + (f"; only a restart changes {waiting}" if waiting else ""))
+
+
+def hangup(
+    call: Annotated[
+        str, typer.Argument(metavar="CALL", help="Id of the call, as `tollgate calls` shows it.")
+    ],
+    *,
+    config: ConfigOption = None,
+) -> None:
+    """End one call of the running gate."""
+    from proxy.net.control import ask
+
+    ask(read_settings(config).control_socket, "hangup", call_id=call)
+    say(f"call {call} ended")
+
+
+def _ask(settings: Settings, command: str) -> object:
+    from proxy.net.control import ask
+
+    return ask(settings.control_socket, command)
+
+
+def explain(
+    *,
+    number: Annotated[str, typer.Option(help="What is dialled: digits, tel: or sip: URI.")],
+    user: Annotated[str | None, typer.Option(help="The caller: an extension or its digest name.")] = None,
+    caller: Annotated[str, typer.Option(help="The caller's number as a trusted PBX names it.")] = "",
+    group: Annotated[
+        str | None, typer.Option(help="The PBX's user group for callers that match no user.")
+    ] = None,
+    code: Annotated[str | None, typer.Option(help="An account code that is then entered.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Tell what would happen with a call, and why: every step of the decision."""
+    from proxy.policy import CallRequest, decide
+    from proxy.store.snapshots import load_snapshot
+
+    if user is None and not caller and group is None:
+        raise ConfigurationError("who calls? Give --user, or --caller and --group for calls through a PBX")
+    settings = read_settings(config)
+    plan = plan_of(settings)
+    with open_store(settings) as store:
+        snapshot = load_snapshot(store.database, plan)
+    snapshot = _with_groups(settings, snapshot)
+    if user is not None and snapshot.user_by_digest_name(user) is None and user not in snapshot.users:
+        message = f"user {user} does not exist"
+        raise ConfigurationError(message)
+    if group is not None and group not in snapshot.groups:
+        message = f"group {group!r} does not exist"
+        raise ConfigurationError(message)
+    decision = decide(CallRequest(number, user, caller, group), snapshot)
+    for index, step in enumerate(decision.steps, 1):
+        say(f"{index}. {step}")
+    if decision.number is not None:
+        say(f"number for record and trunk: {decision.number.number} ({decision.call_class})")
+    say(f"decision: {decision.treatment}")
+    say(f"reason: {decision.reason}")
+    if code is not None:
+        _explain_code(code, decision, snapshot)
+
+
+def _with_groups(settings: Settings, snapshot: Snapshot) -> Snapshot:
+    """Add the groups of the settings that the store has not got yet: `serve` will make them."""
+    from proxy.composition import groups
+
+    missing = [group for group in groups(settings) if group.name not in snapshot.groups]
+    if not missing:
+        return snapshot
+    return snapshot.with_changes(version=snapshot.version, groups=[*snapshot.groups.values(), *missing])
+
+
+def _explain_code(code: str, decision: Decision, snapshot: Snapshot) -> None:
+    from proxy.policy import Treatment, check_code, dial_form
+
+    if not decision.asks:
+        say("code: none is asked for")
+        return
+    verdict = check_code(dial_form(code), decision, snapshot, datetime.now().astimezone())
+    say(f"code: {verdict.outcome.value.replace('_', ' ')}, {verdict.reason}")
+    if verdict.emergency is not None:
+        say(f"outcome: the emergency call to {verdict.emergency.number} is placed at once")
+    elif verdict.code is not None:
+        say(f"outcome: the call is placed, with code {verdict.recorded_form} on its record")
+    elif decision.treatment is Treatment.OPTIONAL_CODE:
+        say("outcome: asked again; after the last try the call is placed without a code")
+    else:
+        say("outcome: asked again; after the last try the call is refused")
+
+
+def demo() -> None:
+    """Place four calls through a real gate on loopback, with a simulated phone and carrier, and show them.
+
+    Needs nothing else: no settings, no other software.
+    """
+    from proxy import demo as room
+
+    raise typer.Exit(room.run())
+
+
+EPILOGS = {
+    "serve": example("tollgate serve --config config/trunk-insertion.toml"),
+    "check-config": example("tollgate check-config config/trunk-insertion.toml"),
+    "calls": example("tollgate calls"),
+    "status": example("tollgate status --config config/trunk-insertion.toml"),
+    "reload": example("tollgate reload"),
+    "hangup": example("tollgate hangup 7f3a2c"),
+    "explain": example(
+        "tollgate explain --user 204 --number 9011442079460000",
+        "tollgate explain --user 204 --number 9011442079460000 --code ACME-12/7",
+        "tollgate explain --caller +14155550104 --group guests --number tel:+14155550100",
+    ),
+    "demo": example("tollgate demo"),
+}

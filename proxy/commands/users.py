@@ -1,0 +1,205 @@
+"""``tollgate users``: extensions, their groups and SIP passwords."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from proxy.commands.common import (
+    ConfigOption,
+    YesOption,
+    confirm_deletion,
+    example,
+    open_store,
+    read_settings,
+    say,
+    show_table,
+)
+from proxy.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from proxy.policy import User
+
+app = typer.Typer(help="Users: extensions with a group and a SIP password.", no_args_is_help=True)
+
+_LEAST_PASSWORD = 8
+
+Extension = Annotated[str, typer.Argument(help="Digits of the extension.")]
+Group = Annotated[str, typer.Option(help="Its user group.")]
+GroupChange = Annotated[str | None, typer.Option(help="Its user group.")]
+DisplayName = Annotated[str | None, typer.Option("--name", help="Name shown in records.")]
+CallerNumber = Annotated[str | None, typer.Option(help="Its number as the outside world sees it.")]
+DigestName = Annotated[str | None, typer.Option(help="User name in authentication, when not the extension.")]
+Password = Annotated[
+    str | None,
+    typer.Option(
+        help="SIP password; others on this machine may see it while the command runs.", metavar="TEXT"
+    ),
+]
+AskPassword = Annotated[bool, typer.Option("--ask-password", help="Type the SIP password, unseen.")]
+
+
+@app.command(
+    epilog=example(
+        "tollgate users add 204 --group sales --caller-number +14155550104",
+        "tollgate users add 205 --group sales --ask-password",
+    )
+)
+def add(
+    extension: Extension,
+    *,
+    group: Group,
+    name: DisplayName = None,
+    caller_number: CallerNumber = None,
+    digest_name: DigestName = None,
+    password: Password = None,
+    ask_password: AskPassword = False,
+    disabled: Annotated[bool, typer.Option("--disabled", help="May not call yet.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Add a user. Without a password one is made and shown, this once; only its hashes are stored."""
+    from proxy.policy import User
+    from proxy.store.credentials import digest_credentials
+
+    settings = read_settings(config)
+    user = User(
+        extension, group, name or "", _caller_number(caller_number), digest_name or "", enabled=not disabled
+    )
+    secret, shown = _password(password, ask=ask_password, make=True)
+    user = replace(user, credentials=digest_credentials(user.digest_name, settings.auth.realm, secret))
+    with open_store(settings) as store:
+        store.users.add(user)
+    say(f"user {extension} is in the store")
+    _tell(user, settings.auth.realm, secret if shown else None)
+
+
+@app.command(
+    "set",
+    epilog=example("tollgate users set 204 --group managers", "tollgate users set 204 --new-password"),
+)
+def set_(
+    extension: Extension,
+    *,
+    group: GroupChange = None,
+    name: DisplayName = None,
+    caller_number: CallerNumber = None,
+    digest_name: DigestName = None,
+    password: Password = None,
+    ask_password: AskPassword = False,
+    new_password: Annotated[
+        bool, typer.Option("--new-password", help="Make a SIP password and show it, this once.")
+    ] = False,
+    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="May call, or not.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Change what is given of a user; everything else stays."""
+    from proxy.store.credentials import digest_credentials
+
+    settings = read_settings(config)
+    secret, shown = _password(password, ask=ask_password, make=new_password)
+    with open_store(settings) as store:
+        repository = store.users
+        user = repository.get(extension)
+        if user is None:
+            message = f"user {extension} does not exist"
+            raise ConfigurationError(message)
+        changed = replace(
+            user,
+            group=user.group if group is None else group,
+            name=user.name if name is None else name,
+            caller_number=user.caller_number if caller_number is None else _caller_number(caller_number),
+            digest_name=user.digest_name if digest_name is None else digest_name,
+            enabled=user.enabled if enabled is None else enabled,
+        )
+        if secret:
+            credentials = digest_credentials(changed.digest_name, settings.auth.realm, secret)
+            changed = replace(changed, credentials=credentials)
+        elif changed.digest_name != user.digest_name:
+            raise ConfigurationError(
+                "--digest-name is part of the password's hash: give a password or --new-password"
+            )
+        if changed == user:
+            raise ConfigurationError("nothing to change: give at least one option with another value")
+        repository.change(changed)
+    say(f"user {extension} changed, live in a running gate within a second")
+    _tell(changed, settings.auth.realm, secret if shown else None)
+
+
+@app.command("list", epilog=example("tollgate users list --group sales"))
+def list_(
+    *,
+    group: Annotated[str, typer.Option(help="Only users of this group.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """List users."""
+
+    with open_store(read_settings(config)) as store:
+        users = store.users.all(group=group)
+    columns = ("Extension", "Name", "Group", "Caller number", "Digest name", "State", "Password hashes")
+    show_table(columns, [_row(user) for user in users], empty="no users")
+
+
+def _row(user: User) -> tuple[str, ...]:
+    hashes = ", ".join(credential.algorithm for credential in user.credentials) or "none"
+    state = "enabled" if user.enabled else "disabled"
+    return (user.extension, user.name, user.group, user.caller_number, user.digest_name, state, hashes)
+
+
+@app.command(epilog=example("tollgate users delete 204 205"))
+def delete(
+    extensions: Annotated[list[str], typer.Argument(metavar="EXTENSION...")],
+    *,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Delete users: all of them, or none when one is unknown or owns account codes."""
+
+    with open_store(read_settings(config)) as store:
+        repository = store.users
+        for extension in extensions:
+            if repository.get(extension) is None:
+                message = f"user {extension} does not exist"
+                raise ConfigurationError(message)
+        confirm_deletion(f"{len(extensions)} user(s): {', '.join(extensions)}", yes=yes)
+        repository.delete_many(extensions)
+    say(f"{len(extensions)} user(s) deleted")
+
+
+def _caller_number(text: str | None) -> str:
+    """Return the caller number when it can be read as one."""
+    from proxy.errors import RemoteProtocolError
+    from proxy.policy.dial_string import read_dial_string
+
+    if not text:
+        return ""
+    try:
+        read_dial_string(text)
+    except RemoteProtocolError as error:
+        message = f"--caller-number: {error}"
+        raise ConfigurationError(message) from None
+    return text
+
+
+def _password(given: str | None, *, ask: bool, make: bool) -> tuple[str, bool]:
+    """Return the new password (or "") and whether it must be shown, since nobody knows it yet."""
+    from proxy.store.credentials import generate_password
+
+    if given is not None and ask:
+        raise ConfigurationError("--password and --ask-password: give one of them")
+    if ask:
+        given = typer.prompt("SIP password", hide_input=True, confirmation_prompt=True, err=True)
+    if given is not None:
+        if len(given) < _LEAST_PASSWORD or not given.isprintable():
+            message = f"SIP password: write at least {_LEAST_PASSWORD} printable characters"
+            raise ConfigurationError(message)
+        return given, False
+    if not make:
+        return "", False
+    return generate_password(), True
+
+
+def _tell(user: User, realm: str, password: str | None) -> None:
+    if password is not None:
+        say(f"SIP user name {user.digest_name}, realm {realm}, password {password} (shown only now)")
