@@ -176,20 +176,8 @@ def test_all_trunks_full_is_503_without_retry_after() -> None:
 
 def test_number_format_of_each_trunk() -> None:
     national = TrunkNumberFormat(NumberStyle.NATIONAL, national_prefix=False, prepend="77#")
-    config = (
-        default_config(trunks=(Trunk("first", FIRST.flows, "one.example.com", number_format=national),))
-        if (False)
-        else default_config(
-            trunks=(
-                Trunk(
-                    "first",
-                    FIRST.flows,
-                    "one.example.com",
-                    number_format=national,
-                ),
-            )
-        )
-    )
+    trunk = Trunk("first", FIRST.flows, "one.example.com", number_format=national)
+    config = default_config(trunks=(trunk,))
     with GateBench(config=config, script=ANSWER) as bench:
         call = bench.pbx.call(NUMBER)
         bench.press("1234#")

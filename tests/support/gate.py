@@ -335,6 +335,8 @@ class GateBench:
         self.carrier = Ua(*CARRIER, now, script=script)
         self.carrier_2 = Ua(*CARRIER_2, now, script=ANSWER)
         self.stranger = Ua(*STRANGER, now)
+        self.vanished: set[Ua] = set()
+        """UAs that a test made disappear: what they still hold is not the gate's affair."""
         self.uas = (self.pbx, self.carrier, self.carrier_2, self.stranger)
         self.network.attach(GATE, self.gate, self.gate.settle)
         for ua in self.uas:
@@ -405,4 +407,4 @@ class GateBench:
         assert not self.media.legs
         assert self.gate.endpoint.idle
         for ua in self.uas:
-            assert ua.endpoint.idle, ua.address
+            assert ua in self.vanished or ua.endpoint.idle, ua.address

@@ -1,0 +1,90 @@
+"""Calls from the trunk to the PBX behind the gate (DESIGN 1.9)."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.call.config import DidRoute
+from proxy.cdr.record import Direction, Disposition
+from tests.support.gate import PBX, GateBench, default_config
+from tests.support.ua import RING_AND_ANSWER
+
+PAI = ("P-Asserted-Identity", '"Caller" <sip:+13105550188@carrier.example.com>')
+
+
+def test_passes_ungated_with_did_intact_and_a_record() -> None:
+    with GateBench() as bench:
+        bench.pbx.script = RING_AND_ANSWER
+        call = bench.carrier.call("", uri="sip:+12125550204@192.0.2.1", headers=[PAI], caller="anonymous")
+        bench.run(2.0)
+        received = bench.pbx.calls[0]
+        assert received.connected
+        assert received.invite is not None
+        assert received.invite.uri == f"sip:+12125550204@{PBX[0]}:{PBX[1]}"
+        assert received.invite.headers.get("P-Asserted-Identity") == PAI[1]
+        assert bench.heard == []
+        received.bye()
+        bench.run(0.5)
+        assert call.ended
+    record = bench.record
+    assert record.direction is Direction.INBOUND
+    assert record.dialled_number == "+12125550204"
+    assert record.caller_number == "+13105550188"
+    assert record.caller_name == "Caller"
+    assert record.peer == "carrier"
+    assert record.disposition is Disposition.ANSWERED
+    assert record.code is None
+
+
+def test_emergency_number_from_a_trunk_is_no_emergency_call() -> None:
+    with GateBench() as bench:
+        bench.pbx.script = RING_AND_ANSWER
+        call = bench.carrier.call("911")
+        bench.run(2.0)
+        assert bench.pbx.calls[0].connected
+        call.bye()
+    assert not bench.record.emergency
+
+
+def test_did_routes_by_longest_prefix() -> None:
+    config = default_config(did_routes=(DidRoute("+1", "nowhere"), DidRoute("+1212", "pbx")))
+    with GateBench(config=config) as bench:
+        bench.pbx.script = RING_AND_ANSWER
+        good = bench.carrier.call("+12125550204")
+        bad = bench.carrier.call("+13105550204")
+        other = bench.carrier.call("+4420794600")
+        bench.run(2.0)
+        assert (good.status, bad.status, other.status) == (200, 404, 404)
+        good.bye()
+    assert {record.disposition for record in bench.journal.final} == {
+        Disposition.ANSWERED,
+        Disposition.REJECTED,
+    }
+
+
+@pytest.mark.parametrize("uri", ["sip:192.0.2.1", "urn:service:sos"])
+def test_no_number_is_404(uri: str) -> None:
+    with GateBench() as bench:
+        call = bench.carrier.call("", uri=uri)
+        bench.run(0.5)
+        assert call.status == 404
+
+
+def test_tel_uri() -> None:
+    with GateBench() as bench:
+        bench.pbx.script = RING_AND_ANSWER
+        call = bench.carrier.call("", uri="tel:+12125550204;phone-context=example.com")
+        bench.run(2.0)
+        invite = bench.pbx.calls[0].invite
+        assert invite is not None
+        assert invite.uri == f"sip:+12125550204@{PBX[0]}:{PBX[1]}"
+        call.bye()
+
+
+def test_overload_and_drain_refuse_with_503_without_retry_after() -> None:
+    with GateBench(config=default_config(max_calls=0)) as bench:
+        call = bench.carrier.call("+12125550204")
+        bench.run(0.5)
+        assert call.status == 503
+        assert call.last.headers.get("Retry-After") is None
+    assert bench.record.disposition is Disposition.OVERLOADED

@@ -1,0 +1,185 @@
+"""Messages that cross on the wire (RFC 5407): CANCEL and 200, BYE and BYE, lost ACKs, a caller that is gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.call.config import CodeMode
+from proxy.cdr.record import Disposition, HungUpBy
+from proxy.sip.flow import Flow
+from tests.support.gate import CARRIER, NUMBER, PBX, GateBench, default_config
+from tests.support.ua import Step
+
+TOLL_FREE = "918005550123"
+
+
+def test_b_answers_after_a_has_cancelled() -> None:
+    with GateBench(script=(Step(0.0, 180), Step(1.0, 200, with_sdp=True))) as bench:
+        bench.network.delay = (0.3, 0.3)
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(1.4)
+        call.cancel()  # reaches the carrier at 2.0, its 200 left at 1.6
+        bench.run(5.0)
+        assert call.status == 487
+        leg = bench.carrier.calls[0]
+        assert [request.method for request in leg.requests] == ["ACK", "BYE"]
+    assert bench.record.disposition is Disposition.ABANDONED_RINGING
+
+
+def test_a_cancels_before_b_says_anything() -> None:
+    with GateBench(script=(Step(2.0, 180), Step(1.0, 200, with_sdp=True))) as bench:
+        bench.network.drop = lambda sender, _receiver, data: sender == CARRIER and b"SIP/2.0 100" in data
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        call.cancel()
+        bench.run(0.5)
+        assert call.status == 487
+        assert not bench.carrier.calls[0].cancelled
+        bench.run(2.0)
+        assert bench.carrier.calls[0].cancelled
+
+
+def test_cancel_crosses_the_200() -> None:
+    with GateBench() as bench:
+        bench.network.delay = (0.3, 0.3)
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(1.0)
+        call.cancel()  # the gate's 200 is on its way
+        bench.run(1.0)
+        assert call.status == 200
+        call.bye()
+    assert bench.record.disposition is Disposition.ANSWERED
+
+
+def test_both_sides_say_bye() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(1.0)
+        bench.network.delay = (0.1, 0.1)
+        call.bye()
+        bench.carrier.calls[0].bye()
+        bench.run(2.0)
+    assert bench.record.disposition is Disposition.ANSWERED
+
+
+def test_bye_that_nobody_answers() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(1.0)
+        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER
+        call.bye()
+        bench.run(40.0)
+        bench.vanished.add(bench.carrier)
+    assert bench.record.hung_up_by is HungUpBy.A_LEG
+
+
+def test_caller_that_never_acks() -> None:
+    with GateBench() as bench:
+        bench.pbx.auto_ack = False
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(31.9)
+        assert not call.ended
+        assert not bench.carrier.calls[0].ended
+        bench.run(0.2)
+        assert call.ended
+        assert bench.carrier.calls[0].ended
+    assert bench.record.disposition is Disposition.FAILED
+    assert bench.record.q850_cause == 102
+
+
+def test_callee_hangs_up_before_the_ack_of_the_caller() -> None:
+    # A BYE may not overtake the ACK (RFC 3261 §15): it waits for it.
+    with GateBench() as bench:
+        bench.pbx.auto_ack = False
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.2)
+        bench.carrier.calls[0].bye()
+        bench.run(0.2)
+        assert not call.ended
+        assert call.dialog is not None
+        bench.pbx.endpoint.ack(call.dialog, now=bench.now)
+        bench.run(0.1)
+        assert call.ended
+    assert bench.record.hung_up_by is HungUpBy.B_LEG
+
+
+def test_callee_hangs_up_and_the_ack_never_comes() -> None:
+    with GateBench() as bench:
+        bench.pbx.auto_ack = False
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.2)
+        bench.carrier.calls[0].bye()
+        bench.run(31.5)
+        assert not call.ended
+        bench.run(0.5)
+        assert call.ended
+
+
+def test_caller_says_bye_while_its_own_release_waits_for_the_ack() -> None:
+    with GateBench() as bench:
+        bench.pbx.auto_ack = False
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.2)
+        bench.carrier.calls[0].bye()
+        bench.run(0.2)
+        call.bye()
+        bench.run(0.2)
+    assert bench.record.hung_up_by is HungUpBy.B_LEG
+
+
+def test_caller_is_unreachable_when_it_is_to_be_refused() -> None:
+    with GateBench(script=(Step(0.5, 486),)) as bench:
+        bench.network.drop = lambda sender, receiver, _data: (
+            PBX in {sender, receiver} and bench.network.clock.elapsed > 0.2
+        )
+        bench.pbx.call(TOLL_FREE)
+        bench.run(60.0)
+        bench.vanished.add(bench.pbx)
+    assert bench.record.disposition is Disposition.BUSY
+
+
+def test_connection_of_the_caller_is_lost_before_the_answer() -> None:
+    with GateBench(config=default_config(), script=(Step(0.0, 180),)) as bench:
+        data = stream_invite()
+        flow = Flow("TCP", PBX[0], 40000, 0, 7)
+        bench.gate.receive(data, flow, bench.now)
+        bench.run(0.5)
+        bench.gate.endpoint.transport_failed(flow, bench.now)
+        bench.run(0.1)
+        # the response may take a new connection (RFC 3261 §18.2.2); that one fails as well
+        bench.gate.endpoint.transport_failed(Flow("TCP", PBX[0], 5060, 0, 0), bench.now)
+        bench.run(1.0)
+        assert bench.carrier.calls[0].cancelled
+    assert bench.record.disposition is Disposition.ABANDONED_RINGING
+
+
+def stream_invite() -> bytes:
+    from tests.support.ua import sdp
+
+    body = sdp()
+    return (
+        f"INVITE sip:{TOLL_FREE}@gate.example.com SIP/2.0\r\nVia: SIP/2.0/TCP {PBX[0]}:5060;branch=z9hG4bKstream\r\n"
+        f"From: <sip:204@{PBX[0]}>;tag=s1\r\nTo: <sip:{TOLL_FREE}@gate.example.com>\r\nCall-ID: stream-1\r\n"
+        f"CSeq: 1 INVITE\r\nContact: <sip:204@{PBX[0]};transport=tcp>\r\nMax-Forwards: 70\r\n"
+        f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+@pytest.mark.parametrize("mode", [CodeMode.ANSWER, CodeMode.EARLY])
+@pytest.mark.parametrize("at", [0.0, 0.05, 0.15, 0.3, 0.5, 1.0, 1.5, 2.1, 2.5, 3.5])
+def test_caller_vanishes_at_any_moment(mode: CodeMode, at: float) -> None:
+    """Whatever the caller sends or gets is lost from a moment on: one record, nothing left."""
+    config = default_config(code_mode=mode, max_duration=30.0)
+    with GateBench(
+        config=config, script=(Step(0.3, 180), Step(1.0, 200, with_sdp=True)), delay=(0.01, 0.01)
+    ) as bench:
+        bench.pbx.call(NUMBER)
+        bench.run(0.05)
+        begin = bench.network.clock.elapsed
+        bench.network.drop = lambda sender, receiver, _data: (
+            PBX in {sender, receiver} and bench.network.clock.elapsed - begin > at
+        )
+        bench.press("1234#", every=0.1)
+        bench.run(300.0)
+        bench.vanished.add(bench.pbx)
+        assert len(bench.journal.final) == 1
