@@ -66,6 +66,21 @@ def parse_addresses(lines: list[str]) -> list[NameAddr]:
 
 
 def _parse(text: str) -> NameAddr:
+    # A user's name and URI recur from call to call, the tag behind them never does.
+    head, mark, param_text = text.rpartition(">;")
+    name, uri_text, more = _split_memo(head + ">") if mark and len(head) < MEMO_TEXT_LIMIT else ("", "", "")
+    if more is not None:
+        # No tail that can be cut off so simply.
+        name, uri_text, rest = _split(text)
+    else:
+        rest = param_text
+    address = NameAddr(uri_text, name, {} if rest is None else parse_params(rest))
+    object.__setattr__(address, "_text", text)
+    return address
+
+
+def _split(text: str) -> tuple[str, str, str | None]:
+    """Split into display name, URI and what follows the first ";" behind it, None without one."""
     bracket = text.find("<")
     if text[:1] == '"':
         end = quoted_end(text, 0)
@@ -94,9 +109,8 @@ def _parse(text: str) -> NameAddr:
             raise RemoteProtocolError("text behind an address")
     if not uri_text or " " in uri_text:
         raise RemoteProtocolError("malformed URI in an address")
-    address = NameAddr(uri_text, display_name, parse_params(param_text) if semicolon else {})
-    object.__setattr__(address, "_text", text)
-    return address
+    return display_name, uri_text, param_text if semicolon else None
 
 
 _parse_memo = lru_cache(maxsize=MEMO_SIZE)(_parse)
+_split_memo = lru_cache(maxsize=MEMO_SIZE)(_split)

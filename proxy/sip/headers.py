@@ -109,11 +109,11 @@ _KNOWN: Final = (
     "WWW-Authenticate",
 )
 
-_LONG: Final = (*_KNOWN, *_COMPACT.values())
+_CANONICAL_NAMES: Final = frozenset((*_KNOWN, *_COMPACT.values()))
 
 KNOWN_SPELLINGS: Final = {
-    **{name: name for name in _LONG},
-    **{name.lower(): name for name in _LONG},
+    **{name: name for name in _CANONICAL_NAMES},
+    **{name.lower(): name for name in _CANONICAL_NAMES},
     **_COMPACT,
     **{letter.upper(): name for letter, name in _COMPACT.items()},
 }
@@ -171,14 +171,16 @@ class Headers:
     def get(self, name: str) -> str | None:
         """First value, unfolded and stripped, or None."""
         value = self._first.get(name)
-        if value is None and (canonical := canonical_name(name)) != name:
-            return self._first.get(canonical)
+        if value is None and name not in _CANONICAL_NAMES:
+            return self._first.get(canonical_name(name))
         return value
 
     def get_all(self, name: str) -> list[str]:
         """One value per header line, in order."""
         value = self._first.get(name)
         if value is None:
+            if name in _CANONICAL_NAMES:
+                return []
             name = canonical_name(name)
             value = self._first.get(name)
             if value is None:
@@ -282,11 +284,11 @@ class Headers:
                 seen = True
                 kept.append(entry)
         self._entries = kept
-        if self._repeated is not None:
-            self._repeated.discard(name)
+        repeated = self._repeated or set()
+        repeated.discard(name)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._first or canonical_name(name) in self._first
+        return self.get(name) is not None
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -11,7 +11,7 @@ Parsing and judging are apart, so that a broken request can still be answered:
 - `validate_response` raises for a response to drop.
 
 After either check the typed values of the message (`cseq`, `from_`, `to`, `top_via`, `contact`,
-`request_uri`, `max_forwards` and the URIs of From, To and Contact) do not raise.
+`request_uri`, `max_forwards`, `routes`, `record_routes`) and the URIs of its addresses do not raise.
 """
 
 from __future__ import annotations
@@ -231,8 +231,10 @@ def validate_request(request: Request) -> None:
 
     An absent Max-Forwards, From tag or branch is no fault: RFC 2543 elements know none (RFC 4475 §3.4.1).
     """
-    if request.defect is not None:
-        raise request.defect
+    defect = request.defect
+    if defect is not None:
+        # A new instance: its traceback must not tie the request to this frame.
+        raise RemoteProtocolError(str(defect), status_hint=defect.status_hint)
     _validate_common(request)
     if request.cseq.method != request.method:
         raise RemoteProtocolError("CSeq of another method")
@@ -256,5 +258,8 @@ def validate_response(response: Response) -> None:
 def _validate_common(message: Message) -> None:
     _ = message.top_via, message.call_id, message.cseq
     _ = message.from_.uri, message.to.uri
-    for contact in message.contacts:
-        _ = contact.uri
+    for address in message.contacts:
+        _ = address.uri
+    if "Route" in message.headers or "Record-Route" in message.headers:
+        for address in (*message.routes, *message.record_routes):
+            _ = address.uri

@@ -43,6 +43,8 @@ def test_any_text_parses_or_raises_the_documented_error(text: str) -> None:
         ('"Desk \\"204\\""<sip:204@example.com>', 'Desk "204"', "sip:204@example.com", {}),
         ('"<sip:no@example.com>" <sip:204@example.com>', "<sip:no@example.com>", "sip:204@example.com", {}),
         ("Büro <tel:+1;ext=2> ; tag = x", "Büro", "tel:+1;ext=2", {"tag": "x"}),
+        ('"a>;b" <sip:a@h>;p=">;tag=2";tag=1', "a>;b", "sip:a@h", {"p": '">;tag=2"', "tag": "1"}),
+        ('<sip:a@h>;p="<x>;y"', "", "sip:a@h", {"p": '"<x>;y"'}),
         ("<sip:a@h?Route=%3Csip:x%3E>", "", "sip:a@h?Route=%3Csip:x%3E", {}),
     ],
 )

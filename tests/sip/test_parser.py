@@ -176,6 +176,8 @@ def test_rfc4475_3_3_8_single_headers_given_twice(line: bytes) -> None:
         b"Contact: <sip:@>",
         b"Contact: sip:a@h?x=y",
         b'Contact: <sip:a@h>, "b',
+        b"Route: <sip:a",
+        b"Record-Route: <sip:a>, <sip:@>",
         b"no colon",
         b": no name",
         b"bad name: x",
