@@ -122,7 +122,7 @@ def cause_of_status(status: int) -> int:
         return cause
     if status < 400:
         return NO_ANSWER if status >= 300 else NORMAL_CLEARING
-    return TEMPORARY_FAILURE if status >= 500 else INTERWORKING
+    return TEMPORARY_FAILURE if 500 <= status < 600 else INTERWORKING
 
 
 def cause_of_reason(reasons: list[str]) -> int | None:

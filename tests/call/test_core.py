@@ -1,0 +1,341 @@
+"""The call core as a whole: limits, requests outside dialogs, live calls, checkpoints, errors, timers."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from proxy.call.call import Call
+from proxy.call.code_uses import CodeUses
+from proxy.call.config import Peer, Side
+from proxy.call.ports import JournalRecord, LegId, MediaLegOpened, MediaTimedOut, RecordDurable
+from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
+from proxy.policy import AccountCode, CodeTable
+from proxy.sip.events import Cancelled, Event, RequestReceived, ResponseReceived
+from proxy.sip.timers import NEVER
+from tests.support.gate import CARRIER, NUMBER, GateBench, default_config, default_policy
+from tests.support.ua import Step
+
+TOLL_FREE = "918005550123"
+
+
+class TestOutsideDialogs:
+    def test_options_is_answered_with_capabilities(self) -> None:
+        with GateBench() as bench:
+            bench.stranger.send("OPTIONS")
+            bench.run(0.5)
+            response = bench.stranger.other_responses[-1]
+            assert response.status == 200
+            assert "INVITE" in str(response.headers.get("Allow"))
+            assert response.headers.get("Accept") == "application/sdp"
+
+    @pytest.mark.parametrize(
+        ("method", "status"), [("REGISTER", 405), ("SUBSCRIBE", 405), ("UNHEARDOF", 501)]
+    )
+    def test_what_the_gate_does_not_take(self, method: str, status: int) -> None:
+        with GateBench() as bench:
+            bench.stranger.send(method)
+            bench.run(0.5)
+            assert bench.stranger.other_responses[-1].status == status
+
+    def test_method_that_the_endpoint_lets_through_is_405(self) -> None:
+        with GateBench() as bench:
+            object.__setattr__(
+                bench.gate.endpoint.config, "allow", (*bench.gate.endpoint.config.allow, "MESSAGE")
+            )
+            bench.stranger.send("MESSAGE")
+            bench.run(0.5)
+            assert bench.stranger.other_responses[-1].status == 405
+
+    def test_dialog_without_a_leg_is_481(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            assert live.a.dialog is not None
+            live.a.dialog.owner = None
+            call.info("1")
+            bench.run(0.5)
+            assert call.replies[-1].status == 481
+            live.a.dialog.owner = live.a
+            call.bye()
+
+
+class TestLimits:
+    """The gate's own overload and drain: 503 without Retry-After, never for emergency calls (DESIGN 1.7)."""
+
+    def test_too_many_calls(self) -> None:
+        with GateBench(config=default_config(max_calls=1)) as bench:
+            first = bench.pbx.call(NUMBER)
+            bench.run(0.1)
+            second = bench.pbx.call(NUMBER)
+            emergency = bench.pbx.call("911")
+            bench.run(0.5)
+            assert (first.status, second.status, emergency.status) == (200, 503, 200)
+            assert second.last.headers.get("Retry-After") is None
+            first.bye()
+            emergency.bye()
+        assert [record.disposition for record in bench.journal.final].count(Disposition.OVERLOADED) == 1
+
+    def test_drain(self) -> None:
+        with GateBench() as bench:
+            first = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            bench.core.draining = True
+            second = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            assert second.status == 503
+            assert not first.ended
+            first.bye()
+
+
+class TestLiveCalls:
+    def test_shows_who_what_and_since_when(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(1.0)
+            (live,) = bench.core.live_calls()
+            assert (live.caller, live.user, live.dialled, live.state) == ("204", "204", NUMBER, "asking")
+            assert live.since == bench.network.clock.start
+            assert live.code_description == ""
+            bench.press("1234#")
+            bench.run(1.0)
+            (live,) = bench.core.live_calls()
+            assert (live.state, live.code_description) == ("talking", "ACME, general")
+            call.bye()
+        assert bench.core.live_calls() == []
+
+    def test_checkpoints_are_those_of_calls_in_talk(self) -> None:
+        with GateBench() as bench:
+            first = bench.pbx.call(TOLL_FREE)
+            bench.run(3.0)
+            second = bench.pbx.call(NUMBER)
+            bench.run(1.0)
+            (command,) = bench.core.checkpoint(bench.now)
+            assert isinstance(command, JournalRecord)
+            assert command.record.phase is RecordPhase.CHECKPOINT
+            assert command.record.talk_time == pytest.approx(4.0)
+            assert not command.confirm
+            first.bye()
+            second.bye()
+
+    def test_hang_up_from_outside(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(1.0)
+            (live,) = bench.core.live_calls()
+            assert bench.core.hang_up(live.call_id, bench.now)
+            assert not bench.core.hang_up(live.call_id, bench.now)
+            assert not bench.core.hang_up("unknown", bench.now)
+            bench.run(0.5)
+            assert call.ended
+            assert bench.carrier.calls[0].ended
+        assert bench.record.hung_up_by is HungUpBy.GATE
+        assert bench.record.disposition is Disposition.ANSWERED
+
+    def test_hang_up_before_the_answer(self) -> None:
+        with GateBench(script=(Step(0.0, 180),)) as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(1.0)
+            bench.core.hang_up(bench.core.live_calls()[0].call_id, bench.now)
+            bench.run(0.5)
+            assert call.status == 480
+            assert bench.carrier.calls[0].cancelled
+        assert bench.record.disposition is Disposition.FAILED
+
+
+def test_reconfigured_peers_count_for_new_calls_only() -> None:
+    with GateBench() as bench:
+        first = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        bench.core.reconfigure(default_config(peers=(Peer("other", Side.PBX),)))
+        second = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        assert second.status == 403
+        assert not first.ended
+        first.bye()
+
+
+class TestAbandon:
+    """An error in the gate costs one call, never the process (issue: a crash of one call is contained)."""
+
+    def test_ends_the_call_that_the_cause_belongs_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with GateBench(script=(Step(0.0, 180),)) as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            events: list[Event] = []
+            monkeypatch.setattr(bench.core, "handle_sip", lambda event, now: events.append(event))
+            bench.carrier.calls[0].respond(200, with_sdp=True)
+            bench.run(0.1)
+            monkeypatch.undo()
+            assert isinstance(events[0], ResponseReceived)
+            bench.core.abandon(events[0], bench.now)
+            bench.core.abandon(events[0], bench.now)
+            bench.run(0.5)
+            assert call.status == 500
+            bench.vanished.add(bench.carrier)
+            # B's 200 was never seen by its leg: the dialog stays until the carrier gives up
+            for dialog in [event.dialog for event in events if isinstance(event, ResponseReceived)]:
+                if dialog is not None:
+                    bench.gate.endpoint.terminate(dialog)
+        assert bench.record.disposition is Disposition.FAILED
+
+    def test_finds_the_call_of_every_cause(self) -> None:
+        with GateBench() as bench:
+            bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            assert live.a.dialog is not None
+            assert bench.core._call_of(RecordDurable(live.id)) is live
+            assert bench.core._call_of(MediaTimedOut(LegId(1))) is live
+            assert bench.core._call_of(MediaTimedOut(LegId(9))) is None
+            assert bench.core._call_of(Cancelled(live.a.transaction, live.a.invite)) is live
+            flow = live.a.transaction.flow
+            assert bench.core._call_of(RequestReceived(live.a.transaction, live.a.invite, None, flow)) is live
+            again = RequestReceived(live.a.transaction, live.a.invite, live.a.dialog, flow)
+            assert bench.core._call_of(again) is live
+            from proxy.sip.events import DialogEnded
+
+            cause = DialogEnded(live.a.dialog)
+            assert bench.core._call_of(cause) is live
+            bench.core.abandon(cause, bench.now)
+            bench.run(0.5)
+        assert bench.record.disposition is Disposition.FAILED
+
+    def test_request_without_a_call_gets_500(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with GateBench() as bench:
+            events: list[Event] = []
+            monkeypatch.setattr(bench.core, "handle_sip", lambda event, now: events.append(event))
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            monkeypatch.undo()
+            bench.core.abandon(events[0], bench.now)
+            bench.core.abandon(events[0], bench.now)
+            bench.run(0.1)
+            assert call.status == 500
+
+    def test_call_that_can_not_be_ended_in_order_is_forgotten(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(self: Call, now: float) -> None:
+            raise RuntimeError("broken")
+
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            monkeypatch.setattr(Call, "break_off", broken)
+            with caplog.at_level(logging.ERROR):
+                bench.core.abandon(MediaTimedOut(LegId(1)), bench.now)
+            assert not bench.core.calls
+            assert "could not be ended in order" in caplog.text
+            assert call.dialog is not None
+            live_dialog = call.dialog
+            del live_dialog
+            bench.run(0.5)
+            call.bye()
+            # the leg still answers the caller's BYE, though its call is gone
+            bench.run(1.0)
+            bench.core.calls.clear()
+
+    def test_broken_answer_without_a_call_is_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with GateBench() as bench:
+            bench.core.abandon(MediaLegOpened(LegId(5), "192.0.2.1", 1, 2), bench.now)
+            assert bench.core.idle
+
+
+class TestTimers:
+    def test_dead_entries_are_bounded(self) -> None:
+        with GateBench() as bench:
+            for _ in range(300):
+                call = bench.pbx.call(NUMBER)
+                bench.run(0.01)
+                call.bye()
+                bench.run(0.01)
+            assert len(bench.core._timers) <= 4 * len(bench.core.calls) + 65
+
+    def test_nothing_is_due_without_calls(self) -> None:
+        with GateBench() as bench:
+            assert bench.core.next_timer() is None
+            bench.core.handle_timer(bench.now)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            assert live.deadline == NEVER
+            assert bench.core.next_timer() is None
+            bench.core.handle_timer(bench.now + 1000.0)
+            assert not call.ended
+            call.bye()
+
+    def test_deadline_that_moved_on_is_looked_at_later(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(1.0)
+            live = next(iter(bench.core.calls.values()))
+            at = live.armed_at
+            bench.core.handle_timer(at)
+            assert live.deadline > at or live.armed_at == live.deadline
+            call.bye()
+
+
+class TestCodeUses:
+    """Reservations of codes with a limit."""
+
+    LIMITED = AccountCode("77", max_uses=3, uses=1)
+
+    def test_unlimited_codes_are_not_kept(self) -> None:
+        uses = CodeUses()
+        uses.reserve("r1", AccountCode("77"))
+        uses.answered("r1")
+        uses.give_back("r1")
+        assert uses.reserved("77") == 0
+        assert uses.held == 0
+
+    def test_answered_use_stays_until_a_snapshot_counts_it(self) -> None:
+        uses = CodeUses()
+        uses.reserve("r1", self.LIMITED)
+        uses.reserve("r2", self.LIMITED)
+        uses.answered("r1")
+        uses.give_back("r1")
+        assert uses.reserved("77") == 2
+        uses.counted(CodeTable.of([self.LIMITED]))
+        assert uses.reserved("77") == 2
+        uses.counted(CodeTable.of([AccountCode("77", max_uses=3, uses=2)]))
+        assert uses.reserved("77") == 1
+        uses.give_back("r2")
+        assert uses.reserved("77") == 0
+        assert uses.held == 0
+
+    def test_given_back_beside_an_answered_one(self) -> None:
+        uses = CodeUses()
+        uses.reserve("r1", self.LIMITED)
+        uses.reserve("r2", self.LIMITED)
+        uses.answered("r1")
+        uses.give_back("r2")
+        assert uses.reserved("77") == 1
+
+    def test_deleted_code_is_forgotten(self) -> None:
+        uses = CodeUses()
+        uses.reserve("r1", self.LIMITED)
+        uses.answered("r1")
+        uses.counted(CodeTable.of())
+        assert uses.reserved("77") == 0
+
+
+def test_log_names_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "proxy.call"), GateBench(script=(Step(0.0, 486),)) as bench:
+        bench.pbx.call(TOLL_FREE)
+        bench.pbx.call("919005550123")
+        bench.run(0.5)
+    assert {record.call_id for record in caplog.records} == {"record-000001", "record-000002"}  # type: ignore[attr-defined]
+
+
+def test_quiet_when_info_is_off(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "proxy.call"), GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.pbx.call("919005550123")
+        bench.run(0.5)
+        call.bye()
+    assert not caplog.records
+    assert CARRIER
+    assert default_policy().version == 0

@@ -1,0 +1,64 @@
+"""The tables between SIP, Q.850 and the record (RFC 3398 §7.2.4.1, §8.2.6.1; RFC 3326)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.call.outcome import (
+    announcement,
+    cause_of_reason,
+    cause_of_status,
+    disposition_of_status,
+    may_fail_over,
+    status_for_caller,
+)
+from proxy.cdr.record import Disposition
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [(404, 1), (486, 17), (480, 18), (603, 21), (484, 28), (500, 41), (502, 38), (504, 102), (488, 65)]
+    + [(302, 19), (200, 16), (580, 41), (499, 127), (699, 127)],
+)
+def test_rfc3398_8_2_6_1_cause_of_a_status(status: int, cause: int) -> None:
+    assert cause_of_status(status) == cause
+
+
+@pytest.mark.parametrize(
+    ("values", "cause"),
+    [
+        (["Q.850;cause=17"], 17),
+        (["SIP ;cause=200;text=x", 'q.850 ; cause = 34 ; text="no circuit"'], 34),
+        (["Q.850"], None),
+        (["Q.850;cause=abc"], None),
+        (["Q.850;cause=0"], None),
+        (["Q.850;cause=128"], None),
+        (["Q.850;cause=99999999"], None),
+        (["SIP;cause=486"], None),
+        ([], None),
+    ],
+)
+def test_rfc3326_cause_of_a_reason(values: list[str], cause: int | None) -> None:
+    assert cause_of_reason(values) == cause
+
+
+@given(st.integers(300, 699))
+def test_what_reaches_the_caller_is_always_a_failure_that_it_may_see(status: int) -> None:
+    seen = status_for_caller(status)
+    assert 400 <= seen <= 699
+    assert seen not in {401, 407, 422, 503}
+    assert announcement(seen)
+    assert 1 <= cause_of_status(status) <= 127
+    assert isinstance(disposition_of_status(status), Disposition)
+
+
+def test_failover_on_408_and_5xx_only() -> None:
+    assert [status for status in range(300, 700) if may_fail_over(status)] == [408, *range(500, 600)]
+
+
+@given(st.lists(st.text()))
+def test_any_reason_text_is_read_without_error(values: list[str]) -> None:
+    cause = cause_of_reason(values)
+    assert cause is None or 1 <= cause <= 127
