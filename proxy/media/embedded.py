@@ -68,8 +68,8 @@ class EmbeddedConfig:
 class EmbeddedEngine:
     """The native core behind the door of `proxy.media.engine.MediaEngine`.
 
-    ``on_failure`` is told, with the reason, when a media thread died: its calls have lost their media and no new
-    ones can be opened on it. Raises `ConfigurationError` when the core can't be set up.
+    ``on_failure`` is told, with the reason, when a media thread died: its calls have lost their media and no
+    new ones can be opened on it. Raises `ConfigurationError` when the core can't be set up.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class EmbeddedEngine:
         name, _, group = key.partition("@")
         self._core.register_prompt(name, codec, list(frames), group)
 
-    def submit(self, command: MediaCommand) -> None:  # noqa: C901 - one arm per command
+    def submit(self, command: MediaCommand) -> None:
         """Carry out a command."""
         core = self._core
         match command:

@@ -205,6 +205,13 @@ impl Worker {
         sys::sharpen_timers();
         let mut due = Vec::new();
         loop {
+            let now_us = self.now_us();
+            self.wheel.run(now_us, &mut due);
+            for (key, time) in due.drain(..) {
+                self.timer(key, time, now_us);
+            }
+            let ready = self.harvest();
+            // Between the harvest and its packets, so that what was told before a packet came holds for the packet.
             if self.inbox.pending.swap(false, Ordering::SeqCst) {
                 for command in self.inbox.take() {
                     if matches!(command, Command::Shutdown) {
@@ -213,12 +220,6 @@ impl Worker {
                     self.dispatch(command);
                 }
             }
-            let now_us = self.now_us();
-            self.wheel.run(now_us, &mut due);
-            for (key, time) in due.drain(..) {
-                self.timer(key, time, now_us);
-            }
-            let ready = self.harvest();
             let now_us = self.now_us();
             for n in 0..ready {
                 let token = self.epoll.token(n);
@@ -270,7 +271,7 @@ impl Worker {
             return;
         }
         if token & 1 == 0 {
-            self.rtp_ready(index, now_us);
+            self.rtp_ready(index, false, now_us);
         } else if let Some(leg) = &mut slot.leg {
             let mut at = Context { unix_us: unix_us(), ..context!(self, now_us) };
             if let Ok((length, source)) = leg.rtcp.recv_from(&mut self.buffer[..]) {
@@ -280,9 +281,9 @@ impl Worker {
     }
 
     #[inline]
-    fn rtp_ready(&mut self, index: u32, now_us: u64) {
+    fn rtp_ready(&mut self, index: u32, to_the_end: bool, now_us: u64) {
         // One packet per readiness: what is left is ready again in the next harvest. Only a queue that may hold packets
-        // from before the connect is emptied at once.
+        // from before the connect, or one that nobody will read again, is emptied at once.
         for _ in 0..64 {
             let Some(leg) = &mut self.slots[index as usize].leg else { return };
             let (length, source) = match leg.receive(&mut self.buffer[..]) {
@@ -294,7 +295,7 @@ impl Worker {
                     return; // an ICMP error of the peer's host ends nothing
                 }
             };
-            let verifying = leg.is_verifying();
+            let again = to_the_end || leg.is_verifying();
             let mut at = context!(self, now_us);
             let forward = leg.packet(&self.buffer[..length], source, &mut at);
             let (partner, from, hearing) = (leg.partner, leg.format(), leg.hearing_us());
@@ -306,7 +307,7 @@ impl Worker {
                     other.relay(&mut self.buffer[..length], &header, kind, &from, now_us);
                 }
             }
-            if !verifying {
+            if !again {
                 return;
             }
         }
@@ -461,6 +462,9 @@ impl Worker {
 
     fn close(&mut self, id: LegId) {
         let now_us = self.now_us();
+        if let Some(&index) = self.index.get(&id) {
+            self.rtp_ready(index, true, now_us); // what has come counts
+        }
         let removed = self.index.remove(&id).and_then(|index| self.remove(index));
         let statistics = removed.map_or_else(Default::default, |mut leg| {
             let mut at = Context { unix_us: unix_us(), ..context!(self, now_us) };
