@@ -559,16 +559,16 @@ async def test_a_flood_of_nonsense_does_not_keep_a_digit_from_being_heard(bench:
     with RtpPeer() as phone, RtpPeer() as trunk:
         a_leg, b_leg = bench.configured(phone, listening=True), bench.configured(trunk)
         bench.engine.submit(BridgeMedia(a_leg, b_leg))
-        for n in range(1500):
-            data = bytearray(chance.randbytes(chance.randrange(0, 60)))
-            if data and n % 2:
-                data[0] = 0x80 | chance.choice((0, 1, 0x10, 0x20, 0x3F))
-            phone.send_raw(bytes(data))
-            trunk.send_raw(bytes(data))
-        phone.packet = replace(phone.packet, ssrc=0xABCD, timestamp=5)
-        phone.press("D")
-        while (await bench.wait_for(DigitHeard)).digit != "D":
-            continue  # noise may look like a key
+        for _ in range(15):
+            for n in range(100):
+                data = bytearray(chance.randbytes(chance.randrange(0, 60)))
+                if data and n % 2:
+                    data[0] = 0x80 | chance.choice((0, 1, 0x10, 0x20, 0x3F))
+                phone.send_raw(bytes(data))
+                trunk.send_raw(bytes(data))
+            phone.press("D")
+            while (await bench.wait_for(DigitHeard)).digit != "D":
+                continue  # noise may look like a key
 
 
 async def test_remote_addresses_that_cannot_be_sent_to(bench: Bench) -> None:
