@@ -133,9 +133,8 @@ class Dialog:
 
     def set_flow(self, flow: Flow) -> None:
         """Note the way the peer's last request came."""
-        if flow != self.flow:
-            self.flow = flow
-            self._next_hop = None
+        self.flow = flow
+        self._next_hop = None
 
     def refresh_target(self, remote_target: str) -> None:
         """Take the Contact of a target refresh (§12.2.1.2, §12.2.2); the route set stays."""

@@ -101,6 +101,10 @@ class NonInviteClientTransaction(Timed):
         layer.send(data, self.flow)
         layer.timers.start(self, self._timer_f if self.flow.reliable else now + self._interval)
 
+    def abandon(self) -> None:
+        """End a transaction that was never started: its request is no longer needed."""
+        self.state = NonInviteClientState.TERMINATED
+
     def receive(self, status: int, now: float) -> bool:
         """Take a response; returns whether it is for the TU."""
         if self.state is NonInviteClientState.COMPLETED:

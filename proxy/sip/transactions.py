@@ -153,11 +153,10 @@ class TransactionLayer:
 
     def _unwatch(self, transaction: ServerTransaction) -> None:
         connection = transaction.flow.connection
-        watched = self.on_connection.get(connection)
-        if watched is not None:
-            watched.pop(transaction, None)
-            if not watched:
-                del self.on_connection[connection]
+        watched = self.on_connection[connection]
+        del watched[transaction]
+        if not watched:
+            del self.on_connection[connection]
 
     @property
     def idle(self) -> bool:

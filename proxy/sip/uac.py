@@ -382,8 +382,4 @@ def _route_set(response: Response) -> tuple[str, ...]:
     """Return the route set of a dialog made by our INVITE: Record-Route in reverse order (§12.1.2)."""
     if "Record-Route" not in response.headers:
         return ()
-    try:
-        return tuple(reversed(response.headers.values("Record-Route")))
-    except RemoteProtocolError:
-        # The dialog matters more than the route of a peer that can't write it.
-        return ()
+    return tuple(reversed(response.headers.values("Record-Route")))

@@ -145,13 +145,25 @@ class Uas:
         self._dialogs.moved(dialog, flow)
         if dialog.state is DialogState.TERMINATED:
             # A BYE is under way: a crossing BYE is fine (§15.1.2), anything else comes too late.
-            return Refusal(200 if request.method == "BYE" else 481)
+            if request.method != "BYE":
+                return Refusal(481)
+            self._drop_held_bye(dialog)
+            return Refusal(200)
         if request.method == "INVITE":
             if dialog.invite_server is not None:
                 return Refusal(500, (("Retry-After", str(self._ids.retry_after())),))
             if dialog.invite_client is not None:
                 return Refusal(491)
         return None
+
+    def _drop_held_bye(self, dialog: Dialog) -> None:
+        """End a dialog whose peer has sent BYE while ours waited for an ACK: it would only get 481."""
+        awaited = dialog.awaited_ack
+        if awaited is not None and awaited.held_bye is not None:
+            awaited.stop()
+            dialog.awaited_ack = None
+            awaited.held_bye[0].abandon()
+            self.end_dialog(dialog)
 
     def _enter_bye(self, dialog: Dialog, now: float) -> None:
         """End what a BYE ends at once (§15.1.2): our 2xx needs no ACK, a pending re-INVITE gets 487."""
@@ -279,20 +291,24 @@ class Uas:
     def server_failed(self, transaction: ServerTransaction, now: float) -> None:
         """No ACK for a refusal, or no way to deliver a response (§17.2.1, §17.2.4)."""
         del now
-        if transaction.dialog is not None and transaction.method == "INVITE":
-            self._forget_invite(transaction.dialog)
         self._events.append(RequestFailed(transaction))
+        if isinstance(transaction, InviteServerTransaction):
+            self._forget_invite(transaction)
+        elif transaction.method == "BYE" and transaction.dialog is not None:
+            self.end_dialog(transaction.dialog)
 
     def end_dialog(self, dialog: Dialog) -> None:
         """Forget a dialog and tell the TU."""
         if self._dialogs.remove(dialog):
             self._events.append(DialogEnded(dialog))
 
-    def _forget_invite(self, dialog: Dialog) -> None:
+    def _forget_invite(self, transaction: InviteServerTransaction) -> None:
         """Note that the pending INVITE of a dialog is refused: an early dialog ends with it (§12.3)."""
-        dialog.invite_server = None
-        if dialog.state is DialogState.EARLY:
-            self.end_dialog(dialog)
+        dialog = transaction.dialog
+        if dialog is not None and dialog.invite_server is transaction:
+            dialog.invite_server = None
+            if dialog.state is DialogState.EARLY:
+                self.end_dialog(dialog)
 
     def _respond_invite(
         self, transaction: InviteServerTransaction, status: int, data: bytes, now: float
@@ -302,8 +318,7 @@ class Uas:
             raise LocalProtocolError("an INVITE can't be accepted after the BYE of its dialog")
         transaction.respond(status, data, now)
         if status >= 300:
-            if dialog is not None:
-                self._forget_invite(dialog)
+            self._forget_invite(transaction)
             transaction.lines.release()
             return None
         if dialog is None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from proxy.sip.config import EndpointConfig
+from proxy.sip.dialog import Dialog
 from proxy.sip.endpoint import Endpoint
-from proxy.sip.events import AckReceived, Event, RequestReceived, ServerTransaction
+from proxy.sip.events import AckReceived, ClientTransaction, Event, RequestReceived, ServerTransaction
 from proxy.sip.flow import Flow, ListenPoint
 from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Message, Request, Response
@@ -167,6 +168,11 @@ class Harness:
         self.take(AckReceived)
         self.sent.clear()
         return transaction
+
+
+def state(machine: Dialog | ServerTransaction | ClientTransaction) -> str:
+    """The state's name as the RFC spells it."""
+    return str(machine.state.value)
 
 
 def request(

@@ -1,0 +1,105 @@
+"""Where the requests of a dialog go: RFC 3261 §12.2.1.1, §8.1.2, §18.1.1."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.sip.dialog import Dialog, DialogTable, route
+from proxy.sip.flow import Flow
+from tests.sip.harness import LISTEN_POINTS, TCP, UDP, state
+
+TARGET = "sip:204@192.0.2.2:5066"
+
+
+def dialog(target: str = TARGET, *route_set: str, flow: Flow = UDP) -> Dialog:
+    return Dialog(
+        call_id="c1", local="<sip:a@example.com>;tag=l", local_tag="l", remote="<sip:b@example.com>;tag=r",
+        remote_tag="r", remote_target=target, route_set=route_set, flow=flow,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("route_set", "uri", "routes"),
+    [
+        ((), TARGET, []),
+        (("<sip:p1;lr>", "<sip:p2;lr>"), TARGET, ["<sip:p1;lr>", "<sip:p2;lr>"]),
+        (("<sip:p1;lr=on>",), TARGET, ["<sip:p1;lr=on>"]),
+        # A strict router first: it is the Request-URI, the target ends the route.
+        (("<sip:p1>", "<sip:p2;lr>"), "sip:p1", ["<sip:p2;lr>", f"<{TARGET}>"]),
+        (('"P" <sip:p1:5070;transport=tcp?Subject=x>;x=y',), "sip:p1:5070;transport=tcp", [f"<{TARGET}>"]),
+        # A strict router later on is the business of the one before it.
+        (("<sip:p1;lr>", "<sip:p2>"), TARGET, ["<sip:p1;lr>", "<sip:p2>"]),
+        # What can't be understood is sent on as it came.
+        (("<sip:p1",), TARGET, ["<sip:p1"]),
+    ],
+)
+def test_rfc3261_12_2_1_1_loose_and_strict_routing(
+    route_set: tuple[str, ...], uri: str, routes: list[str]
+) -> None:
+    assert route(TARGET, route_set) == (uri, "".join(f"Route: {value}\r\n" for value in routes))
+
+
+@pytest.mark.parametrize(
+    ("target", "route_set", "flow", "expected"),
+    [
+        # The target itself, at its own port.
+        (TARGET, (), UDP, Flow("UDP", "192.0.2.2", 5066)),
+        ("sip:204@192.0.2.2", (), UDP, UDP),
+        ("sip:204@[2001:db8::2]", (), UDP, Flow("UDP", "2001:db8::2", 5060, 2)),
+        ("sip:204@192.0.2.2;transport=TCP", (), UDP, Flow("TCP", "192.0.2.2", 5060, 1)),
+        # The first route, strict or loose.
+        (TARGET, ("<sip:192.0.2.3;lr>",), UDP, Flow("UDP", "192.0.2.3", 5060)),
+        (TARGET, ("<sip:192.0.2.3:5070>",), UDP, Flow("UDP", "192.0.2.3", 5070)),
+        # The way the peer came, where nothing better is known.
+        ("sip:204@phone.example.com", (), UDP, UDP),
+        ("tel:+15551230001", (), UDP, UDP),
+        ("sip:204@192.0.2.9;transport=sctp", (), UDP, UDP),
+        ("sips:204@192.0.2.9", (), UDP, UDP),
+        # An open connection, unless there is a route elsewhere.
+        ("sip:204@10.1.1.1;transport=tcp", (), TCP, TCP),
+        ("sip:204@10.1.1.1", (), TCP, TCP),
+        ("sip:204@10.1.1.1", ("<sip:192.0.2.2;transport=tcp;lr>",), TCP, TCP),
+        ("sip:204@10.1.1.1", ("<sip:192.0.2.3;lr>",), TCP, Flow("TCP", "192.0.2.3", 5060, 1)),
+        ("sip:204@10.1.1.1", ("<sip:192.0.2.3;lr;transport=udp>",), TCP, Flow("UDP", "192.0.2.3", 5060, 0)),
+    ],
+)
+def test_the_next_hop(target: str, route_set: tuple[str, ...], flow: Flow, expected: Flow) -> None:
+    assert dialog(target, *route_set, flow=flow).next_hop(LISTEN_POINTS) == expected
+
+
+def test_a_refresh_changes_the_target_and_keeps_the_route() -> None:
+    one = dialog(TARGET, "<sip:p1;lr>")
+    one.refresh_target("sip:new@192.0.2.8")
+    one.refresh_target("sip:new@192.0.2.8")
+    assert (one.request_uri, one.route_set) == ("sip:new@192.0.2.8", ("<sip:p1;lr>",))
+
+
+def test_the_table_finds_a_dialog_until_it_is_removed() -> None:
+    table = DialogTable()
+    one = dialog()
+    table.add(one)
+    assert table.get(("c1", "l", "r")) is one
+    assert table.get(("c1", "r", "l")) is None
+    assert table.remove(one)
+    assert not table.remove(one)
+    assert state(one) == "Terminated"
+    assert len(table) == 0
+
+
+def test_the_table_knows_whose_connection_is_lost() -> None:
+    table = DialogTable()
+    first, second, other = dialog(flow=TCP), dialog(flow=TCP), dialog(flow=TCP._replace(connection=18))
+    second.remote_tag = "r2"
+    other.remote_tag = "r3"
+    for one in (first, second, other):
+        table.add(one)
+    table.remove(first)
+    table.connection_lost(TCP.connection)
+    table.connection_lost(TCP.connection)
+    assert second.flow.connection == 0
+    assert other.flow.connection == 18
+    table.moved(second, TCP)
+    table.moved(second, TCP)
+    table.remove(second)
+    table.remove(other)
+    assert len(table) == 0

@@ -1,0 +1,663 @@
+"""The UAC core: RFC 3261 §8.1, §9.1, §12.1.2, §12.2.1, §13.2, §14.1, §15."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.errors import LocalProtocolError
+from proxy.sip.dialog import Dialog, DialogState
+from proxy.sip.events import (
+    AckReceived,
+    AckTimedOut,
+    DialogEnded,
+    RequestFailed,
+    RequestReceived,
+    RequestTimedOut,
+    ResponseReceived,
+)
+from proxy.sip.flow import Flow
+from proxy.sip.invite_client import InviteClientTransaction
+from proxy.sip.message import Request
+from proxy.sip.spec import InviteSpec
+from tests.sip.harness import UDP, Harness, answer, request, spec, state
+
+
+def calling(route: str = "") -> tuple[Harness, InviteClientTransaction, Request]:
+    harness = Harness()
+    transaction = harness.endpoint.invite(spec(route=route) if route else spec(), "leg", harness.now)
+    return harness, transaction, harness.last().request
+
+
+def talking() -> tuple[Harness, Dialog]:
+    """Our INVITE is accepted and ACKed; its transaction has ended."""
+    harness, _, invite = calling()
+    harness.receive(answer(invite, 200))
+    dialog = harness.take(ResponseReceived).dialog
+    assert dialog is not None
+    harness.endpoint.ack(dialog, now=harness.now)
+    harness.settle()
+    harness.sent.clear()
+    return harness, dialog
+
+
+class Test_8_1_1_requests:  # noqa: N801 - named as the RFC section
+    def test_an_invite_has_all_it_must_have(self) -> None:
+        harness, transaction, invite = calling()
+        assert invite.method == "INVITE"
+        assert invite.uri == "sip:15551230001@192.0.2.2"
+        via = invite.top_via
+        assert (via.transport, via.host, via.port, via.branch) == (
+            "UDP",
+            "192.0.2.1",
+            5060,
+            transaction.branch,
+        )
+        assert via.wants_rport
+        assert invite.max_forwards == 70
+        assert invite.from_.tag
+        assert invite.to.tag is None
+        assert str(invite.cseq) == "1 INVITE"
+        assert invite.headers.get("Contact") == "<sip:tollgate@192.0.2.1:5060>"
+        assert "BYE" in (invite.headers.get("Allow") or "")
+        assert invite.headers.get("User-Agent") == "Tollgate"
+        assert invite.content_type == "application/sdp"
+        assert invite.body == b"v=0\r\n"
+        assert harness.last().flow == UDP
+        assert transaction.owner == "leg"
+
+    def test_the_spec_decides_what_it_names(self) -> None:
+        harness = Harness()
+        harness.endpoint.invite(
+            InviteSpec(
+                uri="tel:+15551230001", from_='"204" <sip:204@example.com>', to="<tel:+15551230001>",
+                flow=UDP,
+                headers=(("P-Asserted-Identity", "<sip:204@example.com>"), ("User-Agent", "Other")),
+                route=("<sip:192.0.2.2;lr>", "<sip:192.0.2.3;lr>"), max_forwards=12, contact_user="204",
+                call_id="kept", local_tag="kept-tag", cseq=7,
+            ),
+            None, harness.now,
+        )  # fmt: skip
+        invite = harness.last().request
+        assert invite.uri == "tel:+15551230001"
+        assert invite.headers.get("From") == '"204" <sip:204@example.com>;tag=kept-tag'
+        assert invite.headers.get_all("Route") == ["<sip:192.0.2.2;lr>", "<sip:192.0.2.3;lr>"]
+        assert invite.headers.get_all("User-Agent") == ["Other"]
+        assert invite.headers.get("P-Asserted-Identity") == "<sip:204@example.com>"
+        assert invite.headers.get("Contact") == "<sip:204@192.0.2.1:5060>"
+        assert (invite.max_forwards, invite.call_id, invite.cseq.number) == (12, "kept", 7)
+        assert invite.headers.get("Content-Length") == "0"
+        assert invite.headers.get("Content-Type") is None
+
+    def test_a_request_outside_a_dialog(self) -> None:
+        harness = Harness()
+        transaction = harness.endpoint.send_request(
+            "OPTIONS", "sip:192.0.2.2", flow=UDP, owner="probe", now=harness.now
+        )
+        options = harness.last().request
+        assert options.headers.get("To") == "<sip:192.0.2.2>"
+        assert options.from_.uri_text == "sip:tollgate@192.0.2.1:5060"
+        assert (transaction.call_id, transaction.local_tag, transaction.cseq) == (
+            options.call_id, options.from_.tag, 1,
+        )  # fmt: skip
+        harness.receive(answer(options, 200))
+        received = harness.take(ResponseReceived)
+        assert (received.transaction, received.dialog) == (transaction, None)
+        assert transaction.owner == "probe"
+
+    def test_a_request_outside_a_dialog_with_everything(self) -> None:
+        harness = Harness()
+        harness.endpoint.send_request(
+            "MESSAGE", "sip:204@192.0.2.2", from_="<sip:1@example.com>", to="<sip:2@example.com>",
+            headers=[("Subject", "x")], body=b"hello", content_type="text/plain", flow=UDP, now=harness.now,
+        )  # fmt: skip
+        message = harness.last().request
+        assert message.from_.uri_text == "sip:1@example.com"
+        assert message.headers.get("To") == "<sip:2@example.com>"
+        assert message.content_type == "text/plain"
+        assert message.body == b"hello"
+
+    @pytest.mark.parametrize("method", ["INVITE", "ACK", "CANCEL"])
+    def test_what_has_a_call_of_its_own_is_refused(self, method: str) -> None:
+        harness = Harness()
+        with pytest.raises(LocalProtocolError):
+            harness.endpoint.send_request(method, "sip:192.0.2.2", flow=UDP, now=harness.now)
+
+
+class Test_9_1_cancel:  # noqa: N801
+    def test_after_a_provisional_response_it_goes_at_once(self) -> None:
+        harness, transaction, invite = calling(route="<sip:192.0.2.2;lr>")
+        harness.receive(answer(invite, 100, to_tag=""))
+        harness.take(ResponseReceived)
+        harness.sent.clear()
+        harness.endpoint.cancel(transaction, headers=[("Reason", "SIP;cause=200")], now=harness.now)
+        cancel = harness.last().request
+        assert cancel.method == "CANCEL"
+        assert cancel.uri == invite.uri
+        for name in ("Via", "From", "To", "Call-ID", "Route"):
+            assert cancel.headers.get_all(name) == invite.headers.get_all(name)
+        assert str(cancel.cseq) == "1 CANCEL"
+        assert cancel.headers.get("Reason") == "SIP;cause=200"
+        harness.receive(answer(cancel, 200))
+        assert harness.events == []
+        harness.receive(answer(invite, 487))
+        assert harness.take(ResponseReceived).response.status == 487
+        harness.assert_nothing_left()
+
+    def test_before_it_is_held_back_until_one_comes(self) -> None:
+        harness, transaction, invite = calling()
+        harness.endpoint.cancel(transaction, headers=[("Reason", "SIP;cause=200")], now=harness.now)
+        harness.run_until(1.0)
+        assert harness.take_sent() == ["INVITE", "INVITE"]
+        harness.receive(answer(invite, 180))
+        assert harness.take_sent() == ["CANCEL"]
+        assert harness.take(ResponseReceived).response.status == 180
+
+    def test_it_is_sent_once_however_often_it_is_asked_for(self) -> None:
+        harness, transaction, invite = calling()
+        harness.receive(answer(invite, 180))
+        for _ in range(3):
+            harness.endpoint.cancel(transaction, now=harness.now)
+        harness.receive(answer(invite, 183))
+        assert harness.take_sent() == ["INVITE", "CANCEL"]
+
+    def test_a_held_back_cancel_is_never_sent_when_the_invite_is_answered(self) -> None:
+        harness, transaction, invite = calling()
+        harness.endpoint.cancel(transaction, now=harness.now)
+        harness.receive(answer(invite, 486))
+        assert harness.take_sent() == ["INVITE", "ACK"]
+        harness.assert_nothing_left()
+
+    @pytest.mark.parametrize("status", [200, 486])
+    def test_after_the_final_response_nothing_is_sent(self, status: int) -> None:
+        harness, transaction, invite = calling()
+        harness.receive(answer(invite, status))
+        harness.sent.clear()
+        harness.events.clear()
+        harness.endpoint.cancel(transaction, now=harness.now)
+        harness.assert_quiet()
+
+    @pytest.mark.parametrize("provisional", [True, False])
+    def test_a_late_2xx_is_reported_so_that_the_tu_can_ack_and_bye(self, provisional: bool) -> None:
+        harness, transaction, invite = calling()
+        if provisional:
+            harness.receive(answer(invite, 180))
+            harness.take(ResponseReceived)
+        harness.endpoint.cancel(transaction, now=harness.now)
+        harness.receive(answer(invite, 200))
+        dialog = harness.take(ResponseReceived).dialog
+        assert dialog is not None
+        assert state(dialog) == "Confirmed"
+        harness.endpoint.ack(dialog, now=harness.now)
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        harness.receive(answer(harness.last().request, 200))
+        harness.take_all()
+        harness.assert_nothing_left()
+
+    def test_without_a_final_response_the_invite_ends_64_t1_after_it(self) -> None:
+        harness, transaction, invite = calling()
+        harness.run_until(0.25)
+        harness.receive(answer(invite, 180))
+        harness.take(ResponseReceived)
+        harness.run_until(10.0)
+        harness.endpoint.cancel(transaction, now=harness.now)
+        harness.receive(answer(invite, 183))
+        harness.take(ResponseReceived)
+        harness.run_until(41.999)
+        assert harness.events == []
+        harness.run_until(42.0)
+        assert [type(event) for event in harness.take_all()] == [RequestTimedOut, DialogEnded]
+        assert harness.times("CANCEL")[0] == 10.0
+        assert harness.endpoint.idle
+
+    def test_held_back_for_ever_it_ends_with_timer_b(self) -> None:
+        harness, transaction, _ = calling()
+        harness.endpoint.cancel(transaction, now=harness.now)
+        assert harness.settle() == 32.0
+        assert harness.take(RequestTimedOut).transaction is transaction
+        assert harness.times("CANCEL") == []
+
+    def test_a_cancel_that_fails_or_is_refused_is_not_the_tus_business(self) -> None:
+        harness, transaction, invite = calling()
+        harness.receive(answer(invite, 180))
+        harness.take(ResponseReceived)
+        harness.endpoint.cancel(transaction, now=harness.now)
+        cancel = harness.last().request
+        harness.receive(answer(cancel, 100))
+        harness.receive(answer(cancel, 481))
+        assert harness.events == []
+        harness.endpoint.transport_failed(UDP, harness.now)
+        assert [type(event) for event in harness.take_all()] == [RequestFailed, DialogEnded]
+
+    def test_a_cancel_lost_to_the_transport_is_not_reported_by_itself(self) -> None:
+        harness, transaction, invite = calling()
+        harness.receive(answer(invite, 100, to_tag=""))
+        harness.take(ResponseReceived)
+        harness.endpoint.cancel(transaction, now=harness.now)
+        harness.endpoint.transport_failed(UDP, harness.now)
+        assert harness.take_all() == [RequestFailed(transaction)]
+
+
+class Test_12_1_2_dialogs_of_the_uac:  # noqa: N801
+    def test_each_to_tag_makes_its_early_dialog(self) -> None:
+        harness, _, invite = calling()
+        dialogs = []
+        for tag in ("one", "two", "one"):
+            harness.receive(answer(invite, 180, to_tag=tag))
+            dialogs.append(harness.take(ResponseReceived).dialog)
+        assert dialogs[0] is dialogs[2]
+        assert dialogs[0] is not dialogs[1]
+        first = dialogs[0]
+        assert first is not None
+        assert state(first) == "Early"
+        assert first.uac
+        assert first.owner == "leg"
+        assert (first.remote_tag, first.local_cseq, first.remote_cseq) == ("one", 1, None)
+        assert first.remote_target == "sip:15551230001@192.0.2.2:5060"
+
+    def test_a_response_without_tag_or_with_100_makes_none(self) -> None:
+        harness, _, invite = calling()
+        for status, tag in ((180, ""), (100, "x")):
+            harness.receive(answer(invite, status, to_tag=tag))
+            assert harness.take(ResponseReceived).dialog is None
+
+    def test_without_a_contact_the_request_uri_is_the_target(self) -> None:
+        harness, _, invite = calling()
+        harness.receive(answer(invite, 180, contact=""))
+        dialog = harness.take(ResponseReceived).dialog
+        assert dialog is not None
+        assert dialog.remote_target == invite.uri
+        harness.receive(answer(invite, 200, contact=""))
+        assert harness.take(ResponseReceived).dialog is dialog
+        assert dialog.remote_target == invite.uri
+
+    def test_13_2_2_4_a_2xx_computes_the_route_set_and_target_again(self) -> None:
+        harness, _, invite = calling()
+        harness.receive(answer(invite, 180, extra="Record-Route: <sip:192.0.2.3;lr>\r\n"))
+        early = harness.take(ResponseReceived).dialog
+        harness.receive(
+            answer(invite, 200, contact="<sip:15551230001@192.0.2.8>",
+                   extra="Record-Route: <sip:192.0.2.5;lr>, <sip:192.0.2.4;lr>\r\n"
+                         "Record-Route: <sip:192.0.2.3;lr>\r\n")
+        )  # fmt: skip
+        confirmed = harness.take(ResponseReceived).dialog
+        assert confirmed is early
+        assert confirmed is not None
+        assert state(confirmed) == "Confirmed"
+        assert confirmed.route_set == ("<sip:192.0.2.3;lr>", "<sip:192.0.2.4;lr>", "<sip:192.0.2.5;lr>")
+        assert confirmed.remote_target == "sip:15551230001@192.0.2.8"
+
+    def test_a_response_whose_record_route_cannot_be_read_is_dropped(self) -> None:
+        harness, _, invite = calling()
+        harness.receive(answer(invite, 180, extra='Record-Route: "<sip:x>, <sip:y>\r\n'))
+        assert harness.events == []
+
+    @pytest.mark.parametrize("status", [302, 401, 486, 503, 603])
+    def test_12_3_a_refusal_ends_every_early_dialog(self, status: int) -> None:
+        harness, _, invite = calling()
+        for tag in ("one", "two"):
+            harness.receive(answer(invite, 180, to_tag=tag))
+        harness.events.clear()
+        harness.receive(answer(invite, status, to_tag="one"))
+        assert [type(event) for event in harness.take_all()] == [ResponseReceived, DialogEnded, DialogEnded]
+        harness.assert_nothing_left()
+
+    def test_13_2_2_4_forks_without_an_answer_end_with_timer_m(self) -> None:
+        harness, _, invite = calling()
+        harness.receive(answer(invite, 180, to_tag="one"))
+        other = harness.take(ResponseReceived).dialog
+        harness.receive(answer(invite, 200, to_tag="two"))
+        dialog = harness.take(ResponseReceived).dialog
+        assert dialog is not None
+        harness.endpoint.ack(dialog, now=harness.now)
+        harness.run_until(31.999)
+        assert harness.events == []
+        harness.run_until(32.0)
+        assert harness.take(DialogEnded).dialog is other
+        assert state(dialog) == "Confirmed"
+
+    def test_a_provisional_response_of_a_dialog_that_was_given_up_names_none(self) -> None:
+        harness, _, invite = calling()
+        harness.receive(answer(invite, 180))
+        early = harness.take(ResponseReceived).dialog
+        assert early is not None
+        harness.endpoint.terminate(early)
+        harness.receive(answer(invite, 180))
+        assert harness.take(ResponseReceived).dialog is None
+        harness.receive(answer(invite, 200))
+        again = harness.take(ResponseReceived).dialog
+        assert again is not None
+        assert state(again) == "Confirmed"
+
+
+class Test_13_2_2_4_ack:  # noqa: N801
+    def test_it_is_a_request_of_its_own_along_the_route_set(self) -> None:
+        harness, _, invite = calling()
+        harness.receive(answer(invite, 200, extra="Record-Route: <sip:192.0.2.3:5070;lr>\r\n"))
+        dialog = harness.take(ResponseReceived).dialog
+        assert dialog is not None
+        harness.endpoint.ack(dialog, headers=[("Authorization", "x")], body=b"v=0\r\n", now=harness.now)
+        ack = harness.last().request
+        assert ack.uri == "sip:15551230001@192.0.2.2:5060"
+        assert ack.headers.get("Route") == "<sip:192.0.2.3:5070;lr>"
+        assert harness.last().flow == Flow("UDP", "192.0.2.3", 5070)
+        assert ack.top_via.branch != invite.top_via.branch
+        assert str(ack.cseq) == "1 ACK"
+        assert ack.to.tag == "peer"
+        assert ack.body == b"v=0\r\n"
+        assert ack.headers.get("Authorization") == "x"
+
+    def test_a_repeated_2xx_gets_the_same_ack_again(self) -> None:
+        harness, _, invite = calling()
+        harness.receive(answer(invite, 200))
+        dialog = harness.take(ResponseReceived).dialog
+        assert dialog is not None
+        harness.receive(answer(invite, 200))
+        assert harness.events == []
+        assert harness.take_sent() == ["INVITE"]
+        harness.endpoint.ack(dialog, now=harness.now)
+        harness.receive(answer(invite, 200))
+        assert len({sent.data for sent in harness.sent}) == 1
+        assert harness.take_sent() == ["ACK", "ACK"]
+        assert harness.events == []
+
+    def test_also_after_the_dialog_is_over(self) -> None:
+        harness, _, invite = calling()
+        harness.receive(answer(invite, 200))
+        dialog = harness.take(ResponseReceived).dialog
+        assert dialog is not None
+        harness.endpoint.ack(dialog, now=harness.now)
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        harness.receive(answer(harness.last().request, 200))
+        harness.take_all()
+        harness.sent.clear()
+        harness.receive(answer(invite, 200))
+        assert harness.take_sent() == ["ACK"]
+        assert harness.events == []
+
+    def test_a_second_fork_that_answers_gets_its_own_ack_and_bye(self) -> None:
+        harness, transaction, invite = calling()
+        dialogs = []
+        for tag in ("one", "two"):
+            harness.receive(answer(invite, 200, to_tag=tag))
+            dialog = harness.take(ResponseReceived).dialog
+            assert dialog is not None
+            dialogs.append(dialog)
+        assert transaction.dialog is dialogs[0]
+        for dialog in dialogs:
+            harness.endpoint.ack(dialog, now=harness.now)
+        harness.endpoint.request(dialogs[1], "BYE", now=harness.now)
+        assert harness.last().request.to.tag == "two"
+        harness.receive(answer(harness.last().request, 200))
+        harness.take_all()
+        assert dialogs[0].state is DialogState.CONFIRMED
+
+    def test_with_nothing_to_ack_it_is_our_own_mistake(self) -> None:
+        harness, dialog = talking()
+        with pytest.raises(LocalProtocolError):
+            harness.endpoint.ack(dialog, now=harness.now)
+
+
+class Test_12_2_1_requests_within_a_dialog:  # noqa: N801
+    def test_they_count_up_and_repeat_the_dialogs_sides(self) -> None:
+        harness, dialog = talking()
+        for number, method in ((2, "INFO"), (3, "UPDATE")):
+            transaction = harness.endpoint.request(
+                dialog,
+                method,
+                headers=[("X", "y")],
+                body=b"5",
+                content_type="application/dtmf",
+                now=harness.now,
+            )
+            sent = harness.last().request
+            assert (sent.method, sent.cseq.number) == (method, number)
+            assert (sent.from_.tag, sent.to.tag, sent.call_id) == (dialog.local_tag, "peer", dialog.call_id)
+            assert sent.uri == "sip:15551230001@192.0.2.2:5060"
+            assert (sent.headers.get("Contact") is not None) == (method == "UPDATE")
+            assert sent.headers.get("X") == "y"
+            assert transaction.dialog is dialog
+            assert transaction.owner == "leg"
+            harness.receive(answer(sent, 200))
+            assert harness.take(ResponseReceived).dialog is dialog
+
+    def test_14_1_a_reinvite_is_acked_and_refreshes_the_target(self) -> None:
+        harness, dialog = talking()
+        transaction = harness.endpoint.request(dialog, "INVITE", body=b"v=0\r\n", now=harness.now)
+        reinvite = harness.last().request
+        assert reinvite.to.tag == "peer"
+        assert reinvite.cseq.number == 2
+        with pytest.raises(LocalProtocolError):
+            harness.endpoint.request(dialog, "INVITE", now=harness.now)
+        harness.receive(answer(reinvite, 183))
+        assert harness.take(ResponseReceived).dialog is dialog
+        harness.receive(answer(reinvite, 200, contact="<sip:new@192.0.2.8>"))
+        received = harness.take(ResponseReceived)
+        assert (received.dialog, received.transaction) == (dialog, transaction)
+        assert not dialog.invite_pending
+        assert dialog.remote_target == "sip:new@192.0.2.8"
+        harness.endpoint.ack(dialog, now=harness.now)
+        assert harness.last().request.cseq.number == 2
+        harness.sent.clear()
+        harness.receive(answer(reinvite, 200))
+        assert harness.take_sent() == ["ACK"]
+        harness.settle()
+        assert state(dialog) == "Confirmed"
+        assert harness.events == []
+
+    def test_14_1_a_reinvite_2xx_without_contact_keeps_the_target(self) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "INVITE", now=harness.now)
+        harness.receive(answer(harness.last().request, 200, contact=""))
+        harness.take(ResponseReceived)
+        assert dialog.remote_target == "sip:15551230001@192.0.2.2:5060"
+
+    @pytest.mark.parametrize("ending", ["491", "timeout", "transport"])
+    def test_14_1_a_failed_reinvite_leaves_the_dialog_as_it_was(self, ending: str) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "INVITE", now=harness.now)
+        if ending == "491":
+            harness.receive(answer(harness.last().request, 491))
+            assert harness.take(ResponseReceived).dialog is dialog
+        elif ending == "timeout":
+            harness.settle()
+            harness.take(RequestTimedOut)
+        else:
+            harness.endpoint.transport_failed(UDP, harness.now)
+            harness.take(RequestFailed)
+        assert not dialog.invite_pending
+        assert state(dialog) == "Confirmed"
+        harness.endpoint.request(dialog, "INVITE", now=harness.now)
+
+    @pytest.mark.parametrize(
+        ("status", "target"), [(200, "sip:new@192.0.2.8"), (491, "sip:15551230001@192.0.2.2:5060")]
+    )
+    def test_rfc3311_an_update_refreshes_the_target_when_accepted(self, status: int, target: str) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "UPDATE", now=harness.now)
+        update = harness.last().request
+        harness.receive(answer(update, 100))
+        harness.take(ResponseReceived)
+        harness.receive(answer(update, status, contact="<sip:new@192.0.2.8>"))
+        harness.take(ResponseReceived)
+        assert dialog.remote_target == target
+
+    def test_rfc3311_a_2xx_to_update_without_contact_keeps_the_target(self) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "UPDATE", now=harness.now)
+        harness.receive(answer(harness.last().request, 200, contact=""))
+        assert dialog.remote_target == "sip:15551230001@192.0.2.2:5060"
+
+    def test_a_request_that_times_out_or_fails_leaves_the_dialog_to_the_tu(self) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "INFO", now=harness.now)
+        harness.settle()
+        harness.take(RequestTimedOut)
+        harness.endpoint.request(dialog, "INFO", now=harness.now)
+        harness.endpoint.transport_failed(UDP, harness.now)
+        harness.take(RequestFailed)
+        assert state(dialog) == "Confirmed"
+        assert not harness.endpoint.idle
+
+    @pytest.mark.parametrize("method", ["ACK", "CANCEL"])
+    def test_what_has_a_call_of_its_own_is_refused(self, method: str) -> None:
+        harness, dialog = talking()
+        with pytest.raises(LocalProtocolError):
+            harness.endpoint.request(dialog, method, now=harness.now)
+
+
+class Test_15_1_1_bye:  # noqa: N801
+    @pytest.mark.parametrize("ending", ["200", "481", "timeout", "transport"])
+    def test_the_dialog_ends_whatever_becomes_of_it(self, ending: str) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        assert state(dialog) == "Terminated"
+        if ending == "timeout":
+            harness.settle()
+            first: type = RequestTimedOut
+        elif ending == "transport":
+            harness.endpoint.transport_failed(UDP, harness.now)
+            first = RequestFailed
+        else:
+            harness.receive(answer(harness.last().request, int(ending)))
+            first = ResponseReceived
+        assert [type(event) for event in harness.take_all()] == [first, DialogEnded]
+        harness.assert_nothing_left()
+
+    def test_a_provisional_response_to_it_ends_nothing(self) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        harness.receive(answer(harness.last().request, 100))
+        harness.take(ResponseReceived)
+
+    @pytest.mark.parametrize("method", ["BYE", "INFO", "INVITE"])
+    def test_after_it_nothing_more_is_sent(self, method: str) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        with pytest.raises(LocalProtocolError):
+            harness.endpoint.request(dialog, method, now=harness.now)
+
+    def test_the_caller_may_send_it_in_an_early_dialog(self) -> None:
+        harness, _, invite = calling()
+        harness.receive(answer(invite, 180))
+        early = harness.take(ResponseReceived).dialog
+        assert early is not None
+        harness.endpoint.request(early, "BYE", now=harness.now)
+        bye = harness.last().request
+        harness.receive(answer(bye, 200))
+        harness.take_all()
+        harness.receive(answer(invite, 487))
+        assert [type(event) for event in harness.take_all()] == [ResponseReceived]
+        harness.assert_nothing_left()
+
+    def test_the_callee_may_not(self) -> None:
+        harness = Harness()
+        early = harness.endpoint.respond(harness.invited(), 180, now=harness.now)
+        assert early is not None
+        with pytest.raises(LocalProtocolError):
+            harness.endpoint.request(early, "BYE", now=harness.now)
+
+    def test_15_the_callees_bye_waits_for_the_ack(self) -> None:
+        harness = Harness()
+        dialog = harness.endpoint.respond(harness.invited(), 200, now=harness.now)
+        assert dialog is not None
+        transaction = harness.endpoint.request(dialog, "BYE", now=harness.now)
+        harness.run_until(0.5)
+        assert harness.take_sent() == ["200", "200"]
+        harness.receive(request("ACK", to_tag=dialog.local_tag, branch="z9hG4bK-2"))
+        assert harness.events == []
+        assert harness.take_sent() == ["BYE"]
+        harness.settle()
+        assert [type(event) for event in harness.take_all()] == [RequestTimedOut, DialogEnded]
+        assert transaction.completed
+        assert harness.endpoint.idle
+
+    def test_15_without_an_ack_it_goes_after_64_t1(self) -> None:
+        harness = Harness()
+        dialog = harness.endpoint.respond(harness.invited(), 200, now=harness.now)
+        assert dialog is not None
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        harness.run_until(31.999)
+        assert harness.times("BYE") == []
+        harness.run_until(32.0)
+        assert harness.times("BYE") == [32.0]
+        assert harness.events == []
+        harness.receive(answer(harness.last().request, 200))
+        harness.take_all()
+        harness.assert_nothing_left()
+
+    def test_15_a_held_back_bye_is_dropped_when_the_peer_is_faster(self) -> None:
+        harness = Harness()
+        dialog = harness.endpoint.respond(harness.invited(), 200, now=harness.now)
+        assert dialog is not None
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        harness.receive(request("BYE", to_tag=dialog.local_tag, cseq="2", branch="z9hG4bK-2"))
+        harness.settle()
+        assert [sent.what for sent in harness.sent if sent.what == "BYE"] == []
+        assert [type(event) for event in harness.take_all()] == [DialogEnded]
+        assert harness.endpoint.idle
+
+
+class Test_13_3_1_4_accepted:  # noqa: N801
+    @pytest.mark.parametrize("over", ["UDP", "TCP"])
+    def test_the_2xx_is_repeated_with_t1_doubling_to_t2_over_any_transport(self, over: str) -> None:
+        harness = Harness()
+        dialog = harness.endpoint.respond(harness.invited(over=over), 200, now=harness.now)
+        harness.run_until(31.999)
+        assert harness.times("200") == [0.0, 0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5, 23.5, 27.5, 31.5]
+        assert len({sent.data for sent in harness.sent}) == 1
+        assert harness.events == []
+        harness.run_until(32.0)
+        assert harness.take(AckTimedOut).dialog is dialog
+        assert dialog is not None
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        harness.receive(answer(harness.last().request, 200))
+        harness.take_all()
+        harness.assert_nothing_left()
+
+    def test_the_ack_ends_it_and_is_reported_once(self) -> None:
+        harness = Harness()
+        dialog = harness.endpoint.respond(harness.invited(), 200, now=harness.now)
+        assert dialog is not None
+        ack = request("ACK", to_tag=dialog.local_tag, branch="z9hG4bK-2", body="v=0\r\n",
+                      extra="Content-Type: application/sdp\r\n")  # fmt: skip
+        harness.receive(ack)
+        received = harness.take(AckReceived)
+        assert (received.dialog, received.request.body) == (dialog, b"v=0\r\n")
+        harness.receive(ack)
+        harness.run_until(31.0)
+        assert harness.events == []
+        assert harness.times("200") == [0.0]
+
+    @pytest.mark.parametrize("wrong", ["cseq", "tag", "call_id"])
+    def test_an_ack_of_something_else_does_not(self, wrong: str) -> None:
+        harness = Harness()
+        dialog = harness.endpoint.respond(harness.invited(), 200, now=harness.now)
+        assert dialog is not None
+        harness.receive(
+            request("ACK", branch="z9hG4bK-2", cseq="2" if wrong == "cseq" else "1",
+                    to_tag="x" if wrong == "tag" else dialog.local_tag,
+                    call_id="x" if wrong == "call_id" else "c1")
+        )  # fmt: skip
+        assert harness.events == []
+        harness.run_until(0.5)
+        assert harness.times("200") == [0.0, 0.5]
+
+    def test_terminate_stops_it_without_a_word(self) -> None:
+        harness = Harness()
+        dialog = harness.endpoint.respond(harness.invited(), 200, now=harness.now)
+        assert dialog is not None
+        harness.endpoint.terminate(dialog)
+        harness.settle()
+        assert harness.times("200") == [0.0]
+        assert harness.events == []
+        assert harness.endpoint.idle
+
+    def test_a_lost_connection_moves_the_repeats_to_a_new_one(self) -> None:
+        harness = Harness()
+        transaction = harness.invited(over="TCP")
+        harness.respond(transaction, 200)
+        harness.endpoint.transport_failed(harness.last().flow, harness.now)
+        harness.run_until(0.5)
+        assert harness.last().flow == Flow("TCP", "192.0.2.2", 5060, 1)
+        harness.receive(request("INFO", to_tag=transaction.lines.to_tag, cseq="2", branch="z9hG4bK-2"))
+        assert harness.take(RequestReceived).dialog is transaction.dialog
