@@ -453,10 +453,14 @@ async def test_legs_of_two_threads_come_together() -> None:
         for _ in range(3):
             a_leg, b_leg = bench.configured(phone), bench.configured(trunk)
             bench.engine.submit(BridgeMedia(a_leg, b_leg))
+            bench.engine.submit(ListenForDigits(b_leg, listening=True))
+            trunk.press("1")
+            await bench.wait_for(DigitHeard)  # both threads have done what they were told
+            bench.engine.submit(ListenForDigits(b_leg, listening=False))
             phone.send(SILENCE)
-            await trunk.receive()
+            assert (await trunk.receive()).payload == SILENCE
             trunk.send(SILENCE)
-            await phone.receive()
+            assert (await phone.receive()).payload == SILENCE
             await bench.close(b_leg)
             await bench.close(a_leg)
         assert bench.engine.port_pairs[0] == 0

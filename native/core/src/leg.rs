@@ -131,6 +131,8 @@ pub struct Leg {
     out: OutStream,
     map: RelayMap,
     player: Option<Box<Player>>,
+    /// The next packet's timestamp within a prompt: it steps evenly even when the thread was late.
+    prompt_timestamp: Option<u32>,
     sender: Option<Box<EventSender>>,
     digits: VecDeque<(u8, u32)>,
     rtcp_due_us: u64,
@@ -170,6 +172,7 @@ impl Leg {
             out: OutStream::new(rng, 8_000, now_us),
             map: RelayMap::default(),
             player: None,
+            prompt_timestamp: None,
             sender: None,
             digits: VecDeque::new(),
             rtcp_due_us: u64::MAX,
@@ -219,6 +222,7 @@ impl Leg {
         };
         let codec = self.remote.as_ref().and_then(|remote| remote.format.codec);
         let prompts = prompts.into_iter().filter(|prompt| Some(prompt.codec()) == codec).collect();
+        self.prompt_timestamp = None;
         self.player = Some(Box::new(Player::new(play, prompts, repeat, ptime_ms, at.now_us)));
     }
 
@@ -564,20 +568,21 @@ impl Leg {
     fn run_player(&mut self, at: &mut Context) {
         let Some(mut player) = self.player.take() else { return };
         let format = self.format();
-        let receives = self.remote.as_ref().is_some_and(|remote| remote.peer_receives) && self.sender.is_none();
+        let receives = self.remote.as_ref().is_some_and(|remote| remote.peer_receives);
         while player.due_us() <= at.now_us {
             let ptime_ms = player.ptime_ms();
             let (Some(format), Step::Send { payload, marker, last }) = (format, player.step(at.now_us)) else {
                 at.events.push(Event::PromptsFinished { leg: self.id, play: player.play });
                 return;
             };
-            if receives {
-                let mut packet = [0; BUFFER];
-                let end = rtp::HEADER + payload.len();
-                if let Some(room) = packet.get_mut(rtp::HEADER..end) {
-                    room.copy_from_slice(payload);
-                    let ticks = ptime_ms * (format.clock_rate / 1000);
-                    self.send_own(&mut packet[..end], marker, &format, ticks, at.now_us);
+            let ticks = ptime_ms * (format.clock_rate / 1000);
+            if self.sender.is_some() {
+                self.prompt_timestamp = None; // a digit of the gate takes this time; the prompt goes on after it
+            } else {
+                let timestamp = self.prompt_timestamp.unwrap_or_else(|| self.out.fresh_timestamp(at.now_us));
+                self.prompt_timestamp = Some(timestamp.wrapping_add(ticks));
+                if receives {
+                    self.send_frame(payload, marker, format.payload_type, timestamp, ticks);
                 }
             }
             if last {
@@ -588,13 +593,15 @@ impl Leg {
         self.player = Some(player);
     }
 
-    fn send_own(&mut self, packet: &mut [u8], marker: bool, format: &Format, ticks: u32, now_us: u64) {
-        // Within a prompt the timestamp steps evenly although the thread's ticks don't.
-        let timestamp = if marker { self.out.fresh_timestamp(now_us) } else { self.out.following_timestamp(now_us) };
+    fn send_frame(&mut self, payload: &[u8], marker: bool, payload_type: u8, timestamp: u32, ticks: u32) {
+        let mut packet = [0; BUFFER];
+        let end = rtp::HEADER + payload.len();
+        let Some(room) = packet.get_mut(rtp::HEADER..end) else { return };
+        room.copy_from_slice(payload);
         let sequence = self.out.take_sequence();
-        rtp::write(packet, marker, format.payload_type, sequence, timestamp, self.out.ssrc);
-        if self.send(packet) {
-            self.out.sent(timestamp, ticks, packet.len() - rtp::HEADER);
+        rtp::write(&mut packet, marker, payload_type, sequence, timestamp, self.out.ssrc);
+        if self.send(&packet[..end]) {
+            self.out.sent(timestamp, ticks, payload.len());
         }
     }
 

@@ -69,17 +69,6 @@ impl OutStream {
         }
     }
 
-    /// Timestamp for the next packet of a prompt under way: right after the last one, unless something was left out.
-    pub fn following_timestamp(&self, now_us: u64) -> u32 {
-        let next = self.last_timestamp.wrapping_add(self.last_ticks);
-        let behind = self.clock(now_us).wrapping_sub(next) as i32;
-        if self.packets > 0 && behind < (self.clock_rate / 10) as i32 {
-            next
-        } else {
-            self.fresh_timestamp(now_us)
-        }
-    }
-
     pub fn peek_sequence(&self) -> u16 {
         self.next_sequence
     }
