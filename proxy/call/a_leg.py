@@ -51,7 +51,6 @@ class ALegState(enum.Enum):
 
 
 _UNANSWERED = frozenset({ALegState.INCOMING, ALegState.EARLY})
-_ESTABLISHED = frozenset({ALegState.ACCEPTED, ALegState.CONFIRMED})
 
 
 class ALeg(Leg):
@@ -112,11 +111,6 @@ class ALeg(Leg):
     # What the call asks for -------------------------------------------------------------------------------
 
     @property
-    def established(self) -> bool:
-        """The 200 has gone."""
-        return self.state in _ESTABLISHED
-
-    @property
     def unanswered(self) -> bool:
         """No final response has gone."""
         return self.state in _UNANSWERED
@@ -134,13 +128,14 @@ class ALeg(Leg):
         """Send the 200 with the gate's SDP."""
         self.dialog = self.endpoint.respond(self.transaction, 200, headers=headers, body=self._body, now=now)
         self._own_dialog()
+        self.established = True
         self.state = ALegState.ACCEPTED
 
     def _own_dialog(self) -> None:
-        if self.dialog is not None:
-            self.dialog.owner = self
-            # A caller behind NAT is reached where its requests come from, not at its Contact.
-            self.dialog.symmetric = self.latching is Latching.LEARNING
+        assert self.dialog is not None  # noqa: S101  (an INVITE answered with 101-299 has one)
+        self.dialog.owner = self
+        # A caller behind NAT is reached where its requests come from, not at its Contact.
+        self.dialog.symmetric = self.latching is Latching.LEARNING
 
     def hang_up(self, status: int, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """End the leg as its state asks: a final failure, BYE now, or BYE once the ACK is there.

@@ -64,16 +64,6 @@ class BLeg(Leg):
         self.signalled_from = spec.flow.remote_host
         self.transaction = self.endpoint.invite(spec, self, now)
 
-    @property
-    def established(self) -> bool:
-        """B's 200 is here."""
-        return self.state is BLegState.CONFIRMED
-
-    @property
-    def unanswered(self) -> bool:
-        """The INVITE has no final response and was not given up."""
-        return self.state in _OPEN
-
     # What the trunk does ------------------------------------------------------------------------------------
 
     def responded(self, response: Response, dialog: Dialog | None, now: float) -> None:
@@ -84,7 +74,7 @@ class BLeg(Leg):
                 self.state = BLegState.TERMINATED
                 self.over = True
                 self.call.b_failed(self, status, response, now)
-            elif self.state is BLegState.ABANDONED:
+            else:
                 self.state = BLegState.TERMINATED
         elif status >= 200:
             self._accepted(response, dialog, now)
@@ -99,18 +89,18 @@ class BLeg(Leg):
             self.call.b_progressed(self, response, now)
 
     def _accepted(self, response: Response, dialog: Dialog | None, now: float) -> None:
-        if dialog is None:  # the endpoint gives every 2xx a dialog
-            return
+        assert dialog is not None  # noqa: S101  (every 2xx to an INVITE comes with one)
         self.endpoint.ack(dialog, now=now)
         if self.state in _OPEN:
             self.state = BLegState.CONFIRMED
+            self.established = True
             self.dialog = dialog
             self.call.b_answered(self, response, now)
-        elif dialog is not self.dialog or self.state is BLegState.ABANDONED:
-            # A fork that was too late, or the answer that crossed our CANCEL.
-            self.endpoint.request(dialog, "BYE", headers=(reason_header(NORMAL_CLEARING),), now=now)
-            if self.state is BLegState.ABANDONED:
-                self.state = BLegState.TERMINATED
+            return
+        # A fork that was too late, or the answer that crossed our CANCEL.
+        self.endpoint.request(dialog, "BYE", headers=(reason_header(NORMAL_CLEARING),), now=now)
+        if self.state is BLegState.ABANDONED:
+            self.state = BLegState.TERMINATED
 
     def unreachable(self, status: int, now: float) -> None:
         """No final response will come: 408 after Timer B, 503 after a transport failure (RFC 3261 §8.1.3.1)."""
@@ -118,7 +108,7 @@ class BLeg(Leg):
             self.state = BLegState.TERMINATED
             self.over = True
             self.call.b_failed(self, status, None, now)
-        elif self.state is BLegState.ABANDONED:
+        else:
             self.state = BLegState.TERMINATED
 
     # What the call asks for ---------------------------------------------------------------------------------

@@ -208,16 +208,15 @@ class Call:
     def a_confirmed(self, now: float) -> None:
         """The caller has ACKed the 200, and what it answers to a late offer is in force."""
         if self.state is CallState.OPENING:
-            if self.a.chosen is not None:
-                self.record.codec = self.a.chosen.codec.name
+            assert self.a.chosen is not None  # noqa: S101
+            self.record.codec = self.a.chosen.codec.name
             self._ask(now)
         elif self.state is CallState.TALKING:
             self._bridge()
 
     def a_answer_unusable(self, now: float) -> None:
         """The ACK holds no usable answer to a late offer: there is nothing to talk with."""
-        if self.state is not CallState.ENDED:
-            self._end(Disposition.NOT_ACCEPTABLE, HungUpBy.GATE, 488, cause_of_status(488), now)
+        self._end(Disposition.NOT_ACCEPTABLE, HungUpBy.GATE, 488, cause_of_status(488), now)
 
     # Asking for the code ------------------------------------------------------------------------------------
 
@@ -308,14 +307,14 @@ class Call:
 
     def b_trying(self, leg: BLeg, now: float) -> None:
         """A trunk has taken the INVITE."""
-        if self._hunt is not None:
-            self._hunt.trying(leg, now)
-            self._arm()
+        assert self._hunt is not None  # noqa: S101
+        self._hunt.trying(leg, now)
+        self._arm()
 
     def b_progressed(self, leg: BLeg, response: Response, now: float) -> None:
         """An 18x: the callee rings, or the carrier has something to say."""
-        if self._hunt is not None:
-            self._hunt.progressed()
+        assert self._hunt is not None  # noqa: S101
+        self._hunt.progressed()
         if self.state is CallState.DIALLING:
             self._enter(CallState.RINGING, now)
         if response.body:
@@ -346,13 +345,12 @@ class Call:
             leg.hang_up(cause_of_status(488), now)
             self._fail(Disposition.NOT_ACCEPTABLE, 488, cause_of_status(488), (), now)
             return
+        assert self._hunt is not None and leg.chosen is not None  # noqa: S101, PT018
+        self._hunt.progressed()
         record = self.record
-        if leg.chosen is not None:
-            record.codec = leg.chosen.codec.name
+        record.codec = leg.chosen.codec.name
         record.b_answered(now=now)
         self._enter(CallState.CONFIRMING, now)
-        if self._hunt is not None:
-            self._hunt.progressed()
         self._bound_at = NEVER
         self._guard_at = now + _ANSWER_GUARD
         self.core.emit(JournalRecord(record.snapshot(RecordPhase.ANSWERED, now=now), True))
@@ -388,7 +386,8 @@ class Call:
 
     def b_failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> None:
         """A trunk refused, or said nothing (``response`` None, ``status`` as RFC 3261 §8.1.3.1 reads that)."""
-        if self._hunt is not None and self._hunt.failed(status, response, now):
+        assert self._hunt is not None  # noqa: S101
+        if self._hunt.failed(status, response, now):
             self._arm()
             return
         if response is None:
@@ -420,8 +419,7 @@ class Call:
 
     def leg_lost(self, now: float) -> None:
         """A leg's peer never ACKed, or its dialog is gone: the call can't go on."""
-        if self.state is not CallState.ENDED:
-            self._end(Disposition.FAILED, HungUpBy.GATE, 408, RECOVERY_ON_TIMER, now)
+        self._end(Disposition.FAILED, HungUpBy.GATE, 408, RECOVERY_ON_TIMER, now)
 
     def media_silent(self, media: MediaLeg, now: float) -> None:
         """One leg's media has timed out; nothing comes from either side when the other's did so just before."""
@@ -435,9 +433,8 @@ class Call:
 
     def hang_up(self, now: float) -> None:
         """End the call from outside (an administrator, the end of a drain)."""
-        if self.state is not CallState.ENDED:
-            answered = Disposition.ANSWERED if self.record.answered else Disposition.FAILED
-            self._end(answered, HungUpBy.GATE, 480, NORMAL_CLEARING, now)
+        answered = Disposition.ANSWERED if self.record.answered else Disposition.FAILED
+        self._end(answered, HungUpBy.GATE, 480, NORMAL_CLEARING, now)
 
     def break_off(self, now: float) -> None:
         """End the call after an error in the gate itself."""
@@ -467,8 +464,7 @@ class Call:
             return
         self._failure = (disposition, status, cause)
         self._hunt_over(cause, now)
-        if self.b_media is not None:
-            media.unbridge(self.b_media)
+        media.unbridge()
         self._enter(CallState.ANNOUNCING, now)
         self._bound_at = NEVER
         self._guard_at = now + _ANNOUNCEMENT_GUARD

@@ -17,7 +17,6 @@ from proxy.dtmf.digits import DigitMeans
 from proxy.dtmf.info import parse_info
 from proxy.errors import RemoteProtocolError
 from proxy.sdp import (
-    CONTENT_TYPE,
     AudioDescription,
     ChosenAudio,
     Codec,
@@ -60,6 +59,7 @@ class Leg:
         "chosen",
         "dialog",
         "endpoint",
+        "established",
         "latching",
         "local",
         "media",
@@ -91,13 +91,10 @@ class Leg:
         self.answer_due = False
         """An offer of the gate in a 2xx waits for its answer in the ACK (RFC 3264 §4, RFC 3261 §13.2.1)."""
         self.signalled_from = ""
+        self.established = False
+        """A 2xx has made the dialog: it is for BYE to end it."""
         self.over = False
         """The dialog has ended, or is on its way out; nothing more is told to the call."""
-
-    @property
-    def established(self) -> bool:
-        """A 2xx has made the dialog; it is for BYE to end it."""
-        raise NotImplementedError
 
     # SDP ----------------------------------------------------------------------------------------------------
 
@@ -126,10 +123,10 @@ class Leg:
 
     def configure(self) -> None:
         """Give the media engine what is negotiated now."""
-        if self.media is not None and self.remote is not None and self.chosen is not None:
-            self.media.configure(
-                self.remote, self.chosen, latching=self.latching, signalled_from=self.signalled_from
-            )
+        assert self.media is not None and self.remote is not None and self.chosen is not None  # noqa: S101, PT018
+        self.media.configure(
+            self.remote, self.chosen, latching=self.latching, signalled_from=self.signalled_from
+        )
 
     # Requests within the dialog ------------------------------------------------------------------------------
 
@@ -186,8 +183,6 @@ class Leg:
             self.endpoint.respond(transaction, 200, body=body, now=now)
             return
         try:
-            if content_type_of(request) != CONTENT_TYPE:
-                raise RemoteProtocolError("offer is not SDP", status_hint=415)
             sdp = parse_sdp(request.body)
             offered = read_audio(sdp)
             name = self.chosen.codec.name
@@ -235,5 +230,5 @@ class Leg:
     def send_bye(self, cause: int, now: float, headers: Iterable[tuple[str, str]] = ()) -> None:
         """End the confirmed dialog (RFC 3261 §15.1.1) and say why (RFC 3326)."""
         self.over = True
-        if self.dialog is not None:
-            self.endpoint.request(self.dialog, "BYE", headers=headers or (reason_header(cause),), now=now)
+        assert self.dialog is not None  # noqa: S101
+        self.endpoint.request(self.dialog, "BYE", headers=headers or (reason_header(cause),), now=now)

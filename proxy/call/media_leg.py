@@ -54,9 +54,9 @@ class MediaLeg:
 
     __slots__ = (
         "_next_play",
+        "_partner",
         "_playing",
         "_world",
-        "bridged",
         "end",
         "id",
         "listening",
@@ -72,7 +72,7 @@ class MediaLeg:
         """Where the gate takes this leg's media, once it is open."""
         self.statistics: LegStatistics | None = None
         self.listening = False
-        self.bridged = False
+        self._partner: MediaLeg | None = None
         self._next_play = 0
         self._playing = 0
         world.emit(OpenMediaLeg(leg, ipv6, emergency))
@@ -100,6 +100,11 @@ class MediaLeg:
     def gone(self) -> bool:
         """No ports are held."""
         return self.state is MediaState.CLOSED
+
+    @property
+    def bridged(self) -> bool:
+        """Media is relayed between this leg and another."""
+        return self._partner is not None
 
     # Use ----------------------------------------------------------------------------------------------------
 
@@ -162,15 +167,16 @@ class MediaLeg:
 
     def bridge(self, other: MediaLeg) -> None:
         """Relay between this leg and another, unless that is done already."""
-        if not self.bridged:
-            self.bridged = other.bridged = True
+        if self._partner is None:
+            self._partner, other._partner = other, self
             self._playing = 0
             self._world.emit(BridgeMedia(self.id, other.id))
 
-    def unbridge(self, other: MediaLeg) -> None:
+    def unbridge(self) -> None:
         """Stop relaying, if that was done; both stay open."""
-        if self.bridged:
-            self.bridged = other.bridged = False
+        if self._partner is not None:
+            self._partner._partner = None
+            self._partner = None
             self._world.emit(UnbridgeMedia(self.id))
 
     def send_digit(self, digit: str) -> None:

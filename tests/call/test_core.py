@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import logging
+from ipaddress import ip_network
 
 import pytest
 
-from proxy.call.call import Call
+from proxy.call.call import Call, CallState
 from proxy.call.code_uses import CodeUses
 from proxy.call.config import Peer, Side
 from proxy.call.ports import JournalRecord, LegId, MediaLegOpened, MediaTimedOut, RecordDurable
 from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
 from proxy.policy import AccountCode, CodeTable
-from proxy.sip.events import Cancelled, Event, RequestReceived, ResponseReceived
+from proxy.sip.events import (
+    AckTimedOut,
+    Cancelled,
+    DialogEnded,
+    Event,
+    RequestFailed,
+    RequestReceived,
+    RequestTimedOut,
+    ResponseReceived,
+)
 from proxy.sip.timers import NEVER
 from tests.support.gate import CARRIER, NUMBER, GateBench, default_config, default_policy
 from tests.support.ua import Step
@@ -86,7 +96,7 @@ class TestLimits:
             second = bench.pbx.call(TOLL_FREE)
             bench.run(0.5)
             assert second.status == 503
-            assert not first.ended
+            assert not first.has_ended()
             first.bye()
 
 
@@ -153,7 +163,7 @@ def test_reconfigured_peers_count_for_new_calls_only() -> None:
         second = bench.pbx.call(TOLL_FREE)
         bench.run(0.5)
         assert second.status == 403
-        assert not first.ended
+        assert not first.has_ended()
         first.bye()
 
 
@@ -195,8 +205,6 @@ class TestAbandon:
             assert bench.core._call_of(RequestReceived(live.a.transaction, live.a.invite, None, flow)) is live
             again = RequestReceived(live.a.transaction, live.a.invite, live.a.dialog, flow)
             assert bench.core._call_of(again) is live
-            from proxy.sip.events import DialogEnded
-
             cause = DialogEnded(live.a.dialog)
             assert bench.core._call_of(cause) is live
             bench.core.abandon(cause, bench.now)
@@ -229,16 +237,33 @@ class TestAbandon:
                 bench.core.abandon(MediaTimedOut(LegId(1)), bench.now)
             assert not bench.core.calls
             assert "could not be ended in order" in caplog.text
-            assert call.dialog is not None
-            live_dialog = call.dialog
-            del live_dialog
             bench.run(0.5)
             call.bye()
             # the leg still answers the caller's BYE, though its call is gone
             bench.run(1.0)
             bench.core.calls.clear()
 
-    def test_broken_answer_without_a_call_is_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_request_that_can_not_even_be_refused(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("broken")
+
+        with GateBench() as bench:
+            events: list[Event] = []
+            monkeypatch.setattr(bench.core, "handle_sip", lambda event, now: events.append(event))
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            monkeypatch.setattr(type(bench.gate.endpoint), "respond", broken)
+            with caplog.at_level(logging.ERROR):
+                bench.core.abandon(events[0], bench.now)
+            assert "could not be ended in order" in caplog.text
+            monkeypatch.undo()
+            bench.core.abandon(events[0], bench.now)
+            bench.run(0.1)
+            assert call.status == 500
+
+    def test_broken_answer_without_a_call_is_ignored(self) -> None:
         with GateBench() as bench:
             bench.core.abandon(MediaLegOpened(LegId(5), "192.0.2.1", 1, 2), bench.now)
             assert bench.core.idle
@@ -264,7 +289,7 @@ class TestTimers:
             assert live.deadline == NEVER
             assert bench.core.next_timer() is None
             bench.core.handle_timer(bench.now + 1000.0)
-            assert not call.ended
+            assert not call.has_ended()
             call.bye()
 
     def test_deadline_that_moved_on_is_looked_at_later(self) -> None:
@@ -276,6 +301,122 @@ class TestTimers:
             bench.core.handle_timer(at)
             assert live.deadline > at or live.armed_at == live.deadline
             call.bye()
+
+    def test_handle_timer_passes_over_dead_entries(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            stale = bench.core._timers[0]
+            live.deadline -= 0.1
+            bench.core.arm(live)
+            bench.core.handle_timer(stale[0] - 0.05)
+            live.deadline = NEVER
+            bench.core.handle_timer(stale[0] + 100.0)
+            assert not bench.core._timers or bench.core._timers[0] != stale
+            call.bye()
+
+    def test_compaction_keeps_what_lives(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            at = live.deadline
+            for step in range(200):
+                live.deadline = at - step * 0.001
+                bench.core.arm(live)
+            assert len(bench.core._timers) <= 4 + 64 + 1
+            assert bench.core.next_timer() == live.deadline
+            call.bye()
+
+
+class TestOddMoments:
+    """Events that come in the same batch as the one that made them moot."""
+
+    def test_cancel_that_lost_against_the_200(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            bench.core.handle_sip(Cancelled(live.a.transaction, live.a.invite), bench.now)
+            assert live.state is CallState.TALKING
+            call.bye()
+
+    def test_cancel_of_an_invite_without_a_leg(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            live.a.transaction.owner = None
+            bench.core.handle_sip(Cancelled(live.a.transaction, live.a.invite), bench.now)
+            bench.core.handle_sip(RequestFailed(live.a.transaction), bench.now)
+            assert live.state is CallState.TALKING
+            call.bye()
+
+    def test_hang_up_when_the_caller_can_not_be_told(self) -> None:
+        with GateBench(script=(Step(0.0, 180),)) as bench:
+            bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            live.a.transaction.discard()
+            if live.a.dialog is not None:
+                bench.gate.endpoint.terminate(live.a.dialog)
+            bench.core.hang_up(live.id, bench.now)
+            bench.run(0.5)
+            assert bench.carrier.calls[0].cancelled
+            bench.vanished.add(bench.pbx)
+        assert bench.record.disposition is Disposition.FAILED
+
+    def test_time_out_of_another_transaction_of_the_b_leg(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            assert live.b is not None
+            assert live.b.dialog is not None
+            options = bench.gate.endpoint.request(live.b.dialog, "OPTIONS", now=bench.now)
+            bench.core.handle_sip(RequestTimedOut(options), bench.now)
+            bench.run(0.5)
+            assert live.state is CallState.TALKING
+            call.bye()
+
+    def test_ack_missing_in_a_leg_that_is_over(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            assert live.b is not None
+            assert live.b.dialog is not None
+            call.bye()
+            bench.run(0.1)
+            bench.core.handle_sip(AckTimedOut(live.b.dialog), bench.now)
+        assert bench.record.disposition is Disposition.ANSWERED
+
+    def test_dialog_of_somebody_else_ends(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            assert live.a.dialog is not None
+            live.a.dialog.owner = None
+            bench.core.handle_sip(DialogEnded(live.a.dialog), bench.now)
+            assert live.state is CallState.TALKING
+            live.a.dialog.owner = live.a
+            call.bye()
+
+    def test_internal_number_without_a_pbx_is_404(self) -> None:
+        pbx = Peer("pbx", Side.PBX, networks=(ip_network("192.0.2.10/32"),), default_group="staff")
+        with GateBench(config=default_config(peers=(pbx,))) as bench:
+            call = bench.pbx.call("205")
+            bench.run(0.5)
+            assert call.status == 404
+        assert bench.record.disposition is Disposition.REJECTED
+
+    def test_gate_is_told_of_the_policy_in_force(self) -> None:
+        with GateBench() as bench:
+            policy = default_policy()
+            bench.core.policy = policy
+            assert bench.core.policy is policy
 
 
 class TestCodeUses:

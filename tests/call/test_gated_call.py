@@ -108,7 +108,7 @@ def test_wrong_code_three_times_required_is_refused() -> None:
         for _ in range(3):
             bench.press("9999#")
         assert bench.heard[-1] == "too_many_tries"
-        assert not call.ended
+        assert not call.has_ended()
         bench.run(2.5)
         assert call.ended
         assert call.requests[-1].headers.get("Reason") == "Q.850;cause=21"
@@ -271,6 +271,18 @@ def test_caller_without_telephone_event_is_heard_in_band() -> None:
         call.bye()
 
 
+def test_end_of_the_connecting_prompt_leaves_the_call_dialling() -> None:
+    with GateBench(script=(Step(5.0, 180), Step(1.0, 200, with_sdp=True))) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.press("1234#")
+        bench.run(4.0)
+        assert bench.heard == ["enter_code", "connecting"]
+        assert bench.a_leg().playing is None
+        bench.run(3.0)
+        assert bench.carrier.calls[0].connected
+        call.bye()
+
+
 class TestLateOffer:
     """An INVITE without SDP: the gate offers in its 200 and asks after the ACK (DESIGN 1.6)."""
 
@@ -308,7 +320,7 @@ class TestLateOffer:
             bench.pbx.auto_ack = False
             call = bench.pbx.call(NUMBER, body=b"")
             bench.run(31.9)
-            assert not call.ended
+            assert not call.has_ended()
             bench.run(0.2)
             assert call.ended
         assert bench.record.disposition is Disposition.FAILED
@@ -436,7 +448,7 @@ class TestFailureOfTheBLeg:
             bench.press("1234#")
             bench.media._due.clear()
             bench.run(19.9)
-            assert not call.ended
+            assert not call.has_ended()
             bench.run(0.2)
             assert call.ended
 

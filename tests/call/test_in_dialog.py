@@ -86,7 +86,7 @@ class TestReInvite:
             bench.run(0.5)
             assert call.replies[-1].status == status
             assert len(bench.media.all[LegId(1)].configured) == before
-            assert not call.ended
+            assert not call.has_ended()
             call.bye()
 
     def test_without_sdp_gets_an_offer_and_answers_in_the_ack(self) -> None:

@@ -145,7 +145,7 @@ def test_silence_of_both_sides_ends_the_call() -> None:
         call = bench.pbx.call(TOLL_FREE)
         bench.run(61.0)
         bench.answer(MediaTimedOut(LegId(1)))
-        assert not call.ended
+        assert not call.has_ended()
         bench.run(30.0)
         bench.answer(MediaTimedOut(LegId(2)))
         bench.run(0.1)
@@ -163,7 +163,7 @@ def test_silence_of_one_side_does_not() -> None:
         bench.answer(MediaTimedOut(LegId(1)))
         bench.run(100.0)
         bench.answer(MediaTimedOut(LegId(2)))
-        assert not call.ended
+        assert not call.has_ended()
         call.bye()
 
 
@@ -252,10 +252,12 @@ class TestMediaLeg:
         other = MediaLeg(LegId(2), world, ipv6=False, emergency=False)
         leg.stop()
         leg.listen_no_more()
-        leg.unbridge(other)
+        leg.unbridge()
         assert len(world.done) == 2
         leg.bridge(other)
         other.bridge(leg)
-        leg.unbridge(other)
-        other.unbridge(leg)
+        assert leg.bridged
+        leg.unbridge()
+        other.unbridge()
+        assert not other.bridged
         assert [type(command).__name__ for command in world.done[2:]] == ["BridgeMedia", "UnbridgeMedia"]

@@ -222,7 +222,7 @@ def test_longest_duration_ends_the_call() -> None:
     with GateBench(config=config) as bench:
         call = bench.pbx.call(TOLL_FREE)
         bench.run(59.0)
-        assert not call.ended
+        assert not call.has_ended()
         bench.run(1.5)
         assert call.ended
         assert bench.carrier.calls[0].ended

@@ -34,7 +34,7 @@ def test_a_cancels_before_b_says_anything() -> None:
         call.cancel()
         bench.run(0.5)
         assert call.status == 487
-        assert not bench.carrier.calls[0].cancelled
+        assert not bench.carrier.calls[0].was_cancelled()
         bench.run(2.0)
         assert bench.carrier.calls[0].cancelled
 
@@ -78,8 +78,8 @@ def test_caller_that_never_acks() -> None:
         bench.pbx.auto_ack = False
         call = bench.pbx.call(TOLL_FREE)
         bench.run(31.9)
-        assert not call.ended
-        assert not bench.carrier.calls[0].ended
+        assert not call.has_ended()
+        assert not bench.carrier.calls[0].has_ended()
         bench.run(0.2)
         assert call.ended
         assert bench.carrier.calls[0].ended
@@ -95,7 +95,7 @@ def test_callee_hangs_up_before_the_ack_of_the_caller() -> None:
         bench.run(0.2)
         bench.carrier.calls[0].bye()
         bench.run(0.2)
-        assert not call.ended
+        assert not call.has_ended()
         assert call.dialog is not None
         bench.pbx.endpoint.ack(call.dialog, now=bench.now)
         bench.run(0.1)
@@ -110,8 +110,23 @@ def test_callee_hangs_up_and_the_ack_never_comes() -> None:
         bench.run(0.2)
         bench.carrier.calls[0].bye()
         bench.run(31.5)
-        assert not call.ended
+        assert not call.has_ended()
         bench.run(0.5)
+        assert call.ended
+
+
+def test_offer_of_a_caller_who_is_about_to_be_released_is_481() -> None:
+    with GateBench() as bench:
+        bench.pbx.auto_ack = False
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.2)
+        bench.carrier.calls[0].bye()
+        bench.run(0.2)
+        call.request("UPDATE", bench.pbx.description)
+        call.info("5")
+        bench.run(0.2)
+        assert sorted(reply.status for reply in call.replies) == [200, 481]
+        bench.run(33.0)
         assert call.ended
 
 

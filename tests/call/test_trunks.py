@@ -96,12 +96,12 @@ def test_late_200_is_acked_and_ended() -> None:
         bench.run(2.0)
         late = bench.carrier.calls[0]
         assert [request.method for request in late.requests] == ["ACK", "BYE"]
-        assert not call.ended
+        assert not call.has_ended()
         call.bye()
 
 
 def test_nothing_but_100_for_too_long_moves_on() -> None:
-    with GateBench(config=TWO, script=(Step(0.0, 100),)) as bench:
+    with GateBench(config=TWO, script=(Step(0.0, 100), Step(5.0, 100))) as bench:
         call = bench.pbx.call(TOLL_FREE)
         bench.run(19.9)
         assert not bench.carrier_2.calls
@@ -210,7 +210,7 @@ def test_forked_200s_leave_one_leg_connected() -> None:
         )
         bench.run(0.1)
         assert [data.split(b" ", 1)[0] for data in sent] == [b"ACK", b"BYE"]
-        assert not call.ended
+        assert not call.has_ended()
         bench.run(40.0)
         call.bye()
 

@@ -96,6 +96,14 @@ class UaCall:
         """The last of them, 0 when there is none."""
         return self.statuses[-1] if self.statuses else 0
 
+    def has_ended(self) -> bool:
+        """``ended`` at this moment (a call, so that a type checker doesn't think it final)."""
+        return self.ended
+
+    def was_cancelled(self) -> bool:
+        """``cancelled`` at this moment."""
+        return self.cancelled
+
     @property
     def last(self) -> Response:
         return self.responses[-1]
@@ -255,17 +263,18 @@ class Ua:
             if request.method != "INVITE":
                 self.endpoint.respond(event.transaction, 200, now=now)
                 return
-            call = UaCall(self, outgoing=False, invite=request, server=event.transaction)
-            event.transaction.owner = call
-            self.calls.append(call)
-            steps = self.script(call) if callable(self.script) else self.script
+            new = UaCall(self, outgoing=False, invite=request, server=event.transaction)
+            event.transaction.owner = new
+            self.calls.append(new)
+            steps = self.script(new) if callable(self.script) else self.script
             if steps:
-                heapq.heappush(self._due, (now + steps[0].after, next(self._serial), call, list(steps)))
+                heapq.heappush(self._due, (now + steps[0].after, next(self._serial), new, list(steps)))
                 if steps[0].after == 0.0:
                     self.handle_timer(now)
             return
-        call = event.dialog.owner
-        assert isinstance(call, UaCall)
+        owner = event.dialog.owner
+        assert isinstance(owner, UaCall)
+        call = owner
         call.requests.append(request)
         body = self.description if request.method in {"INVITE", "UPDATE"} and request.body else b""
         if request.method == "BYE":
