@@ -43,6 +43,9 @@ Post = Callable[[Callable[[], None]], object]
 """Runs a callable in the event loop from another thread (``loop.call_soon_threadsafe``)."""
 
 
+_GROUP = 1000  # records of one write at most
+
+
 @dataclass(frozen=True, slots=True)
 class JournalSettings:
     """How the journal writes. Times in seconds."""
@@ -129,8 +132,8 @@ class Journal:
         except OSError as error:
             self._segments.release_lock()
             raise ConfigurationError(f"journal directory {self._path}: {error.strerror}") from error
-        for record in found.interrupted:
-            _log.warning("call %s was interrupted; its record is closed", record.record_id)
+        if found.interrupted:
+            _log.warning("%d call(s) were cut off; their records are closed", len(found.interrupted))
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
         return tuple(found.interrupted)
@@ -222,6 +225,9 @@ class Journal:
             self._urgent = self._roused = False
             stopping = self._stopping.is_set()
             self._flush()
+            if self._pending:
+                self._urgent = True
+                self._event.set()
             if self._no_reserve:
                 self._renew_reserve()
             if stopping and not self._pending:
@@ -229,7 +235,8 @@ class Journal:
 
     def _flush(self) -> None:
         tickets: list[int] = []
-        while self._pending:
+        # No more than is there now: a flood of records must not keep those at its head from the disk.
+        for _ in range(min(len(self._pending), _GROUP)):
             item = self._pending.popleft()
             if item.ticket:
                 tickets.append(item.ticket)
@@ -278,7 +285,10 @@ class Journal:
         finals: list[JournalEntry] = []
         frames: list[bytes] = []
         size = sum(len(item.frame) for item in self._backlog)
-        if self._end > self._header_end and self._end + size > self._settings.segment_bytes:
+        # A segment that begins with very many live calls may grow to twice that: else each write would
+        # begin one.
+        limit = max(self._settings.segment_bytes, 2 * self._header_end)
+        if self._end > self._header_end and self._end + size > limit:
             self._rotate()
         end = self._end
         for item in self._backlog:

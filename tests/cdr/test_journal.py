@@ -425,7 +425,7 @@ def test_no_room_for_the_first_segment_is_named(tmp_path: Path, monkeypatch: pyt
 def test_killed_in_mid_call_every_confirmed_call_has_its_record(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
-        import itertools, pathlib, sys
+        import itertools, pathlib, sys, threading
         from proxy.cdr.journal import Journal, JournalSettings
         from proxy.cdr.record import RecordPhase
         from tests.cdr.samples import full_record
@@ -434,17 +434,19 @@ def test_killed_in_mid_call_every_confirmed_call_has_its_record(tmp_path: Path) 
                           settings=JournalSettings(segment_bytes=65536))
         journal.start()
 
+        pause = threading.Event()
+
         def confirmed(record_id, durable):
             assert durable
             print(record_id, flush=True)
 
         for number in itertools.count():
             journal.append(full_record(f"r{number:05d}", phase=RecordPhase.ANSWERED), confirmed)
-            if number % 3 == 0:
+            if number % 3:
                 journal.append(full_record(f"r{number:05d}"))
-            if number % 50 == 0:
+            if number % 10 == 0:
                 journal.heartbeat()
-                journal._event.wait(0.005)
+                pause.wait(0.005)
         """
     )
     directory = tmp_path / "journal"

@@ -1,0 +1,160 @@
+"""Export formats: column orders of the usage log, Asterisk and FreeSWITCH, and cells that stay text."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.cdr.encoding import decode_record
+from proxy.cdr.formats import USAGE_LOG_COLUMNS, ExportFormat, export_lines, neutralise, record_row
+from proxy.cdr.record import CallRecord, Direction, Disposition
+from tests.cdr.samples import START, full_record
+
+EAST = datetime.timezone(datetime.timedelta(hours=-5))
+
+
+def _rows(form: ExportFormat, *records: CallRecord) -> list[list[str]]:
+    return list(csv.reader("".join(export_lines(form, records)).splitlines()))
+
+
+def test_usage_log_has_the_sixteen_columns() -> None:
+    header, row = _rows(ExportFormat.USAGE_LOG, full_record())
+    assert header == list(USAGE_LOG_COLUMNS)
+    assert len(header) == 16
+    assert dict(zip(header, row, strict=True)) == {
+        "Location": "Main site",
+        "Start of Call Date": "2026-01-01",
+        "Start of Call Time": "00:00:00",
+        "Calling Number": "'+12125550123",
+        "Call Direction": "Outbound",
+        "Originating User": "204",
+        "Originating City": "New York",
+        "Originating State": "NY",
+        "Dialed Number": "901144201234567",
+        "Destination User": "",
+        "Destination City": "London",
+        "Destination State": "",
+        "Call Type": "International",
+        "Duration": "00:01:00",
+        "Call Charge": "",
+        "Account Code": "ACME-12/7",
+    }
+
+
+def test_usage_log_of_a_bare_record_is_empty_where_nothing_is_known() -> None:
+    record = CallRecord("r1", START, Direction.INBOUND, call_class="odd", normalised_number="+1", user="201")
+    row = record_row(ExportFormat.USAGE_LOG, record, zone=EAST)
+    assert row[:6] == ("", "2025-12-31", "19:00:00", "201", "Inbound", "201")
+    assert row[12:] == ("odd", "00:00:00", "", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "place"),
+    [
+        ("+12125550123", ("New York", "NY")),
+        ("+13105550123", ("", "California")),
+        ("+442012345678", ("London", "")),
+        ("+493012345678", ("Berlin", "")),
+        ("+4915112345678", ("", "")),
+        ("+999", ("", "")),
+        ("+", ("", "")),
+        ("204", ("", "")),
+    ],
+)
+def test_places_are_known_from_the_prefix(number: str, place: tuple[str, str]) -> None:
+    row = record_row(ExportFormat.USAGE_LOG, CallRecord("r1", START, normalised_number=number))
+    assert row[10:12] == place
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+def test_formulas_become_text(cell: str) -> None:
+    assert neutralise(cell) == "'" + cell
+
+
+@given(st.text())
+def test_no_cell_of_the_usage_log_begins_a_formula(text: str) -> None:
+    record = replace(full_record(), caller_number=text, location=text, dialled_number=text, user=text)
+    for cell in record_row(ExportFormat.USAGE_LOG, record):
+        assert str(cell)[:1] not in {"=", "+", "-", "@", "\t", "\r", "\n"}
+
+
+def test_asterisk_master_csv_order() -> None:
+    [row] = _rows(ExportFormat.ASTERISK, full_record())
+    assert row == [
+        "ACME-12/7",
+        "+12125550123",
+        "901144201234567",
+        "Consultants",
+        '"Desk" <+12125550123>',
+        "SIP/pbx",
+        "SIP/second",
+        "Dial",
+        "SIP/second/+442012345678",
+        "2026-01-01 00:00:00",
+        "2026-01-01 00:00:06",
+        "2026-01-01 00:01:06",
+        "66",
+        "60",
+        "ANSWERED",
+        "DOCUMENTATION",
+        "r1",
+        "outside the permissions of Consultants",
+    ]
+
+
+@pytest.mark.parametrize("disposition", Disposition)
+def test_every_disposition_is_one_of_asterisks(disposition: Disposition) -> None:
+    unanswered = CallRecord("r1", START, disposition=disposition)
+    words = {"ANSWERED", "NO ANSWER", "BUSY", "FAILED"}
+    assert record_row(ExportFormat.ASTERISK, unanswered)[14] in words
+    answered = replace(unanswered, answered_after=1.0, ended_after=2.0)
+    assert record_row(ExportFormat.ASTERISK, answered)[14] == "ANSWERED"
+    assert str(record_row(ExportFormat.FREESWITCH, unanswered)[9]).isupper()
+
+
+def test_asterisk_row_of_a_call_without_answer_or_trunk() -> None:
+    record = CallRecord("r1", START, user="204", disposition=Disposition.BLOCKED)
+    row = record_row(ExportFormat.ASTERISK, record)
+    assert row[4:11] == ("204", "SIP/204", "", "", "", "2026-01-01 00:00:00", "")
+    assert row[14] == "FAILED"
+
+
+def test_freeswitch_default_template_order() -> None:
+    [line] = export_lines(ExportFormat.FREESWITCH, [full_record()])
+    assert line == (
+        '"Desk","+12125550123","901144201234567","Consultants","2026-01-01 00:00:00","2026-01-01 00:00:06",'
+        '"2026-01-01 00:01:06","66","60","NORMAL_CLEARING","r1","b@192.0.2.9","ACME-12/7","PCMU","PCMU"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "cause"),
+    [
+        (CallRecord("r1", START, disposition=Disposition.BUSY), "USER_BUSY"),
+        (CallRecord("r1", START, disposition=Disposition.ABANDONED_RINGING), "ORIGINATOR_CANCEL"),
+        (CallRecord("r1", START, q850_cause=21), "CALL_REJECTED"),
+        (CallRecord("r1", START, q850_cause=99), "NORMAL_UNSPECIFIED"),
+    ],
+)
+def test_freeswitch_hangup_cause(record: CallRecord, cause: str) -> None:
+    assert record_row(ExportFormat.FREESWITCH, record)[9] == cause
+
+
+def test_json_lines_are_records() -> None:
+    [line] = export_lines(ExportFormat.JSON_LINES, [full_record()])
+    assert decode_record(line) == full_record()
+    assert decode_record(str(record_row(ExportFormat.JSON_LINES, full_record())[0])) == full_record()
+
+
+def test_an_export_is_made_as_it_is_read() -> None:
+    def records() -> list[CallRecord]:
+        return [full_record("r1"), full_record("r2")]
+
+    lines = export_lines(ExportFormat.ASTERISK, iter(records()))
+    assert '"r1"' in next(lines)
+    assert '"r2"' in next(lines)
