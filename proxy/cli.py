@@ -6,7 +6,6 @@ the work could not be done, 2 when the command line itself is wrong, 130 when it
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version as distribution_version
@@ -20,6 +19,8 @@ from proxy.commands.common import ConfigOption, config_before_command
 from proxy.errors import TollgateError
 
 __all__ = ["main", "run"]
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="tollgate",
@@ -80,13 +81,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except TollgateError as error:
         _complain(str(error))
         return 1
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:
         _complain("interrupted")
-        return 130
-    except BrokenPipeError:
-        # The reader has gone (`| head`): nothing to say, and Python must not try to flush to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return status if isinstance(status, int) else 0
 
 
@@ -96,8 +94,8 @@ def _complain_of_usage(error: typer.TyperException) -> None:
         # A command group without its command: what it has is the answer.
         typer.echo(message, err=True)
         return
-    context = getattr(error, "ctx", None)
-    hint = f" (see {context.command_path} --help)" if isinstance(context, typer.Context) else ""
+    path = getattr(getattr(error, "ctx", None), "command_path", "")
+    hint = f" (see {path} --help)" if path else ""
     _complain(" ".join(message.split()) + hint)
 
 

@@ -91,7 +91,7 @@ def add(
             repository.save(made)
         else:
             repository.add(made)
-    dials = "" if made.form == made.digits else f", dialled {made.digits}"
+    dials = "" if made.form == made.digits else f", dialled {made.digits},"
     say(f"code {made.form}{dials} is in the store, {_FOLLOWS}")
 
 

@@ -116,10 +116,8 @@ def confirm_deletion(what: str, *, yes: bool) -> None:
     """Ask Yes/No before something is deleted; raises ConfigurationError unless the answer is Yes."""
     if yes:
         return
-    try:
-        answer = typer.prompt(f"Delete {what}? Yes/No", err=True).strip().lower()
-    except typer.Abort:
-        answer = ""
+    typer.echo(f"Delete {what}? Yes/No: ", nl=False, err=True)
+    answer = sys.stdin.readline().strip().lower()
     if answer not in {"yes", "y"}:
         raise ConfigurationError("nothing was deleted (answer Yes, or give --yes)")
 

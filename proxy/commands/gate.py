@@ -197,9 +197,9 @@ def demo() -> None:
 
     Needs nothing else: no settings, no other software.
     """
-    from proxy import demo as room
+    from proxy.demo import run
 
-    raise typer.Exit(room.run())
+    raise typer.Exit(run())
 
 
 EPILOGS = {

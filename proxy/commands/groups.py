@@ -169,16 +169,18 @@ def set_(
 
 @app.command("list", epilog=example("tollgate groups list"))
 def list_(config: ConfigOption = None) -> None:
-    """List user groups with their matrix: what happens with each call class."""
-    from proxy.policy import CallClass
+    """List user groups and what happens with each call class; cells edited by hand bear a *."""
+    from proxy.policy import Treatment
 
     with open_store(read_settings(config)) as store:
         groups = store.groups.all()
-    columns = ("Group", "Codes", *(member.value for member in CallClass), "Patterns")
+    columns = ("Group", "Codes", *(treatment.value.capitalize() for treatment in Treatment), "Patterns")
     show_table(columns, [_row(group) for group in groups], empty="no user groups")
 
 
 def _row(group: UserGroup) -> tuple[str, ...]:
+    from proxy.policy import Treatment
+
     lists = (
         ("restrict", group.permissions.restricted),
         ("permit", group.permissions.permitted),
@@ -186,11 +188,11 @@ def _row(group: UserGroup) -> tuple[str, ...]:
         ("unlock-permit", group.unlock.permitted),
     )
     patterns = "; ".join(f"{name} {' '.join(map(str, patterns))}" for name, patterns in lists if patterns)
-    cells = (
-        treatment.value.removesuffix(" code") + ("*" if call_class in group.edited else "")
-        for call_class, treatment in group.matrix.items()
-    )
-    return (group.name, group.collection.value, *cells, patterns)
+    by_treatment: dict[Treatment, list[str]] = {treatment: [] for treatment in Treatment}
+    for call_class, treatment in group.matrix.items():
+        mark = "*" if call_class in group.edited else ""
+        by_treatment[treatment].append(call_class.value + mark)
+    return (group.name, group.collection.value, *map(" ".join, by_treatment.values()), patterns)
 
 
 @app.command(epilog=example("tollgate groups delete lobby"))

@@ -1,0 +1,410 @@
+"""The command line: help, errors in one line, explain, check-config, and the running gate's commands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy import cli
+from proxy.cli import run
+from proxy.errors import ConfigurationError
+from proxy.net import control
+from proxy.settings import Settings
+
+COMMANDS = (
+    ("serve",),
+    ("check-config",),
+    ("demo",),
+    ("calls",),
+    ("status",),
+    ("reload",),
+    ("hangup",),
+    ("explain",),
+    *(("codes", name) for name in ("add", "list", "import", "export", "delete")),
+    *(("groups", name) for name in ("add", "set", "list", "delete")),
+    *(("users", name) for name in ("add", "set", "list", "delete")),
+    *(("usage", name) for name in ("list", "export")),
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///cli.db")
+
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"tollgate {' '.join(command)}" in out.partition("Example")[2]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_but_check_config_takes_the_settings_file(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run([*command, "--help"])
+    out = capsys.readouterr().out
+    assert ("--config FILE" in out) is (command[0] not in {"check-config", "demo"})
+
+
+def test_help_of_the_whole_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert {command[0] for command in COMMANDS} <= set(out.split())
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("tollgate ")
+
+
+def test_help_is_quick_because_no_room_is_imported() -> None:
+    code = (
+        "import sys; from proxy.cli import run; run(['codes', 'add', '--help']); "
+        "heavy = {'sqlalchemy', 'pydantic_settings', 'phonenumbers', 'uvloop', 'asyncio', 'rich'}; "
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "error"),
+    [
+        (["nonsense"], 2, "tollgate: No such command 'nonsense'. (see tollgate --help)"),
+        (["codes", "add"], 2, "tollgate: Missing argument 'code'. (see tollgate codes add --help)"),
+        (["codes", "list", "--limit", "0"], 2, "Invalid value for '--limit'"),
+        (["codes", "list", "--nonsense"], 2, "No such option: --nonsense"),
+        (["--config", "missing.toml", "codes", "list"], 1, "tollgate: missing.toml: cannot be read"),
+        (["codes", "list", "--config", "missing.toml"], 1, "tollgate: missing.toml: cannot be read"),
+        (["check-config", "missing.toml"], 1, "tollgate: missing.toml: cannot be read"),
+        (["calls"], 1, "tollgate: no gate is running at cli.sock"),
+        (["status"], 1, "tollgate: no gate is running at cli.sock"),
+        (["reload"], 1, "tollgate: no gate is running at cli.sock"),
+        (["hangup", "1"], 1, "tollgate: no gate is running at cli.sock"),
+        (["explain", "--number", "204"], 1, "tollgate: who calls?"),
+        (["explain", "--number", "204", "--user", "204"], 1, "tollgate: user 204 does not exist"),
+        (["explain", "--number", "204", "--group", "none"], 1, "tollgate: group 'none' does not exist"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_a_status(
+    arguments: list[str], status: int, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert error in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_command_group_without_command_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["codes"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "import" in captured.err
+
+
+def test_interrupt_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_config: Path | None) -> Settings:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("proxy.commands.gate.read_settings", interrupted)
+    assert run(["calls"]) == 130
+    assert capsys.readouterr().err == "tollgate: interrupted\n"
+
+
+def test_reader_that_has_gone_is_no_traceback() -> None:
+    run(["groups", "add", "sales"])
+    code = "import sys; from proxy.cli import run; sys.exit(run(['groups', 'list']))"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_main_ends_the_process_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["tollgate", "nonsense"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+
+
+def test_module_is_the_command_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.partition(" ")[0]) == (0, "tollgate")
+
+
+# Settings
+
+
+def test_settings_come_from_the_file_before_or_behind_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("gate.toml").write_text('[number_plan]\ncountry = "DE"\n')
+    run(["groups", "add", "staff"])
+    for arguments in (["--config", "gate.toml", "explain"], ["explain", "--config", "gate.toml"]):
+        capsys.readouterr()
+        assert run([*arguments, "--group", "staff", "--number", "110"]) == 0
+        assert "decision: allow" in lines_of(capsys)
+
+
+def test_settings_file_can_be_named_by_environment_and_changed_by_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("gate.toml").write_text('[number_plan]\ncountry = "DE"\n')
+    run(["groups", "add", "staff"])
+    monkeypatch.setenv("TOLLGATE_CONFIG", "gate.toml")
+    assert run(["explain", "--group", "staff", "--number", "110"]) == 0
+    assert "decision: allow" in lines_of(capsys)
+    monkeypatch.setenv("TOLLGATE_NUMBER_PLAN__COUNTRY", "US")
+    assert run(["explain", "--group", "staff", "--number", "110"]) == 0
+    assert "decision: block" in lines_of(capsys)
+
+
+def test_check_config_names_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.toml").write_text('[number_plan]\ncountri = "DE"\n[limits]\nmax_calls = 0\n')
+    assert run(["check-config", "bad.toml"]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert all(line.startswith("tollgate: bad.toml: ") for line in errors)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('[number_plan]\ncountry = "XX"\n', "number plan country 'XX'"),
+        ('[number_plan]\nextensions = ["abc"]\n', "number_plan.extensions"),
+        ('[prompts]\nfolder = "prompts"\n', "enter_code.wav"),
+    ],
+)
+def test_check_config_looks_behind_the_syntax(
+    text: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("prompts").mkdir()
+    Path("prompts/enter_code.wav").write_bytes(b"no WAV")
+    Path("bad.toml").write_text(text)
+    assert run(["check-config", "bad.toml"]) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_check_config_of_good_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("good.toml").write_text('[[groups]]\nname = "staff"\n')
+    assert run(["check-config", "good.toml"]) == 0
+    assert lines_of(capsys) == ["good.toml: good; trunks: none; peers: 0; groups: 1"]
+
+
+# Explain
+
+
+@pytest.fixture
+def staffed(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["groups", "add", "staff", "--permissions", "internal,local", "--collection", "required"])
+    run(["groups", "add", "guests", "--collection", "optional"])
+    run(["users", "add", "204", "--group", "staff", "--caller-number", "+14155550104"])
+    run(["codes", "add", "ACME-12/7"])
+    run(["codes", "add", "1000", "--disabled"])
+    capsys.readouterr()
+
+
+_OUTSIDE = (
+    "international numbers lie outside the call permissions of group 'staff'; an account code is required"
+)
+
+
+@pytest.mark.usefixtures("staffed")
+def test_explain_prints_every_step_and_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "--user", "204", "--number", "011442079460000"]) == 0
+    assert lines_of(capsys) == [
+        "1. caller: user 204, proved by authentication",
+        "2. group: 'staff'",
+        "3. number: 011442079460000 is +442079460000, an international number (GB)",
+        "4. class: international",
+        "5. matrix: international is required code",
+        "6. decision: required code, because " + _OUTSIDE,
+        "number for record and trunk: +442079460000 (international)",
+        "decision: required code",
+        "reason: " + _OUTSIDE,
+    ]
+
+
+@pytest.mark.usefixtures("staffed")
+@pytest.mark.parametrize(
+    ("caller", "code", "ending"),
+    [
+        (
+            ["--user", "204"],
+            "2263127",
+            [
+                "code: accepted, the account code is valid",
+                "outcome: the call is placed, with code ACME-12/7 on its record",
+            ],
+        ),
+        (
+            ["--user", "204"],
+            "1000",
+            [
+                "code: disabled, the account code is disabled",
+                "outcome: asked again; after the last try the call is refused",
+            ],
+        ),
+        (
+            ["--group", "guests"],
+            "777",
+            [
+                "code: unknown, no account code has these digits",
+                "outcome: asked again; after the last try the call is placed without a code",
+            ],
+        ),
+        (
+            ["--caller", "sip:+14155550104@pbx.example.com"],
+            "911",
+            [
+                "code: emergency, an emergency number was dialled as a code",
+                "outcome: the emergency call to 911 is placed at once",
+            ],
+        ),
+    ],
+)
+def test_explain_with_a_code(
+    caller: list[str], code: str, ending: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["explain", *caller, "--number", "+442079460000", "--code", code]) == 0
+    assert lines_of(capsys)[-2:] == ending
+
+
+@pytest.mark.usefixtures("staffed")
+def test_explain_of_a_call_that_asks_for_no_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "--user", "204", "--number", "sip:reception@h", "--code", "1"]) == 0
+    assert lines_of(capsys)[-3:] == [
+        "decision: block",
+        "reason: the number holds characters that can't be dialled",
+        "code: none is asked for",
+    ]
+
+
+def test_explain_counts_groups_of_the_settings_that_serve_will_make(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("gate.toml").write_text('[[groups]]\nname = "callers"\npermissions = ["national"]\n')
+    assert run(["explain", "--config", "gate.toml", "--group", "callers", "--number", "4155550100"]) == 0
+    assert "decision: allow" in lines_of(capsys)
+
+
+# The running gate
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], list[dict[str, object]]]]:
+    """A gate's control socket that gives one answer; returns what it was asked."""
+    asked: list[dict[str, object]] = []
+
+    def give(result: object) -> list[dict[str, object]]:
+        def ask(path: Path, command: str, **arguments: object) -> object:
+            asked.append({"path": str(path), "command": command, **arguments})
+            return result
+
+        monkeypatch.setattr(control, "ask", ask)
+        return asked
+
+    yield give
+    assert threading.active_count() == 1
+
+
+def test_calls_shows_the_live_calls(
+    answering: Callable[[object], list[dict[str, object]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = {"call_id": "c1", "caller": "204", "dialled": "911", "state": "talking", "seconds": 75.2}
+    asked = answering([{**call, "emergency": True, "direction": "outbound", "code": "a\x1b[31m"}])
+    assert run(["calls"]) == 0
+    assert asked == [{"path": "cli.sock", "command": "calls"}]
+    assert lines_of(capsys)[1].split("\t") == [
+        "c1",
+        "1:15",
+        "talking (emergency)",
+        "outbound",
+        "204",
+        "",
+        "911",
+        "a?[31m",
+    ]
+
+
+def test_status_reload_and_hangup(
+    answering: Callable[[object], list[dict[str, object]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering({"calls": 2, "listening": ["127.0.0.1:5060"]})
+    assert run(["status"]) == 0
+    assert lines_of(capsys) == ["calls: 2", "listening: 127.0.0.1:5060"]
+    answering({"after_restart": ["sip.listen"]})
+    assert run(["reload"]) == 0
+    assert lines_of(capsys) == ["settings reloaded; only a restart changes sip.listen"]
+    answering({"after_restart": []})
+    assert run(["reload"]) == 0
+    assert lines_of(capsys) == ["settings reloaded"]
+    asked = answering({"ended": "c1"})
+    assert run(["hangup", "c1"]) == 0
+    assert asked[-1] == {"path": "cli.sock", "command": "hangup", "call_id": "c1"}
+
+
+@pytest.mark.parametrize("command", ["calls", "status"])
+def test_answer_of_another_version_is_refused(
+    command: str,
+    answering: Callable[[object], list[dict[str, object]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answering("surprise")
+    assert run([command]) == 1
+    assert "not understood" in capsys.readouterr().err
+
+
+def test_serve_hands_the_settings_over_and_can_read_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("gate.toml").write_text("[limits]\nmax_calls = 7\n")
+    seen: list[tuple[int, int, bool]] = []
+
+    def serve(settings: Settings, *, load: Callable[[], Settings], example_data: bool) -> None:
+        seen.append((settings.limits.max_calls, load().limits.max_calls, example_data))
+
+    monkeypatch.setattr("proxy.server.serve", serve)
+    assert run(["serve", "--config", "gate.toml", "--example-data"]) == 0
+    assert seen == [(7, 7, True)]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(98, "Address already in use"), "tollgate: the gate can't start: Address already in use"),
+        (ConfigurationError("sip.listen: taken"), "tollgate: sip.listen: taken"),
+    ],
+)
+def test_gate_that_cannot_start_says_why(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serve(_settings: Settings, **_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("proxy.server.serve", serve)
+    assert run(["serve"]) == 1
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_demo_ends_with_its_own_status(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.demo.run", lambda: status)
+    assert run(["demo"]) == status
