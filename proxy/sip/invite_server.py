@@ -48,6 +48,7 @@ class InviteServerTransaction(Timed):
         "branch",
         "dialog",
         "flow",
+        "internal",
         "key",
         "lines",
         "merge_key",
@@ -82,6 +83,8 @@ class InviteServerTransaction(Timed):
         """Belongs to the TU."""
         self.dialog: Dialog | None = None
         """The dialog the INVITE came in, or the one that a response of the TU made."""
+        self.internal = False
+        """The endpoint refuses it by itself: the TU hears nothing of it."""
         self.state = InviteServerState.PROCEEDING
 
     @property

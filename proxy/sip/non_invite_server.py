@@ -42,6 +42,7 @@ class NonInviteServerTransaction(Timed):
         "branch",
         "dialog",
         "flow",
+        "internal",
         "key",
         "lines",
         "merge_key",
@@ -75,6 +76,8 @@ class NonInviteServerTransaction(Timed):
         """Belongs to the TU."""
         self.dialog: Dialog | None = None
         """The dialog the request came in, if any."""
+        self.internal = False
+        """The endpoint refuses it by itself: the TU hears nothing of it."""
         self.state = NonInviteServerState.TRYING
 
     @property

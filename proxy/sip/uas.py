@@ -106,6 +106,7 @@ class Uas:
             )
         transaction.start(now)
         if refusal is not None:
+            transaction.internal = True
             self.respond(transaction, refusal.status, headers=refusal.headers, now=now)
             return
         if dialog is not None:
@@ -291,7 +292,8 @@ class Uas:
     def server_failed(self, transaction: ServerTransaction, now: float) -> None:
         """No ACK for a refusal, or no way to deliver a response (§17.2.1, §17.2.4)."""
         del now
-        self._events.append(RequestFailed(transaction))
+        if not transaction.internal:
+            self._events.append(RequestFailed(transaction))
         if isinstance(transaction, InviteServerTransaction):
             self._forget_invite(transaction)
         elif transaction.method == "BYE" and transaction.dialog is not None:

@@ -120,8 +120,7 @@ class ResponseLines:
         headers = request.headers
         via = request.top_via
         vias = headers.get_all("Via")
-        top = str(via.with_source(source.remote_host, source.remote_port)) + vias[0][len(str(via)) :]
-        lines = f"Via: {top}\r\n"
+        lines = f"Via: {_stamped(via, source)}{vias[0][len(str(via)) :]}\r\n"
         for value in vias[1:]:
             lines += f"Via: {value}\r\n"
         cseq = request.cseq
@@ -236,6 +235,16 @@ class Fixed:
 def contact(point: ListenPoint, user: str) -> str:
     """Print the Contact line of a listen point."""
     return f"Contact: <sip:{user}@{point.sent_by}{point.uri_parameters}>\r\n"
+
+
+def _stamped(via: Via, source: Flow) -> str:
+    """Print a Via with the packet's source noted in it (§18.2.1, RFC 3581 §4)."""
+    text = str(via)
+    params = via.params
+    if params.get("rport", "") is None and "received" not in params and text.count(";rport") == 1:
+        # What nearly every phone sends: one ";rport" without a value.
+        return f"{text.replace(';rport', f';rport={source.remote_port}')};received={source.remote_host}"
+    return str(via.with_source(source.remote_host, source.remote_port))
 
 
 def response_flow(via: Via, source: Flow) -> Flow:

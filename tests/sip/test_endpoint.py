@@ -272,7 +272,7 @@ MESSAGES = [
     request("BYE", to_tag="tag-gate-1", cseq="2", branch="z9hG4bK-2"),
     request("OPTIONS", via="SIP/2.0/UDP x;rport;branch=1"),
     request("INFO", to_tag="tag-gate-1", cseq="3", branch="z9hG4bK-3"),
-    "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=b\r\nFrom: <sip:x>;tag=y\r\nTo: <sip:z>\r\n\r\n",
+    "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=b\r\nFrom: <sip:x>;tag=y\r\nTo: <sip:z>\r\n\r\n",
 ]
 
 

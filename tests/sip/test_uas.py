@@ -46,7 +46,8 @@ class Test_8_2_2_2_merged_requests_and_loops:  # noqa: N801 - named as the RFC s
         harness.endpoint.invite(spec(), None, harness.now)
         invite = harness.last().request
         harness.receive(
-            request("INVITE", uri=uri, via=f"SIP/2.0/UDP 192.0.2.2;branch=z9hG4bK-p, {invite.headers.get('Via')}",
+            request("INVITE", uri=uri,
+                    via=f"SIP/2.0/UDP 192.0.2.2;branch=z9hG4bK-p, {invite.headers.get('Via')}",
                     from_tag=invite.from_.tag or "", call_id=invite.call_id),
         )  # fmt: skip
         if looped:
@@ -113,7 +114,8 @@ class Test_8_2_6_responses:  # noqa: N801
         harness = Harness()
         transaction = harness.invited()
         harness.endpoint.respond(
-            transaction, 180, reason="Wait", headers=[("Contact", "<sip:x@192.0.2.1>"), ("Alert-Info", "<x:y>")],
+            transaction, 180, reason="Wait",
+                headers=[("Contact", "<sip:x@192.0.2.1>"), ("Alert-Info", "<x:y>")],
             now=harness.now,
         )  # fmt: skip
         response = harness.last().response
@@ -566,7 +568,7 @@ class TestBrokenRequests:
             (request("INVITE").replace("From: <sip:204@example.com>", "From: <sip:204@example.com"), 400),
             (request("INVITE").replace(" SIP/2.0\r\n", " SIP/7.0\r\n", 1), 505),
             (request("INVITE", extra="Record-Route: \"<sip:x>, <sip:y>\r\n"), 400),
-            (request("INVITE").replace("Via: SIP/2.0/UDP 192.0.2.2:5060;branch=z9hG4bK-1", "Via: nonsense"), 400),
+            (request("INVITE").replace("Via: SIP/2.0/UDP 192.0.2.2:5060", "Via: nonsense"), 400),
         ],
     )  # fmt: skip
     def test_rfc3261_8_2_and_21_4_1_they_are_answered_without_a_transaction(
