@@ -135,7 +135,7 @@ class Database:
                 f"store.url: {self.name} was written by a newer version of Tollgate (revision {revision})"
             )
             raise ConfigurationError(message)
-        if revision is None and inspect(connection).get_table_names():
+        if revision is None and set(inspect(connection).get_table_names()) - {"alembic_version"}:
             message = f"store.url: {self.name} holds tables of another program"
             raise ConfigurationError(message)
         config.attributes["connection"] = connection

@@ -1,0 +1,169 @@
+"""Opening the store: private files, migrations, and one clear line for each thing that can be wrong."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from proxy.errors import ConfigurationError
+from proxy.store import Store, StoreUnavailable
+from proxy.store.database import HEAD, Database
+from proxy.store.models import metadata
+
+
+def test_files_are_private_and_wal_is_on(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/deep/tollgate.db")
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep").iterdir()}
+    assert modes == dict.fromkeys(modes, 0o600)
+    assert stat.S_IMODE((tmp_path / "deep").stat().st_mode) == 0o700
+    database.close()
+
+
+def test_the_migrations_make_what_the_models_say(url: str) -> None:
+    database = Database(url)
+    with database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    database.close()
+
+
+def test_head_is_the_last_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", "proxy.store:migrations")
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+def test_migrations_go_back_to_nothing(url: str) -> None:
+    from alembic import command
+
+    database = Database(url)
+    config = Config()
+    config.set_main_option("script_location", "proxy.store:migrations")
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    database.close()
+    with Store(url) as store:
+        assert store.codes.count() == 0
+
+
+def test_migrations_need_the_databases_connection(url: str) -> None:
+    from alembic import command
+
+    config = Config()
+    config.set_main_option("script_location", "proxy.store:migrations")
+    config.attributes["connection"] = url
+    with pytest.raises(TypeError, match=r"by proxy\.store\.database only"):
+        command.upgrade(config, "head")
+
+
+def test_two_processes_may_open_a_new_store_at_once(url: str) -> None:
+    errors: list[BaseException] = []
+
+    def open_it() -> None:
+        try:
+            Store(url).close()
+        except BaseException as error:  # noqa: BLE001 - whatever it is fails the test below
+            errors.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nonsense", "write a database URL"),
+        ("sqlite://", "name a file"),
+        ("sqlite:///:memory:", "name a file"),
+        ("sqlite:///file:x?mode=memory&uri=true", "name a file"),
+        ("sqlite:////proc/nowhere/tollgate.db", "can't be opened"),
+        ("nosuchdb://host/name", "driver of nosuchdb is not installed"),
+        ("postgresql+nosuchdriver://user:secret@host/name", "driver of postgresql.nosuchdriver"),
+    ],
+)
+def test_a_wrong_url_is_named(url: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        Database(url)
+    assert str(caught.value).startswith("store.url: ")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("Dear customer, " * 100)
+    with pytest.raises(ConfigurationError, match=r"letter.txt is not a Tollgate database"):
+        Database(f"sqlite:///{path}")
+    assert path.read_text() == "Dear customer, " * 100
+
+
+def test_a_directory_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="can't be opened: Is a directory"):
+        Database(f"sqlite:///{tmp_path}")
+
+
+def test_tables_of_another_program_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.close()
+    with pytest.raises(ConfigurationError, match="holds tables of another program"):
+        Database(f"sqlite:///{path}")
+
+
+def test_a_newer_store_is_refused(url: str, tmp_path: Path) -> None:
+    Store(url).close()
+    with sqlite3.connect(tmp_path / "tollgate.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(ConfigurationError, match=r"newer version of Tollgate \(revision 9999\)"):
+        Store(url)
+
+
+def test_a_locked_store_is_unavailable_not_wrong(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.store.database._BUSY_TIMEOUT_MS", 1)
+    with sqlite3.connect(tmp_path / "tollgate.db", isolation_level=None) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            Store(url)
+        other.execute("ROLLBACK")
+    other.close()
+
+
+def test_a_missing_table_is_reported_without_parameters(store: Store) -> None:
+    with store.database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE account_codes")
+    with pytest.raises(StoreUnavailable) as caught:
+        store.codes.get("4711")
+    assert "no such table: account_codes" in str(caught.value)
+    assert "4711" not in str(caught.value)
+
+
+def test_a_write_that_fails_leaves_nothing(store: Store) -> None:
+    def fail() -> None:
+        with store.database.write() as connection:
+            connection.exec_driver_sql("INSERT INTO settings VALUES ('a', 'b')")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    with store.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM settings").scalar() == 0
