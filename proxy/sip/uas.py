@@ -391,4 +391,4 @@ class Uas:
                 if status >= 200:
                     text += fixed.allow + fixed.supported
         text += fixed.server
-        return fixed.overridden(text, headers) if headers else text
+        return fixed.overridden(text, headers)

@@ -208,12 +208,13 @@ class Fixed:
 
     def for_invite(self, contact: str, headers: Iterable[tuple[str, str]]) -> str:
         """Print the headers of an INVITE beside those of its dialog (§13.2.1)."""
-        text = contact + self.allow + self.supported + self.user_agent
-        return self.overridden(text, headers) if headers else text
+        return self.overridden(contact + self.allow + self.supported + self.user_agent, headers)
 
     @staticmethod
     def overridden(text: str, headers: Iterable[tuple[str, str]]) -> str:
         """Put the TU's headers behind our own lines, in place of those of the same name."""
+        if not headers:
+            return text
         theirs = header_lines(headers)
         names = {line.partition(":")[0].lower() for line in theirs.split("\r\n")[:-1]}
         if names.isdisjoint(_REPLACEABLE):
