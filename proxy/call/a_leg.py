@@ -3,7 +3,8 @@
 RFC 3261 §13.3, §15; RFC 3326. States::
 
     INCOMING --18x with To tag--> EARLY --200--> ACCEPTED --ACK--> CONFIRMED --BYE--> TERMINATED
-        \\________ final failure, CANCEL ________/    \\__ hang-up before the ACK --> ENDING --ACK, Timer H--> TERMINATED
+    INCOMING, EARLY --final failure, CANCEL--> TERMINATED
+    ACCEPTED --hang-up before the ACK--> ENDING --ACK, Timer H--> TERMINATED
 
 A BYE may not go before the ACK has come or Timer H has fired (§15): that is what ENDING waits for.
 """

@@ -5,9 +5,9 @@ RFC 3261 §9.1, §13.2, §15; RFC 6026. States::
     CALLING --100--> PROCEEDING --18x--> EARLY --200--> CONFIRMED --BYE--> TERMINATED
        \\________\\____ given up ____\\--> ABANDONED --final response, time-out--> TERMINATED
 
-An abandoned INVITE is cancelled (the endpoint holds the CANCEL until the first 1xx, §9.1); should a 200 come all
-the same it is ACKed and its dialog ended with BYE at once, and so is every fork after the first to answer: at
-most one B leg of a call is ever connected (DESIGN 1.7). The object outlives its call for just that.
+An abandoned INVITE is cancelled (the endpoint holds the CANCEL until the first 1xx, §9.1); should a 200
+come all the same it is ACKed and its dialog ended with BYE at once, and so is every fork after the first to
+answer: at most one B leg of a call is ever connected (DESIGN 1.7). The object outlives its call for that.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class BLeg(Leg):
             self.state = BLegState.TERMINATED
 
     def unreachable(self, status: int, now: float) -> None:
-        """No final response will come: 408 after Timer B, 503 after a transport failure (RFC 3261 §8.1.3.1)."""
+        """No final response will come: 408 after Timer B, 503 after a transport failure (RFC 3261
+        §8.1.3.1)."""
         if self.state in _OPEN:
             self.state = BLegState.TERMINATED
             self.over = True
@@ -114,7 +115,8 @@ class BLeg(Leg):
     # What the call asks for ---------------------------------------------------------------------------------
 
     def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """End the leg as its state asks: CANCEL or BYE. ``headers`` replace the Reason made from ``cause``."""
+        """End the leg as its state asks: CANCEL or BYE. ``headers`` replace the Reason made from
+        ``cause``."""
         if self.state in _OPEN:
             self.state = BLegState.ABANDONED
             self.over = True

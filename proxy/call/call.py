@@ -2,11 +2,9 @@
 
 States, and what moves between them::
 
-    OPENING --ports--> ASKING --code, none needed, emergency--> DIALLING --18x--> RINGING
-       \\-- no code is asked -----------------------------------/  ^     \\           |
-                                                                   |       \\-- 200 --+
-                                      next trunk (`trunks`) <------+                 |
-                                                                                CONFIRMING --record on disk--> TALKING
+    OPENING --ports, a code is asked--> ASKING --code, none needed, emergency--> DIALLING
+    OPENING --ports, no code is asked--> DIALLING --408, 5xx, silence--> DIALLING (next trunk, `trunks`)
+    DIALLING --18x--> RINGING; DIALLING, RINGING --200--> CONFIRMING --record on the disk--> TALKING
     any --failure, caller answered--> ANNOUNCING --prompt over--> ENDED
     any --BYE, CANCEL, failure, hang-up--> ENDED --ports closed--> final record, forgotten
 
@@ -232,7 +230,8 @@ class Call:
             decision.group, a.media, self.record, self._judge, required=required, inband=inband
         )
         self._gate.begin(now)
-        # The called side's ports are asked for now, so that its INVITE can leave the moment the code is there.
+        # The called side's ports are asked for now, so that its INVITE can leave the moment the code is
+        # there.
         self._open_b_media()
         self._arm()
 
@@ -357,7 +356,8 @@ class Call:
         self._arm()
 
     def answer_recorded(self, durable: bool, now: float) -> None:
-        """The record of the answer is on the disk, or could not be written: then only emergency calls go on."""
+        """The record of the answer is on the disk, or could not be written: then only emergency calls go
+        on."""
         if self.state is not CallState.CONFIRMING:
             return
         self._guard_at = NEVER
@@ -385,7 +385,8 @@ class Call:
             a.media.bridge(b.media)
 
     def b_failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> None:
-        """A trunk refused, or said nothing (``response`` None, ``status`` as RFC 3261 §8.1.3.1 reads that)."""
+        """A trunk refused, or said nothing (``response`` None, ``status`` as RFC 3261 §8.1.3.1 reads
+        that)."""
         assert self._hunt is not None  # noqa: S101
         if self._hunt.failed(status, response, now):
             self._arm()
@@ -411,7 +412,7 @@ class Call:
         if self._failure is not None:
             self._end_failed(who, now)
         else:
-            self._end(self._disposition(), who, 480, cause, now, reasons)
+            self._end(self._disposition(), who, 480, cause, now, headers=reasons)
 
     def a_cancelled(self, now: float) -> None:
         """The caller gave up before any final response, or can't be reached any more."""
@@ -422,7 +423,8 @@ class Call:
         self._end(Disposition.FAILED, HungUpBy.GATE, 408, RECOVERY_ON_TIMER, now)
 
     def media_silent(self, media: MediaLeg, now: float) -> None:
-        """One leg's media has timed out; nothing comes from either side when the other's did so just before."""
+        """One leg's media has timed out; nothing comes from either side when the other's did so just
+        before."""
         if self.state is not CallState.TALKING:
             return
         silent, since = self._silent
@@ -457,10 +459,11 @@ class Call:
         *,
         prompt: str = "",
     ) -> None:
-        """Tell the caller that the call failed: by announcement when answered, by a final response when not."""
+        """Tell the caller that the call failed: by announcement when answered, by a final response when
+        not."""
         media = self.a.media
         if self.a.unanswered or self.a.over or media is None or media.end is None:
-            self._end(disposition, HungUpBy.GATE, status, cause, now, headers)
+            self._end(disposition, HungUpBy.GATE, status, cause, now, headers=headers)
             return
         self._failure = (disposition, status, cause)
         self._hunt_over(cause, now)
@@ -488,6 +491,7 @@ class Call:
         status: int,
         cause: int,
         now: float,
+        *,
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         """End both legs and the media; the record follows when the ports are closed."""

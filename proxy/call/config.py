@@ -49,7 +49,8 @@ class CallerIdPolicy(enum.Enum):
     """What a peer is told about the caller's number."""
 
     PASS = "pass"  # noqa: S105  (no password)
-    """From as the A leg had it; P-Asserted-Identity kept when the A leg is trusted, made from the user otherwise."""
+    """From as the A leg had it; P-Asserted-Identity kept when the A leg is trusted, made from the user
+    otherwise."""
     USER = "user"
     """From and P-Asserted-Identity are the caller number of the user whom the gate identified."""
     FIXED = "fixed"
@@ -107,7 +108,8 @@ class Trunk:
 
 @dataclass(frozen=True, slots=True)
 class DidRoute:
-    """Calls from the trunk whose number begins with ``prefix`` go to the peer of this name; longest prefix wins."""
+    """Calls from the trunk whose number begins with ``prefix`` go to the peer of this name; longest
+    prefix wins."""
 
     prefix: str
     peer: str

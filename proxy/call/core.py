@@ -1,7 +1,8 @@
-"""The call core: every call of the process, fed with SIP events, answers and time. No I/O (DESIGN contract 1).
+"""The call core: every call of the process, fed with SIP events, answers and time, without any I/O.
 
 After each input the driver drains the endpoint's transmits and `commands()`, then re-arms its timer from
-`next_timer()`. The core drives the endpoint directly; whatever else it wants is a command of `proxy.call.ports`.
+`next_timer()`. The core drives the endpoint directly; whatever else it wants is a command of
+`proxy.call.ports` (DESIGN contract 1).
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ class LiveCall:
 class CallCore:
     """All calls of one gate.
 
-    ``wall_clock`` gives the site's local time (aware), ``record_ids`` a new unique, sortable record id; both are the
-    composition root's, as the core reads no clock and makes no randomness.
+    ``wall_clock`` gives the site's local time (aware), ``record_ids`` a new unique, sortable record id;
+    both are the composition root's, as the core reads no clock and makes no randomness.
     """
 
     def __init__(
@@ -236,7 +237,8 @@ class CallCore:
         return timers[0][0] if timers else None
 
     def abandon(self, cause: Event | Answer, now: float) -> None:
-        """End the call that ``cause`` belongs to, whose handling raised: a bug costs one call, not the gate."""
+        """End the call that ``cause`` belongs to, whose handling raised: a bug costs one call, not the
+        gate."""
         call = self._call_of(cause)
         try:
             if call is not None:

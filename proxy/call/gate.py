@@ -1,7 +1,7 @@
 """The gate: asks the caller for an account code, try after try (DESIGN 1.6).
 
-One try is one `proxy.dtmf.collector.EntryCollector`, whose timers and states live there. Here is what an entry
-means: the code, a wrong try, the caller's wish to go without, or an emergency number::
+One try is one `proxy.dtmf.collector.EntryCollector`, whose timers and states live there. Here is what an
+entry means: the code, a wrong try, the caller's wish to go without, or an emergency number::
 
     ASKING --code accepted--> PASSED            ASKING --emergency digits--> PASSED (as that call)
     ASKING --``#`` alone, optional--> PASSED    ASKING --wrong, tries left--> ASKING

@@ -1,8 +1,9 @@
 """Which headers cross from one leg to the other, and what the B leg says about the caller.
 
 A B2BUA is a user agent on both sides (RFC 7092 §3): what belongs to a hop, a dialog, a transaction, a
-capability or a credential of one leg never crosses. Trust headers (RFC 3325 and its relatives) cross only from
-a trusted side to a trusted side. Everything else, unknown headers first of all, crosses unchanged.
+capability or a credential of one leg never crosses. Trust headers (RFC 3325 and its relatives) cross
+only from a trusted side to a trusted side. Everything else, unknown headers first of all, crosses
+unchanged.
 """
 
 from __future__ import annotations
@@ -13,37 +14,30 @@ from proxy.sip.headers import Headers, canonical_name
 
 __all__ = ["crossing_headers", "quote_display_name", "wants_anonymity"]
 
-_NEVER = frozenset(
-    canonical_name(name)
-    for name in (
-        # Hop, dialog and transaction (RFC 3261 §20)
-        "Via Record-Route Route Contact Max-Forwards From To Call-ID CSeq Path Service-Route RSeq RAck "
-        "Timestamp Expires Min-Expires Retry-After Max-Breadth Flow-Timer "
-        # Body: written anew for each leg
-        "Content-Length Content-Type Content-Encoding Content-Disposition Content-Language MIME-Version "
-        # Credentials and challenges: between one leg and the gate
-        "Authorization Proxy-Authorization WWW-Authenticate Proxy-Authenticate Authentication-Info "
-        "Proxy-Authentication-Info Security-Client Security-Server Security-Verify "
-        # Capabilities: each leg's own
-        "Require Proxy-Require Supported Unsupported Allow Allow-Events Accept Accept-Encoding User-Agent "
-        "Server Session-Expires Min-SE Accept-Contact Reject-Contact Request-Disposition Recv-Info "
-        # Other dialogs: they mean something on their own leg only
-        "Event Subscription-State Replaces Join Target-Dialog Refer-To Refer-Sub Referred-By "
-        # Wishes about identity, answered by the gate's own statement
-        "P-Preferred-Identity P-Preferred-Service"
-    ).split()
-)
+_NEVER_NAMES = """
+    Via Record-Route Route Contact Max-Forwards From To Call-ID CSeq Path Service-Route RSeq RAck
+    Timestamp Expires Min-Expires Retry-After Max-Breadth Flow-Timer
+    Content-Length Content-Type Content-Encoding Content-Disposition Content-Language MIME-Version
+    Authorization Proxy-Authorization WWW-Authenticate Proxy-Authenticate Authentication-Info
+    Proxy-Authentication-Info Security-Client Security-Server Security-Verify
+    Require Proxy-Require Supported Unsupported Allow Allow-Events Accept Accept-Encoding User-Agent
+    Server Session-Expires Min-SE Accept-Contact Reject-Contact Request-Disposition Recv-Info
+    Event Subscription-State Replaces Join Target-Dialog Refer-To Refer-Sub Referred-By
+    P-Preferred-Identity P-Preferred-Service
+"""
+_NEVER = frozenset(map(canonical_name, _NEVER_NAMES.split()))
+"""By line: hop, dialog and transaction (RFC 3261 §20); the body's, which is written anew; credentials; each
+leg's own capabilities; other dialogs; wishes about identity, which the gate's own statement answers."""
 
-_TRUST = frozenset(
-    canonical_name(name)
-    for name in (
-        "P-Asserted-Identity P-Asserted-Service Remote-Party-ID Diversion History-Info Identity Identity-Info "
-        "P-Charging-Vector P-Charging-Function-Addresses P-Access-Network-Info P-Visited-Network-ID "
-        "P-Served-User P-Profile-Key P-Called-Party-ID P-Associated-URI P-User-Database P-Early-Media "
-        "P-Private-Network-Indication P-DCS-Billing-Info P-DCS-LAES P-DCS-OSPS P-DCS-Redirect "
-        "P-DCS-Trace-Party-ID Origination-Id Attestation-Info Cellular-Network-Info Additional-Identity"
-    ).split()
-)
+_TRUST_NAMES = """
+    P-Asserted-Identity P-Asserted-Service Remote-Party-ID Diversion History-Info Identity Identity-Info
+    P-Charging-Vector P-Charging-Function-Addresses P-Access-Network-Info P-Visited-Network-ID
+    P-Served-User P-Profile-Key P-Called-Party-ID P-Associated-URI P-User-Database P-Early-Media
+    P-Private-Network-Indication P-DCS-Billing-Info P-DCS-LAES P-DCS-OSPS P-DCS-Redirect
+    P-DCS-Trace-Party-ID Origination-Id Attestation-Info Cellular-Network-Info Additional-Identity
+"""
+_TRUST = frozenset(map(canonical_name, _TRUST_NAMES.split()))
+"""What only a trusted side may say, and only a trusted side may hear."""
 
 
 def crossing_headers(headers: Headers, *, trusted: bool, without: str = "") -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Who calls: the source address names the peer, a trusted peer names the user, a phone proves itself by digest.
+"""Who calls: the source address names the peer, a trusted peer names the user, a phone proves its own.
 
 DESIGN, Identity of the caller; RFC 3325 §9.1 (P-Asserted-Identity), RFC 3261 §22 (digest). Only what was
 authenticated counts: what a phone writes in From or P-Asserted-Identity never chooses a policy.
@@ -106,6 +106,7 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The headers of a 401. The same for an unknown user, a wrong password and none at all (but ``stale``)."""
+    """The headers of a 401. The same for an unknown user, a wrong password and none at all (but
+    ``stale``)."""
 
     headers: tuple[tuple[str, str], ...]

@@ -1,7 +1,7 @@
 """What both legs of a call have in common: a dialog, a media leg, SDP, and requests within the dialog.
 
-RFC 3261 §12, §14 (re-INVITE), §15 (BYE); RFC 3311 (UPDATE); RFC 6086 (INFO). The gate's media stands between the
-legs, so an offer of one peer is answered here and the other peer does not notice.
+RFC 3261 §12, §14 (re-INVITE), §15 (BYE); RFC 3311 (UPDATE); RFC 6086 (INFO). The gate's media stands
+between the legs, so an offer of one peer is answered here and the other peer does not notice.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Leg:
             self.remote, self.chosen, latching=self.latching, signalled_from=self.signalled_from
         )
 
-    # Requests within the dialog ------------------------------------------------------------------------------
+    # Requests within the dialog -----------------------------------------------------------------------------
 
     def request(self, event: RequestReceived, now: float) -> None:
         """Answer a request within the dialog."""
@@ -220,7 +220,8 @@ class Leg:
             self.call.leg_lost(now)
 
     def dialog_ended(self, dialog: Dialog, now: float) -> None:
-        """The endpoint knows the dialog no longer, and nobody said BYE: the peer has forgotten it (§12.2.1.2)."""
+        """The endpoint knows the dialog no longer, and nobody said BYE: the peer has forgotten it
+        (§12.2.1.2)."""
         if not self.over and dialog is self.dialog and self.established:
             self.over = True
             self.call.leg_lost(now)

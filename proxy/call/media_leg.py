@@ -1,7 +1,7 @@
 """One media leg as the call sees it: the life of its ports and the commands it gives the engine.
 
-The engine answers later, and a call may end in between; this file alone knows when a port pair is held, so that
-every one that was asked for is also given back (DESIGN contract 5).
+The engine answers later, and a call may end in between; this file alone knows when a port pair is held,
+so that every one that was asked for is also given back (DESIGN contract 5).
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ class MediaLeg:
     ) -> None:
         """Tell the engine what the peer's SDP said."""
         codec, event = chosen.codec, chosen.event
-        # A name instead of an address can't be resolved here; the peer is where its signalling is, or latches.
+        # A name instead of an address can't be resolved here; the peer is where its signalling is, or
+        # latches.
         address = audio.address if is_ip_address(audio.address) else signalled_from
         direction = audio.direction
         self._world.emit(

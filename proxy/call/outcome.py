@@ -126,7 +126,8 @@ def cause_of_status(status: int) -> int:
 
 
 def cause_of_reason(reasons: list[str]) -> int | None:
-    """Return the cause of the first ``Q.850;cause=`` among the values of Reason headers, or None (RFC 3326)."""
+    """Return the cause of the first ``Q.850;cause=`` among the values of Reason headers, or None (RFC
+    3326)."""
     for reason in reasons:
         protocol, *params = reason.split(";")
         if protocol.strip().upper() != "Q.850":

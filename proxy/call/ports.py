@@ -57,7 +57,8 @@ class RemoteMedia:
     rtcp_mux: bool
     audio: AudioFormat
     event_payload_type: int | None
-    """Payload type of telephone-event both ways, or None when the peer takes none (then tones are heard in-band)."""
+    """Payload type of telephone-event both ways, or None when the peer takes none (then tones are heard
+    in-band)."""
     event_clock_rate: int
     peer_sends: bool
     """The peer's direction lets it send to the gate."""
@@ -93,8 +94,8 @@ class ConfigureMediaLeg:
 class PlayPrompts:
     """Play prompts in order, instead of whatever plays on the leg now. Answered by `PromptsFinished`.
 
-    ``prompts`` are names of `proxy.media.prompts` (``"enter_code"``, ``"ringback"`` ...). ``repeat`` plays the
-    list until `StopPrompts`. ``group`` is the user group whose own recordings win, or "".
+    ``prompts`` are names of `proxy.media.prompts` (``"enter_code"``, ``"ringback"`` ...). ``repeat``
+    plays the list until `StopPrompts`. ``group`` is the user group whose own recordings win, or "".
     """
 
     leg: LegId
@@ -191,7 +192,8 @@ class MediaLegRefused:
 
 @dataclass(frozen=True, slots=True)
 class DigitHeard:
-    """One whole digit (0-9 * # A-D) pressed by the leg's peer, reported at its first end packet or tone end."""
+    """One whole digit (0-9 * # A-D) pressed by the leg's peer, reported at its first end packet or tone
+    end."""
 
     leg: LegId
     digit: str = field(repr=False)
@@ -253,15 +255,15 @@ MediaAnswer = (
     | MediaLegClosed
 )
 
-# Records -----------------------------------------------------------------------------------------------------
+# Records ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
     """Append this state of a call's record to the journal.
 
-    With ``confirm`` the answer `RecordDurable` comes when it is on the disk (grouped fsync); the relay opens, or
-    the 200 goes to the A leg, only then (DESIGN 1.8).
+    With ``confirm`` the answer `RecordDurable` comes when it is on the disk (grouped fsync); the relay
+    opens, or the 200 goes to the A leg, only then (DESIGN 1.8).
     """
 
     record: CallRecord
@@ -270,7 +272,8 @@ class JournalRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecordDurable:
-    """The record that was sent with ``confirm`` is on the disk (or the disk failed and ``durable`` is False)."""
+    """The record that was sent with ``confirm`` is on the disk (or the disk failed and ``durable`` is
+    False)."""
 
     record_id: str
     durable: bool = True

@@ -1,4 +1,5 @@
-"""Where a call goes and what its B leg's INVITE says: peers and trunks to hops, numbers to URIs (DESIGN 1.1-1.4, 1.9).
+"""Where a call goes and what its B leg's INVITE says: peers and trunks to hops, numbers to URIs (DESIGN
+1.1-1.4, 1.9).
 
 RFC 3261 §8.1.1 (From, To, Request-URI), RFC 3323 and RFC 3325 (who calls, and who may know).
 """
@@ -87,7 +88,8 @@ class Route:
 
     @property
     def common_codecs(self) -> tuple[str, ...]:
-        """Codecs for an offer of the gate's own: both sides take them, in the gate's order on the caller's side."""
+        """Codecs for an offer of the gate's own: both sides take them, in the gate's order on the
+        caller's side."""
         return tuple(name for name in self.caller.peer.codecs if name in self.codecs)
 
     @property
@@ -117,7 +119,8 @@ class RouteTable:
         return Route(caller, decision, Direction.INTERNAL, trunks, _taken_by_all(trunks))
 
     def inbound(self, caller: Caller, decision: Decision, user: str) -> Route | None:
-        """Route a call from a trunk to the PBX behind, its number intact; None when nobody has that number."""
+        """Route a call from a trunk to the PBX behind, its number intact; None when nobody has that
+        number."""
         pbx = self._pbx_of(user)
         if pbx is None:
             return None
@@ -150,7 +153,8 @@ def _as_trunk(peer: Peer) -> Trunk:
 
 
 def _taken_by_all(trunks: Iterable[Trunk]) -> tuple[str, ...]:
-    """Return the codecs that all trunks take, so that failover needs no other; those of the first if none is."""
+    """Return the codecs that all trunks take, so that failover needs no other; those of the first if
+    none is."""
     first, *others = trunks or (None,)
     if first is None:
         return ("PCMU", "PCMA", "G722", "OPUS")

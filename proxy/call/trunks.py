@@ -1,8 +1,9 @@
 """Trunks in order: which one carries the B leg, and when the next one is tried (DESIGN 1.4, 1.7).
 
-The next trunk is tried after 408, 5xx, a transport failure, silence, or nothing but 100 for too long; never after
-a 404, 486, 603 and the like, and never once an 18x has come. An INVITE that is left behind is cancelled by its own
-leg (`proxy.call.b_leg`), which also ends it should it be answered after all.
+The next trunk is tried after 408, 5xx, a transport failure, silence, or nothing but 100 for too long;
+never after
+a 404, 486, 603 and the like, and never once an 18x has come. An INVITE that is left behind is cancelled
+by its own leg (`proxy.call.b_leg`), which also ends it should it be answered after all.
 """
 
 from __future__ import annotations

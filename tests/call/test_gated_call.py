@@ -1,4 +1,5 @@
-"""A call that is asked for a code, in answer mode (DESIGN 1.6): tries, type-ahead, hash, emergency, every end."""
+"""A call that is asked for a code, in answer mode (DESIGN 1.6): tries, type-ahead, hash, emergency,
+every end."""
 
 from __future__ import annotations
 

@@ -141,8 +141,10 @@ def test_trust_headers_reach_a_trusted_trunk_only(name: str) -> None:
 )
 def test_every_spelling_of_a_trust_header_is_known(line: bytes) -> None:
     message = parse_message(
-        b"INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK1\r\nFrom: <sip:1@y>;tag=1\r\nTo: <sip:1@x>\r\n"
-        b"Call-ID: 1\r\nCSeq: 1 INVITE\r\n" + line + b"\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n"
+        b"INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK1\r\nFrom: <sip:1@y>;tag=1\r\n"
+        b"To: <sip:1@x>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n"
+        + line
+        + b"\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n"
     )
     crossing = crossing_headers(message.headers, trusted=False)
     assert crossing == [("X-Kept", "1")]

@@ -1,4 +1,5 @@
-"""Who calls (DESIGN, Identity of the caller): trusted peers by address, phones by digest, strangers not at all."""
+"""Who calls (DESIGN, Identity of the caller): trusted peers by address, phones by digest, strangers not
+at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Requests within the dialogs of a call: re-INVITE, UPDATE, INFO, OPTIONS (RFC 3261 §14, RFC 3311, RFC 6086)."""
+"""Requests within the dialogs of a call: re-INVITE, UPDATE, INFO, OPTIONS (RFC 3261 §14, RFC 3311, RFC
+6086)."""
 
 from __future__ import annotations
 

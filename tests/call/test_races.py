@@ -1,4 +1,5 @@
-"""Messages that cross on the wire (RFC 5407): CANCEL and 200, BYE and BYE, lost ACKs, a caller that is gone."""
+"""Messages that cross on the wire (RFC 5407): CANCEL and 200, BYE and BYE, lost ACKs, a caller that is
+gone."""
 
 from __future__ import annotations
 
@@ -173,7 +174,8 @@ def stream_invite() -> bytes:
 
     body = sdp()
     return (
-        f"INVITE sip:{TOLL_FREE}@gate.example.com SIP/2.0\r\nVia: SIP/2.0/TCP {PBX[0]}:5060;branch=z9hG4bKstream\r\n"
+        f"INVITE sip:{TOLL_FREE}@gate.example.com SIP/2.0\r\n"
+        f"Via: SIP/2.0/TCP {PBX[0]}:5060;branch=z9hG4bKstream\r\n"
         f"From: <sip:204@{PBX[0]}>;tag=s1\r\nTo: <sip:{TOLL_FREE}@gate.example.com>\r\nCall-ID: stream-1\r\n"
         f"CSeq: 1 INVITE\r\nContact: <sip:204@{PBX[0]};transport=tcp>\r\nMax-Forwards: 70\r\n"
         f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -1,4 +1,5 @@
-"""Contract 5: gated calls over a network that loses 30 %, duplicates and reorders. Nothing is lost, nothing is left."""
+"""Contract 5: gated calls over a network that loses 30 %, duplicates and reorders. Nothing is lost,
+nothing is left."""
 
 from __future__ import annotations
 

@@ -35,7 +35,6 @@ from proxy.call.ports import (
     PlayPrompts,
     PromptsFinished,
     RecordDurable,
-    SendDigit,
     StopPrompts,
     UnbridgeMedia,
 )
@@ -116,39 +115,43 @@ class MediaBench:
         if self.silent:
             return
         leg = self.legs[command.leg if not isinstance(command, BridgeMedia) else command.first]
+        if isinstance(command, BridgeMedia | UnbridgeMedia | CloseMediaLeg):
+            self._connect(command, leg)
+        elif isinstance(command, ConfigureMediaLeg):
+            leg.configured.append(command)
+        elif isinstance(command, PlayPrompts):
+            self._play(command, leg, now)
+        elif isinstance(command, StopPrompts):
+            leg.playing = None
+        elif isinstance(command, ListenForDigits):
+            leg.listening = command.listening
+        else:
+            leg.digits_sent += command.digit
+
+    def _play(self, command: PlayPrompts, leg: Leg, now: float) -> None:
+        assert leg.configured, "prompts before the peer's SDP"
+        leg.playing = command
+        leg.heard.extend(command.prompts)
+        if not command.repeat:
+            at = now + PROMPT_SECONDS * len(command.prompts)
+            heapq.heappush(self._due, (at, next(self._serial), leg.id, command.play))
+
+    def _connect(self, command: BridgeMedia | UnbridgeMedia | CloseMediaLeg, leg: Leg) -> None:
         if isinstance(command, CloseMediaLeg):
             del self.legs[leg.id]
             if leg.bridged_with in self.legs:
                 self.legs[leg.bridged_with].bridged_with = None
             self.answers.append(MediaLegClosed(leg.id, LegStatistics(10, 11, 1, 2.5, 0)))
-        elif isinstance(command, ConfigureMediaLeg):
-            leg.configured.append(command)
-        elif isinstance(command, PlayPrompts):
-            assert leg.configured, "prompts before the peer's SDP"
-            leg.playing = command
-            leg.heard.extend(command.prompts)
-            if not command.repeat:
-                heapq.heappush(
-                    self._due,
-                    (now + PROMPT_SECONDS * len(command.prompts), next(self._serial), leg.id, command.play),
-                )
-        elif isinstance(command, StopPrompts):
-            leg.playing = None
-        elif isinstance(command, ListenForDigits):
-            leg.listening = command.listening
         elif isinstance(command, BridgeMedia):
             other = self.legs[command.second]
             assert leg.configured, "bridge before the first leg's SDP"
             assert other.configured, "bridge before the second leg's SDP"
             leg.bridged_with, other.bridged_with = other.id, leg.id
             leg.playing = other.playing = None
-        elif isinstance(command, UnbridgeMedia):
+        else:
             if leg.bridged_with is not None:
                 self.legs[leg.bridged_with].bridged_with = None
             leg.bridged_with = None
-        else:
-            assert isinstance(command, SendDigit)
-            leg.digits_sent += command.digit
 
     def _open(self, command: OpenMediaLeg) -> None:
         self.opened += 1
@@ -308,7 +311,8 @@ def default_config(
 
 
 class GateBench:
-    """Everything together: ``with GateBench() as bench`` ends by asserting that nothing is left (contract 5)."""
+    """Everything together: ``with GateBench() as bench`` ends by asserting that nothing is left
+    (contract 5)."""
 
     def __init__(
         self,
