@@ -57,7 +57,7 @@ _UNANSWERED = frozenset({ALegState.INCOMING, ALegState.EARLY})
 class ALeg(Leg):
     """The caller's side."""
 
-    __slots__ = ("_offer", "_offered_audio", "bye_cause", "invite", "state", "transaction")
+    __slots__ = ("_offer", "_offered_audio", "_progress", "bye_cause", "invite", "state", "transaction")
 
     def __init__(self, call: Call, endpoint: Endpoint, event: RequestReceived, *, latching: Latching) -> None:
         super().__init__("a", call, endpoint, latching=latching)
@@ -68,6 +68,7 @@ class ALeg(Leg):
         self.state = ALegState.INCOMING
         self.signalled_from = event.flow.remote_host
         self.bye_cause = NORMAL_CLEARING
+        self._progress = (183, False)
         self._offer: SessionDescription | None = None
         self._offered_audio: AudioDescription | None = None
 
@@ -77,6 +78,13 @@ class ALeg(Leg):
     def late_offer(self) -> bool:
         """The INVITE came without SDP: the gate offers in its 200 (RFC 3261 §13.2.1)."""
         return not self.invite.body
+
+    @property
+    def ipv6(self) -> bool:
+        """The caller wants its media over IPv6, by its offer or else by the way it signals."""
+        if self._offered_audio is None:
+            return ":" in self.signalled_from
+        return self._offered_audio.address_type == "IP6"
 
     def choose(self, gate: Sequence[str], trunk: Sequence[str]) -> ChosenAudio:
         """Choose the one codec of the answer; raises `RemoteProtocolError` 400, 415 or 488."""
@@ -120,10 +128,16 @@ class ALeg(Leg):
         self, status: int, now: float, *, with_sdp: bool, headers: Sequence[tuple[str, str]] = ()
     ) -> None:
         """Send a provisional response that makes the early dialog."""
+        self._progress = (status, with_sdp)
         body = self._body if with_sdp else b""
         self.dialog = self.endpoint.respond(self.transaction, status, headers=headers, body=body, now=now)
         self._own_dialog()
         self.state = ALegState.EARLY
+
+    def repeat_progress(self, now: float) -> None:
+        """Send the last provisional response again, so that no proxy gives up (RFC 3261 §13.3.1.1)."""
+        status, with_sdp = self._progress
+        self.progress(status, now, with_sdp=with_sdp)
 
     def accept(self, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Send the 200 with the gate's SDP."""

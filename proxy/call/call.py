@@ -13,7 +13,6 @@ The gate (`proxy.call.gate`) runs inside ASKING; each leg's own states are in `a
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -41,9 +40,10 @@ from proxy.call.outcome import (
 )
 from proxy.call.ports import JournalRecord, LegStatistics, MediaLegOpened
 from proxy.call.routing import Route
+from proxy.call.state import CallState
 from proxy.call.trunks import TrunkHunt
 from proxy.cdr.builder import RecordBuilder
-from proxy.cdr.record import Disposition, HungUpBy, LegMedia, RecordPhase
+from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
 from proxy.dtmf.digits import DigitMeans
 from proxy.errors import RemoteProtocolError
 from proxy.policy import CodeVerdict, Treatment
@@ -54,7 +54,7 @@ from proxy.sip.timers import NEVER
 if TYPE_CHECKING:
     from proxy.call.core import CallCore
 
-__all__ = ["Call", "CallState"]
+__all__ = ["Call"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,19 +69,6 @@ _SILENCE_WINDOW = 70.0
 """Both directions are silent when the second media time-out comes so soon after the first one."""
 
 
-class CallState(enum.Enum):
-    """How far a call has come."""
-
-    OPENING = "opening"
-    ASKING = "asking"
-    DIALLING = "dialling"
-    RINGING = "ringing"
-    CONFIRMING = "confirming"
-    TALKING = "talking"
-    ANNOUNCING = "announcing"
-    ENDED = "ended"
-
-
 _UNDER_WAY = frozenset({CallState.DIALLING, CallState.RINGING})
 
 
@@ -89,6 +76,7 @@ class Call:
     """One call from its INVITE to its final record."""
 
     __slots__ = (
+        "_answer_headers",
         "_bound_at",
         "_failure",
         "_gate",
@@ -132,7 +120,9 @@ class Call:
         self.b_media: MediaLeg | None = None
         self._gate: CodeGate | None = None
         self._hunt: TrunkHunt | None = None
-        self._failure: tuple[Disposition, int, int] | None = None
+        self._answer_headers: Sequence[tuple[str, str]] = ()
+        self._failure: tuple[Disposition, int, int, int] | None = None
+        """What a call came to whose caller still hears why: disposition, status, cause, status of B."""
         self._silent: tuple[MediaLeg | None, float] = (None, -NEVER)
         self._bound_at = NEVER  # end of the early gate, of the ringing, or of the longest talk
         self._repeat_at = NEVER  # 183 again
@@ -152,7 +142,7 @@ class Call:
                 self._end(Disposition.NOT_ACCEPTABLE, HungUpBy.GATE, status, cause_of_status(status), now)
                 return
         self.answers_first = route.gated and (not route.early or a.late_offer)
-        a.media = self.core.open_media(self, ipv6=":" in a.signalled_from, emergency=route.emergency)
+        a.media = self.core.open_media(self, ipv6=a.ipv6, emergency=route.emergency)
         a.session_id = a.media.id
         if not route.gated:
             self._open_b_media()
@@ -182,8 +172,7 @@ class Call:
         if not route.gated:
             self._dial(now)
         elif not self.answers_first:
-            a.progress(183, now, with_sdp=True)
-            self._repeat_at = now + self.config.early_repeat
+            self._tell_progress(183, now, with_sdp=True)
             self._bound_at = now + self.config.early_gate_bound
             self._ask(now)
         elif a.late_offer:
@@ -265,7 +254,7 @@ class Call:
             self._arm()
             return
         self._gate = None
-        self._repeat_at = self._bound_at = NEVER
+        self._bound_at = NEVER
         if result.end is GateEnd.REFUSED:
             self._fail(Disposition.CODE_REFUSED, 403, CALL_REJECTED, (), now, prompt="too_many_tries")
             return
@@ -329,11 +318,20 @@ class Call:
         if media is not None and not bridged and response.status == 180 and (self.answers_first or early):
             media.play(("ringback",), repeat=True, group=self.route.prompts)
         if not self.answers_first:
-            headers = crossing_headers(
-                response.headers, trusted=self.route.peer.trusted and leg.trunk.trusted
+            self._tell_progress(
+                response.status, now, with_sdp=early or bridged, headers=self._crossing(leg, response)
             )
-            self.a.progress(response.status, now, with_sdp=early or bridged, headers=headers)
         self._arm()
+
+    def _tell_progress(
+        self, status: int, now: float, *, with_sdp: bool, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        self.a.progress(status, now, with_sdp=with_sdp, headers=headers)
+        self._repeat_at = now + self.config.early_repeat
+
+    def _crossing(self, leg: BLeg, response: Response) -> list[tuple[str, str]]:
+        trusted = self.route.peer.trusted and leg.trunk.trusted
+        return crossing_headers(response.headers, trusted=trusted)
 
     def b_answered(self, leg: BLeg, response: Response, now: float) -> None:
         """B's 200: talk time starts; the record of it goes to the disk before anybody talks (DESIGN 1.8)."""
@@ -352,6 +350,8 @@ class Call:
         self._enter(CallState.CONFIRMING, now)
         self._bound_at = NEVER
         self._guard_at = now + _ANSWER_GUARD
+        if not self.answers_first:
+            self._answer_headers = self._crossing(leg, response)
         self.core.emit(JournalRecord(record.snapshot(RecordPhase.ANSWERED, now=now), True))
         self._arm()
 
@@ -360,7 +360,7 @@ class Call:
         on."""
         if self.state is not CallState.CONFIRMING:
             return
-        self._guard_at = NEVER
+        self._guard_at = self._repeat_at = NEVER
         if not durable and not self.route.emergency:
             self._end(Disposition.FAILED, HungUpBy.GATE, 500, TEMPORARY_FAILURE, now)
             return
@@ -371,7 +371,7 @@ class Call:
             if a.late_offer and b is not None and b.chosen is not None:
                 a.offer(relayed_codecs(b.chosen, events=b.chosen.event is not None))
                 a.answer_due = True
-            a.accept(now)
+            a.accept(now, self._answer_headers)
         if not a.answer_due:
             self._bridge()
         if self.config.max_duration:
@@ -393,14 +393,15 @@ class Call:
             return
         if response is None:
             # Nobody was reached: the caller's own 408 or 503 would say something else to a PBX.
-            self._fail(Disposition.TRUNK_FAILED, 504, RECOVERY_ON_TIMER, (), now)
+            self._fail(Disposition.TRUNK_FAILED, 504, RECOVERY_ON_TIMER, (), now, b_status=status)
             return
-        headers = crossing_headers(response.headers, trusted=self.route.peer.trusted and leg.trunk.trusted)
+        headers = self._crossing(leg, response)
         cause = cause_of_reason(response.headers.get_all("Reason"))
         if cause is None:
             cause = cause_of_status(status)
             headers.append(reason_header(cause))
-        self._fail(disposition_of_status(status), status_for_caller(status), cause, headers, now)
+        told = status_for_caller(status)
+        self._fail(disposition_of_status(status), told, cause, headers, now, b_status=status)
 
     # Ending -------------------------------------------------------------------------------------------------
 
@@ -458,14 +459,15 @@ class Call:
         now: float,
         *,
         prompt: str = "",
+        b_status: int = 0,
     ) -> None:
         """Tell the caller that the call failed: by announcement when answered, by a final response when
         not."""
         media = self.a.media
         if self.a.unanswered or self.a.over or media is None or media.end is None:
-            self._end(disposition, HungUpBy.GATE, status, cause, now, headers=headers)
+            self._end(disposition, HungUpBy.GATE, status, cause, now, headers=headers, b_status=b_status)
             return
-        self._failure = (disposition, status, cause)
+        self._failure = (disposition, status, cause, b_status)
         self._hunt_over(cause, now)
         media.unbridge()
         self._enter(CallState.ANNOUNCING, now)
@@ -477,8 +479,8 @@ class Call:
 
     def _end_failed(self, who: HungUpBy, now: float) -> None:
         assert self._failure is not None  # noqa: S101
-        disposition, status, cause = self._failure
-        self._end(disposition, who, status, cause, now)
+        disposition, status, cause, b_status = self._failure
+        self._end(disposition, who, status, cause, now, b_status=b_status)
 
     def _hunt_over(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         if self._hunt is not None:
@@ -493,13 +495,18 @@ class Call:
         now: float,
         *,
         headers: Sequence[tuple[str, str]] = (),
+        b_status: int = 0,
     ) -> None:
-        """End both legs and the media; the record follows when the ports are closed."""
+        """End both legs and the media; the record follows when the ports are closed.
+
+        ``status`` goes to a caller that has no final response yet; ``b_status`` is what B said, if it did.
+        """
         record = self.record
         self.core.uses.give_back(self.id)
         self._gate = None
         self._bound_at = self._repeat_at = NEVER
-        sip_code = 0 if record.answered and disposition is Disposition.ANSWERED else status
+        # 0 keeps the 200 of a call that was answered.
+        sip_code = 0 if record.answered and disposition is Disposition.ANSWERED else b_status or status
         record.ended(disposition, now=now, sip_code=sip_code, q850_cause=cause, hung_up_by=who)
         self._enter(CallState.ENDED, now)
         self._hunt_over(cause, now, headers)
@@ -530,8 +537,8 @@ class Call:
 
     def _write_final(self, now: float) -> None:
         record = self.record
-        record.a_media = _figures(self.a.media)
-        record.b_media = _figures(self.b_media)
+        record.a_media = None if self.a.media is None else self.a.media.figures
+        record.b_media = None if self.b_media is None else self.b_media.figures
         self.deadline = NEVER
         self.core.emit(JournalRecord(record.final(now=now)))
         self.core.forget(self)
@@ -548,7 +555,7 @@ class Call:
             self._out_of_time(now)
         elif now >= self._repeat_at:
             self._repeat_at = now + self.config.early_repeat
-            self.a.progress(183, now, with_sdp=True)
+            self.a.repeat_progress(now)
         elif self._gate is not None:
             self._after_gate(self._gate.handle_timer(now), now)
         elif self._hunt is not None:
@@ -591,16 +598,3 @@ class Call:
         self.since = now
         if _log.isEnabledFor(logging.INFO):
             _log.info("call %s", state.value, extra={"call_id": self.id, "leg": "a"})
-
-
-def _figures(media: MediaLeg | None) -> LegMedia | None:
-    if media is None or media.statistics is None:
-        return None
-    figures = media.statistics
-    return LegMedia(
-        figures.packets_received,
-        figures.packets_sent,
-        figures.packets_lost,
-        figures.jitter_ms,
-        figures.packets_discarded,
-    )

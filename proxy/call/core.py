@@ -16,7 +16,7 @@ from itertools import count
 
 from proxy.call.a_leg import ALeg
 from proxy.call.b_leg import BLeg
-from proxy.call.call import Call, CallState
+from proxy.call.call import Call
 from proxy.call.code_uses import CodeUses
 from proxy.call.config import GateConfig, Peer, Side
 from proxy.call.identity import Authenticator, Challenge, PeerTable, asserted_caller
@@ -37,6 +37,7 @@ from proxy.call.ports import (
     RecordDurable,
 )
 from proxy.call.routing import Caller, Hop, Route, RouteTable, did_of
+from proxy.call.state import CallState
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Direction, Disposition, HungUpBy, RecordPhase
 from proxy.policy import (
@@ -321,7 +322,7 @@ class CallCore:
         if self._authenticator is not None and self.config.phones is not None:
             found = self._authenticator.authenticate(invite, flow, self._policy, now)
             if not isinstance(found, Challenge):
-                return Caller(self.config.phones, "", found.name, proved=found.extension)
+                return Caller(self.config.phones, "", found.name, proved=found.digest_name)
             challenge = found.headers
         if self._peers.is_local(flow):
             number = self._policy.normalise(invite.uri)

@@ -29,6 +29,7 @@ from proxy.call.ports import (
     StopPrompts,
     UnbridgeMedia,
 )
+from proxy.cdr.record import LegMedia
 from proxy.sdp import AudioDescription, ChosenAudio, LocalEnd, is_ip_address
 
 __all__ = ["MediaLeg", "MediaState"]
@@ -100,6 +101,20 @@ class MediaLeg:
     def gone(self) -> bool:
         """No ports are held."""
         return self.state is MediaState.CLOSED
+
+    @property
+    def figures(self) -> LegMedia | None:
+        """The final statistics as the record shows them."""
+        figures = self.statistics
+        if figures is None:
+            return None
+        return LegMedia(
+            figures.packets_received,
+            figures.packets_sent,
+            figures.packets_lost,
+            figures.jitter_ms,
+            figures.packets_discarded,
+        )
 
     @property
     def bridged(self) -> bool:

@@ -181,7 +181,8 @@ def invite_spec(route: Route, hop: Hop, invite: Request, body: bytes) -> InviteS
     user = route.user
     if not user and number is not None:
         user = format_for_trunk(number, trunk.number_format).replace("#", "%23")
-    uri = f"sip:{user}@{trunk.host}"
+    host = _printed(trunk.host)
+    uri = f"sip:{user}@{host}"
     if trunk.user_phone:
         uri += ";user=phone"
     trusted = trunk.trusted and route.caller.peer.trusted
@@ -196,12 +197,12 @@ def invite_spec(route: Route, hop: Hop, invite: Request, body: bytes) -> InviteS
         and caller_number
         and (own_identity or not (trusted and "P-Asserted-Identity" in invite.headers))
     ):
-        headers.append(("P-Asserted-Identity", f"<sip:{caller_number}@{trunk.host}>"))
+        headers.append(("P-Asserted-Identity", f"<sip:{caller_number}@{host}>"))
     if anonymous or not caller_number:
         from_ = _ANONYMOUS
     else:
         name = f"{quote_display_name(route.caller.name)} " if route.caller.name else ""
-        from_ = f"{name}<sip:{caller_number}@{trunk.host}>"
+        from_ = f"{name}<sip:{caller_number}@{host}>"
     return InviteSpec(
         uri=uri,
         from_=from_,
@@ -211,6 +212,11 @@ def invite_spec(route: Route, hop: Hop, invite: Request, body: bytes) -> InviteS
         headers=tuple(headers),
         max_forwards=max_forwards(invite) - 1,
     )
+
+
+def _printed(host: str) -> str:
+    """Return a host as it stands in a URI: a bare IPv6 address gets its brackets."""
+    return format_host(host) if host.count(":") > 1 and host[0] != "[" else host
 
 
 def _caller_number(route: Route, trunk: Trunk) -> str:

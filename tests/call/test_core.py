@@ -7,10 +7,11 @@ from ipaddress import ip_network
 
 import pytest
 
-from proxy.call.call import Call, CallState
+from proxy.call.call import Call
 from proxy.call.code_uses import CodeUses
 from proxy.call.config import Peer, Side
 from proxy.call.ports import JournalRecord, LegId, MediaLegOpened, MediaTimedOut, RecordDurable
+from proxy.call.state import CallState
 from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
 from proxy.policy import AccountCode, CodeTable
 from proxy.sip.events import (

@@ -136,3 +136,14 @@ def test_late_offer_falls_back_to_answer_mode() -> None:
         bench.run(1.0)
         call.bye()
     assert bench.record.disposition is Disposition.ANSWERED
+
+
+def test_ringing_is_repeated_each_60_s() -> None:
+    # RFC 3261 §13.3.1.1: a proxy on the way gives up after three minutes without a provisional response.
+    with GateBench(config=EARLY, script=(Step(0.0, 180),)) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.press("1234#")
+        bench.run(130.0)
+        assert call.statuses == [183, 180, 180, 180]
+        assert len({response.body for response in call.responses if response.status != 100}) == 1
+        call.cancel()

@@ -183,6 +183,11 @@ class TestCallerId:
         assert not wants_anonymity(["none", "session"])
 
 
+def test_trunk_named_by_an_ipv6_address() -> None:
+    invite = sent_to_carrier([], trunk=trunk(host="2001:db8::90"))
+    assert invite.uri == "sip:+18005550123@[2001:db8::90]"
+
+
 def test_reason_and_identity_of_a_provisional_response_reach_the_caller() -> None:
     from tests.support.ua import Step
 

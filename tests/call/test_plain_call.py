@@ -41,6 +41,28 @@ def test_183_with_sdp_carries_early_media() -> None:
         call.bye()
 
 
+def test_headers_of_the_answer_reach_the_caller() -> None:
+    headers = [("X-Told", "yes"), ("P-Asserted-Identity", "<sip:1@x>"), ("Allow", "INVITE, REFER")]
+    with GateBench(script=(Step(0.0, 200, with_sdp=True, headers=headers),)) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        assert call.last.headers.get("X-Told") == "yes"
+        assert call.last.headers.get("P-Asserted-Identity") == "<sip:1@x>"
+        assert "REFER" not in str(call.last.headers.get("Allow"))
+        call.bye()
+
+
+def test_media_over_ipv6_when_the_offer_says_so() -> None:
+    with GateBench() as bench:
+        offer = bench.pbx.description.replace(b"IN IP4 192.0.2.10", b"IN IP6 2001:db8::10")
+        call = bench.pbx.call(TOLL_FREE, body=offer)
+        bench.run(0.5)
+        opened = [command for command in bench.media.commands if isinstance(command, OpenMediaLeg)]
+        assert [command.ipv6 for command in opened] == [True, False]
+        assert b"c=IN IP6 2001:db8::1" in call.last.body
+        call.bye()
+
+
 @pytest.mark.parametrize(
     ("status", "at_caller", "disposition"),
     [
@@ -63,12 +85,11 @@ def test_final_response_reaches_the_caller_as_it_may(
         call = bench.pbx.call(TOLL_FREE)
         bench.run(1.0)
         assert call.status == at_caller
-        assert call.last.headers.get(
-            "Reason",
-        ).startswith("Q.850;cause=")  # type: ignore[union-attr]
+        assert str(call.last.headers.get("Reason")).startswith("Q.850;cause=")
         for name in ("WWW-Authenticate", "Proxy-Authenticate", "Retry-After", "Contact"):
             assert call.last.headers.get(name) is None
     assert bench.record.disposition is disposition
+    assert bench.record.sip_code == status
 
 
 def test_late_offer_is_answered_with_the_codec_of_the_b_leg() -> None:
