@@ -87,7 +87,7 @@ class Uas:
             )
             self._receive_cancel(request, cancel, now)
             return
-        merge_key = None if to_tag else (request.call_id, lines.from_tag, str(request.cseq))
+        merge_key = None if to_tag else (lines.call_id, lines.from_tag, f"{lines.cseq} {method}")
         refusal = inspect(request, self._layer.config)
         dialog = None
         if to_tag:
