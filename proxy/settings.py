@@ -12,21 +12,10 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, get_args
+from typing import Self, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -36,7 +25,27 @@ from pydantic_settings import (
 )
 
 from proxy.errors import ConfigurationError
-from proxy.policy import CallClass, CodeCollection, NumberStyle, Treatment
+from proxy.settings_sections import (
+    Address,
+    AuthSettings,
+    ControlSettings,
+    DidRouteSettings,
+    GroupSettings,
+    JournalSettings,
+    LimitSettings,
+    LogSettings,
+    MediaSettings,
+    MetricsSettings,
+    Network,
+    NumberPlanSettings,
+    PeerSettings,
+    PhonesSettings,
+    PromptSettings,
+    SipSettings,
+    StoreSettings,
+    TimerSettings,
+    TrunkSettings,
+)
 
 __all__ = [
     "ENV_PREFIX",
@@ -52,362 +61,6 @@ __all__ = [
 ENV_PREFIX = "TOLLGATE_"
 _ENV_NOT_SETTINGS = frozenset({"TOLLGATE_CONFIG"})
 """Variables of this prefix that are options of the command, not settings."""
-
-
-class Address(NamedTuple):
-    """A SIP address as it is written in the file: ``udp:192.0.2.1:5060``, ``tcp:[2001:db8::1]:5060``.
-
-    The port may be left out where a name stands (then DNS SRV is asked) or 5060 is meant.
-    """
-
-    transport: str
-    host: str
-    port: int | None
-
-    def __str__(self) -> str:
-        port = "" if self.port is None else f":{self.port}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.transport.lower()}:{host}{port}"
-
-
-def _parse_address(text: object) -> object:
-    """Read ``transport:host[:port]``; raises ValueError with an example."""
-    if isinstance(text, Address):
-        return text
-    problem = f"{text!r} is no SIP address; write it like udp:192.0.2.1:5060 or tcp:[2001:db8::1]:5060"
-    if not isinstance(text, str):
-        raise ValueError(problem)
-    transport, colon, rest = text.partition(":")
-    if not colon or transport.upper() not in {"UDP", "TCP"}:
-        raise ValueError(f"{problem}; allowed transports: udp, tcp")
-    if rest.startswith("["):
-        host, bracket, port_text = rest[1:].partition("]")
-        if not bracket or (port_text and not port_text.startswith(":")):
-            raise ValueError(problem)
-        port_text = port_text[1:]
-    else:
-        host, _, port_text = rest.partition(":")
-    if not host or any(c.isspace() for c in host):
-        raise ValueError(problem)
-    if not port_text:
-        return Address(transport.upper(), host, None)
-    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65_535):
-        raise ValueError(problem)
-    return Address(transport.upper(), host, int(port_text))
-
-
-def _parse_network(text: object) -> object:
-    """Read an address or a network; raises ValueError with an example."""
-    if isinstance(text, IPv4Network | IPv6Network):
-        return text
-    try:
-        return ip_network(text if isinstance(text, str) else "")
-    except ValueError:
-        message = f"{text!r} is no network; write it like 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32"
-        raise ValueError(message) from None
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_parse_network)]
-AddressText = Annotated[Address, BeforeValidator(_parse_address)]
-Codec = Annotated[Literal["PCMU", "PCMA", "G722", "OPUS"], BeforeValidator(_upper)]
-LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TcpSettings(_Section):
-    """Limits of SIP connections."""
-
-    connections: int = Field(default=2_000, ge=1)
-    connections_per_source: int = Field(default=50, ge=1)
-    idle_timeout: Seconds = 600.0
-    message_timeout: Seconds = 10.0
-    connect_timeout: Seconds = 4.0
-
-
-class SipSettings(_Section):
-    """The gate's own sockets and what it says about itself."""
-
-    listen: tuple[AddressText, ...] = Field(
-        default=(Address("UDP", "127.0.0.1", 5060), Address("TCP", "127.0.0.1", 5060)), min_length=1
-    )
-    advertised: tuple[str, ...] = ()
-    """Addresses in Via and Contact instead of the bound ones (behind NAT), one per IP version at most."""
-    local_domains: tuple[str, ...] = ()
-    user_agent: str = "Tollgate"
-    tcp: TcpSettings = TcpSettings()
-
-    @field_validator("listen")
-    @classmethod
-    def _literal(cls, listen: tuple[Address, ...]) -> tuple[Address, ...]:
-        for address in listen:
-            _require_ip(address.host)
-        return listen
-
-    @field_validator("advertised")
-    @classmethod
-    def _one_per_version(cls, advertised: tuple[str, ...]) -> tuple[str, ...]:
-        versions = [_require_ip(host) for host in advertised]
-        if len(set(versions)) != len(versions):
-            raise ValueError("at most one IPv4 and one IPv6 address")
-        return advertised
-
-
-class MediaSettings(_Section):
-    """RTP."""
-
-    address: str = "127.0.0.1"
-    address_ipv6: str = ""
-    advertised_address: str = ""
-    advertised_address_ipv6: str = ""
-    ports: str = "10000-19999"
-    threads: int = Field(default=1, ge=1, le=64)
-    inactivity_timeout: Seconds = 60.0
-    emergency_ports: int = Field(default=40, ge=0)
-    """Ports of the range that only emergency calls may use (four per call)."""
-
-    @field_validator("address", "advertised_address")
-    @classmethod
-    def _ipv4(cls, host: str) -> str:
-        if host and _require_ip(host) != 4:
-            raise ValueError(f"{host!r} is no IPv4 address; IPv6 has a setting of its own")
-        return host
-
-    @field_validator("address_ipv6", "advertised_address_ipv6")
-    @classmethod
-    def _ipv6(cls, host: str) -> str:
-        if host and _require_ip(host) != 6:
-            raise ValueError(f"{host!r} is no IPv6 address")
-        return host
-
-    @field_validator("ports")
-    @classmethod
-    def _range(cls, ports: str) -> str:
-        low, dash, high = ports.partition("-")
-        if not (dash and low.isdigit() and high.isdigit() and 1024 <= int(low) < int(high) <= 65_535):
-            raise ValueError(f"{ports!r} is no range of ports; write it like 10000-19999 (1024 to 65535)")
-        if int(high) - int(low) < 7:
-            raise ValueError("one call takes four ports; give the range at least eight")
-        return ports
-
-    @model_validator(mode="after")
-    def _room(self) -> Self:
-        low, high = self.port_range
-        if not (self.address or self.address_ipv6):
-            raise ValueError("address or address_ipv6 must be given")
-        if self.emergency_ports > (high - low + 1) // 2:
-            raise ValueError("emergency_ports: more than half of the range")
-        return self
-
-    @property
-    def port_range(self) -> tuple[int, int]:
-        """First and last port."""
-        low, _, high = self.ports.partition("-")
-        return int(low), int(high)
-
-
-class StoreSettings(_Section):
-    """The database of policy and usage log."""
-
-    url: str = "sqlite:///tollgate.db"
-
-    @field_validator("url")
-    @classmethod
-    def _known(cls, url: str) -> str:
-        if not url.startswith(("sqlite:///", "postgresql://", "postgresql+")):
-            raise ValueError(
-                "not a store; write it like sqlite:///tollgate.db or postgresql://user@host/tollgate"
-            )
-        return url
-
-    @property
-    def sqlite_path(self) -> Path | None:
-        """File of an SQLite store."""
-        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
-
-
-class JournalSettings(_Section):
-    """Where call records are made durable."""
-
-    folder: str = ""
-    """Empty: beside the SQLite file, with ``.journal`` at its end."""
-
-
-class PromptSettings(_Section):
-    """What callers hear."""
-
-    folder: str = ""
-    """Own WAV files that replace prompts; empty: none."""
-    country: str = ""
-    """Country of the ringback, busy and reorder tones; empty: that of the number plan."""
-
-
-class ClassOverrideSettings(_Section):
-    """Numbers of this pattern have this class."""
-
-    pattern: str
-    call_class: Annotated[CallClass, Field(alias="class")]
-
-
-class NumberPlanSettings(_Section):
-    """How numbers are dialled here."""
-
-    country: str = "US"
-    area_codes: tuple[str, ...] = ()
-    outside_prefix: str = ""
-    extensions: tuple[str, ...] = ()
-    emergency_numbers: tuple[str, ...] = ()
-    sos_number: str = ""
-    home_regions: tuple[str, ...] = ()
-    classes: tuple[ClassOverrideSettings, ...] = ()
-
-
-class _CallingSide(_Section):
-    code_mode: Literal["answer", "early"] = "answer"
-    default_group: str | None = None
-    codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA", "G722", "OPUS"), min_length=1)
-
-
-class PeerSettings(_CallingSide):
-    """A PBX trusted by its address."""
-
-    name: Name
-    networks: tuple[Network, ...] = Field(min_length=1)
-    """Addresses or networks its signalling comes from."""
-    address: AddressText | None = None
-    """Where calls to it go; without one it only places calls."""
-    trusted: bool = True
-    latching: Literal["strict", "learning"] = "strict"
-
-
-class PhonesSettings(_CallingSide):
-    """Phones, which prove who they are by digest."""
-
-    enabled: bool = True
-    latching: Literal["strict", "learning"] = "learning"
-
-
-class NumberFormatSettings(_Section):
-    """How a trunk wants numbers written."""
-
-    style: NumberStyle = NumberStyle.E164
-    national_prefix: bool = True
-    strip: int = Field(default=0, ge=0, le=20)
-    prepend: str = Field(default="", pattern=r"^[0-9*#+]*$")
-
-
-class TrunkSettings(_Section):
-    """One way out to a carrier; the order of the trunks is the order in which they are tried."""
-
-    name: Name
-    addresses: tuple[AddressText, ...] = Field(min_length=1)
-    host: str = ""
-    """Host part of what goes out; empty: that of the first address."""
-    networks: tuple[Network, ...] = ()
-    """Where its calls come from besides its own addresses."""
-    inbound: bool = True
-    """Calls from it are taken."""
-    codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA"), min_length=1)
-    number_format: NumberFormatSettings = NumberFormatSettings()
-    caller_id: Literal["pass", "user", "fixed"] = "pass"
-    fixed_caller_number: str = ""
-    user_phone: bool = False
-    trusted: bool = True
-    latching: Literal["strict", "learning"] = "strict"
-    max_calls: int = Field(default=0, ge=0)
-    response_timeout: Seconds = 4.0
-    progress_timeout: Seconds = 20.0
-
-    @model_validator(mode="after")
-    def _caller(self) -> Self:
-        if self.caller_id == "fixed" and not self.fixed_caller_number:
-            raise ValueError('fixed_caller_number: needed with caller_id = "fixed"')
-        return self
-
-
-class DidRouteSettings(_Section):
-    """Calls from the trunk to numbers with this prefix go to this peer."""
-
-    prefix: str = ""
-    peer: str
-
-
-class GroupSettings(_Section):
-    """A user group that `serve` makes when the store has none of this name; later changes are the store's."""
-
-    name: str
-    permissions: tuple[CallClass, ...] = (CallClass.INTERNAL,)
-    collection: CodeCollection = CodeCollection.OFF
-    unlock: tuple[CallClass, ...] = tuple(CallClass)
-    treatments: dict[CallClass, Treatment] = {}
-    """Cells of the matrix that differ from what the pair gives."""
-
-
-class LimitSettings(_Section):
-    """How much at once."""
-
-    max_calls: int = Field(default=2_000, ge=1)
-
-
-class TimerSettings(_Section):
-    """SIP timers and the gate's own."""
-
-    t1: Seconds = 0.5
-    t2: Seconds = 4.0
-    t4: Seconds = 5.0
-    ring_timeout: Seconds = 180.0
-    emergency_response_timeout: Seconds = 1.0
-    early_gate_bound: Seconds = 120.0
-    early_repeat: Seconds = 60.0
-    max_duration: float = Field(default=0.0, ge=0)
-    """Talk time after which a call is ended; 0: no limit."""
-    checkpoint_interval: Seconds = 3.0
-    drain: float = Field(default=60.0, ge=0, le=86_400)
-    """How long calls may go on after SIGTERM."""
-
-
-class AuthSettings(_Section):
-    """Digest authentication of phones."""
-
-    realm: str = Field(default="tollgate", min_length=1, pattern=r'^[^"\\\r\n]*$')
-    secret: SecretStr = SecretStr("")
-    """Key of the nonces; empty: a new one at every start (phones then answer one more challenge)."""
-
-    @field_validator("secret")
-    @classmethod
-    def _long(cls, secret: SecretStr) -> SecretStr:
-        if 0 < len(secret.get_secret_value()) < 16:
-            raise ValueError("at least 16 characters, or empty")
-        return secret
-
-
-class LogSettings(_Section):
-    """What is logged, and how."""
-
-    level: LogLevel = "INFO"
-    format: Literal["text", "json"] = "text"
-
-
-class ControlSettings(_Section):
-    """The socket through which the command and the portal speak with the gate."""
-
-    socket: str = ""
-    """Empty: beside the SQLite file, with ``.sock`` at its end."""
-
-
-class MetricsSettings(_Section):
-    """Prometheus metrics over HTTP."""
-
-    port: int = Field(default=0, ge=0, le=65_535)
-    """On 127.0.0.1; 0: off."""
 
 
 class Settings(BaseSettings):
@@ -566,14 +219,6 @@ def _siblings(loc: tuple[int | str, ...]) -> str:
                 if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                     model = candidate
     return ", ".join(field.alias or name for name, field in model.model_fields.items())
-
-
-def _require_ip(host: str) -> int:
-    """Return the IP version of a literal; raises ValueError for anything else."""
-    try:
-        return ip_address(host.partition("%")[0]).version
-    except ValueError:
-        raise ValueError(f"{host!r} is no IP address") from None
 
 
 def _require_unique(where: str, names: list[str]) -> None:

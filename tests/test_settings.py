@@ -120,6 +120,11 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ("[timers]\nt1 = 0\n", "timers.t1: input should be greater than 0"),
         ('number_plan.classes = [{pattern = "7.", class = "free"}]\n', "classes[0].class: 'free'"),
         ('[sip]\nlisten = ["tcp:127.0.0.1:0"]\n' + TRUNK, "trunks[0].addresses[0]: the gate has no UDP"),
+        ('[sip]\nlisten = ["udp:0.0.0.0:5060"]\n', "sip: advertised: needed with udp:0.0.0.0:5060"),
+        ('[media]\naddress = "0.0.0.0"\n', "media: advertised_address: needed"),
+        ('[media]\naddress = ""\n', "address or address_ipv6 must be given"),
+        ('[media]\naddress = "::1"\n', "media.address: '::1' is no IPv4 address"),
+        ('[media]\naddress_ipv6 = "127.0.0.1"\n', "media.address_ipv6: '127.0.0.1' is no IPv6"),
         ("[sip\n", "not TOML"),
     ],
 )  # fmt: skip
@@ -150,6 +155,11 @@ def test_a_bad_secret_is_not_shown_in_its_error(tmp_path: Path) -> None:
 
 def test_a_socket_path_that_the_kernel_refuses_is_said(tmp_path: Path) -> None:
     assert "control.socket: longer than" in _error(tmp_path, f'[control]\nsocket = "/{"x" * 120}"\n')
+
+
+def test_a_wildcard_address_goes_with_an_advertised_one(tmp_path: Path) -> None:
+    settings = _load(tmp_path, 'sip = {listen = ["udp:[::]:5060"], advertised = ["2001:db8::5"]}')
+    assert settings.sip.advertised == ("2001:db8::5",)
 
 
 def test_an_address_prints_as_it_is_written() -> None:

@@ -1,0 +1,170 @@
+"""Settings become the values of the rooms; names become flows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from proxy import composition
+from proxy.call.config import CallerIdPolicy, CodeMode, Side
+from proxy.call.ports import Latching
+from proxy.errors import ConfigurationError
+from proxy.net.resolver import HostName
+from proxy.settings import Settings, load_settings
+from proxy.sip.flow import Flow
+
+BOUND = [("192.0.2.20", 5060), ("2001:db8::20", 5060), ("192.0.2.20", 5062)]
+
+TEXT = """
+auth.realm = "example.com"
+local_networks = ["192.0.2.0/24"]
+sip.listen = ["udp:192.0.2.20", "udp:[2001:db8::20]:5060", "tcp:192.0.2.20:5062"]
+sip.advertised = ["203.0.113.7"]
+sip.local_domains = ["Gate.Example.com"]
+sip.user_agent = "Gate"
+timers = { t1 = 0.25, ring_timeout = 30, max_duration = 3600 }
+did_routes = [{ prefix = "1415", peer = "pbx" }]
+
+[[peers]]
+name = "pbx"
+networks = ["192.0.2.10", "2001:db8:1::/48"]
+address = "tcp:pbx.example.com:5070"
+default_group = "callers"
+code_mode = "early"
+latching = "learning"
+codecs = ["pcma"]
+
+[[trunks]]
+name = "first"
+addresses = ["udp:sip.carrier.example", "udp:198.51.100.2"]
+networks = ["198.51.100.0/28"]
+caller_id = "fixed"
+fixed_caller_number = "+14155550100"
+number_format = { style = "national", national_prefix = false, strip = 1, prepend = "8" }
+max_calls = 5
+
+[[trunks]]
+name = "second"
+addresses = ["udp:[2001:db8:2::1]:5080"]
+host = "carrier.example"
+inbound = false
+"""
+
+NAMES = {
+    HostName("sip.carrier.example", None, "UDP"): (("198.51.100.1", 5066), ("2001:db8:3::1", 5066)),
+    HostName("pbx.example.com", 5070, "TCP"): (("192.0.2.11", 5070),),
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name in list(os.environ):
+        if name.upper().startswith("TOLLGATE_"):
+            monkeypatch.delenv(name)
+    file = tmp_path / "gate.toml"
+    file.write_text(TEXT)
+    return load_settings(file)
+
+
+def test_names_are_collected_for_looking_up(settings: Settings) -> None:
+    assert set(composition.host_names(settings)) == set(NAMES)
+
+
+def test_flows_go_over_the_socket_of_their_transport_and_ip_version(settings: Settings) -> None:
+    gate = composition.gate_config(settings, BOUND, lambda name: NAMES[name])
+    first, second = gate.trunks
+    assert first.flows == (
+        Flow("UDP", "198.51.100.1", 5066, 0),
+        Flow("UDP", "2001:db8:3::1", 5066, 1),
+        Flow("UDP", "198.51.100.2", 5060, 0),
+    )
+    assert (first.host, second.host) == ("sip.carrier.example", "carrier.example")
+    assert second.flows == (Flow("UDP", "2001:db8:2::1", 5080, 1),)
+    assert gate.peers[0].flow == Flow("TCP", "192.0.2.11", 5070, 2)
+
+
+def test_a_name_without_address_leaves_its_peer_unreachable_for_now(settings: Settings) -> None:
+    gate = composition.gate_config(settings, BOUND, lambda _name: ())
+    assert gate.peers[0].flow is None
+    assert gate.trunks[0].flows == (Flow("UDP", "198.51.100.2", 5060, 0),)
+
+
+def test_an_ip_version_without_socket_is_said(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    sip = settings.sip.model_copy(update={"listen": settings.sip.listen[:1]})
+    gate = composition.gate_config(settings.model_copy(update={"sip": sip}), BOUND[:1], lambda _name: ())
+    assert gate.trunks[1].flows == ()
+    assert "2001:db8:2::1" in caplog.text
+
+
+def test_peers_and_trunks_carry_their_settings(settings: Settings) -> None:
+    gate = composition.gate_config(settings, BOUND, lambda name: NAMES[name])
+    pbx, carrier = gate.peers
+    assert (pbx.side, pbx.code_mode, pbx.latching) == (Side.PBX, CodeMode.EARLY, Latching.LEARNING)
+    assert (pbx.codecs, pbx.default_group) == (("PCMA",), "callers")
+    assert (carrier.side, carrier.name) == (Side.TRUNK, "first")
+    assert {str(network) for network in carrier.networks} == {
+        "198.51.100.1/32",
+        "198.51.100.2/32",
+        "2001:db8:3::1/128",
+        "198.51.100.0/28",
+    }
+    trunk = gate.trunks[0]
+    assert (trunk.caller_id, trunk.fixed_caller_number, trunk.max_calls) == (
+        CallerIdPolicy.FIXED,
+        "+14155550100",
+        5,
+    )
+    form = trunk.number_format
+    assert (form.style.value, form.national_prefix, form.strip, form.prepend) == ("national", False, 1, "8")
+    assert gate.phones is not None
+    assert not gate.phones.trusted
+    assert (gate.realm, gate.ring_timeout, gate.max_duration) == ("example.com", 30, 3600)
+    assert gate.local_domains[0] == "gate.example.com"
+    assert "203.0.113.7" in gate.local_domains
+    assert [route.prefix for route in gate.did_routes] == ["1415"]
+
+
+def test_only_configured_sources_are_trusted(settings: Settings) -> None:
+    trusts = composition.trusted_networks(composition.gate_config(settings, BOUND, lambda name: NAMES[name]))
+    assert trusts("192.0.2.10")
+    assert trusts("2001:db8:1::5")
+    assert not trusts("192.0.2.12")
+    assert not trusts("fe80::1%eth0")
+    assert not trusts("not an address")
+
+
+def test_via_and_contact_say_the_advertised_address(settings: Settings) -> None:
+    config = composition.endpoint_config(settings, BOUND)
+    assert [(point.transport, point.host, point.port) for point in config.listen_points] == [
+        ("UDP", "203.0.113.7", 5060),
+        ("UDP", "2001:db8::20", 5060),
+        ("TCP", "203.0.113.7", 5062),
+    ]
+    assert (config.t1, config.user_agent) == (0.25, "Gate")
+
+
+def test_prompts_are_encoded_for_codecs_that_both_sides_take(settings: Settings) -> None:
+    assert composition.prompt_codecs(settings) == ("PCMU", "PCMA")
+    wide = settings.trunks[0].model_copy(update={"codecs": ("G722",)})
+    assert composition.prompt_codecs(settings.model_copy(update={"trunks": (wide,)})) == (
+        "PCMU",
+        "PCMA",
+        "G722",
+    )
+
+
+@pytest.mark.parametrize(
+    ("update", "expected"),
+    [
+        ({"classes": [{"pattern": "(", "class": "premium"}]}, r"number_plan\.classes\[0\]"),
+        ({"classes": [{"pattern": "911", "class": "emergency"}]}, r"number_plan\.classes\[0\]"),
+        ({"extensions": ["(("]}, r"number_plan\.extensions"),
+        ({"country": "XX"}, "country"),
+    ],
+)
+def test_a_bad_number_plan_is_named(settings: Settings, update: dict[str, object], expected: str) -> None:
+    plan = type(settings.number_plan).model_validate(update)
+    with pytest.raises(ConfigurationError, match=expected):
+        composition.number_plan(settings.model_copy(update={"number_plan": plan}))
