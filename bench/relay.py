@@ -1,8 +1,8 @@
 """What a relayed packet costs: real sockets, the engine on one core, the generator on the other.
 
 The engine runs in a process of its own (this module as a script), so that its CPU time and memory are its
-alone. The generator is ``native/core/examples/relay_load.rs``; it takes each packet's latency from the kernel's
-receive timestamps and says how busy its own core was.
+alone. The generator is ``native/core/examples/relay_load.rs``; it takes each packet's latency from the
+kernel's receive timestamps and says how busy its own core was.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _cpu_s() -> float:
 
 
 async def _serve() -> None:
-    """Bridge a call for each two ports on stdin, print the engine's, then answer ``usage`` with CPU seconds."""
+    """Bridge a call for each two ports on stdin, print the engine's, then answer lines with CPU seconds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16_384)), hard))
     opened: list[MediaLegOpened] = []

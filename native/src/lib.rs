@@ -11,8 +11,8 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 use tollgate_media::codec::{self, Codec};
 use tollgate_media::engine::{Engine, Settings};
 use tollgate_media::event::Event;
-use tollgate_media::leg::{Format, Remote};
 use tollgate_media::prompt::Prompt;
+use tollgate_media::remote::{Format, Remote};
 
 fn parse_ip(what: &str, text: Option<&str>) -> PyResult<Option<IpAddr>> {
     text.map(|text| text.parse().map_err(|_| PyValueError::new_err(format!("{what}: {text:?} is no IP address"))))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import itertools
 import math
+import os
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -583,6 +585,31 @@ async def test_remote_addresses_that_cannot_be_sent_to(bench: Bench) -> None:
             bench.engine.submit(ConfigureMediaLeg(opened.leg, remote))
             bench.engine.submit(SendDigit(opened.leg, "1", 20))
             assert (await bench.close(opened.leg)).statistics.packets_sent == 0
+
+
+async def test_a_dead_media_thread_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class BrokenCore:
+        def __init__(self, **_settings: object) -> None:
+            self.read, self.write = os.pipe()
+
+        def fileno(self) -> int:
+            return self.read
+
+        def drain_events(self) -> list[tuple[str, str]]:
+            os.read(self.read, 1)
+            return [("failed", "a media thread died")]
+
+        def stop(self) -> None:
+            os.close(self.read)
+            os.close(self.write)
+
+    monkeypatch.setattr("proxy.media.embedded.MediaCore", BrokenCore)
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    engine = EmbeddedEngine(CONFIG, lambda _answer: None, told.set_result)
+    engine.start()
+    os.write(vars(engine)["_core"].write, b"!")
+    assert await told == "a media thread died"
+    engine.stop()
 
 
 async def test_stop_frees_all_and_may_be_repeated() -> None:

@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use crate::codec::Codec;
 use crate::event::{Event, EventQueue, LegId};
-use crate::leg::{Leg, Remote};
+use crate::leg::Leg;
 use crate::ports::{PortAllocator, PortLease, SharedPorts};
 use crate::prompt::Prompt;
+use crate::remote::Remote;
 use crate::rng::Rng;
 use crate::statistics::LegStatistics;
 use crate::sys;
@@ -90,11 +91,12 @@ impl Engine {
         for number in 0..settings.threads.max(1) {
             let inbox = Arc::new(Inbox::new()?);
             let dead = Arc::new(AtomicBool::new(false));
-            let worker = Worker::new(inbox.clone(), events.clone(), base, settings.inactivity_ms.saturating_mul(1000))?;
+            let mut worker =
+                Worker::new(inbox.clone(), events.clone(), base, settings.inactivity_ms.saturating_mul(1000))?;
             let (events, died) = (events.clone(), dead.clone());
             let handle = std::thread::Builder::new()
                 .name(format!("media-{number}"))
-                .spawn(move || run_reporting(worker, &events, &died))?;
+                .spawn(move || run_reporting(move || worker.run(), &events, &died))?;
             threads.push(Thread { inbox, dead, handle: Mutex::new(Some(handle)) });
         }
         let (table, prompts) = (Mutex::default(), Mutex::default());
@@ -253,8 +255,9 @@ impl Drop for Engine {
     }
 }
 
-fn run_reporting(mut worker: Worker, events: &EventQueue, dead: &AtomicBool) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| worker.run()));
+/// Work until done; a panic becomes an event instead of a silent end.
+fn run_reporting(work: impl FnOnce(), events: &EventQueue, dead: &AtomicBool) {
+    let outcome = catch_unwind(AssertUnwindSafe(work));
     dead.store(true, Ordering::SeqCst);
     if let Err(panic) = outcome {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -278,4 +281,67 @@ fn bind_pair(family: &Family, emergency: bool) -> Result<Pair, String> {
         }
     }
     Err("no free port pair in the media range".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(threads: usize) -> Settings {
+        Settings {
+            bind_ipv4: Some(IpAddr::from([127, 0, 0, 1])),
+            bind_ipv6: None,
+            port_low: 32_000,
+            port_high: 32_099,
+            emergency_reserve: 0,
+            threads,
+            inactivity_ms: 60_000,
+        }
+    }
+
+    fn wait_for(engine: &Engine, wanted: impl Fn(&Event) -> bool) -> bool {
+        let patience = Instant::now() + std::time::Duration::from_secs(20);
+        while Instant::now() < patience {
+            if engine.events().drain().iter().any(&wanted) {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    #[test]
+    fn a_panic_of_a_media_thread_is_reported_and_its_legs_can_still_be_closed() {
+        let engine = Engine::start(&settings(1)).unwrap();
+        engine.open_leg(7, false, false).unwrap();
+        run_reporting(|| panic!("broken on purpose"), engine.events(), &engine.threads[0].dead);
+        assert!(wait_for(&engine, |event| matches!(event, Event::Failed { reason } if reason.contains("on purpose"))));
+        assert!(engine.open_leg(8, false, false).is_err());
+        engine.play(7, 1, &[], false, "");
+        assert!(wait_for(&engine, |event| *event == Event::PromptsFinished { leg: 7, play: 1 }));
+        engine.close_leg(7);
+        assert!(wait_for(&engine, |event| matches!(event, Event::Closed { leg: 7, .. })));
+    }
+
+    #[test]
+    fn legs_come_and_go_on_several_threads() {
+        let engine = Engine::start(&settings(3)).unwrap();
+        for round in 0..50u64 {
+            let (a, b) = (round * 2, round * 2 + 1);
+            engine.open_leg(a, false, false).unwrap();
+            engine.open_leg(b, false, false).unwrap();
+            engine.bridge(a, b);
+            engine.bridge(b, a);
+            engine.unbridge(b);
+            engine.close_leg(b);
+            engine.bridge(a, b);
+            engine.close_leg(a);
+            assert!(wait_for(&engine, |event| matches!(event, Event::Closed { leg, .. } if *leg == a)));
+        }
+        let patience = Instant::now() + std::time::Duration::from_secs(20);
+        while engine.port_pairs().0 > 0 && Instant::now() < patience {
+            std::thread::yield_now();
+        }
+        assert_eq!((engine.port_pairs().0, engine.open_legs()), (0, 0));
+    }
 }

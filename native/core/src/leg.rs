@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use crate::codec::Codec;
@@ -14,6 +14,7 @@ use crate::latch::{Latch, Verdict};
 use crate::ports::PortLease;
 use crate::prompt::{Player, Prompt, Step};
 use crate::relay::{EventClocks, Mapped, RelayMap};
+use crate::remote::{Format, Kind, Remote, COMFORT_NOISE};
 use crate::rng::Rng;
 use crate::rtcp;
 use crate::rtp::{self, Header};
@@ -21,9 +22,6 @@ use crate::statistics::{LegStatistics, Reception};
 use crate::stream::OutStream;
 use crate::sys;
 use crate::telephone_event::{self, Payload, Receiver, Situation};
-
-/// RFC 3551 §6: comfort noise beside codecs of an 8 kHz clock.
-const COMFORT_NOISE: u8 = 13;
 
 /// After a connect, packets of others may still wait in the queue: their source is looked at for this long.
 const VERIFY_US: u64 = 5_000;
@@ -39,60 +37,6 @@ const DIGITS_WAITING: usize = 64;
 
 /// Room for one datagram of any path that carries voice.
 pub const BUFFER: usize = 2048;
-
-/// The audio of a leg as it stands on the wire. `codec` is absent for one that is only relayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Format {
-    pub codec: Option<Codec>,
-    pub payload_type: u8,
-    pub clock_rate: u32,
-    pub ptime_ms: u32,
-    /// Payload type and clock rate of telephone-event.
-    pub event: Option<(u8, u32)>,
-}
-
-impl Format {
-    fn kind(&self, payload_type: u8) -> Option<Kind> {
-        if payload_type == self.payload_type {
-            Some(Kind::Audio)
-        } else if self.event.is_some_and(|(event, _)| event == payload_type) {
-            Some(Kind::Event)
-        } else if payload_type == COMFORT_NOISE && self.clock_rate == 8_000 {
-            Some(Kind::ComfortNoise)
-        } else {
-            None
-        }
-    }
-
-    /// RTP ticks that an audio payload lasts.
-    fn ticks(&self, payload: usize) -> u32 {
-        match self.codec.and_then(Codec::bytes_per_ms) {
-            Some(per_ms) => (payload / per_ms) as u32 * (self.clock_rate / 1000),
-            None => self.ptime_ms * (self.clock_rate / 1000),
-        }
-    }
-}
-
-/// What a packet of a negotiated payload type carries. Others are counted and go no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Audio,
-    Event,
-    ComfortNoise,
-}
-
-/// Where and how the peer wants its media.
-#[derive(Clone, Debug)]
-pub struct Remote {
-    pub rtp: Option<SocketAddr>,
-    pub rtcp: Option<SocketAddr>,
-    pub rtcp_mux: bool,
-    pub format: Format,
-    pub peer_sends: bool,
-    pub peer_receives: bool,
-    pub learning: bool,
-    pub signalled_from: Option<IpAddr>,
-}
 
 /// What a leg needs of the thread that runs it.
 pub struct Context<'a> {

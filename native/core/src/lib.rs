@@ -19,6 +19,7 @@ pub mod leg;
 pub mod ports;
 pub mod prompt;
 pub mod relay;
+pub mod remote;
 pub mod rng;
 pub mod rtcp;
 pub mod rtp;

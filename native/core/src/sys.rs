@@ -151,10 +151,37 @@ pub fn random_u64() -> io::Result<u64> {
     }
 }
 
-/// Let this thread's sleeps end when they should: the kernel's default slack of 50 us adds up at a 1 ms tick.
-pub fn sharpen_timers() {
-    // SAFETY: PR_SET_TIMERSLACK takes an integer. A refusal only costs precision.
+/// Ask the scheduler to run this thread soon after it wakes: it works for microseconds at a time, and what it moves is late
+/// at once. Every step may be refused (older kernels, no CAP_SYS_NICE); that costs latency under load and nothing else.
+pub fn hurry() {
+    #[repr(C)]
+    struct SchedAttr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    /// Three times the share of the threads that call control runs on: neither starves the other.
+    const NICE: i32 = -5;
+    /// Nanoseconds at a time (since Linux 6.12 a shorter slice means an earlier turn).
+    const SLICE_NS: u64 = 300_000;
+
+    // The kernel's default slack of 50 us adds up at a tick of 1 ms.
+    // SAFETY: PR_SET_TIMERSLACK takes an integer.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong, 0, 0, 0) };
+    for nice in [NICE, 0] {
+        let size = size_of::<SchedAttr>() as u32;
+        let policy = libc::SCHED_OTHER as u32;
+        let attr = SchedAttr { size, policy, flags: 0, nice, priority: 0, runtime: SLICE_NS, deadline: 0, period: 0 };
+        // SAFETY: `attr` is a readable sched_attr of the size it says; pid 0 is this thread.
+        if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) } == 0 {
+            return;
+        }
+    }
 }
 
 /// Encode mono audio with libopus in 20 ms frames (RFC 6716), complexity and bit rate set for speech.

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::event::{Event, EventQueue, LegId};
-use crate::leg::{Context, Leg, Remote, BUFFER};
+use crate::leg::{Context, Leg, BUFFER};
 use crate::prompt::Prompt;
+use crate::remote::Remote;
 use crate::rng::Rng;
 use crate::sys::{self, Epoll, EventFd};
 use crate::wheel::{Key, Wheel};
@@ -148,6 +149,7 @@ pub struct Worker {
     inactivity_us: u64,
     buffer: Box<[u8; BUFFER]>,
     ticking: bool,
+    next_tick: Instant,
     window_start_us: u64,
     window_packets: u64,
 }
@@ -191,6 +193,7 @@ impl Worker {
             inactivity_us,
             buffer: Box::new([0; BUFFER]),
             ticking: false,
+            next_tick: base,
             window_start_us: 0,
             window_packets: 0,
         })
@@ -202,7 +205,7 @@ impl Worker {
 
     /// Work until told to shut down.
     pub fn run(&mut self) {
-        sys::sharpen_timers();
+        sys::hurry();
         let mut due = Vec::new();
         loop {
             let now_us = self.now_us();
@@ -235,9 +238,12 @@ impl Worker {
 
     fn harvest(&mut self) -> usize {
         if self.ticking {
-            // To the next boundary of a millisecond; when the last harvest took longer than one, not at all.
-            let since = Duration::from_nanos(u64::from(self.base.elapsed().subsec_nanos()) % 1_000_000);
-            std::thread::sleep(TICK - since);
+            // To the next tick; not at all when the last harvest took longer than one.
+            let now = Instant::now();
+            if now < self.next_tick {
+                std::thread::sleep(self.next_tick - now);
+            }
+            self.next_tick = self.next_tick.max(now) + TICK;
             return self.epoll.wait(Some(Duration::ZERO));
         }
         let now_us = self.now_us();
