@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 from proxy.call.ports import (
@@ -33,6 +34,10 @@ from proxy.cdr.record import LegMedia
 from proxy.sdp import AudioDescription, ChosenAudio, LocalEnd, is_ip_address
 
 __all__ = ["MediaLeg", "MediaState"]
+
+
+_is_ip_address = lru_cache(maxsize=4096)(is_ip_address)
+"""Peers say the same few addresses all day; the memory is bounded, so a hostile one gains nothing."""
 
 
 class Outlet(Protocol):
@@ -130,7 +135,7 @@ class MediaLeg:
         codec, event = chosen.codec, chosen.event
         # A name instead of an address can't be resolved here; the peer is where its signalling is, or
         # latches.
-        address = audio.address if is_ip_address(audio.address) else signalled_from
+        address = audio.address if _is_ip_address(audio.address) else signalled_from
         direction = audio.direction
         self._world.emit(
             ConfigureMediaLeg(
