@@ -78,6 +78,9 @@ class Gate:
         self.store: Store | None = None
         """None while it has not been reachable since the start: then only emergency calls pass."""
         self.bound: list[tuple[str, int]] = []
+        self.failure = ""
+        """What makes a fresh start of the process necessary, once `failed` is set."""
+        self.failed = asyncio.Event()
         self._load = load
         self._example_data = example_data
         self._source: SnapshotSource | None = None
@@ -216,9 +219,9 @@ class Gate:
         self.driver.answer(answer)
 
     def _media_failed(self, reason: str) -> None:
-        """A media thread died: calls on it are deaf, so end in order and let the supervisor start anew."""
-        logger.critical("the gate ends: %s", reason)
-        os.kill(os.getpid(), signal.SIGTERM)
+        """A media thread died: its calls are deaf and no new ones can be placed, so a fresh start is best."""
+        self.failure = reason
+        self.failed.set()
 
     async def _start_signalling(self, plan: NumberPlan) -> None:
         settings = self.settings
@@ -286,16 +289,22 @@ class Gate:
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
-            self.journal.expire_confirms()
-            if now >= self._heartbeat_due and self.core.calls:
-                self._heartbeat_due = now + HEARTBEAT
-                self.journal.heartbeat()
-            if now >= self._release_due:
-                self._release_due = now + RELEASE
-                await asyncio.to_thread(self._release_records)
+            try:
+                await self._keep_house(now)
+            except Exception:
+                logger.exception("housekeeping failed; it is tried again")
             if watchdog is not None and now >= fed + watchdog - TICK:
                 fed = now
                 notify("WATCHDOG=1")
+
+    async def _keep_house(self, now: float) -> None:
+        self.journal.expire_confirms()
+        if now >= self._heartbeat_due and self.core.calls:
+            self._heartbeat_due = now + HEARTBEAT
+            self.journal.heartbeat()
+        if now >= self._release_due:
+            self._release_due = now + RELEASE
+            await asyncio.to_thread(self._release_records)
 
     # While it runs ------------------------------------------------------------------------------------------
 
@@ -453,15 +462,22 @@ async def _until_told_to_end(gate: Gate) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, reload)
-    await ending.wait()
+    if not await _first_of(ending, gate.failed):
+        raise TollgateError(f"the gate ends: {gate.failure}")
     notify(f"STOPPING=1\nSTATUS=draining {len(gate.core.calls)} calls")
     draining = loop.create_task(gate.drain(gate.settings.timers.drain), name="drain")
-    told_again = loop.create_task(at_once.wait(), name="told again")
-    await asyncio.wait({draining, told_again}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (draining, told_again):
+    draining.add_done_callback(lambda _task: at_once.set())
+    await _first_of(at_once, gate.failed)
+    await _cancelled(draining)
+
+
+async def _first_of(wanted: asyncio.Event, other: asyncio.Event) -> bool:
+    """Wait for either; returns whether ``wanted`` is set."""
+    waiting = [asyncio.create_task(event.wait(), name="event") for event in (wanted, other)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    return wanted.is_set()
 
 
 async def _reload(gate: Gate) -> None:

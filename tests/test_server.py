@@ -18,7 +18,7 @@ from proxy import composition, server
 from proxy._native import encode_prompt
 from proxy.cdr.record import CallRecord, Disposition
 from proxy.demo_agents import Carrier, Phone, PhoneCall
-from proxy.errors import ConfigurationError
+from proxy.errors import ConfigurationError, TollgateError
 from proxy.media.prompts import EncodedSound, PromptLibrary
 from proxy.net.control import ask
 from proxy.operations import samples
@@ -371,6 +371,28 @@ async def test_a_store_that_cannot_be_opened_leaves_emergency_calls(
     await until(lambda: house.gate.store_trouble == "")
     assert {record.emergency for record in await house.records(2)} == {True, False}
     await house.close()
+
+
+async def test_housekeeping_outlives_its_faults(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    times: list[float] = []
+
+    async def broken(now: float) -> None:
+        times.append(now)
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(house.gate, "_keep_house", broken)
+    await until(lambda: len(times) >= 2)
+    assert "housekeeping failed" in caplog.text
+
+
+async def test_a_dead_media_thread_ends_the_process_with_its_reason(house: House) -> None:
+    ending = asyncio.create_task(server._until_told_to_end(house.gate))
+    await asyncio.sleep(0)
+    house.gate._media_failed("media thread died")
+    with pytest.raises(TollgateError, match="media thread died"):
+        await asyncio.wait_for(ending, 5)
 
 
 async def test_groups_of_the_settings_are_made_once(house: House, tmp_path: Path) -> None:
