@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.call.a_leg import ALeg
@@ -46,7 +47,7 @@ from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
 from proxy.dtmf.digits import DigitMeans
 from proxy.errors import RemoteProtocolError
-from proxy.policy import CodeVerdict, Treatment
+from proxy.policy import Treatment
 from proxy.sdp import Codec, gate_codecs, relayed_codecs
 from proxy.sip.message import Request, Response
 from proxy.sip.timers import NEVER
@@ -65,8 +66,6 @@ _ANSWER_GUARD = 10.0
 _CLOSE_GUARD = 5.0
 """How long the media engine may take to give ports back before the record goes without its figures."""
 _ANNOUNCEMENT_GUARD = 20.0
-_SILENCE_WINDOW = 70.0
-"""Both directions are silent when the second media time-out comes so soon after the first one."""
 
 
 _UNDER_WAY = frozenset({CallState.DIALLING, CallState.RINGING})
@@ -216,16 +215,18 @@ class Call:
         assert decision.group is not None  # noqa: S101  (a treatment that asks comes from a group)
         required = decision.treatment is Treatment.REQUIRED_CODE
         self._gate = CodeGate(
-            decision.group, a.media, self.record, self._judge, required=required, inband=inband
+            decision.group,
+            a.media,
+            self.record,
+            partial(self.core.judge, self),
+            required=required,
+            inband=inband,
         )
         self._gate.begin(now)
         # The called side's ports are asked for now, so that its INVITE can leave the moment the code is
         # there.
         self._open_b_media()
         self._arm()
-
-    def _judge(self, entry: str) -> CodeVerdict:
-        return self.core.judge(self, entry)
 
     def digit_pressed(self, leg: Leg, digit: str, means: DigitMeans, now: float) -> None:
         """A digit came: for the gate, or for the other side when INFO brought it in talk."""
@@ -429,15 +430,18 @@ class Call:
         if self.state is not CallState.TALKING:
             return
         silent, since = self._silent
-        if silent is not media and now - since <= _SILENCE_WINDOW:
+        if silent is not media and now - since <= self.config.silence_window:
             self._end(Disposition.ANSWERED, HungUpBy.GATE, 480, RECOVERY_ON_TIMER, now)
         else:
             self._silent = (media, now)
 
     def hang_up(self, now: float) -> None:
         """End the call from outside (an administrator, the end of a drain)."""
-        answered = Disposition.ANSWERED if self.record.answered else Disposition.FAILED
-        self._end(answered, HungUpBy.GATE, 480, NORMAL_CLEARING, now)
+        if self._failure is not None:
+            self._end_failed(HungUpBy.GATE, now)
+        else:
+            what = Disposition.ANSWERED if self.record.answered else Disposition.FAILED
+            self._end(what, HungUpBy.GATE, 480, NORMAL_CLEARING, now)
 
     def break_off(self, now: float) -> None:
         """End the call after an error in the gate itself."""

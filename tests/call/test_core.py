@@ -145,6 +145,16 @@ class TestLiveCalls:
         assert bench.record.hung_up_by is HungUpBy.GATE
         assert bench.record.disposition is Disposition.ANSWERED
 
+    def test_hang_up_during_an_announcement_keeps_the_reason(self) -> None:
+        with GateBench(script=(Step(0.0, 486),)) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.press("1234#")
+            bench.core.hang_up(bench.core.live_calls()[0].call_id, bench.now)
+            bench.run(0.5)
+            assert call.ended
+        assert bench.record.disposition is Disposition.BUSY
+        assert bench.record.sip_code == 486
+
     def test_hang_up_before_the_answer(self) -> None:
         with GateBench(script=(Step(0.0, 180),)) as bench:
             call = bench.pbx.call(TOLL_FREE)

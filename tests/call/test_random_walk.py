@@ -53,10 +53,17 @@ class Walk:
     def act(self) -> None:
         """Do one thing, and let some time pass."""
         bench = self.bench
-        self.random.choice(
-            [self.call, self.press, self.press, self.press, self.bye, self.cancel, self.reinvite, self.info]
-            + [self.engine, self.journal, self.hang_up]
-        )()
+        caller = (
+            self.call,
+            self.press,
+            self.press,
+            self.press,
+            self.bye,
+            self.cancel,
+            self.reinvite,
+            self.info,
+        )
+        self.random.choice((*caller, self.engine, self.journal, self.hang_up))()
         bench.gate.settle(bench.now)
         bench.network.run_for(self.random.choice([0.0, 0.01, 0.3, 2.0, 11.0]))
 
