@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,12 @@ from proxy.call.outcome import (
     NORMAL_CLEARING,
     RECOVERY_ON_TIMER,
     TEMPORARY_FAILURE,
+    Ending,
     announcement,
     cause_of_reason,
     cause_of_status,
     disposition_of_status,
+    not_acceptable,
     reason_header,
     status_for_caller,
 )
@@ -120,8 +123,8 @@ class Call:
         self._gate: CodeGate | None = None
         self._hunt: TrunkHunt | None = None
         self._answer_headers: Sequence[tuple[str, str]] = ()
-        self._failure: tuple[Disposition, int, int, int] | None = None
-        """What a call came to whose caller still hears why: disposition, status, cause, status of B."""
+        self._failure: Ending | None = None
+        """What the call came to, while its caller still hears why."""
         self._silent: tuple[MediaLeg | None, float] = (None, -NEVER)
         self._bound_at = NEVER  # end of the early gate, of the ringing, or of the longest talk
         self._repeat_at = NEVER  # 183 again
@@ -137,8 +140,7 @@ class Call:
             try:
                 self.record.codec = a.choose(route.peer.codecs, route.codecs).codec.name
             except RemoteProtocolError as error:
-                status = error.status_hint
-                self._end(Disposition.NOT_ACCEPTABLE, HungUpBy.GATE, status, cause_of_status(status), now)
+                self._end(not_acceptable(error.status_hint), HungUpBy.GATE, now)
                 return
         self.answers_first = route.gated and (not route.early or a.late_offer)
         a.media = self.core.open_media(self, ipv6=a.ipv6, emergency=route.emergency)
@@ -188,7 +190,7 @@ class Call:
         if self.state is CallState.ENDED:
             self._settle(now)
         elif media is self.a.media or self._hunt is not None:
-            self._fail(Disposition.OVERLOADED, 503, NO_CIRCUIT, (), now)
+            self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
         # else: the caller is still being asked; `_dial` will try again
 
     def a_confirmed(self, now: float) -> None:
@@ -202,7 +204,7 @@ class Call:
 
     def a_answer_unusable(self, now: float) -> None:
         """The ACK holds no usable answer to a late offer: there is nothing to talk with."""
-        self._end(Disposition.NOT_ACCEPTABLE, HungUpBy.GATE, 488, cause_of_status(488), now)
+        self._end(not_acceptable(), HungUpBy.GATE, now)
 
     # Asking for the code ------------------------------------------------------------------------------------
 
@@ -247,8 +249,8 @@ class Call:
         """What was played to the caller has ended by itself."""
         if self._gate is not None:
             self._after_gate(self._gate.prompts_finished(now), now)
-        elif self.state is CallState.ANNOUNCING:
-            self._end_failed(HungUpBy.GATE, now)
+        elif self._failure is not None and self.state is CallState.ANNOUNCING:
+            self._end(self._failure, HungUpBy.GATE, now)
 
     def _after_gate(self, result: GateResult | None, now: float) -> None:
         if result is None:
@@ -257,7 +259,7 @@ class Call:
         self._gate = None
         self._bound_at = NEVER
         if result.end is GateEnd.REFUSED:
-            self._fail(Disposition.CODE_REFUSED, 403, CALL_REJECTED, (), now, prompt="too_many_tries")
+            self._fail(Ending(Disposition.CODE_REFUSED, 403, CALL_REJECTED), now, prompt="too_many_tries")
             return
         if result.emergency is not None:
             self.route = self.core.emergency_route(self, result.emergency)
@@ -279,9 +281,9 @@ class Call:
         self._hunt = hunt
         if hunt.hopeless:
             if self.route.trunks:  # all are full
-                self._fail(Disposition.OVERLOADED, 503, NO_CIRCUIT, (), now)
+                self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
             else:
-                self._fail(Disposition.TRUNK_FAILED, 500, NO_CIRCUIT, (), now)
+                self._fail(Ending(Disposition.TRUNK_FAILED, 500, NO_CIRCUIT), now)
             return
         hunt.advance(now)
         if self.answers_first and self.a.media is not None:
@@ -341,7 +343,7 @@ class Call:
                 leg.take_answer(response.body)
         except RemoteProtocolError:
             leg.hang_up(cause_of_status(488), now)
-            self._fail(Disposition.NOT_ACCEPTABLE, 488, cause_of_status(488), (), now)
+            self._fail(not_acceptable(), now)
             return
         assert self._hunt is not None and leg.chosen is not None  # noqa: S101, PT018
         self._hunt.progressed()
@@ -363,7 +365,7 @@ class Call:
             return
         self._guard_at = self._repeat_at = NEVER
         if not durable and not self.route.emergency:
-            self._end(Disposition.FAILED, HungUpBy.GATE, 500, TEMPORARY_FAILURE, now)
+            self._end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
             return
         self._enter(CallState.TALKING, now)
         self.core.uses.answered(self.id)
@@ -394,7 +396,7 @@ class Call:
             return
         if response is None:
             # Nobody was reached: the caller's own 408 or 503 would say something else to a PBX.
-            self._fail(Disposition.TRUNK_FAILED, 504, RECOVERY_ON_TIMER, (), now, b_status=status)
+            self._fail(Ending(Disposition.TRUNK_FAILED, 504, RECOVERY_ON_TIMER, b_status=status), now)
             return
         headers = self._crossing(leg, response)
         cause = cause_of_reason(response.headers.get_all("Reason"))
@@ -402,7 +404,7 @@ class Call:
             cause = cause_of_status(status)
             headers.append(reason_header(cause))
         told = status_for_caller(status)
-        self._fail(disposition_of_status(status), told, cause, headers, now, b_status=status)
+        self._fail(Ending(disposition_of_status(status), told, cause, headers, status), now)
 
     # Ending -------------------------------------------------------------------------------------------------
 
@@ -411,18 +413,15 @@ class Call:
         reasons = [("Reason", value) for value in bye.headers.get_all("Reason")]
         cause = cause_of_reason([value for _, value in reasons]) or NORMAL_CLEARING
         who = HungUpBy.A_LEG if leg is self.a else HungUpBy.B_LEG
-        if self._failure is not None:
-            self._end_failed(who, now)
-        else:
-            self._end(self._disposition(), who, 480, cause, now, headers=reasons)
+        self._end(self._failure or Ending(self._disposition(), 480, cause, reasons), who, now)
 
     def a_cancelled(self, now: float) -> None:
         """The caller gave up before any final response, or can't be reached any more."""
-        self._end(self._disposition(), HungUpBy.A_LEG, 487, NORMAL_CLEARING, now)
+        self._end(Ending(self._disposition(), 487, NORMAL_CLEARING), HungUpBy.A_LEG, now)
 
     def leg_lost(self, now: float) -> None:
         """A leg's peer never ACKed, or its dialog is gone: the call can't go on."""
-        self._end(Disposition.FAILED, HungUpBy.GATE, 408, RECOVERY_ON_TIMER, now)
+        self._end(Ending(Disposition.FAILED, 408, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
     def media_silent(self, media: MediaLeg, now: float) -> None:
         """One leg's media has timed out; nothing comes from either side when the other's did so just
@@ -431,22 +430,19 @@ class Call:
             return
         silent, since = self._silent
         if silent is not media and now - since <= self.config.silence_window:
-            self._end(Disposition.ANSWERED, HungUpBy.GATE, 480, RECOVERY_ON_TIMER, now)
+            self._end(Ending(Disposition.ANSWERED, 480, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
         else:
             self._silent = (media, now)
 
     def hang_up(self, now: float) -> None:
         """End the call from outside (an administrator, the end of a drain)."""
-        if self._failure is not None:
-            self._end_failed(HungUpBy.GATE, now)
-        else:
-            what = Disposition.ANSWERED if self.record.answered else Disposition.FAILED
-            self._end(what, HungUpBy.GATE, 480, NORMAL_CLEARING, now)
+        what = Disposition.ANSWERED if self.record.answered else Disposition.FAILED
+        self._end(self._failure or Ending(what, 480, NORMAL_CLEARING), HungUpBy.GATE, now)
 
     def break_off(self, now: float) -> None:
         """End the call after an error in the gate itself."""
         if self.state is not CallState.ENDED:
-            self._end(Disposition.FAILED, HungUpBy.GATE, 500, TEMPORARY_FAILURE, now)
+            self._end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
 
     def _disposition(self) -> Disposition:
         """What the call came to if somebody hangs up now."""
@@ -454,67 +450,40 @@ class Call:
             return Disposition.ANSWERED
         return Disposition.ABANDONED_RINGING if self.state in _UNDER_WAY else Disposition.ABANDONED_AT_PROMPT
 
-    def _fail(
-        self,
-        disposition: Disposition,
-        status: int,
-        cause: int,
-        headers: Sequence[tuple[str, str]],
-        now: float,
-        *,
-        prompt: str = "",
-        b_status: int = 0,
-    ) -> None:
+    def _fail(self, ending: Ending, now: float, *, prompt: str = "") -> None:
         """Tell the caller that the call failed: by announcement when answered, by a final response when
         not."""
         media = self.a.media
         if self.a.unanswered or self.a.over or media is None or media.end is None:
-            self._end(disposition, HungUpBy.GATE, status, cause, now, headers=headers, b_status=b_status)
+            self._end(ending, HungUpBy.GATE, now)
             return
-        self._failure = (disposition, status, cause, b_status)
-        self._hunt_over(cause, now)
+        # The caller is released later; headers of a response have no place in that BYE.
+        self._failure = replace(ending, headers=())
+        self._hunt_over(ending.cause, now)
         media.unbridge()
         self._enter(CallState.ANNOUNCING, now)
         self._bound_at = NEVER
         self._guard_at = now + _ANNOUNCEMENT_GUARD
-        prompts = (prompt,) if prompt else announcement(status)
-        media.play(prompts, group=self.route.prompts)
+        media.play((prompt,) if prompt else announcement(ending.status), group=self.route.prompts)
         self._arm()
-
-    def _end_failed(self, who: HungUpBy, now: float) -> None:
-        assert self._failure is not None  # noqa: S101
-        disposition, status, cause, b_status = self._failure
-        self._end(disposition, who, status, cause, now, b_status=b_status)
 
     def _hunt_over(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         if self._hunt is not None:
             self._hunt.hang_up(cause, now, headers)
 
-    def _end(
-        self,
-        disposition: Disposition,
-        who: HungUpBy,
-        status: int,
-        cause: int,
-        now: float,
-        *,
-        headers: Sequence[tuple[str, str]] = (),
-        b_status: int = 0,
-    ) -> None:
-        """End both legs and the media; the record follows when the ports are closed.
-
-        ``status`` goes to a caller that has no final response yet; ``b_status`` is what B said, if it did.
-        """
+    def _end(self, ending: Ending, who: HungUpBy, now: float) -> None:
+        """End both legs and the media; the record follows when the ports are closed."""
         record = self.record
         self.core.uses.give_back(self.id)
         self._gate = None
         self._bound_at = self._repeat_at = NEVER
         # 0 keeps the 200 of a call that was answered.
-        sip_code = 0 if record.answered and disposition is Disposition.ANSWERED else b_status or status
-        record.ended(disposition, now=now, sip_code=sip_code, q850_cause=cause, hung_up_by=who)
+        kept = record.answered and ending.disposition is Disposition.ANSWERED
+        sip_code = 0 if kept else ending.b_status or ending.status
+        record.ended(ending.disposition, now=now, sip_code=sip_code, q850_cause=ending.cause, hung_up_by=who)
         self._enter(CallState.ENDED, now)
-        self._hunt_over(cause, now, headers)
-        self.a.hang_up(status, cause, now, headers)
+        self._hunt_over(ending.cause, now, ending.headers)
+        self.a.hang_up(ending.status, ending.cause, now, ending.headers)
         self._guard_at = now + _CLOSE_GUARD
         if self.a.media is not None:
             self.a.media.close()
@@ -568,11 +537,11 @@ class Call:
 
     def _guard(self, now: float) -> None:
         if self.state is CallState.OPENING:
-            self._fail(Disposition.OVERLOADED, 503, NO_CIRCUIT, (), now)
+            self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
         elif self.state is CallState.CONFIRMING:
             self.answer_recorded(False, now)
-        elif self.state is CallState.ANNOUNCING:
-            self._end_failed(HungUpBy.GATE, now)
+        elif self._failure is not None and self.state is CallState.ANNOUNCING:
+            self._end(self._failure, HungUpBy.GATE, now)
         else:
             self._write_final(now)
 
@@ -582,9 +551,9 @@ class Call:
             assert self._gate is not None  # noqa: S101
             self._after_gate(self._gate.give_up(now), now)
         elif self.state is CallState.TALKING:
-            self._end(Disposition.ANSWERED, HungUpBy.GATE, 480, NORMAL_CLEARING, now)
+            self._end(Ending(Disposition.ANSWERED, 480, NORMAL_CLEARING), HungUpBy.GATE, now)
         else:
-            self._fail(Disposition.NO_ANSWER, 480, NO_ANSWER, (), now)
+            self._fail(Ending(Disposition.NO_ANSWER, 480, NO_ANSWER), now)
 
     def _arm(self) -> None:
         """Tell the core when `handle_timer` is due next."""

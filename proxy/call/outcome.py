@@ -7,6 +7,9 @@ speaks only of the hop between gate and trunk never cross.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from proxy.cdr.record import Disposition
 
 __all__ = [
@@ -19,11 +22,13 @@ __all__ = [
     "RECOVERY_ON_TIMER",
     "TEMPORARY_FAILURE",
     "USER_BUSY",
+    "Ending",
     "announcement",
     "cause_of_reason",
     "cause_of_status",
     "disposition_of_status",
     "may_fail_over",
+    "not_acceptable",
     "reason_header",
     "status_for_caller",
 ]
@@ -99,6 +104,26 @@ _ANNOUNCEMENTS = {
     600: _BUSY,
 }
 _FAILED = ("call_failed", "reorder_tone", "reorder_tone", "reorder_tone")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a call came to, and what both sides are told about it."""
+
+    disposition: Disposition
+    status: int
+    """Final response for a caller that has none yet."""
+    cause: int
+    """Q.850."""
+    headers: Sequence[tuple[str, str]] = ()
+    """What goes with the final response, CANCEL or BYE instead of the Reason made from `cause`."""
+    b_status: int = 0
+    """What B said, when it refused: that is what the record shows."""
+
+
+def not_acceptable(status: int = 488) -> Ending:
+    """Return the ending of a call whose sides have no media in common."""
+    return Ending(Disposition.NOT_ACCEPTABLE, status, cause_of_status(status))
 
 
 def may_fail_over(status: int) -> bool:
