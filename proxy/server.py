@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -249,7 +249,7 @@ class Gate:
             endpoint,
             config,
             Snapshot(plan) if self._source is None else self._source.current,
-            wall_clock=_local_time,
+            wall_clock=_LocalClock(),
             record_ids=_record_id,
             authenticator=DigestAuthenticator(digest, ids.tag),
         )
@@ -405,8 +405,21 @@ def _encoded(library: PromptLibrary, codec: str) -> list[EncodedSound]:
     return list(library.encode(encode_prompt, (codec,)))
 
 
-def _local_time() -> datetime:
-    return datetime.now().astimezone()
+class _LocalClock:
+    """The site's local time. Its offset is asked for once a minute: asking costs more than all the rest."""
+
+    def __init__(self) -> None:
+        self._zone = UTC
+        self._until = 0.0
+
+    def __call__(self) -> datetime:
+        now = time.time()
+        if not self._until - 60.0 <= now < self._until:
+            local = datetime.fromtimestamp(now).astimezone()
+            self._zone = timezone(local.utcoffset() or timedelta())
+            # Offsets change on the minute.
+            self._until = now - now % 60.0 + 60.0
+        return datetime.fromtimestamp(now, self._zone)
 
 
 def _record_id() -> str:

@@ -10,6 +10,7 @@ import sqlite3
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -371,6 +372,22 @@ async def test_a_store_that_cannot_be_opened_leaves_emergency_calls(
     await until(lambda: house.gate.store_trouble == "")
     assert {record.emergency for record in await house.records(2)} == {True, False}
     await house.close()
+
+
+def test_the_clock_follows_the_sites_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = server._LocalClock()
+    winter, summer = 1_772_324_000.0, 1_785_000_000.0
+    try:
+        monkeypatch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        for moment, hours in ((winter, 1), (winter + 30, 1), (summer, 2), (winter, 1)):
+            monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+            local = clock()
+            assert local.timestamp() == moment
+            assert local.utcoffset() == timedelta(hours=hours)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_housekeeping_outlives_its_faults(
