@@ -6,7 +6,8 @@ their turn).
 
 Errors that the network reports (ICMP, RFC 3261 §18.4) come through the socket's error queue
 (``IP_RECVERR``) with the destination they belong to, so one dead trunk is told apart from another on the
-same socket.
+same socket. The loop watches an epoll of the socket, not the socket: libuv gives up on a descriptor that
+reports POLLERR (uv_poll, ``UV_EBADF``), which every ICMP error would do.
 
 A socket bound to a wildcard address sends from whichever address the kernel routes through, which may
 differ from the one a request came to; on a host with several addresses bind each that is to be used
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import select
 import socket
 import sys
 from collections import deque
@@ -84,19 +86,21 @@ class UdpSocket:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = _bind(address)
         self._sendto = self._socket.sendto
+        self._epoll = select.epoll()
+        self._epoll.register(self._socket, select.EPOLLIN)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take datagrams from now on."""
         self._loop = loop
-        loop.add_reader(self._socket.fileno(), self._readable)
+        loop.add_reader(self._epoll.fileno(), self._ready)
 
     def close(self) -> None:
         """Give the port back."""
         if self._loop is not None:
-            self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_writer(self._socket.fileno())
+            self._loop.remove_reader(self._epoll.fileno())
             self._loop = None
+        self._epoll.close()
         self._socket.close()
 
     def send(self, data: bytes, host: str, port: int) -> bool:
@@ -136,8 +140,13 @@ class UdpSocket:
             self._queue.popleft()
             self.datagrams_dropped += 1
         self._queue.append((data, address))
-        if len(self._queue) == 1 and self._loop is not None:
-            self._loop.add_writer(self._socket.fileno(), self._writable)
+        if len(self._queue) == 1:
+            self._epoll.modify(self._socket, select.EPOLLIN | select.EPOLLOUT)
+
+    def _ready(self) -> None:
+        if self._queue:
+            self._writable()
+        self._readable()
 
     def _writable(self) -> None:
         while self._queue:
@@ -151,15 +160,16 @@ class UdpSocket:
             else:
                 self.datagrams_out += 1
             self._queue.popleft()
-        if self._loop is not None:
-            self._loop.remove_writer(self._socket.fileno())
+        self._epoll.modify(self._socket, select.EPOLLIN)
 
     def _readable(self) -> None:
         receive, flows, deliver = self._socket.recvfrom, self._flows, self._on_datagram
-        for _ in range(BURST):
+        for taken in range(BURST):
             try:
                 data, address = receive(MAX_DATAGRAM)
             except BlockingIOError:
+                if taken == 0:
+                    self._drain_errors()
                 return
             except OSError:
                 self._drain_errors()

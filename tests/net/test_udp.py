@@ -111,6 +111,19 @@ async def test_an_error_of_one_destination_does_not_eat_a_datagram_to_another(si
     assert side.failed
 
 
+async def test_datagrams_still_come_after_an_icmp_error(side: Side) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            gone.bind(("127.0.0.1", 0))
+            port = gone.getsockname()[1]
+        for number in range(3):
+            side.socket.send(b"INVITE", "127.0.0.1", port)
+            await until(lambda: len(side.failed) > number)  # noqa: B023  # awaited here
+            peer.sendto(b"%d" % number, side.socket.address)
+            await until(lambda: len(side.received) > number)  # noqa: B023
+
+
 async def test_an_address_that_cannot_be_sent_to_says_so(side: Side) -> None:
     assert not side.socket.send(b"x", "255.255.255.255", 5060)
     assert side.socket.datagrams_dropped == 1
