@@ -450,6 +450,23 @@ async def test_directions_unknown_payload_types_and_other_codecs_stay_behind(ben
         assert [data for data in trunk.pending() if not is_rtcp(data)] == []
 
 
+async def test_a_prompt_on_a_bridged_leg_is_heard_instead_of_the_relay(bench: Bench) -> None:
+    bench.engine.register_prompt("busy", "PCMU", [b"\x01" * 160])
+    with RtpPeer() as phone, RtpPeer() as trunk:
+        a_leg, b_leg = bench.configured(phone), bench.configured(trunk)
+        bench.engine.submit(BridgeMedia(a_leg, b_leg))
+        bench.engine.submit(PlayPrompts(a_leg, PlayId(1), ("busy",), repeat=True))
+        await phone.receive()
+        trunk.send(SILENCE)
+        heard = await phone.receive_many(3)
+        bench.engine.submit(StopPrompts(a_leg))
+        trunk.send(SILENCE)
+        while (packet := await phone.receive()).payload != SILENCE:
+            continue  # frames that were sent before the stop
+    assert {frame.payload[0] for frame in heard} == {1}
+    assert 0 < (packet.sequence - heard[-1].sequence) % 2**16 < 100
+
+
 async def test_legs_of_two_threads_come_together() -> None:
     with Bench(replace(CONFIG, threads=2)) as bench, RtpPeer() as phone, RtpPeer() as trunk:
         for _ in range(3):

@@ -359,8 +359,8 @@ impl Leg {
     pub fn relay(&mut self, packet: &mut [u8], header: &Header, kind: Kind, from: &Format, now_us: u64) {
         let Some(remote) = &self.remote else { return };
         let format = remote.format;
-        if !remote.peer_receives || self.sender.is_some() {
-            return;
+        if !remote.peer_receives || self.sender.is_some() || self.player.is_some() {
+            return; // what the gate itself has to say comes first
         }
         let payload = header.end - header.start;
         let same_codec = format.codec == from.codec && format.clock_rate == from.clock_rate;
