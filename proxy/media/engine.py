@@ -36,7 +36,7 @@ class MediaEngine(Protocol):
     def register_prompt(self, key: str, codec: str, frames: Sequence[bytes]) -> None:
         """Keep a prompt for `PlayPrompts`, encoded once in one codec; frames of 20 ms.
 
-        ``codec`` is PCMU, PCMA, G722 or OPUS. ``key`` is the prompt's name, or ``name@group`` for a user group's own
-        recording. A key given before is replaced; what plays now goes on playing the old one.
+        ``codec`` is PCMU, PCMA, G722 or OPUS. ``key`` is the prompt's name, or ``name@group`` for a user
+        group's own recording. A key given before is replaced; what plays now goes on playing the old one.
         """
         ...
