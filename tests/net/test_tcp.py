@@ -225,9 +225,12 @@ async def test_an_unfinished_message_ends_the_connection() -> None:
 async def test_dripping_octets_do_not_keep_an_unfinished_message_alive() -> None:
     gate = await _limited(TcpLimits(message=0.1))
     _, writer = await gate.connect()
-    for octet in MESSAGE[:40]:
-        writer.write(bytes([octet]))
+    dripped = 0
+    while not writer.is_closing() and dripped < len(MESSAGE) // 2:
+        writer.write(MESSAGE[dripped : dripped + 1])
+        dripped += 1
         await asyncio.sleep(0.01)
+    assert 0 < dripped < len(MESSAGE) // 2, "the gate closed it while octets still came"
     await until(lambda: len(gate.table) == 0)
     await _end(writer)
     await gate.table.close()
