@@ -32,6 +32,8 @@ __all__ = ["CallControl", "Driver", "Listener"]
 logger = logging.getLogger(__name__)
 
 MAX_KNOWN_LITERALS = 50_000
+HALF_TICK = 0.0005
+"""Seconds added to a delay: uvloop rounds it to whole ms, and a timer must not come before its time."""
 MAX_ROUNDS = 10_000
 """Rounds of one settling: far more than any input can cause; a core that never comes to rest is a bug."""
 
@@ -268,12 +270,17 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         self._armed_at = at
-        self._timer = self._loop.call_later(max(0.0, at - now), self._timer_fired)
+        self._timer = self._loop.call_later(max(0.0, at - now) + HALF_TICK, self._timer_fired)
 
     def _timer_fired(self) -> None:
+        now = self._clock()
+        early = self._armed_at - now
+        if early > 0.0:
+            # The loop counts from a time that it read before the callbacks of this round ran.
+            self._timer = self._loop.call_later(early + HALF_TICK, self._timer_fired)
+            return
         self._timer = None
         self._armed_at = math.inf
-        now = self._clock()
         for handle_timer in (self.endpoint.handle_timer, self.core.handle_timer):
             try:
                 handle_timer(now)

@@ -229,6 +229,8 @@ class TcpConnections:
         for message in framer.feed(data):
             self.messages_in += 1
             self._on_message(message, flow)
+        if transport.is_closing():
+            return
         pongs = framer.take_pongs()
         if pongs:
             transport.write(b"\r\n" * pongs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -180,17 +180,30 @@ async def test_a_connection_lost_later_fails_both_its_names(gate: Gate, carrier:
     assert any(failed.connection for failed in gate.failed)
 
 
-async def _limited(limits: TcpLimits, *, trusted: bool = False) -> Gate:
-    gate = Gate(limits, trusted=trusted)
-    await gate.listen()
-    return gate
+Limited = Callable[..., Awaitable[Gate]]
+
+
+@pytest.fixture
+async def limited() -> AsyncIterator[Limited]:
+    """Make gates with limits of their own; they are closed whatever becomes of the test."""
+    gates: list[Gate] = []
+
+    async def make(limits: TcpLimits, *, trusted: bool = False) -> Gate:
+        gate = Gate(limits, trusted=trusted)
+        gates.append(gate)
+        await gate.listen()
+        return gate
+
+    yield make
+    for gate in gates:
+        await gate.table.close()
 
 
 @pytest.mark.parametrize(
     "limits", [TcpLimits(connections=1), TcpLimits(connections_per_source=1)], ids=["total", "per source"]
 )
-async def test_connections_beyond_a_limit_are_refused(limits: TcpLimits) -> None:
-    gate = await _limited(limits)
+async def test_connections_beyond_a_limit_are_refused(limits: TcpLimits, limited: Limited) -> None:
+    gate = await limited(limits)
     _, first = await gate.connect()
     await until(lambda: len(gate.table) == 1)
     reader, second = await gate.connect()
@@ -199,31 +212,28 @@ async def test_connections_beyond_a_limit_are_refused(limits: TcpLimits) -> None
     assert gate.table.refused == 1
     await _end(second)
     await _end(first)
-    await gate.table.close()
 
 
-async def test_strangers_cannot_lock_out_a_trusted_peer() -> None:
-    gate = await _limited(TcpLimits(connections=1, connections_per_source=1), trusted=True)
+async def test_strangers_cannot_lock_out_a_trusted_peer(limited: Limited) -> None:
+    gate = await limited(TcpLimits(connections=1, connections_per_source=1), trusted=True)
     writers = [(await gate.connect())[1] for _ in range(3)]
     await until(lambda: len(gate.table) == 3)
     for writer in writers:
         await _end(writer)
-    await gate.table.close()
 
 
-async def test_an_unfinished_message_ends_the_connection() -> None:
-    gate = await _limited(TcpLimits(message=0.05))
+async def test_an_unfinished_message_ends_the_connection(limited: Limited) -> None:
+    gate = await limited(TcpLimits(message=0.05))
     reader, writer = await gate.connect()
     writer.write(MESSAGE[:50])
     with contextlib.suppress(ConnectionError):
         assert await asyncio.wait_for(reader.read(), 5) == b""
     assert not gate.messages
     await _end(writer)
-    await gate.table.close()
 
 
-async def test_dripping_octets_do_not_keep_an_unfinished_message_alive() -> None:
-    gate = await _limited(TcpLimits(message=0.1))
+async def test_dripping_octets_do_not_keep_an_unfinished_message_alive(limited: Limited) -> None:
+    gate = await limited(TcpLimits(message=0.1))
     _, writer = await gate.connect()
     dripped = 0
     while not writer.is_closing() and dripped < len(MESSAGE) // 2:
@@ -233,19 +243,17 @@ async def test_dripping_octets_do_not_keep_an_unfinished_message_alive() -> None
     assert 0 < dripped < len(MESSAGE) // 2, "the gate closed it while octets still came"
     await until(lambda: len(gate.table) == 0)
     await _end(writer)
-    await gate.table.close()
 
 
-async def test_a_silent_connection_is_closed() -> None:
-    gate = await _limited(TcpLimits(idle=0.05))
+async def test_a_silent_connection_is_closed(limited: Limited) -> None:
+    gate = await limited(TcpLimits(idle=0.05))
     reader, writer = await gate.connect()
     assert await asyncio.wait_for(reader.read(), 5) == b""
     await _end(writer)
-    await gate.table.close()
 
 
-async def test_a_peer_that_does_not_read_is_cut() -> None:
-    gate = await _limited(TcpLimits(unsent=100_000))
+async def test_a_peer_that_does_not_read_is_cut(limited: Limited) -> None:
+    gate = await limited(TcpLimits(unsent=100_000))
     _, writer = await gate.connect()
     writer.write(MESSAGE)
     await until(lambda: gate.messages)
@@ -255,7 +263,6 @@ async def test_a_peer_that_does_not_read_is_cut() -> None:
             break
     await until(lambda: gate.failed)
     await _end(writer)
-    await gate.table.close()
 
 
 async def test_what_waits_for_a_connection_is_bounded(gate: Gate) -> None:
