@@ -18,13 +18,16 @@ GENERATOR_LIMIT = 0.9
 
 @dataclass(frozen=True, slots=True)
 class CallCost:
-    """One run: ``cpu_ms`` is the gate's CPU per call, idle cost excluded; ``gate_share`` of its one core."""
+    """One run: ``cpu_ms`` is all the CPU of the gate's process per call, what it uses when idle included,
+    ``media_ms`` that of its media threads; the shares are of one core.
+    """
 
     kind: str
     rate: float
     calls: int
     failed: int
     cpu_ms: float
+    media_ms: float
     gate_share: float
     generator_share: float
 
@@ -37,9 +40,9 @@ class CallCost:
 def measure(gate: GateProcess, kind: str, *, rate: float, seconds: float) -> CallCost:
     """Run one load and return the gate's cost per call."""
     number = GATED_NUMBER if kind == "gated" else PLAIN_NUMBER
-    before = gate.cpu_seconds()
+    before, media_before = gate.cpu_seconds(), gate.media_cpu_seconds()
     load: Load = run_load(gate, f"{kind}_caller", rate=rate, calls=int(rate * seconds), dialled=number)
-    cpu = gate.cpu_seconds() - before
+    cpu, media = gate.cpu_seconds() - before, gate.media_cpu_seconds() - media_before
     calls = load.succeeded + load.failed
     return CallCost(
         kind=kind,
@@ -47,6 +50,7 @@ def measure(gate: GateProcess, kind: str, *, rate: float, seconds: float) -> Cal
         calls=calls,
         failed=load.failed,
         cpu_ms=1000 * cpu / max(calls, 1),
+        media_ms=1000 * media / max(calls, 1),
         gate_share=cpu / load.seconds,
         generator_share=load.generator_share,
     )

@@ -36,6 +36,14 @@ class GateProcess:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
+    def media_cpu_seconds(self) -> float:
+        """CPU that the media core's threads have used so far (their names begin with ``media-``)."""
+        used = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            if (task / "comm").read_text().startswith("media-"):
+                used += int((task / "schedstat").read_text().split()[0])
+        return used / 1e9
+
     def resident_bytes(self) -> int:
         """Resident memory of the process (proc(5), statm field 2)."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
