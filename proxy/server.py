@@ -242,7 +242,9 @@ class Gate:
         ids = KeyedIds(secrets.token_bytes(32))
         endpoint = Endpoint(composition.endpoint_config(settings, self.bound), ids)
         key = settings.auth.secret.get_secret_value().encode() or secrets.token_bytes(32)
-        digest = DigestServer(settings.auth.realm, key, RecentNonceCounts())
+        digest = DigestServer(
+            settings.auth.realm, key, RecentNonceCounts(), algorithms=settings.auth.algorithms
+        )
         config = composition.gate_config(settings, self.bound, self._names.get)
         self._is_trusted = composition.trusted_networks(config)
         self.core = CallCore(

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from proxy.policy import CallClass, CodeCollection, NumberStyle, Treatment
+from proxy.sip.digest import Algorithm
 
 __all__ = [
     "Address",
@@ -387,8 +388,16 @@ class AuthSettings(_Section):
     """Digest authentication of phones."""
 
     realm: str = Field(default="tollgate", min_length=1, pattern=r'^[^"\\\r\n]*$')
+    algorithms: tuple[Algorithm, ...] = Field(default=tuple(Algorithm), min_length=1)
+    """What phones are challenged with, strongest first; ``["MD5"]`` where some phone gives up at the sight of
+    a challenge that it doesn't know, which RFC 8760 §2.4 tells it to skip (baresip 1 does)."""
     secret: SecretStr = SecretStr("")
     """Key of the nonces; empty: a new one at every start (phones then answer one more challenge)."""
+
+    @field_validator("algorithms")
+    @classmethod
+    def _strongest_first(cls, algorithms: tuple[Algorithm, ...]) -> tuple[Algorithm, ...]:
+        return tuple(algorithm for algorithm in Algorithm if algorithm in algorithms)
 
     @field_validator("secret")
     @classmethod

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.errors import ConfigurationError
 from proxy.settings import Address, Settings, load_settings
+from proxy.sip.digest import Algorithm
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +118,8 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[media]\naddress = "example.com"\n', "media.address: 'example.com' is no IP address"),
         ('[store]\nurl = "mysql://x"\n', "store.url: not a store"),
         ('[auth]\nsecret = "short"\n', "auth.secret: at least 16 characters"),
+        ('[auth]\nalgorithms = ["SHA-1"]\n', "auth.algorithms[0]: 'SHA-1' is not known; allowed: SHA-256, MD5"),
+        ("[auth]\nalgorithms = []\n", "auth.algorithms: "),
         ("[timers]\nt1 = 0\n", "timers.t1: input should be greater than 0"),
         ('number_plan.classes = [{pattern = "7.", class = "free"}]\n', "classes[0].class: 'free'"),
         ('[sip]\nlisten = ["tcp:127.0.0.1:0"]\n' + TRUNK, "trunks[0].addresses[0]: the gate has no UDP"),
@@ -141,6 +144,13 @@ def test_each_problem_has_one_line(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load_settings(tmp_path / "none.toml")
+
+
+def test_challenges_are_strongest_first_however_they_are_written(tmp_path: Path) -> None:
+    assert _load(tmp_path, "").auth.algorithms == (Algorithm.SHA256, Algorithm.MD5)
+    assert _load(tmp_path, '[auth]\nalgorithms = ["MD5"]\n').auth.algorithms == (Algorithm.MD5,)
+    both = _load(tmp_path, '[auth]\nalgorithms = ["MD5", "SHA-256"]\n')
+    assert both.auth.algorithms == (Algorithm.SHA256, Algorithm.MD5)
 
 
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
