@@ -118,7 +118,7 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[media]\naddress = "example.com"\n', "media.address: 'example.com' is no IP address"),
         ('[store]\nurl = "mysql://x"\n', "store.url: not a store"),
         ('[auth]\nsecret = "short"\n', "auth.secret: at least 16 characters"),
-        ('[auth]\nalgorithms = ["SHA-1"]\n', "auth.algorithms[0]: 'SHA-1' is not known; allowed: SHA-256, MD5"),
+        ('[auth]\nalgorithms = ["SHA-1"]\n', "auth.algorithms[0]: 'SHA-1' is not known"),
         ("[auth]\nalgorithms = []\n", "auth.algorithms: "),
         ("[timers]\nt1 = 0\n", "timers.t1: input should be greater than 0"),
         ('number_plan.classes = [{pattern = "7.", class = "free"}]\n', "classes[0].class: 'free'"),
