@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import phonenumbers
-from phonenumbers import geocoder
 
 from proxy.cdr.encoding import encode_record
 from proxy.cdr.record import CallRecord, Direction, Disposition
@@ -177,6 +176,8 @@ def _place(number: str) -> tuple[str, str]:
         parsed = phonenumbers.parse(number, None)
     except phonenumbers.NumberParseException:
         return "", ""
+    from phonenumbers import geocoder  # 100 MB of places: only a process that exports pays for them
+
     description = geocoder.description_for_number(parsed, "en")
     if not description or description == geocoder.country_name_for_number(parsed, "en"):
         return "", ""
