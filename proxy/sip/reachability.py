@@ -1,0 +1,179 @@
+"""Where a Contact leads: contacts that are refused, and the way requests to a registered one take.
+
+RFC 3261 §10.2.1, §19.1.5; RFC 3581 and RFC 5626 §1 (why the observed address counts).
+A Contact is the phone's word. It may be wrong (the phone does not know of the NAT before it) or hostile (the
+gate is to send its INVITEs to a third party, to everybody, or to itself).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final, NamedTuple
+
+from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
+from proxy.sip.uri import Uri
+from proxy.sip.via import Via
+
+__all__ = ["NextHop", "Surroundings", "address_problem", "contact_problem", "hop_to"]
+
+_LOCAL: Final = tuple(
+    ip_network(text)
+    for text in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "127.0.0.0/8",
+        "fc00::/7",
+        "fe80::/10",
+        "::1/128",
+    )
+)
+"""Addresses with a meaning only within their own network (RFC 1918, RFC 3927, RFC 4193, RFC 6598)."""
+
+
+class NextHop(NamedTuple):
+    """The way to a binding."""
+
+    flow: Flow
+    behind_nat: bool
+    """The phone is reached only because it keeps a NAT open: at the address its REGISTER came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the gate knows of itself: its listen points, and the names that mean it."""
+
+    listen_points: tuple[ListenPoint, ...]
+    domains: frozenset[str] = frozenset()
+    """Host names and addresses in lower case; empty: every domain of a To is taken as the gate's."""
+    _own: frozenset[tuple[str, int]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        own = frozenset((point.host.lower(), point.port) for point in self.listen_points)
+        object.__setattr__(self, "_own", own)
+
+    def means_gate(self, host: str, port: int) -> bool:
+        """Say whether requests to this host and port come back to the gate."""
+        if (host, port) in self._own:
+            return True
+        # A phone may run on an address of the gate, beside it; a name of the gate is the gate's alone.
+        return host in self.domains and _parse(host) is None
+
+    def listener(self, transport: str, host: str, preferred: int) -> int | None:
+        """Return the listen point to reach ``host`` from: the preferred one if it fits, or None."""
+        points = self.listen_points
+        ipv6 = ":" in host
+        if preferred < len(points):
+            point = points[preferred]
+            if point.transport == transport and (":" in point.host) == ipv6:
+                return preferred
+        for index, point in enumerate(points):
+            if point.transport == transport and (":" in point.host) == ipv6:
+                return index
+        return None
+
+
+def contact_problem(uri: Uri, source: Flow, gate: Surroundings) -> str:
+    """Say what forbids a Contact of a REGISTER that came over ``source``, or ""."""
+    if not uri.is_sip:
+        return f"Contact of scheme {uri.scheme}"
+    if uri.headers:
+        # §19.1.1 allows them in a Contact, but they would let a phone write headers into calls to it.
+        return "Contact with headers"
+    if "maddr" in uri.params:
+        return "Contact with maddr"
+    return address_problem(uri, source, gate)
+
+
+def address_problem(uri: Uri, source: Flow, gate: Surroundings) -> str:
+    """Say what is wrong with the host of a URI that requests are to be sent to, or ""."""
+    host = uri.host.lower()
+    transport = _transport(uri, "UDP")
+    if gate.means_gate(host, _port(uri, transport)):
+        return "address of the gate itself"
+    address = _parse(host)
+    if address is None:
+        return _name_problem(host)
+    if address.is_multicast:
+        return "multicast address"
+    if address.is_unspecified or host == "255.255.255.255":
+        return "unspecified or broadcast address"
+    if address.is_loopback and not _is_loopback(source.remote_host):
+        return "loopback address from another host"
+    return ""
+
+
+def hop_to(uri: Uri, source: Flow, via: Via, *, direct: bool, gate: Surroundings) -> NextHop | None:
+    """Work out the way to a Contact, or to the first Path entry before it; None when the gate has no way.
+
+    ``direct``: no proxy stood between the phone and the gate. Then a reliable transport is used again (a
+    phone's connection is its only sure way, RFC 5626 §5.3), and over UDP the observed address is the way
+    whenever the phone sits behind a NAT: its Via or its Contact names another address than the packet had.
+    """
+    transport = _transport(uri, source.transport if direct else "UDP")
+    host = uri.host.lower()
+    port = _port(uri, transport)
+    if direct:
+        if source.reliable:
+            return NextHop(source, host != source.remote_host)
+        if transport == "UDP" and _behind_nat(host, port, source, via):
+            return NextHop(source, True)
+    listener = gate.listener(transport, host, source.listener)
+    return None if listener is None else NextHop(Flow(transport, host, port, listener, 0), False)
+
+
+def _behind_nat(host: str, port: int, source: Flow, via: Via) -> bool:
+    if (host, port) == (source.remote_host, source.remote_port):
+        return False
+    address = _parse(host)
+    if address is None:
+        # A name in a phone's own Contact is its host name more often than one that can be looked up.
+        return True
+    if (via.host.lower(), via.port or DEFAULT_PORTS["UDP"]) != (source.remote_host, source.remote_port):
+        return True
+    return host != source.remote_host and _is_local(address) and not _is_local(_parse(source.remote_host))
+
+
+def _transport(uri: Uri, otherwise: str) -> str:
+    transport = (uri.params.get("transport") or "").upper()
+    if uri.scheme == "sips":
+        return "WSS" if transport in {"WS", "WSS"} else "TLS"
+    return transport if transport in DEFAULT_PORTS else otherwise
+
+
+def _port(uri: Uri, transport: str) -> int:
+    return DEFAULT_PORTS[transport] if uri.port is None else uri.port
+
+
+def _name_problem(host: str) -> str:
+    if host == "localhost" or host.endswith(".localhost"):
+        return "name of the local host"
+    last = host.rstrip(".").rpartition(".")[2]
+    if last.isdigit() or last[:2] == "0x":
+        # 127.1, 2130706433, 0x7f.1: resolvers read such names as addresses.
+        return "malformed IP address"
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def _parse(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    address = _parse(host)
+    return address is not None and address.is_loopback
+
+
+def _is_local(address: IPv4Address | IPv6Address | None) -> bool:
+    return address is not None and any(address in network for network in _LOCAL)

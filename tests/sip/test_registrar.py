@@ -1,0 +1,605 @@
+"""The registrar by section: RFC 3261 §10.3, RFC 3327 §5.3, RFC 5626 §6 and §7."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.sip.bindings import StoredBinding
+from proxy.sip.flow import Flow, ListenPoint
+from proxy.sip.reachability import Surroundings
+from proxy.sip.registrar import Registrar
+from proxy.sip.registration import RegistrarConfig
+from tests.sip.registering import CONTACT, GATE, PHONE, START, Bench, header, listed
+
+OTHER = "<sip:204@192.0.2.21:5060>"
+INSTANCE = '+sip.instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"'
+TCP = Flow("TCP", "192.0.2.20", 41000, 1, 7)
+OUTBOUND = ("Supported: path, outbound",)
+PROXIED = "SIP/2.0/UDP 192.0.2.30;branch=z9hG4bK-p, SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bK-r"
+
+
+# What is bound ----------------------------------------------------------------------------------------------
+
+
+def test_rfc3261_10_3_a_contact_is_bound_and_listed_with_its_expiry() -> None:
+    bench = Bench()
+    outcome = bench.register(
+        '"Desk" <sip:204@192.0.2.20:5060;ob>;q=0.5;methods="INVITE, BYE"', expires="1800"
+    )
+    assert listed(outcome) == ['<sip:204@192.0.2.20:5060;ob>;q=0.5;methods="INVITE, BYE";expires=1800']
+    (binding,) = bench.registrar.bindings("204")
+    assert (binding.flow, binding.source, binding.behind_nat) == (PHONE, PHONE, False)
+    assert binding.expires_at == START + 1800
+    assert (len(bench.registrar), bench.registrar.users) == (1, 1)
+
+
+def test_rfc3261_10_3_step_6_without_contact_the_bindings_are_fetched() -> None:
+    bench = Bench()
+    assert bench.register().headers == ()
+    bench.register(CONTACT, OTHER, expires="600")
+    bench.now += 100
+    assert listed(bench.register(call_id="other", cseq=1)) == [
+        f"{CONTACT};expires=500",
+        f"{OTHER};expires=500",
+    ]
+
+
+def test_rfc3261_10_2_1_1_expiry_of_the_contact_then_of_the_header_then_the_default() -> None:
+    bench = Bench()
+    outcome = bench.register(
+        f"{CONTACT};expires=120", OTHER, "<sip:204@192.0.2.22>;expires=99999999999999", expires="900"
+    )
+    assert [value.rpartition("=")[2] for value in listed(outcome)] == ["120", "900", "3600"]
+    outcome = bench.register("<sip:204@192.0.2.23>")
+    assert listed(outcome)[-1].endswith("expires=3600")
+    outcome = bench.register("<sip:204@192.0.2.24>", expires="4294967295")
+    assert listed(outcome)[-1].endswith("expires=7200")
+    assert listed(bench.register("<sip:204@192.0.2.25>", expires="soon"))[-1].endswith("expires=3600")
+
+
+def test_rfc3261_10_3_step_7_brief_interval_gets_423() -> None:
+    bench = Bench()
+    outcome = bench.register(CONTACT, expires="59")
+    assert (outcome.status, header(outcome, "Min-Expires")) == (423, ["60"])
+    assert bench.contacts() == []
+    assert bench.register(CONTACT, expires="60").status == 200
+
+
+def test_rfc3261_10_3_step_7_an_hour_is_never_too_brief() -> None:
+    bench = Bench(RegistrarConfig(min_expires=7200, max_expires=9000))
+    assert bench.register(CONTACT, expires="3599").status == 423
+    assert bench.register(CONTACT, expires="3600").status == 200
+
+
+def test_rfc3261_10_3_step_7_refresh_of_the_same_contact_replaces_it() -> None:
+    bench = Bench()
+    bench.register(CONTACT, expires="600")
+    bench.now += 300
+    assert listed(bench.register(CONTACT, expires="600")) == [f"{CONTACT};expires=600"]
+    assert len(bench.registrar) == 1
+
+
+def test_rfc3261_19_1_4_an_equivalent_uri_is_the_same_contact() -> None:
+    bench = Bench()
+    bench.register("<sip:204@Phone.Example.com:5060;line=a>")
+    outcome = bench.register("<sip:204@phone.example.com:5060;LINE=A>")
+    assert listed(outcome) == ["<sip:204@phone.example.com:5060;LINE=A>;expires=3600"]
+    bench.register("<sip:204@phone.example.com:5060;transport=tcp>")
+    assert len(bench.registrar) == 2
+
+
+@pytest.mark.parametrize("cseq", [4, 5])
+@pytest.mark.parametrize("contact", [CONTACT, f"{CONTACT};expires=0", "*"])
+def test_rfc3261_10_3_step_7_older_cseq_of_one_call_id_changes_nothing(cseq: int, contact: str) -> None:
+    bench = Bench()
+    bench.register(CONTACT, cseq=5)
+    outcome = bench.register(contact, cseq=cseq, expires="0" if contact == "*" else "600")
+    assert (outcome.status, bench.contacts()) == (500, [CONTACT.strip("<>")])
+
+
+def test_rfc3261_10_3_step_7_another_call_id_has_an_order_of_its_own() -> None:
+    bench = Bench()
+    bench.register(CONTACT, cseq=50)
+    assert bench.register(CONTACT, cseq=1, call_id="after a restart").status == 200
+
+
+def test_rfc3261_10_3_all_or_nothing() -> None:
+    bench = Bench()
+    bench.register(CONTACT, cseq=5)
+    refused = bench.register(OTHER, f"{CONTACT};expires=0", cseq=5)
+    assert (refused.status, bench.contacts()) == (500, [CONTACT.strip("<>")])
+    assert bench.register(f"{CONTACT};expires=0", "<sip:204@224.0.0.1>", cseq=6).status == 403
+    assert bench.contacts() == [CONTACT.strip("<>")]
+
+
+def test_rfc3261_10_2_2_contacts_are_removed_one_by_one() -> None:
+    bench = Bench()
+    bench.register(CONTACT, OTHER)
+    assert listed(bench.register(f"{CONTACT};expires=0")) == [f"{OTHER};expires=3600"]
+    assert listed(bench.register(CONTACT, expires="0")) == [f"{OTHER};expires=3600"], "it was not there"
+    assert listed(bench.register(OTHER, expires="0")) == []
+    assert (len(bench.registrar), bench.registrar.users) == (0, 0)
+
+
+def test_rfc3261_10_3_step_6_star_removes_all() -> None:
+    bench = Bench()
+    bench.register(CONTACT, OTHER)
+    assert bench.register("*", expires="0").headers == ()
+    assert bench.contacts() == []
+    assert bench.register("*", expires="0").status == 200, "nothing to remove is no error"
+
+
+@pytest.mark.parametrize("expires", [None, "600", "00", "0x"])
+def test_rfc3261_10_3_step_6_star_only_with_expires_0(expires: str | None) -> None:
+    bench = Bench()
+    bench.register(CONTACT)
+    assert bench.register("*", expires=expires).status == 400
+    assert len(bench.registrar) == 1
+
+
+def test_rfc3261_10_3_step_6_star_only_alone() -> None:
+    bench = Bench()
+    bench.register(CONTACT)
+    assert bench.register("*", OTHER, expires="0").status == 400
+    assert bench.contacts() == [CONTACT.strip("<>")]
+
+
+def test_one_contact_given_twice_is_refused() -> None:
+    assert Bench().register(CONTACT, CONTACT).status == 400
+
+
+@pytest.mark.parametrize("q", ["2", "-1", "0.1234", "1.5", "0.x", "", "one", "1e3"])
+def test_rfc3261_25_1_malformed_q(q: str) -> None:
+    quoted = q or '""'
+    assert Bench().register(f"{CONTACT};q={quoted}").status == 400
+
+
+# Whose bindings ---------------------------------------------------------------------------------------------
+
+
+def test_rfc3261_10_3_step_4_no_registration_for_somebody_else() -> None:
+    bench = Bench()
+    assert bench.register(CONTACT, to="sip:205@example.com").status == 403
+    assert bench.register(CONTACT, to="sip:example.com").status == 403
+    assert len(bench.registrar) == 0
+
+
+@pytest.mark.parametrize(
+    ("to", "uri"),
+    [
+        ("sip:204@example.net", "sip:example.com"),
+        ("sip:204@example.com", "sip:example.net"),
+        ("tel:204", "sip:example.com"),
+    ],
+)
+def test_rfc3261_10_3_step_5_another_domain_gets_404(to: str, uri: str) -> None:
+    assert Bench().register(CONTACT, to=to, uri=uri).status == 404
+
+
+def test_rfc3261_10_3_step_5_without_domains_every_one_is_taken() -> None:
+    bench = Bench(gate=replace(GATE, domains=frozenset()))
+    assert bench.register(CONTACT, to="sip:204@example.net", uri="sip:example.org").status == 200
+
+
+def test_the_user_part_is_compared_without_escapes_and_parameters() -> None:
+    bench = Bench()
+    assert bench.register(CONTACT, to="sip:%3304;x=y@example.com").status == 403
+    assert bench.register(CONTACT, to="sip:%32%304;x=y@EXAMPLE.com").status == 200
+
+
+# Limits -----------------------------------------------------------------------------------------------------
+
+
+def test_contacts_per_user_are_limited() -> None:
+    bench = Bench(RegistrarConfig(max_contacts=2))
+    bench.register(CONTACT)
+    assert bench.register(OTHER, "<sip:204@192.0.2.22>").status == 403
+    assert bench.register(OTHER).status == 200
+    assert bench.register("<sip:204@192.0.2.22>").status == 403
+    assert bench.register(f"{OTHER};expires=0", "<sip:204@192.0.2.22>").status == 200
+    assert bench.register(*(f"<sip:204@192.0.2.{host}>;expires=0" for host in range(3))).status == 403
+
+
+def test_bindings_of_all_users_are_limited() -> None:
+    bench = Bench(RegistrarConfig(max_bindings=1))
+    assert bench.register(CONTACT).status == 200
+    assert bench.register(CONTACT).status == 200, "a refresh is none more"
+    other = "<sip:205@192.0.2.20>"
+    assert bench.register(other, user="205", to="sip:205@example.com").status == 503
+
+
+def test_a_contact_has_a_longest_length() -> None:
+    bench = Bench()
+    assert bench.register(f"{CONTACT};x={'y' * 500}").status == 403
+    assert bench.register(f"{CONTACT};x={'y' * 400}").status == 200
+
+
+def test_a_user_agent_is_kept_shortened() -> None:
+    bench = Bench()
+    bench.register(CONTACT, headers=["User-Agent: " + "a" * 100])
+    assert bench.registrar.bindings("204")[0].user_agent == "a" * 64
+
+
+# Contacts that nothing may be sent to -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        "<sip:204@192.0.2.1:5060>",
+        "<sip:204@192.0.2.1>",
+        "<sip:204@example.com:7777>",
+        "<sip:204@224.0.1.75>",
+        "<sip:204@[ff02::1]>",
+        "<sip:204@255.255.255.255>",
+        "<sip:204@0.0.0.0>",
+        "<sip:204@[::]>",
+        "<sip:204@127.0.0.1>",
+        "<sip:204@[::1]>",
+        "<sip:204@[::ffff:127.0.0.1]>",
+        "<sip:204@localhost>",
+        "<sip:204@127.1>",
+        "<tel:+14155550123>",
+        "<mailto:204@example.org>",
+        "<sip:204@192.0.2.20?Subject=x>",
+        "<sip:204@192.0.2.20;maddr=192.0.2.99>",
+        "<sip:204@[2001:db8::20];transport=tcp>",
+    ],
+)
+def test_unusable_contacts_are_refused(contact: str) -> None:
+    bench = Bench()
+    outcome = bench.register(contact)
+    assert (outcome.status, bench.contacts()) == (403, [])
+    assert header(outcome, "Warning")[0].startswith('399 tollgate "')
+
+
+def test_an_unusable_contact_may_be_removed() -> None:
+    assert Bench().register("<sip:204@224.0.1.75>;expires=0").status == 200
+
+
+# Path (RFC 3327) --------------------------------------------------------------------------------------------
+
+PATH = ("Supported: path", "Path: <sip:192.0.2.30:5070;lr>, <sip:edge.example.net;lr;ob>")
+
+
+def test_rfc3327_5_3_path_is_kept_and_returned() -> None:
+    bench = Bench()
+    outcome = bench.register(CONTACT, headers=PATH, via=PROXIED)
+    values = ["<sip:192.0.2.30:5070;lr>", "<sip:edge.example.net;lr;ob>"]
+    assert header(outcome, "Path") == values
+    (binding,) = bench.registrar.bindings("204")
+    assert list(binding.path) == values
+    assert binding.flow == Flow("UDP", "192.0.2.30", 5070)
+    assert not binding.behind_nat
+
+
+def test_rfc3327_5_3_path_without_support_gets_420() -> None:
+    outcome = Bench().register(CONTACT, headers=PATH[1:])
+    assert (outcome.status, header(outcome, "Unsupported")) == (420, ["path"])
+
+
+def test_rfc3327_5_3_path_without_support_may_be_kept_untold() -> None:
+    bench = Bench(RegistrarConfig(path_needs_support=False))
+    outcome = bench.register(CONTACT, headers=PATH[1:])
+    assert (outcome.status, header(outcome, "Path")) == (200, [])
+    assert len(bench.registrar.bindings("204")[0].path) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("<sip:192.0.2.30>", 400),
+        ("<tel:204;lr>", 400),
+        ("", 400),
+        ("<sip:192.0.2.1;lr>", 403),
+        ("<sip:224.0.0.1;lr>", 403),
+        ("<sip:192.0.2.30;lr;transport=wss>", 403),
+        (", ".join(["<sip:192.0.2.30;lr>"] * 9), 403),
+        (f"<sip:192.0.2.30;lr;x={'y' * 512}>", 403),
+        ("<sip:192.0.2.30;lr", 400),
+    ],
+)
+def test_rfc3327_5_3_unusable_path(path: str, status: int) -> None:
+    assert Bench().register(CONTACT, headers=["Supported: path", f"Path: {path}"]).status == status
+
+
+# Outbound (RFC 5626) ----------------------------------------------------------------------------------------
+
+
+def flow_contact(reg_id: int, host: int = 20) -> str:
+    return f"<sip:204@192.0.2.{host}:5060>;{INSTANCE};reg-id={reg_id}"
+
+
+def test_rfc5626_6_instance_and_reg_id_name_the_binding() -> None:
+    bench = Bench()
+    outcome = bench.register(flow_contact(1), headers=OUTBOUND)
+    assert header(outcome, "Require") == ["outbound"]
+    bench.register(flow_contact(2), headers=OUTBOUND)
+    assert len(bench.registrar) == 2, "the same Contact URI over another flow"
+    outcome = bench.register(flow_contact(1, host=77), headers=OUTBOUND, call_id="restarted", cseq=1)
+    assert bench.contacts() == ["sip:204@192.0.2.77:5060", "sip:204@192.0.2.20:5060"]
+    assert f";{INSTANCE};reg-id=1;" in listed(outcome)[0]
+    assert bench.register(f"{flow_contact(2)};expires=0", headers=OUTBOUND).status == 200
+    assert bench.contacts() == ["sip:204@192.0.2.77:5060"]
+
+
+def test_rfc5626_6_older_cseq_is_refused_for_flows_too() -> None:
+    bench = Bench()
+    bench.register(flow_contact(1), headers=OUTBOUND, cseq=9)
+    assert bench.register(flow_contact(1, host=77), headers=OUTBOUND, cseq=9).status == 500
+
+
+def test_rfc5626_6_flows_and_plain_contacts_live_side_by_side() -> None:
+    bench = Bench()
+    bench.register(flow_contact(1), headers=OUTBOUND)
+    outcome = bench.register(CONTACT)
+    assert (len(bench.registrar), header(outcome, "Require")) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("contact", "headers"),
+    [
+        (flow_contact(1), ()),
+        (f"{CONTACT};reg-id=1", OUTBOUND),
+        (f"{CONTACT};{INSTANCE}", OUTBOUND),
+    ],
+)
+def test_rfc5626_6_without_support_instance_or_reg_id_the_uri_counts(
+    contact: str, headers: tuple[str, ...]
+) -> None:
+    bench = Bench()
+    assert header(bench.register(contact, headers=headers), "Require") == []
+    assert bench.registrar.bindings("204")[0].reg_id == 0
+
+
+@pytest.mark.parametrize("reg_id", ["0", "x", "-1", "2147483648", "99999999999"])
+def test_rfc5626_4_2_malformed_reg_id(reg_id: str) -> None:
+    assert Bench().register(f"{CONTACT};{INSTANCE};reg-id={reg_id}", headers=OUTBOUND).status == 400
+
+
+def test_rfc5626_6_reg_id_beside_another_contact_is_refused() -> None:
+    bench = Bench()
+    assert bench.register(flow_contact(1), OTHER, headers=OUTBOUND).status == 400
+    bench.register(flow_contact(1), headers=OUTBOUND)
+    assert bench.register(f"{flow_contact(1)};expires=0", OTHER, headers=OUTBOUND).status == 200
+
+
+def test_rfc5626_6_a_first_hop_without_outbound_gets_439() -> None:
+    bench = Bench()
+    assert bench.register(flow_contact(1), headers=OUTBOUND, via=PROXIED).status == 439
+    path = "Path: <sip:192.0.2.30;lr;ob>, <sip:192.0.2.31;lr>"
+    assert bench.register(flow_contact(1), headers=(*OUTBOUND, path), via=PROXIED).status == 439
+    assert bench.register(flow_contact(1), headers=(*OUTBOUND, PATH[1]), via=PROXIED).status == 200
+
+
+def test_rfc5626_5_3_a_lost_connection_ends_its_flows() -> None:
+    bench = Bench()
+    via = "SIP/2.0/TCP 192.0.2.20:5060;branch=z9hG4bK-r"
+    bench.register(flow_contact(1), headers=OUTBOUND, source=TCP, via=via)
+    bench.register("<sip:204@10.0.0.5:5060>", source=TCP, via=via)
+    bench.register("<sip:204@192.0.2.20:5060;transport=tcp>", source=TCP, via=via)
+    bench.register(OTHER)
+    assert [binding.flow.connection for binding in bench.registrar.bindings("204")] == [7, 7, 7, 0]
+    bench.registrar.connection_lost(8)
+    assert len(bench.registrar) == 4
+    bench.registrar.connection_lost(7)
+    kept = bench.registrar.bindings("204")
+    assert [binding.flow for binding in kept] == [
+        Flow("TCP", "192.0.2.20", 5060, 1, 0),
+        Flow("UDP", "192.0.2.21", 5060),
+    ]
+
+
+# Where calls go ---------------------------------------------------------------------------------------------
+
+
+def target_hosts(registrar: Registrar) -> list[list[str]]:
+    return [[binding.contact.partition("@")[2] for binding in group] for group in registrar.targets("204")]
+
+
+def test_rfc3261_16_6_highest_q_first_equal_ones_together() -> None:
+    bench = Bench()
+    assert bench.registrar.targets("204") == []
+    bench.register("<sip:204@192.0.2.41>;q=0.3", "<sip:204@192.0.2.42>", "<sip:204@192.0.2.43>;q=0.3")
+    bench.now += 1
+    bench.register("<sip:204@192.0.2.44>;q=1.000")
+    assert target_hosts(bench.registrar) == [["192.0.2.44", "192.0.2.42"], ["192.0.2.41", "192.0.2.43"]]
+
+
+def test_rfc5626_7_one_flow_of_an_instance_at_a_time() -> None:
+    bench = Bench()
+    for reg_id in (1, 2, 3):
+        bench.register(flow_contact(reg_id, host=40 + reg_id), headers=OUTBOUND)
+        bench.now += 1
+    bench.register(f"<sip:204@192.0.2.50>;q=0.1;{INSTANCE}")
+    assert target_hosts(bench.registrar) == [
+        ["192.0.2.43:5060"],
+        ["192.0.2.42:5060"],
+        ["192.0.2.41:5060"],
+        ["192.0.2.50"],
+    ]
+
+
+def test_rfc5626_7_a_lower_q_may_hold_nothing_but_further_flows() -> None:
+    bench = Bench()
+    bench.register(flow_contact(1, host=41), headers=OUTBOUND)
+    bench.register(f"{flow_contact(2, host=42)};q=0.5", headers=OUTBOUND)
+    assert target_hosts(bench.registrar) == [["192.0.2.41:5060"], ["192.0.2.42:5060"]]
+
+
+# Time, policy, store ----------------------------------------------------------------------------------------
+
+
+def test_rfc3261_10_3_bindings_end_at_their_expiry() -> None:
+    bench = Bench()
+    assert bench.registrar.next_expiry() is None
+    bench.register(f"{CONTACT};expires=100", f"{OTHER};expires=200")
+    assert bench.registrar.bound_from("192.0.2.20")
+    assert bench.registrar.next_expiry() == START + 100
+    bench.registrar.expire(START + 99.999)
+    assert len(bench.registrar) == 2
+    bench.registrar.expire(START + 100)
+    assert bench.contacts() == [OTHER.strip("<>")]
+    assert bench.registrar.next_expiry() == START + 200
+    bench.registrar.expire(START + 200)
+    assert bench.registrar.next_expiry() is None
+    assert not bench.registrar.bound_from("192.0.2.20")
+
+
+def test_a_refresh_moves_the_expiry() -> None:
+    bench = Bench()
+    bench.register(CONTACT, expires="100")
+    bench.now += 50
+    bench.register(CONTACT, expires="100")
+    bench.registrar.expire(START + 149)
+    assert bench.registrar.next_expiry() == START + 150
+    assert len(bench.registrar) == 1
+
+
+def test_bindings_of_deleted_users_are_dropped() -> None:
+    bench = Bench()
+    bench.register(CONTACT)
+    bench.register("<sip:205@192.0.2.25>", user="205", to="sip:205@example.com")
+    bench.registrar.retain({"205", "206"})
+    assert [binding.user for binding in bench.registrar.all()] == ["205"]
+
+
+def test_other_limits_hold_from_the_next_request_on() -> None:
+    bench = Bench()
+    bench.register(CONTACT)
+    bench.registrar.reconfigure(RegistrarConfig(max_contacts=1), replace(GATE, domains=frozenset()))
+    assert bench.register(OTHER, to="sip:204@example.net").status == 403
+    assert len(bench.registrar) == 1
+
+
+EPOCH = 1_700_000_000.0
+
+
+def stored(bench: Bench) -> list[StoredBinding]:
+    return [StoredBinding.of(binding, EPOCH) for binding in bench.registrar.all()]
+
+
+def test_bindings_survive_a_restart() -> None:
+    bench = Bench()
+    bench.register(f"{CONTACT};q=0.7", expires="600", headers=["User-Agent: phone/1"])
+    bench.register(flow_contact(3), headers=(*OUTBOUND, PATH[1]), via=PROXIED)
+    nat = Flow("UDP", "203.0.113.7", 32000)
+    bench.register("<sip:204@10.0.0.5:5060>", source=nat)
+    saved = stored(bench)
+    assert saved[0].expires_at == EPOCH + START + 600
+    # The clock of the new process began elsewhere.
+    registrar = Registrar(RegistrarConfig(), GATE)
+    assert registrar.restore(saved, epoch=EPOCH + 900, now=START - 900 + 10) == 3
+    old = bench.registrar.bindings("204")
+    new = registrar.bindings("204")
+    assert [replace(binding, expires_at=0.0) for binding in new] == [
+        replace(binding, expires_at=0.0) for binding in old
+    ]
+    assert new[0].expires_at == START + 600 - 900
+    assert registrar.take_changes() == {}, "what was read need not be written"
+    assert registrar.next_expiry() == START + 600 - 900
+
+
+def test_a_restored_tcp_phone_is_reached_at_its_contact() -> None:
+    bench = Bench()
+    via = "SIP/2.0/TCP 192.0.2.20:5070;branch=z9hG4bK-r"
+    bench.register("<sip:204@192.0.2.20:5070;transport=tcp>", source=TCP, via=via)
+    bench.register("<sip:204@10.0.0.5>", source=TCP, via=via)
+    registrar = Registrar(RegistrarConfig(), GATE)
+    registrar.restore(stored(bench), epoch=EPOCH, now=START)
+    assert [binding.flow for binding in registrar.bindings("204")] == [
+        Flow("TCP", "192.0.2.20", 5070, 1, 0),
+        Flow("TCP", "192.0.2.20", 41000, 1, 0),
+    ]
+
+
+def test_what_has_ended_or_has_no_listen_point_is_not_restored() -> None:
+    bench = Bench()
+    bench.register(CONTACT, expires="600")
+    saved = stored(bench)
+    late = Registrar(RegistrarConfig(), GATE)
+    assert late.restore(saved, epoch=EPOCH, now=START + 600) == 0
+    tcp_only = Surroundings((ListenPoint("TCP", "192.0.2.1", 5060),))
+    assert Registrar(RegistrarConfig(), tcp_only).restore(saved, epoch=EPOCH, now=START) == 0
+    again = Bench()
+    again.register(OTHER)
+    assert again.registrar.restore(saved, epoch=EPOCH, now=START) == 0, "it has registered anew"
+    assert again.contacts() == [OTHER.strip("<>")]
+
+
+def test_changes_are_told_once_with_all_that_a_user_has() -> None:
+    bench = Bench()
+    bench.register(CONTACT)
+    bench.register(OTHER)
+    changes = bench.registrar.take_changes()
+    assert {user: len(bindings) for user, bindings in changes.items()} == {"204": 2}
+    assert bench.registrar.take_changes() == {}
+    bench.register("*", expires="0")
+    assert bench.registrar.take_changes() == {"204": ()}
+    bench.register("*", expires="0")
+    assert bench.registrar.take_changes() == {}
+
+
+# Any input --------------------------------------------------------------------------------------------------
+
+PIECES = st.sampled_from(
+    [
+        CONTACT,
+        OTHER,
+        "*",
+        "sip:204@192.0.2.22",
+        "<sip:204@[2001:db8::20]>",
+        "<sips:204@192.0.2.20>",
+        "<sip:204@127.0.0.1>",
+        "<sip:@>",
+        "<>",
+        "tel:204",
+        f"{CONTACT};expires=0",
+        f"{CONTACT};expires=",
+        f"{CONTACT};q=0.5;expires=61",
+        flow_contact(1),
+        f"{flow_contact(2)};expires=0",
+        '"x <sip:204@192.0.2.22>',
+    ]
+)
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(PIECES, max_size=3),
+            st.sampled_from([None, "0", "60", "7", "x", "99999999999999999999"]),
+            st.integers(1, 6),
+            st.sampled_from(["r1", "r2"]),
+            st.sampled_from([(), OUTBOUND, PATH, ("Path: <",)]),
+            st.integers(0, 200),
+        ),
+        max_size=6,
+    )
+)
+def test_any_registrations_leave_a_consistent_table(
+    steps: list[tuple[list[str], str | None, int, str, tuple[str, ...], int]],
+) -> None:
+    bench = Bench()
+    for contacts, expires, cseq, call_id, headers, pause in steps:
+        before = bench.registrar.bindings("204")
+        outcome = bench.register(*contacts, expires=expires, cseq=cseq, call_id=call_id, headers=headers)
+        after = bench.registrar.bindings("204")
+        if outcome.status != 200:
+            assert after == before, "a refusal changes nothing"
+        else:
+            assert len(listed(outcome)) == len(after)
+        keys = [binding.key for binding in after]
+        assert len(set(keys)) == len(keys) == len(bench.registrar)
+        rung = [binding for group in bench.registrar.targets("204") for binding in group]
+        assert sorted(map(id, rung)) == sorted(map(id, after))
+        bench.now += pause
+        bench.registrar.expire(bench.now)
+        assert all(binding.expires_at > bench.now for binding in bench.registrar.all())
+    bench.registrar.expire(bench.now + 8000)
+    assert (len(bench.registrar), bench.registrar.next_expiry()) == (0, None)
