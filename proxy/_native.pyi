@@ -64,7 +64,14 @@ class MediaCore:
         peer_receives: bool,
         learning: bool,
         signalled_from: str,
-    ) -> None: ...
+        srtp: tuple[str, bytes, bytes, bytes] | None = None,
+    ) -> None:
+        """Tell a leg what its peer signalled.
+
+        ``srtp``: the suite by its name in SDP, the gate's and the peer's master key (each key then salt), and
+        the master key identifier in the peer's packets (b"": none). Raises ValueError when they don't fit.
+        """
+
     def play(self, leg: int, play: int, names: list[str], repeat: bool, group: str) -> list[str]:
         """Play prompts; returns the names that are not known in the leg's codec."""
 

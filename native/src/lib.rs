@@ -7,12 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyList, PyTuple};
 use tollgate_media::codec::{self, Codec};
 use tollgate_media::engine::{Engine, Settings};
 use tollgate_media::event::Event;
 use tollgate_media::prompt::Prompt;
 use tollgate_media::remote::{Format, Remote};
+use tollgate_media::srtp::{Keys, MasterKey, Suite};
 
 fn parse_ip(what: &str, text: Option<&str>) -> PyResult<Option<IpAddr>> {
     text.map(|text| text.parse().map_err(|_| PyValueError::new_err(format!("{what}: {text:?} is no IP address"))))
@@ -27,6 +29,23 @@ fn known_codec(name: &str) -> PyResult<Codec> {
 fn destination(address: &str, port: u16) -> Option<SocketAddr> {
     let ip: IpAddr = address.parse().ok()?;
     (!ip.is_unspecified() && port != 0).then(|| SocketAddr::new(ip, port))
+}
+
+/// Suite, the gate's master key and salt, the peer's, and the master key identifier in the peer's packets.
+type SrtpKeys = (PyBackedStr, PyBackedBytes, PyBackedBytes, PyBackedBytes);
+
+fn srtp_keys((suite, local, remote, mki): &SrtpKeys) -> PyResult<Keys> {
+    let known = Suite::from_name(suite)
+        .ok_or_else(|| PyValueError::new_err(format!("unknown crypto suite {:?}", &suite[..])))?;
+    let master = |material: &[u8]| {
+        let wrong =
+            || PyValueError::new_err(format!("a master key of {} octets does not fit {}", material.len(), &suite[..]));
+        MasterKey::new(known, material).ok_or_else(wrong)
+    };
+    if mki.len() > tollgate_media::srtp::MKI {
+        return Err(PyValueError::new_err("the master key identifier is too long"));
+    }
+    Ok(Keys { local: master(local)?, remote: master(remote)?, remote_mki: mki.to_vec() })
 }
 
 #[pyclass(frozen, module = "proxy._native")]
@@ -77,7 +96,7 @@ impl MediaCore {
     }
 
     #[pyo3(signature = (leg, *, address, rtp_port, rtcp_port, rtcp_mux, codec, payload_type, clock_rate, ptime_ms,
-        event_payload_type, event_clock_rate, peer_sends, peer_receives, learning, signalled_from))]
+        event_payload_type, event_clock_rate, peer_sends, peer_receives, learning, signalled_from, srtp=None))]
     #[allow(clippy::too_many_arguments)] // one keyword per field of RemoteMedia
     fn configure_leg(
         &self,
@@ -96,7 +115,8 @@ impl MediaCore {
         peer_receives: bool,
         learning: bool,
         signalled_from: &str,
-    ) {
+        srtp: Option<SrtpKeys>,
+    ) -> PyResult<()> {
         let format = Format {
             codec: Codec::from_name(codec),
             payload_type,
@@ -113,8 +133,10 @@ impl MediaCore {
             peer_receives,
             learning,
             signalled_from: signalled_from.parse().ok(),
+            srtp: srtp.as_ref().map(srtp_keys).transpose()?,
         };
         self.engine.configure(leg, remote);
+        Ok(())
     }
 
     fn play(&self, leg: u64, play: u64, names: Vec<String>, repeat: bool, group: &str) -> Vec<String> {

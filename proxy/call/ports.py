@@ -48,6 +48,20 @@ class AudioFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class SrtpKeys:
+    """What a leg needs to speak SRTP with its peer (RFC 3711, keyed by RFC 4568). Never printed."""
+
+    suite: str
+    """Crypto suite of both directions, by its name in SDP."""
+    local_key: bytes = field(repr=False)
+    """Master key then salt that the gate encrypts with."""
+    remote_key: bytes = field(repr=False)
+    """Master key then salt that the peer encrypts with."""
+    remote_mki: bytes = field(default=b"", repr=False)
+    """Master key identifier in the peer's packets; empty when there is none (RFC 3711 §3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteMedia:
     """Where and how one peer wants its media, taken from its SDP."""
 
@@ -67,6 +81,8 @@ class RemoteMedia:
     latching: Latching
     signalled_from: str
     """IP address the peer's signalling came from: before the lock only digits from there count."""
+    srtp: SrtpKeys | None = None
+    """None: plain RTP and RTCP. Otherwise nothing goes to the peer or comes from it in the clear."""
 
 
 # Commands to the media engine ------------------------------------------------------------------------------
@@ -234,7 +250,7 @@ class LegStatistics:
     packets_lost: int = 0
     jitter_ms: float = 0.0
     packets_discarded: int = 0
-    """From a source that the latch does not let in, or not RTP at all."""
+    """From a source that the latch does not let in, not RTP at all, or not genuine SRTP or SRTCP."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,7 @@ class EmbeddedEngine:
 
     def _configure(self, command: ConfigureMediaLeg) -> None:
         remote = command.remote
+        srtp = remote.srtp
         self._core.configure_leg(
             command.leg,
             address=remote.address,
@@ -181,6 +182,7 @@ class EmbeddedEngine:
             peer_receives=remote.peer_receives,
             learning=remote.latching is Latching.LEARNING,
             signalled_from=remote.signalled_from,
+            srtp=(srtp.suite, srtp.local_key, srtp.remote_key, srtp.remote_mki) if srtp else None,
         )
 
     def _read_events(self) -> None:

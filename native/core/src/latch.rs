@@ -76,6 +76,12 @@ impl Latch {
         self.locked.or(self.previous).or(self.signalled)
     }
 
+    /// May a packet of this source be the peer's at all? What is asked before a cipher is spent on it.
+    #[inline]
+    pub fn may_come_from(&self, source: SocketAddr) -> bool {
+        self.locked.map_or(self.learning, |locked| same(locked, source))
+    }
+
     /// Judge a packet. `negotiated` says that its payload type is one the leg agreed on: others lock nothing.
     #[inline]
     pub fn judge(&mut self, source: SocketAddr, header: &Header, negotiated: bool) -> Verdict {
@@ -134,6 +140,8 @@ mod tests {
         assert_eq!(latch.judge(at("192.0.2.1:4000"), &header(1, 1), true), Verdict::Accept);
         assert_eq!(latch.judge(at("192.0.2.1:4002"), &header(2, 1), true), Verdict::Refuse);
         assert_eq!(latch.judge(at("192.0.2.2:4000"), &header(3, 1), true), Verdict::Refuse);
+        assert!(latch.may_come_from(at("192.0.2.1:4000")) && !latch.may_come_from(at("192.0.2.2:4000")));
+        assert!(learning().may_come_from(at("192.0.2.2:4000")));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! One media leg: its sockets, what its peer signalled, what it hears and what it sends.
 
+mod sending;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -18,6 +20,7 @@ use crate::remote::{Format, Kind, Remote, COMFORT_NOISE};
 use crate::rng::Rng;
 use crate::rtcp;
 use crate::rtp::{self, Header};
+use crate::srtp::Guard;
 use crate::statistics::{LegStatistics, Reception};
 use crate::stream::OutStream;
 use crate::sys;
@@ -62,6 +65,8 @@ pub struct Leg {
     /// When the wheel will next look at this leg.
     pub armed_us: u64,
     remote: Option<Remote>,
+    /// Present when the leg speaks SRTP: then nothing goes or comes in the clear.
+    guard: Option<Box<Guard>>,
     latch: Latch,
     connected: bool,
     verify_until_us: u64,
@@ -103,6 +108,7 @@ impl Leg {
             partner: None,
             armed_us: u64::MAX,
             remote: None,
+            guard: None,
             latch: Latch::new(false, None, None),
             connected: false,
             verify_until_us: 0,
@@ -137,6 +143,18 @@ impl Leg {
             }
         } else {
             self.rtcp_due_us = at.now_us + rtcp::interval_us(at.rng) / 2;
+        }
+        let guard = self.guard.take();
+        if let Some(keys) = &remote.srtp {
+            let guard = match guard {
+                Some(mut guard) => guard.rekey(keys).map(|()| guard),
+                None => Guard::new(keys).map(Box::new),
+            };
+            if guard.is_none() {
+                self.remote = None; // with keys that can't be used the leg is mute and deaf, never in the clear
+                return;
+            }
+            self.guard = guard;
         }
         self.out.set_clock_rate(remote.format.clock_rate, at.now_us);
         self.latch.reopen(remote.learning, remote.rtp, remote.signalled_from);
@@ -246,9 +264,15 @@ impl Leg {
         }
     }
 
-    /// Look at one datagram. Returns the header of a packet that the other leg shall get.
+    /// Look at one datagram. Returns the header of a packet that the other leg shall get; of an SRTP packet the buffer
+    /// then holds the plain one.
     #[inline]
-    pub fn packet(&mut self, packet: &[u8], source: Option<SocketAddr>, at: &mut Context) -> Option<(Header, Kind)> {
+    pub fn packet(
+        &mut self,
+        packet: &mut [u8],
+        source: Option<SocketAddr>,
+        at: &mut Context,
+    ) -> Option<(Header, Kind)> {
         let Some(remote) = &self.remote else {
             self.discarded += 1;
             return None;
@@ -259,8 +283,17 @@ impl Leg {
             }
             return None;
         }
-        let header = rtp::parse(packet).filter(|_| packet.len() < BUFFER);
-        let Some(header) = header else {
+        let whole = packet.len() < BUFFER;
+        let packet = match &mut self.guard {
+            None => Some(packet),
+            Some(guard) if source.is_none_or(|source| self.latch.may_come_from(source)) => {
+                guard.open(packet).map(|length| &mut packet[..length])
+            }
+            Some(_) => None,
+        };
+        let packet = packet.map(|packet| &*packet);
+        let header = packet.filter(|_| whole).and_then(|packet| Some((packet, rtp::parse(packet)?)));
+        let Some((packet, header)) = header else {
             self.discarded += 1;
             return None;
         };
@@ -336,91 +369,31 @@ impl Leg {
     }
 
     /// Take one datagram from the RTCP socket.
-    pub fn rtcp_packet(&mut self, packet: &[u8], source: SocketAddr, at: &mut Context) {
-        if self.latch.destination().is_some_and(|peer| peer.ip() == source.ip()) {
+    pub fn rtcp_packet(&mut self, packet: &mut [u8], source: SocketAddr, at: &mut Context) {
+        if self.latch.destination().is_some_and(|peer| peer.ip() == source.ip()) && self.read_rtcp(packet, at) {
             self.rtcp_source = Some(source);
-            self.read_rtcp(packet, at);
         }
     }
 
-    fn read_rtcp(&mut self, packet: &[u8], at: &mut Context) {
+    /// Take a compound packet; says whether it was the peer's, which only SRTCP can tell.
+    fn read_rtcp(&mut self, packet: &mut [u8], at: &mut Context) -> bool {
+        let packet = match &mut self.guard {
+            None => packet,
+            Some(guard) => match guard.open_rtcp(packet) {
+                Some(length) => &mut packet[..length],
+                None => {
+                    self.discarded += 1;
+                    return false;
+                }
+            },
+        };
         let now_middle = (rtcp::ntp(at.unix_us) >> 16) as u32;
         let received = rtcp::read(packet, self.out.ssrc, now_middle);
         if let Some(middle) = received.sr {
             self.last_sr = Some(rtcp::LastSr { middle, at_us: at.now_us });
         }
         self.round_trip = received.round_trip.or(self.round_trip);
-    }
-
-    // Sending ----------------------------------------------------------------------------------------------------
-
-    /// Pass on a packet that the partner (of format `from`) received. `packet` is rewritten in place.
-    #[inline]
-    pub fn relay(&mut self, packet: &mut [u8], header: &Header, kind: Kind, from: &Format, now_us: u64) {
-        let Some(remote) = &self.remote else { return };
-        let format = remote.format;
-        if !remote.peer_receives || self.sender.is_some() || self.player.is_some() {
-            return; // what the gate itself has to say comes first
-        }
-        let payload = header.end - header.start;
-        let same_codec = format.codec == from.codec && format.clock_rate == from.clock_rate;
-        let mapped = match (kind, format.event, from.event) {
-            (Kind::Event, Some((payload_type, to)), Some((_, rate))) => {
-                let clocks = EventClocks { from: rate, to, audio: format.clock_rate };
-                if rate != to {
-                    for block in packet[header.start..header.end].chunks_exact_mut(4) {
-                        if let Some(event) = Payload::parse(block) {
-                            Payload { duration: clocks.duration(event.duration), ..event }.write(block);
-                        }
-                    }
-                }
-                self.map.event(header, clocks, &self.out, now_us).map(|mapped| (payload_type, 0, mapped))
-            }
-            (Kind::Audio, ..) if same_codec => {
-                let ticks = format.ticks(payload);
-                self.map.audio(header, ticks, &self.out, now_us).map(|mapped| (format.payload_type, ticks, mapped))
-            }
-            (Kind::ComfortNoise, ..) if same_codec => {
-                let ticks = format.ptime_ms * 8;
-                self.map.audio(header, ticks, &self.out, now_us).map(|mapped| (COMFORT_NOISE, ticks, mapped))
-            }
-            _ => {
-                self.map.skip(header);
-                return;
-            }
-        };
-        let Some((payload_type, ticks, Mapped { marker, sequence, timestamp })) = mapped else { return };
-        // The new header ends where the payload begins: CSRCs and extensions were agreed with the other peer only.
-        let packet = &mut packet[header.start - rtp::HEADER..header.end];
-        rtp::write(packet, marker, payload_type, sequence, timestamp, self.out.ssrc);
-        self.out.passed(sequence);
-        if self.send(packet) {
-            self.out.sent(timestamp, ticks, payload);
-        }
-    }
-
-    /// A packet of the partner that is not passed on by choice.
-    pub fn relay_nothing(&mut self, header: &Header) {
-        self.map.skip(header);
-    }
-
-    #[inline]
-    fn send(&self, packet: &[u8]) -> bool {
-        let once = || {
-            if self.connected {
-                self.rtp.send(packet)
-            } else if let Some(peer) = self.latch.destination() {
-                self.rtp.send_to(packet, peer)
-            } else {
-                Err(io::ErrorKind::NotConnected.into())
-            }
-        };
-        match once() {
-            Ok(_) => true,
-            // The ICMP error of an earlier packet was reported instead of sending this one; it ends nothing.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => once().is_ok(),
-            Err(_) => false,
-        }
+        true
     }
 
     // Time -------------------------------------------------------------------------------------------------------
@@ -476,106 +449,5 @@ impl Leg {
                 events.push(Event::Digit { leg, digit: tone.digit, inband: true, duration_ms: tone.duration_ms });
             });
         }
-    }
-
-    fn run_sender(&mut self, now_us: u64) {
-        let Some(remote) = &self.remote else { return };
-        let (Some((payload_type, clock_rate)), receives) = (remote.format.event, remote.peer_receives) else {
-            self.digits.clear();
-            self.sender = None;
-            return;
-        };
-        if self.sender.is_none() {
-            let Some((code, duration_ms)) = self.digits.pop_front() else { return };
-            let timestamp = if clock_rate == self.out.clock_rate() {
-                self.out.fresh_timestamp(now_us)
-            } else {
-                self.out.clock_in(clock_rate, now_us)
-            };
-            self.sender = Some(Box::new(EventSender::new(code, duration_ms, clock_rate, timestamp, now_us)));
-        }
-        let Some(mut sender) = self.sender.take() else { return };
-        while let Some((marker, event)) = sender.poll(now_us) {
-            let mut packet = [0; rtp::HEADER + 4];
-            event.write(&mut packet[rtp::HEADER..]);
-            let sequence = self.out.take_sequence();
-            rtp::write(&mut packet, marker, payload_type, sequence, sender.timestamp, self.out.ssrc);
-            if receives && self.send(&packet) {
-                self.out.sent(sender.timestamp, 0, 4);
-            }
-        }
-        if !sender.is_over() || now_us < sender.due_us() + DIGIT_PAUSE_US && !self.digits.is_empty() {
-            self.sender = Some(sender);
-        }
-    }
-
-    fn run_player(&mut self, at: &mut Context) {
-        let Some(mut player) = self.player.take() else { return };
-        let format = self.format();
-        let receives = self.remote.as_ref().is_some_and(|remote| remote.peer_receives);
-        while player.due_us() <= at.now_us {
-            let ptime_ms = player.ptime_ms();
-            let (Some(format), Step::Send { payload, marker, last }) = (format, player.step(at.now_us)) else {
-                at.events.push(Event::PromptsFinished { leg: self.id, play: player.play });
-                return;
-            };
-            let ticks = ptime_ms * (format.clock_rate / 1000);
-            if self.sender.is_some() {
-                self.prompt_timestamp = None; // a digit of the gate takes this time; the prompt goes on after it
-            } else {
-                let timestamp = self.prompt_timestamp.unwrap_or_else(|| self.out.fresh_timestamp(at.now_us));
-                self.prompt_timestamp = Some(timestamp.wrapping_add(ticks));
-                if receives {
-                    self.send_frame(payload, marker, format.payload_type, timestamp, ticks);
-                }
-            }
-            if last {
-                at.events.push(Event::PromptsFinished { leg: self.id, play: player.play });
-                return;
-            }
-        }
-        self.player = Some(player);
-    }
-
-    fn send_frame(&mut self, payload: &[u8], marker: bool, payload_type: u8, timestamp: u32, ticks: u32) {
-        let mut packet = [0; BUFFER];
-        let end = rtp::HEADER + payload.len();
-        let Some(room) = packet.get_mut(rtp::HEADER..end) else { return };
-        room.copy_from_slice(payload);
-        let sequence = self.out.take_sequence();
-        rtp::write(&mut packet, marker, payload_type, sequence, timestamp, self.out.ssrc);
-        if self.send(&packet[..end]) {
-            self.out.sent(timestamp, ticks, payload.len());
-        }
-    }
-
-    fn send_rtcp(&mut self, bye: bool, at: &mut Context) {
-        let Some(remote) = &self.remote else { return };
-        let active = self.out.packets != self.reported_packets;
-        self.reported_packets = self.out.packets;
-        let sent = active.then(|| rtcp::Sent {
-            ntp: rtcp::ntp(at.unix_us),
-            timestamp: self.out.clock(at.now_us),
-            packets: self.out.packets as u32,
-            octets: self.out.octets as u32,
-        });
-        let report = self.reception.report();
-        let compound =
-            rtcp::Compound { ssrc: self.out.ssrc, cname: &self.cname, sent, report, last_sr: self.last_sr, bye };
-        let mut bytes = [0; rtcp::MAX];
-        let length = compound.write(&mut bytes, at.now_us);
-        if remote.rtcp_mux {
-            self.send(&bytes[..length]);
-        } else if let Some(peer) = self.rtcp_destination(remote) {
-            // Reports are best effort; a lost one is followed by the next.
-            let _ = self.rtcp.send_to(&bytes[..length], peer);
-        }
-    }
-
-    /// Where reports go: their learnt source, else the signalled port, on the address that media really comes from.
-    fn rtcp_destination(&self, remote: &Remote) -> Option<SocketAddr> {
-        let moved = self.latch.locked().filter(|locked| remote.rtp.is_none_or(|rtp| rtp.ip() != locked.ip()));
-        let beside = moved.and_then(|m| Some(SocketAddr::new(m.ip(), m.port().checked_add(1)?)));
-        self.rtcp_source.or(beside).or(remote.rtcp)
     }
 }

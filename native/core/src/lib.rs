@@ -23,6 +23,7 @@ pub mod remote;
 pub mod rng;
 pub mod rtcp;
 pub mod rtp;
+pub mod srtp;
 pub mod statistics;
 pub mod stream;
 pub mod sys;

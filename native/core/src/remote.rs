@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::codec::Codec;
+use crate::srtp;
 
 /// RFC 3551 §6: comfort noise beside codecs of an 8 kHz clock.
 pub const COMFORT_NOISE: u8 = 13;
@@ -60,6 +61,8 @@ pub struct Remote {
     pub peer_receives: bool,
     pub learning: bool,
     pub signalled_from: Option<IpAddr>,
+    /// Absent for plain RTP.
+    pub srtp: Option<srtp::Keys>,
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ pub struct Header {
     pub end: usize,
 }
 
-/// Read a header, or nothing when the datagram is not RTP version 2 with all that its header promises.
+/// Where the payload begins, behind CSRCs and extension (§5.3.1), or nothing when this is not RTP version 2.
 #[inline]
-pub fn parse(packet: &[u8]) -> Option<Header> {
+pub fn payload_start(packet: &[u8]) -> Option<usize> {
     let (fixed, _) = packet.split_first_chunk::<HEADER>()?;
     if fixed[0] >> 6 != 2 {
         return None;
@@ -27,10 +27,15 @@ pub fn parse(packet: &[u8]) -> Option<Header> {
         let extension = packet.get(start..start + 4)?;
         start += 4 + usize::from(u16::from_be_bytes([extension[2], extension[3]])) * 4;
     }
+    (start <= packet.len()).then_some(start)
+}
+
+/// Read a header, or nothing when the datagram is not RTP version 2 with all that its header promises.
+#[inline]
+pub fn parse(packet: &[u8]) -> Option<Header> {
+    let start = payload_start(packet)?;
+    let (fixed, _) = packet.split_first_chunk::<HEADER>()?;
     let mut end = packet.len();
-    if start > end {
-        return None;
-    }
     if fixed[0] & 0x20 != 0 {
         let padding = usize::from(packet[end - 1]);
         if padding == 0 || padding > end - start {

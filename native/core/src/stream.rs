@@ -23,7 +23,8 @@ impl OutStream {
         Self {
             ssrc: rng.next_u32(),
             clock_rate,
-            next_sequence: rng.next_u32() as u16,
+            // The lower half, so that the roll-over counter of SRTP is never in doubt at the start (RFC 4568 §6.4).
+            next_sequence: rng.next_u32() as u16 & 0x7FFF,
             anchor_us: now_us,
             anchor_timestamp: rng.next_u32(),
             last_timestamp: 0,

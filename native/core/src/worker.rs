@@ -288,7 +288,7 @@ impl Worker {
         } else if let Some(leg) = &mut slot.leg {
             let mut at = Context { unix_us: unix_us(), ..context!(self, now_us) };
             if let Ok((length, source)) = leg.rtcp.recv_from(&mut self.buffer[..]) {
-                leg.rtcp_packet(&self.buffer[..length], source, &mut at);
+                leg.rtcp_packet(&mut self.buffer[..length], source, &mut at);
             }
         }
     }
@@ -310,14 +310,14 @@ impl Worker {
             };
             let again = to_the_end || leg.is_verifying();
             let mut at = context!(self, now_us);
-            let forward = leg.packet(&self.buffer[..length], source, &mut at);
+            let forward = leg.packet(&mut self.buffer[..length], source, &mut at);
             let (partner, from, hearing) = (leg.partner, leg.format(), leg.hearing_us());
             if let Some(due_us) = hearing {
                 self.arm(index, due_us);
             }
             if let (Some((header, kind)), Some(partner), Some(from)) = (forward, partner, from) {
                 if let Some(other) = &mut self.slots[partner as usize].leg {
-                    other.relay(&mut self.buffer[..length], &header, kind, &from, now_us);
+                    other.relay(&mut self.buffer[..], &header, kind, &from, now_us);
                 }
             }
             if !again {
