@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.call.identity import Challenge
-from proxy.policy import Snapshot, User
+from proxy.policy import DigestCredential, Snapshot, User
 from proxy.sip.digest import Algorithm, Credentials, Ha1, find_credentials
 from proxy.sip.digest_server import DigestServer, Verdict
 from proxy.sip.flow import Flow
@@ -21,11 +21,16 @@ __all__ = ["DigestAuthenticator"]
 class DigestAuthenticator:
     """Proves users by their HA1s in the policy. ``salts`` gives a fresh token for each nonce."""
 
-    __slots__ = ("_salts", "_server")
+    __slots__ = ("_decoy", "_salts", "_server")
 
     def __init__(self, server: DigestServer, salts: Callable[[], str]) -> None:
         self._server = server
         self._salts = salts
+        credentials = tuple(
+            DigestCredential(algorithm.value, server.realm, algorithm.hash("")) for algorithm in Algorithm
+        )
+        self._decoy = User("0", "nobody", credentials=credentials)
+        """Looked at in place of users that don't exist or are disabled; never accepted."""
 
     def authenticate(self, invite: Request, flow: Flow, policy: Snapshot, now: float) -> User | Challenge:
         """Return the user whom the credentials prove, or the challenge that goes out instead."""
@@ -49,10 +54,12 @@ class DigestAuthenticator:
         return Challenge(tuple(("WWW-Authenticate", challenge) for challenge in challenges))
 
     def _ha1s(self, user: User | None, credentials: Credentials) -> list[Ha1]:
-        if user is None or not user.enabled:
-            return []
-        return [
+        # The same work for everybody: time must not tell whether there is such a user.
+        proved = user is not None and user.enabled
+        looked_at = user if user is not None and proved else self._decoy
+        found = [
             Ha1(algorithm, stored.ha1)
             for algorithm in Algorithm
-            if (stored := user.credential(algorithm.value, credentials.realm)) is not None
+            if (stored := looked_at.credential(algorithm.value, credentials.realm)) is not None
         ]
+        return found if proved else []

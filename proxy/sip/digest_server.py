@@ -18,6 +18,8 @@ from proxy.sip.uri import Uri
 __all__ = ["DigestServer", "NonceCounts", "RecentNonceCounts", "Verdict"]
 
 _MAC_DIGITS: Final = 32
+_NOBODY: Final = {algorithm: Ha1(algorithm, algorithm.hash("")) for algorithm in Algorithm}
+"""HA1s as long as real ones, to compare with in place of those that are not there."""
 
 
 class Verdict(enum.Enum):
@@ -40,32 +42,41 @@ class NonceCounts(Protocol):
 class RecentNonceCounts:
     """`NonceCounts` in memory, bounded: when full of live nonces, further ones are refused, which costs their
     senders one more challenge; forgetting a live one would let its requests be replayed.
+
+    Nonces are kept by the second in which they expire, so that old ones go in whole seconds' worth: however
+    many phones register at once, no request pays for looking at the nonces of all others.
     """
 
-    __slots__ = ("_counts", "_limit")
+    __slots__ = ("_by_second", "_kept", "_limit")
 
-    def __init__(self, limit: int = 100_000) -> None:
+    def __init__(self, limit: int = 400_000) -> None:
         self._limit = limit
-        self._counts: dict[str, tuple[float, int]] = {}
+        self._by_second: dict[int, dict[str, int]] = {}
+        self._kept = 0
 
     def use(self, nonce: str, count: int, *, expires: float, now: float) -> bool:
-        """Note a use; see `NonceCounts.use`."""
-        known = self._counts.get(nonce)
-        if known is not None:
-            if count <= known[1]:
-                return False
-        elif len(self._counts) >= self._limit:
+        """Note a use; see `NonceCounts.use`. One nonce always comes with the same ``expires``."""
+        second = int(expires)
+        counts = self._by_second.get(second)
+        if counts is None or (self._kept >= self._limit and nonce not in counts):
             self._forget_expired(now)
-            if len(self._counts) >= self._limit:
+            if self._kept >= self._limit:
                 return False
-        self._counts[nonce] = (expires, count)
+            counts = self._by_second.setdefault(second, {})
+        known = counts.get(nonce)
+        if known is None:
+            self._kept += 1
+        elif count <= known:
+            return False
+        counts[nonce] = count
         return True
 
     def _forget_expired(self, now: float) -> None:
-        self._counts = {nonce: entry for nonce, entry in self._counts.items() if entry[0] > now}
+        for second in [second for second in self._by_second if second <= now]:
+            self._kept -= len(self._by_second.pop(second))
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return self._kept
 
 
 class DigestServer:
@@ -116,7 +127,7 @@ class DigestServer:
             return Verdict.REJECTED
         ha1 = next((ha1 for ha1 in ha1s if ha1.algorithm is credentials.algorithm), None)
         # An unknown user costs the same time as a known one.
-        expected = digest_response(ha1 or Ha1(credentials.algorithm, ""), credentials, method)
+        expected = digest_response(ha1 or _NOBODY[credentials.algorithm], credentials, method)
         response = credentials.response.encode("utf-8", "surrogateescape")
         matches = hmac.compare_digest(expected.encode(), response)
         if ha1 is None or not matches or not _covers(credentials.uri, uri):

@@ -350,3 +350,24 @@ def test_a_flood_of_nonces_costs_bounded_memory() -> None:
     assert counts.use("c", 1, expires=30.0, now=10.0)
     assert not counts.use("b", 2, expires=20.0, now=10.0)
     assert len(counts) == 2
+
+
+def test_nonces_go_with_the_second_in_which_they_expire() -> None:
+    counts = RecentNonceCounts()
+    for number in range(1000):
+        assert counts.use(f"n{number}", 1, expires=100.0 + number % 10, now=0.0)
+    assert not counts.use("n3", 1, expires=103.0, now=99.0)
+    assert len(counts) == 1000
+    assert counts.use("later", 1, expires=405.0, now=105.0)
+    assert len(counts) == 401
+    assert not counts.use("n9", 1, expires=109.0, now=105.0)
+    assert counts.use("n9", 2, expires=109.0, now=105.0)
+
+
+def test_a_full_memory_takes_no_new_nonce_of_a_known_second_either() -> None:
+    counts = RecentNonceCounts(limit=1)
+    assert counts.use("a", 1, expires=10.0, now=0.0)
+    assert not counts.use("b", 1, expires=10.0, now=0.0)
+    assert counts.use("a", 2, expires=10.0, now=0.0)
+    assert counts.use("b", 1, expires=11.0, now=10.5)
+    assert len(counts) == 1
