@@ -19,13 +19,22 @@ MODULES = Path("/usr/lib/baresip/modules")
 
 @dataclass(slots=True)
 class Phone:
-    """One running baresip: commands in, events out, and what it heard as a WAV file."""
+    """One running baresip: commands in, events out, and what it heard as a WAV file.
+
+    It speaks a tone of one frequency, so that two phones hear who is at the other end.
+    """
 
     process: subprocess.Popen[bytes]
-    heard: Path
+    folder: Path
     _socket: socket.socket
     _buffer: bytes = b""
     _events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def heard(self) -> Path:
+        """What came in the one call of this phone, as it was decoded."""
+        (recording,) = self.folder.glob("dump-*-dec.wav")
+        return recording
 
     def command(self, name: str, parameters: str = "") -> None:
         """Give one of baresip's commands (``dial``, ``sndcode``, ``hangup``)."""
@@ -69,28 +78,27 @@ def running_phone(
     user: str,
     password: str = "",
     port: int = 0,
+    tone_hz: int = 440,
     parameters: str = "",
 ) -> Iterator[Phone]:
-    """Start a phone of one account at ``address``; its audio source is a tone, its loudspeaker a WAV file."""
+    """Start a phone of one account at ``address``; it sends a tone and records what it hears."""
     folder.mkdir(parents=True, exist_ok=True)
     control = free_port(address)
-    heard = folder / "heard.wav"
     (folder / "config").write_text(
         f"""
 sip_listen {address}:{port or free_port(address)}
 net_interface {address}
-audio_player aufile,{heard}
-audio_source ausine,440
-audio_alert aufile,{folder}/alert.wav
-ausrc_srate 8000
-auplay_srate 8000
+audio_source ausine,{tone_hz}
+ausrc_srate 48000
+ausrc_channels 2
 rtp_ports 30000-30999
 module_path {MODULES}
 module g711.so
 module g722.so
 module opus.so
 module ausine.so
-module aufile.so
+module sndfile.so
+snd_path {folder}
 module_app account.so
 module_app menu.so
 module_app ctrl_tcp.so
@@ -105,11 +113,15 @@ ctrl_tcp_listen {address}:{control}
         process = subprocess.Popen(
             ["baresip", "-f", str(folder)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
+    connection: socket.socket | None = None
     try:
-        yield Phone(process, heard, _connect(address, control))
+        connection = _connect(address, control)
+        yield Phone(process, folder, connection)
     finally:
         process.terminate()
         process.wait(10)
+        if connection is not None:
+            connection.close()
 
 
 def _connect(address: str, port: int) -> socket.socket:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.cdr.encoding import decode_record
 from proxy.cdr.record import CallRecord
+from proxy.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 GATE_ADDRESS = "127.0.0.1"
@@ -38,7 +38,7 @@ def free_port(address: str = GATE_ADDRESS) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A running gate: where it listens, where its trunks lead, and its commands."""
+    """A running gate: where it listens, where its trunks lead, its commands, and a second hand on its store."""
 
     port: int
     carrier_ports: tuple[int, int]
@@ -46,6 +46,7 @@ class Gate:
     config: Path
     process: subprocess.Popen[str]
     log: Path
+    store: Store
 
     def tollgate(self, *arguments: str) -> str:
         """Run a `tollgate` command on this gate's store; return what it prints."""
@@ -53,8 +54,7 @@ class Gate:
 
     def records(self) -> list[CallRecord]:
         """Return the usage log, oldest first."""
-        lines = self.tollgate("usage", "export", "--format", "jsonl").splitlines()
-        return sorted((decode_record(line) for line in lines), key=lambda record: record.start_time)
+        return list(self.store.usage.stream())
 
     def wait_for_record(self, known: set[str], seconds: float = 10.0) -> CallRecord:
         """Return the one record that is not among the known ids; fails when none or several come."""
@@ -65,7 +65,15 @@ class Gate:
                 assert len(new) == 1, [record.disposition for record in new]
                 return new[0]
             assert time.monotonic() < until, "no record in the usage log"
-            time.sleep(0.2)
+            time.sleep(0.1)
+
+    def wait_for_policy(self) -> None:
+        """Return when the gate decides by what is in the store now."""
+        wanted = f"policy change {load_snapshot(self.store.database, NumberPlan()).version} is live"
+        until = time.monotonic() + 10.0
+        while wanted not in self.log.read_text():
+            assert time.monotonic() < until, f"no {wanted!r} in the log"
+            time.sleep(0.1)
 
 
 def tollgate(config: Path, *arguments: str) -> str:
@@ -81,7 +89,9 @@ def tollgate(config: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def configuration(folder: Path, port: int, pbx_port: int, carriers: tuple[int, int], media: str) -> str:
+def configuration(
+    folder: Path, port: int, pbx_port: int, carriers: tuple[int, int], *, media: str, latching: str
+) -> str:
     """Return the settings of a gate between a PBX and two carriers, all on loopback."""
     return f"""
 local_networks = ["{PBX_ADDRESS}/32"]
@@ -95,7 +105,7 @@ url = "sqlite:///{folder}/tollgate.db"
 [number_plan]
 country = "US"
 extensions = ["2XX"]
-outside_prefix = ""
+outside_prefix = "9"
 [[peers]]
 name = "pbx"
 networks = ["{PBX_ADDRESS}"]
@@ -124,10 +134,12 @@ addresses = ["udp:{CARRIER_ADDRESSES[0]}:{carriers[0]}"]
 number_format = {{ style = "e164" }}
 codecs = ["PCMU", "PCMA", "G722", "OPUS"]
 response_timeout = 2
+latching = "{latching}"
 [[trunks]]
 name = "second"
 addresses = ["udp:{CARRIER_ADDRESSES[1]}:{carriers[1]}"]
 number_format = {{ style = "e164_without_plus" }}
+codecs = ["PCMU", "PCMA", "G722", "OPUS"]
 [[did_routes]]
 peer = "pbx"
 [timers]
@@ -139,13 +151,15 @@ level = "debug"
 
 
 @contextmanager
-def running_gate(folder: Path, *, media: str = "20000-20999", extra: str = "") -> Iterator[Gate]:
+def running_gate(
+    folder: Path, *, media: str = "20000-20999", latching: str = "strict", extra: str = ""
+) -> Iterator[Gate]:
     """Start a gate and wait until it says that it is ready; stop it by its process id."""
     port = free_port()
     pbx_port = free_port(PBX_ADDRESS)
     carriers = (free_port(CARRIER_ADDRESSES[0]), free_port(CARRIER_ADDRESSES[1]))
     config = folder / "gate.toml"
-    config.write_text(configuration(folder, port, pbx_port, carriers, media) + extra)
+    config.write_text(configuration(folder, port, pbx_port, carriers, media=media, latching=latching) + extra)
     log = folder / "gate.log"
     with log.open("w") as out:
         process = subprocess.Popen(
@@ -159,7 +173,8 @@ def running_gate(folder: Path, *, media: str = "20000-20999", extra: str = "") -
         try:
             assert process.stdout is not None
             assert process.stdout.readline(), f"the gate did not start: {log.read_text()}"
-            yield Gate(port, carriers, pbx_port, config, process, log)
+            with Store(f"sqlite:///{folder}/tollgate.db") as store:
+                yield Gate(port, carriers, pbx_port, config, process, log, store)
             assert process.poll() is None, f"the gate died: {log.read_text()[-2000:]}"
         finally:
             process.terminate()
