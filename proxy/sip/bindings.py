@@ -61,7 +61,6 @@ class StoredBinding:
     """A binding as it outlives the process: wall clock instead of monotonic, no connection."""
 
     user: str
-    key: str
     contact: str
     params: str
     q: float
@@ -85,7 +84,6 @@ class StoredBinding:
         flow, source = binding.flow, binding.source
         return StoredBinding(
             binding.user,
-            binding.key,
             binding.contact,
             binding.params,
             binding.q,

@@ -5,6 +5,7 @@ Synchronous, for threads and commands: the call path never touches it (DESIGN co
 
 from __future__ import annotations
 
+from proxy.store.bindings import BindingsRepository, BindingWriter
 from proxy.store.codes import CodeOrder, CodesRepository, UpsertResult
 from proxy.store.credentials import digest_credentials, generate_password
 from proxy.store.database import StoreUnavailable
@@ -15,6 +16,8 @@ from proxy.store.store import Store
 from proxy.store.usage import UsageFilter, UsageRepository, UsageSink
 
 __all__ = [
+    "BindingWriter",
+    "BindingsRepository",
     "CodeOrder",
     "CodesRepository",
     "ExampleUser",

@@ -21,7 +21,7 @@ from proxy.errors import ConfigurationError, TollgateError
 
 __all__ = ["HEAD", "Database", "StoreUnavailable"]
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision that this version knows."""
 
 _BUSY_TIMEOUT_MS = 10_000

@@ -21,7 +21,16 @@ from sqlalchemy import (
     Text,
 )
 
-__all__ = ["account_codes", "call_records", "groups", "metadata", "policy_changes", "settings", "users"]
+__all__ = [
+    "account_codes",
+    "bindings",
+    "call_records",
+    "groups",
+    "metadata",
+    "policy_changes",
+    "settings",
+    "users",
+]
 
 metadata = MetaData(
     naming_convention={
@@ -134,3 +143,15 @@ call_records = Table(
     Index("ix_call_records_code_key_start_time", "code_key", "start_time"),
     Index("ix_call_records_user_start_time", "user", "start_time"),
 )
+
+bindings = Table(
+    "bindings",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("user", String(20), nullable=False, index=True),
+    Column("contact", Text, nullable=False),
+    Column("expires_at", Float, nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+"""Where phones have registered. ``body`` is JSON (`proxy.store.bindings`); it is no policy and has no change
+log: the gate that is running is the one that knows."""

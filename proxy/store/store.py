@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from proxy.store.bindings import BindingsRepository
 from proxy.store.codes import CodesRepository
 from proxy.store.database import Database
 from proxy.store.people import GroupsRepository, UsersRepository
@@ -23,6 +24,7 @@ class Store:
         self.groups = GroupsRepository(self.database)
         self.users = UsersRepository(self.database)
         self.usage = UsageRepository(self.database)
+        self.bindings = BindingsRepository(self.database)
 
     def close(self) -> None:
         """Close all connections."""
