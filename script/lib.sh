@@ -5,6 +5,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${VENV:-$ROOT/.venv}
 RUST_AT_LEAST=1.85
 cd "$ROOT" || exit 1
+[ -d "${HOME:-/root}/.cargo/bin" ] && PATH=${HOME:-/root}/.cargo/bin:$PATH
 
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'tollgate: %s\n' "$*" >&2; exit 1; }
