@@ -6,7 +6,7 @@ _NativeEvent = (
     tuple[Literal["digit"], int, str, bool, int]
     | tuple[Literal["finished"], int, int]
     | tuple[Literal["latched"], int, str, int]
-    | tuple[Literal["timed_out"], int]
+    | tuple[Literal["timed_out", "resumed"], int]
     | tuple[Literal["closed"], int, int, int, int, float, int]
     | tuple[Literal["failed"], str]
 )
@@ -15,7 +15,8 @@ _NativeEvent = (
 - digit: leg, the digit, heard in-band, duration in ms
 - finished: leg, play
 - latched: leg, IP address and port of the source
-- timed_out: leg
+- timed_out: leg; again after each further inactivity time of silence
+- resumed: leg; a packet came after timed_out
 - closed: leg, packets received, sent, lost, jitter in ms, packets discarded
 - failed: why a media thread died
 """

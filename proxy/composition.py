@@ -191,6 +191,7 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         early_gate_bound=timers.early_gate_bound,
         early_repeat=timers.early_repeat,
         max_duration=timers.max_duration,
+        silence_window=settings.media.inactivity_timeout,
         checkpoint_interval=timers.checkpoint_interval,
     )
 

@@ -201,6 +201,7 @@ fn tuple(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
         Event::PromptsFinished { leg, play } => ("finished", leg, play).into_pyobject(py),
         Event::Latched { leg, source } => ("latched", leg, source.ip().to_string(), source.port()).into_pyobject(py),
         Event::TimedOut { leg } => ("timed_out", leg).into_pyobject(py),
+        Event::Resumed { leg } => ("resumed", leg).into_pyobject(py),
         Event::Closed { leg, statistics } => (
             "closed",
             leg,

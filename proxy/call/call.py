@@ -85,7 +85,6 @@ class Call:
         "_guard_at",
         "_hunt",
         "_repeat_at",
-        "_silent",
         "a",
         "answers_first",
         "armed_at",
@@ -125,7 +124,6 @@ class Call:
         self._answer_headers: Sequence[tuple[str, str]] = ()
         self._failure: Ending | None = None
         """What the call came to, while its caller still hears why."""
-        self._silent: tuple[MediaLeg | None, float] = (None, -NEVER)
         self._bound_at = NEVER  # end of the early gate, of the ringing, or of the longest talk
         self._repeat_at = NEVER  # 183 again
         self._guard_at = NEVER  # an answer of journal or engine that does not come
@@ -424,15 +422,16 @@ class Call:
         self._end(Ending(Disposition.FAILED, 408, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
     def media_silent(self, media: MediaLeg, now: float) -> None:
-        """One leg's media has timed out; nothing comes from either side when the other's did so just
-        before."""
-        if self.state is not CallState.TALKING:
+        """One leg's media has timed out, or still is: the call is dead when nothing comes from either side.
+
+        Silence of before the talk is not counted, so that nobody is cut off in the first seconds of a talk;
+        the engine tells it again while it lasts.
+        """
+        media.silent = True
+        if self.state is not CallState.TALKING or now - self.since < self.config.silence_window:
             return
-        silent, since = self._silent
-        if silent is not media and now - since <= self.config.silence_window:
+        if all(leg is not None and leg.quiet for leg in (self.a.media, self.b_media)):
             self._end(Ending(Disposition.ANSWERED, 480, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
-        else:
-            self._silent = (media, now)
 
     def hang_up(self, now: float) -> None:
         """End the call from outside (an administrator, the end of a drain)."""

@@ -143,7 +143,6 @@ class GateConfig:
     """The 183 is repeated so often (RFC 3261 §13.3.1.1)."""
     max_duration: float = 0.0
     """Talk time after which the gate ends a call; 0: no limit."""
-    silence_window: float = 70.0
-    """Media time-outs of both legs within so long mean that nothing comes from either: the call ends. To be
-    a little more than the engine's inactivity time."""
+    silence_window: float = 60.0
+    """A talk of this age or more ends when nothing comes from either side: the engine's inactivity time."""
     checkpoint_interval: float = 3.0

@@ -29,9 +29,11 @@ from proxy.call.ports import (
     DigitHeard,
     JournalRecord,
     LegId,
+    MediaLatched,
     MediaLegClosed,
     MediaLegOpened,
     MediaLegRefused,
+    MediaResumed,
     MediaTimedOut,
     PromptsFinished,
     RecordDurable,
@@ -212,8 +214,8 @@ class CallCore:
             del self.media[answer.leg]
             _log.warning("no media ports: %s", answer.reason, extra={"call_id": call.id, "leg": "a"})
             call.media_refused(media, now)
-        elif isinstance(answer, MediaTimedOut):
-            call.media_silent(media, now)
+        else:
+            _note_silence(call, media, answer, now)
 
     def handle_timer(self, now: float) -> None:
         """Run what is due."""
@@ -501,6 +503,16 @@ class CallCore:
             return False
         call.hang_up(now)
         return True
+
+
+def _note_silence(
+    call: Call, media: MediaLeg, answer: MediaTimedOut | MediaResumed | MediaLatched, now: float
+) -> None:
+    """Let a call know whether a leg's peer is heard."""
+    if isinstance(answer, MediaTimedOut):
+        call.media_silent(media, now)
+    elif isinstance(answer, MediaResumed):
+        media.silent = False
 
 
 def _describe(record: RecordBuilder, decision: Decision) -> None:

@@ -63,9 +63,11 @@ class MediaLeg:
         "_partner",
         "_playing",
         "_world",
+        "awaited",
         "end",
         "id",
         "listening",
+        "silent",
         "state",
         "statistics",
     )
@@ -78,6 +80,10 @@ class MediaLeg:
         """Where the gate takes this leg's media, once it is open."""
         self.statistics: LegStatistics | None = None
         self.listening = False
+        self.awaited = False
+        """The peer's direction lets it send."""
+        self.silent = False
+        """Nothing has come from the peer for the engine's inactivity time, although it may send."""
         self._partner: MediaLeg | None = None
         self._next_play = 0
         self._playing = 0
@@ -106,6 +112,11 @@ class MediaLeg:
     def gone(self) -> bool:
         """No ports are held."""
         return self.state is MediaState.CLOSED
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing comes from the peer: it has fallen silent, or is not expected to send."""
+        return self.silent or not self.awaited
 
     @property
     def figures(self) -> LegMedia | None:
@@ -137,6 +148,8 @@ class MediaLeg:
         # latches.
         address = audio.address if _is_ip_address(audio.address) else signalled_from
         direction = audio.direction
+        self.awaited = direction.sends
+        self.silent = False  # the engine starts its idle time afresh too
         self._world.emit(
             ConfigureMediaLeg(
                 self.id,

@@ -162,7 +162,7 @@ class SendDigit:
     """Send one digit to the leg's peer as RFC 4733 events."""
 
     leg: LegId
-    digit: str
+    digit: str = field(repr=False)
     duration_ms: int = 160
 
 
@@ -236,7 +236,17 @@ class MediaLatched:
 
 @dataclass(frozen=True, slots=True)
 class MediaTimedOut:
-    """No packet from the leg's peer for the engine's inactivity time although its direction lets it send."""
+    """No packet from the leg's peer for the engine's inactivity time although its direction lets it send.
+
+    Comes again after each further inactivity time, as long as the silence lasts.
+    """
+
+    leg: LegId
+
+
+@dataclass(frozen=True, slots=True)
+class MediaResumed:
+    """A packet of the leg's peer ends the silence that `MediaTimedOut` told of."""
 
     leg: LegId
 
@@ -268,6 +278,7 @@ MediaAnswer = (
     | PromptsFinished
     | MediaLatched
     | MediaTimedOut
+    | MediaResumed
     | MediaLegClosed
 )
 

@@ -28,6 +28,7 @@ from proxy.call.ports import (
     MediaLegClosed,
     MediaLegOpened,
     MediaLegRefused,
+    MediaResumed,
     MediaTimedOut,
     OpenMediaLeg,
     PlayId,
@@ -198,6 +199,8 @@ class EmbeddedEngine:
                     answer = MediaLatched(LegId(leg), address, port)
                 case ("timed_out", leg):
                     answer = MediaTimedOut(LegId(leg))
+                case ("resumed", leg):
+                    answer = MediaResumed(LegId(leg))
                 case ("closed", leg, received, sent, lost, jitter_ms, discarded):
                     figures = LegStatistics(received, sent, lost, jitter_ms, discarded)
                     answer = MediaLegClosed(LegId(leg), figures)

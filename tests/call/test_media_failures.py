@@ -15,6 +15,7 @@ from proxy.call.ports import (
     MediaLegClosed,
     MediaLegOpened,
     MediaLegRefused,
+    MediaResumed,
     MediaTimedOut,
     PlayId,
     PromptsFinished,
@@ -23,7 +24,7 @@ from proxy.call.ports import (
 from proxy.cdr.record import Disposition
 from proxy.dtmf.digits import DigitMeans
 from tests.support.gate import NUMBER, GateBench, default_config
-from tests.support.ua import Step
+from tests.support.ua import Step, sdp
 
 TOLL_FREE = "918005550123"
 
@@ -155,16 +156,68 @@ def test_silence_of_both_sides_ends_the_call() -> None:
     assert bench.record.q850_cause == 102
 
 
+def silent_for(bench: GateBench, seconds: float, *legs: int) -> None:
+    """Let these legs be silent for so long: the engine says so every 60 s."""
+    for _ in range(int(seconds // 60)):
+        bench.run(60.0)
+        for leg in legs:
+            if LegId(leg) in bench.media.legs:
+                bench.answer(MediaTimedOut(LegId(leg)))
+
+
 def test_silence_of_one_side_does_not() -> None:
     with GateBench() as bench:
         call = bench.pbx.call(TOLL_FREE)
-        bench.run(61.0)
-        bench.answer(MediaTimedOut(LegId(1)))
-        bench.answer(MediaTimedOut(LegId(1)))
-        bench.run(100.0)
-        bench.answer(MediaTimedOut(LegId(2)))
+        silent_for(bench, 3600.0, 1)
         assert not call.has_ended()
         call.bye()
+
+
+def test_a_side_that_talks_again_is_not_silent_when_the_other_falls_silent() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        silent_for(bench, 60.0, 1)
+        bench.run(0.5)
+        bench.answer(MediaResumed(LegId(1)))
+        silent_for(bench, 60.0, 2)
+        assert not call.has_ended()
+        call.bye()
+
+
+def test_a_side_that_dies_long_after_the_other_ends_the_call() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        silent_for(bench, 600.0, 1)
+        assert not call.has_ended()
+        bench.answer(MediaTimedOut(LegId(2)))
+        bench.run(0.1)
+        assert call.ended
+
+
+@pytest.mark.parametrize("direction", ["inactive", "recvonly"])
+def test_silence_while_the_other_side_is_on_hold_ends_the_call(direction: str) -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(70.0)
+        call.request("INVITE", sdp(version=2, direction=direction))
+        bench.run(1.0)
+        assert not call.has_ended()
+        bench.answer(MediaTimedOut(LegId(2)))
+        bench.run(0.1)
+        assert call.ended
+
+
+def test_a_new_description_begins_the_silence_afresh() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        silent_for(bench, 60.0, 1)
+        call.request("INVITE", sdp(version=2))
+        bench.run(1.0)
+        bench.answer(MediaTimedOut(LegId(2)))
+        assert not call.has_ended()
+        bench.answer(MediaTimedOut(LegId(1)))
+        bench.run(0.1)
+        assert call.ended
 
 
 def test_silence_while_ringing_is_none_of_the_calls_business() -> None:
@@ -175,6 +228,18 @@ def test_silence_while_ringing_is_none_of_the_calls_business() -> None:
         bench.answer(MediaTimedOut(LegId(2)))
         assert call.status == 180
         call.cancel()
+
+
+def test_silence_of_before_the_talk_cuts_nobody_off_but_is_not_forgotten() -> None:
+    script = (Step(0.0, 183, with_sdp=True), Step(119.0, 200))
+    with GateBench(script=script) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        silent_for(bench, 120.0, 1, 2)  # the second time-out comes 1 s into the talk
+        assert call.status == 200
+        assert not call.has_ended()
+        silent_for(bench, 60.0, 1, 2)
+        bench.run(0.1)
+        assert call.ended
 
 
 @pytest.mark.parametrize("leg", [1, 2])

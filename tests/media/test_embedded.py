@@ -28,6 +28,7 @@ from proxy.call.ports import (
     MediaLegClosed,
     MediaLegOpened,
     MediaLegRefused,
+    MediaResumed,
     MediaTimedOut,
     OpenMediaLeg,
     PlayId,
@@ -540,15 +541,18 @@ async def test_statistics_of_a_leg(bench: Bench) -> None:
     assert other.statistics.packets_sent == 2
 
 
-async def test_silence_is_reported_once_and_only_of_a_peer_that_sends() -> None:
+async def test_silence_is_reported_while_it_lasts_and_only_of_a_peer_that_sends() -> None:
     with Bench(replace(CONFIG, inactivity_timeout=0.05)) as bench, RtpPeer() as phone, RtpPeer() as held:
-        bench.configured(held, peer_sends=False)
+        silent = bench.configured(held, peer_sends=False)
         leg = bench.configured(phone)
-        assert (await bench.wait_for(MediaTimedOut)).leg == leg
+        for _ in range(3):
+            assert (await bench.wait_for(MediaTimedOut)).leg == leg
         phone.send(SILENCE)
+        assert (await bench.wait_for(MediaResumed)).leg == leg
         assert (await bench.wait_for(MediaTimedOut)).leg == leg
         await bench.close(leg)
-    assert bench.answers == []
+        await bench.close(silent)
+    assert {answer.leg for answer in bench.answers if isinstance(answer, MediaTimedOut)} <= {leg}
 
 
 # Hostile and late input -------------------------------------------------------------------------------------

@@ -28,7 +28,12 @@ pub enum Event {
         leg: LegId,
         source: SocketAddr,
     },
+    /// Again after each further inactivity time without a packet.
     TimedOut {
+        leg: LegId,
+    },
+    /// A packet came after `TimedOut`.
+    Resumed {
         leg: LegId,
     },
     Closed {

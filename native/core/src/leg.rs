@@ -72,7 +72,8 @@ pub struct Leg {
     verify_until_us: u64,
     listening: bool,
     last_received_us: u64,
-    timed_out: bool,
+    /// Silence has been reported, last at this time, and no packet has come since.
+    timed_out_us: Option<u64>,
     reception: Reception,
     discarded: u64,
     events: Receiver,
@@ -114,7 +115,7 @@ impl Leg {
             verify_until_us: 0,
             listening: false,
             last_received_us: now_us,
-            timed_out: false,
+            timed_out_us: None,
             reception: Reception::default(),
             discarded: 0,
             events: Receiver::default(),
@@ -167,7 +168,7 @@ impl Leg {
         }
         self.rtcp_source = None;
         self.last_received_us = at.now_us;
-        self.timed_out = false;
+        self.timed_out_us = None;
         self.remote = Some(remote);
     }
 
@@ -312,7 +313,10 @@ impl Leg {
             }
         }
         self.last_received_us = at.now_us;
-        self.timed_out = false;
+        if self.timed_out_us.is_some() {
+            self.timed_out_us = None;
+            at.events.push(Event::Resumed { leg: self.id });
+        }
         let format = self.remote.as_ref().map(|remote| remote.format)?;
         self.reception.packet(&header, kind == Some(Kind::Audio), format.clock_rate, at.now_us);
         let relaying = self.partner.is_some() && !self.listening;
@@ -410,7 +414,7 @@ impl Leg {
             self.rtcp_due_us = at.now_us + rtcp::interval_us(at.rng);
         }
         if self.inactive_at(at.inactivity_us).is_some_and(|due| due <= at.now_us) {
-            self.timed_out = true;
+            self.timed_out_us = Some(at.now_us);
             at.events.push(Event::TimedOut { leg: self.id });
         }
         self.due_us(at.inactivity_us)
@@ -437,8 +441,8 @@ impl Leg {
     }
 
     fn inactive_at(&self, inactivity_us: u64) -> Option<u64> {
-        let waits = self.remote.as_ref().is_some_and(|remote| remote.peer_sends) && !self.timed_out;
-        waits.then_some(self.last_received_us + inactivity_us)
+        let waits = self.remote.as_ref().is_some_and(|remote| remote.peer_sends);
+        waits.then_some(self.timed_out_us.unwrap_or(self.last_received_us) + inactivity_us)
     }
 
     fn run_tone(&mut self, at: &mut Context) {
