@@ -1,4 +1,4 @@
-"""SDP values and offer/answer (RFC 8866, RFC 3264).
+"""SDP values, offer/answer and SRTP keys (RFC 8866, RFC 3264, RFC 4568).
 
 Answering an offer::
 
@@ -15,11 +15,26 @@ Offering the B leg what the A leg speaks::
     negotiated = accept_answer(codecs, parse_sdp(response.body), audio_index=offer.audio_index)
     negotiated.remote.address, negotiated.chosen.codec   # RemoteProtocolError 400, 488
 
+With SRTP (RFC 4568)::
+
+    offered = read_audio(offer, SrtpPolicy.OPTIONAL)     # offered.crypto: keys that the gate can use
+    ours, theirs = answer_crypto(offered.crypto, DEFAULT_SUITES, keys)  # then build_answer(..., crypto=ours)
+    lines = offer_crypto(DEFAULT_SUITES, keys)           # then build_offer(..., crypto=lines)
+    accept_answer(codecs, answer, crypto=lines, srtp=SrtpPolicy.OPTIONAL).crypto    # (ours, theirs) or None
+
 Hold is the peer's `AudioDescription.direction`. Later descriptions of a dialog are built with ``previous=``.
 """
 
 from proxy.sdp.audio import AudioDescription, carried_attributes, is_ip_address, read_audio
 from proxy.sdp.build import CONTENT_TYPE, LocalDescription, LocalEnd, build_answer, build_offer
+from proxy.sdp.crypto import (
+    DEFAULT_SUITES,
+    CryptoAttribute,
+    KeySource,
+    SrtpPolicy,
+    answer_crypto,
+    offer_crypto,
+)
 from proxy.sdp.negotiate import (
     GATE_CODECS,
     ChosenAudio,
@@ -34,24 +49,30 @@ from proxy.sdp.values import Codec, Direction, MediaDescription, Origin, Session
 
 __all__ = [
     "CONTENT_TYPE",
+    "DEFAULT_SUITES",
     "GATE_CODECS",
     "AudioDescription",
     "ChosenAudio",
     "Codec",
+    "CryptoAttribute",
     "Direction",
+    "KeySource",
     "LocalDescription",
     "LocalEnd",
     "MediaDescription",
     "NegotiatedAudio",
     "Origin",
     "SessionDescription",
+    "SrtpPolicy",
     "accept_answer",
+    "answer_crypto",
     "build_answer",
     "build_offer",
     "carried_attributes",
     "choose_codec",
     "gate_codecs",
     "is_ip_address",
+    "offer_crypto",
     "parse_sdp",
     "read_audio",
     "relayed_codecs",

@@ -1,21 +1,25 @@
 """What one description says about its audio stream (RFC 3264, 3551, 3605, 4733, 5761, 7587).
 
-The gate carries one audio stream. It is the first ``m=audio`` over plain RTP that is not refused; every other
-media section is somebody else's and is answered with port 0.
+The gate carries one audio stream. It is the first ``m=audio`` that is not refused, over SRTP where the policy
+of that side takes it (`proxy.sdp.crypto`), else over plain RTP; every other media section is somebody else's
+and is answered with port 0.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
 from proxy.errors import RemoteProtocolError
+from proxy.sdp.crypto import DEFAULT_SUITES, CryptoAttribute, SrtpPolicy, read_crypto
 from proxy.sdp.values import EVENT_NAME, Codec, Direction, MediaDescription, SessionDescription
 
 __all__ = ["AudioDescription", "carried_attributes", "is_ip_address", "read_audio"]
 
 _PROFILES = frozenset({"RTP/AVP", "RTP/AVPF"})
+_SECURE_PROFILES = frozenset({"RTP/SAVP", "RTP/SAVPF"})
 
 _STATIC = {
     0: Codec("PCMU", 0, 8000),
@@ -70,7 +74,7 @@ class AudioDescription:
     index: int
     """Which media section this is, from 0."""
     protocol: str
-    """"RTP/AVP" or "RTP/AVPF"; an answer repeats it."""
+    """"RTP/AVP", "RTP/AVPF" or their secure kin "RTP/SAVP", "RTP/SAVPF"; an answer repeats it."""
     address: str
     """Where the peer takes media: an IP address or, rarely, a host name (`is_ip_address` tells)."""
     address_type: str
@@ -90,6 +94,8 @@ class AudioDescription:
     """Effective: an address of 0.0.0.0 or :: has taken "receives" away (RFC 3264 §8.4)."""
     media_count: int
     """Media sections in the whole description; all but this one are answered with port 0."""
+    crypto: tuple[CryptoAttribute, ...] = ()
+    """Keys for SRTP that the gate can use, in the peer's order; empty where the stream is plain RTP."""
 
     def event(self, clock_rate: int) -> Codec | None:
         """Return the telephone-event entry with this clock rate in Hz."""
@@ -99,19 +105,42 @@ class AudioDescription:
         return None
 
 
-def read_audio(sdp: SessionDescription) -> AudioDescription:
+def read_audio(
+    sdp: SessionDescription,
+    srtp: SrtpPolicy = SrtpPolicy.OFF,
+    suites: Collection[str] = DEFAULT_SUITES,
+) -> AudioDescription:
     """Read what the peer offers or answers for audio.
 
-    Raises `RemoteProtocolError`: 488 when there is no audio stream over plain RTP, or a multicast one;
-    400 when the stream has no valid address.
+    A stream with usable keys for one of the ``suites`` goes before a plain one, whatever its profile says:
+    many phones ask for SRTP over RTP/AVP when they can do without.
+
+    Raises `RemoteProtocolError`: 488 when there is no audio stream that the policy allows, or a multicast
+    one; 400 when the stream has no valid address.
     """
+    plain: tuple[int, MediaDescription] | None = None
     for index, media in enumerate(sdp.media):
-        if media.port and media.kind == "audio" and media.protocol.upper() in _PROFILES:
-            return _read_stream(sdp, index, media)
-    raise RemoteProtocolError("SDP without an audio stream over RTP/AVP", status_hint=488)
+        if not media.port or media.kind != "audio":
+            continue
+        profile = media.protocol.upper()
+        if srtp is not SrtpPolicy.OFF and (profile in _PROFILES or profile in _SECURE_PROFILES):
+            crypto = tuple(line for line in read_crypto(media.attributes("crypto")) if line.suite in suites)
+            if crypto:
+                return _read_stream(sdp, index, media, crypto)
+        if plain is None and profile in _PROFILES:
+            plain = index, media
+            if srtp is SrtpPolicy.OFF:
+                break
+    if plain is None:
+        raise RemoteProtocolError("SDP without an audio stream over RTP that can be taken", status_hint=488)
+    if srtp is SrtpPolicy.REQUIRED:
+        raise RemoteProtocolError("SDP without usable keys for SRTP, which is required", status_hint=488)
+    return _read_stream(sdp, *plain, ())
 
 
-def _read_stream(sdp: SessionDescription, index: int, media: MediaDescription) -> AudioDescription:
+def _read_stream(
+    sdp: SessionDescription, index: int, media: MediaDescription, crypto: tuple[CryptoAttribute, ...]
+) -> AudioDescription:
     connection = ""
     direction: Direction | None = None
     for line in sdp.lines:
@@ -157,6 +186,7 @@ def _read_stream(sdp: SessionDescription, index: int, media: MediaDescription) -
         _milliseconds(others.get("a=maxptime", "")),
         direction,
         len(sdp.media),
+        crypto,
     )
 
 

@@ -8,9 +8,10 @@ media sections and, when nothing changed, the very same bytes and version (RFC 3
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.sdp.audio import AudioDescription
+from proxy.sdp.crypto import CryptoAttribute
 from proxy.sdp.negotiate import DEFAULT_PTIME_MS, ChosenAudio
 from proxy.sdp.values import Codec, Direction, SessionDescription
 
@@ -35,8 +36,8 @@ class LocalEnd:
 class LocalDescription:
     """What the gate last said to one peer."""
 
-    data: bytes
-    """The body of the SIP message."""
+    data: bytes = field(repr=False)
+    """The body of the SIP message; not printed, for it may hold keys."""
     session_id: int
     version: int
     sections: tuple[str | None, ...]
@@ -56,13 +57,15 @@ def build_answer(
     session_id: int,
     *,
     direction: Direction = Direction.SENDRECV,
+    crypto: CryptoAttribute | None = None,
     previous: LocalDescription | None = None,
 ) -> LocalDescription:
     """Answer an offer (RFC 3264 §6): one section per section of the offer, all but the audio stream refused.
 
     ``offered`` is `read_audio` of ``offer``, ``chosen`` what `choose_codec` made of it; payload types are the
     offerer's. ``direction`` is what the gate would like; the answer keeps to what the offer allows (§6.1).
-    ``session_id`` counts only where there is no ``previous``.
+    ``crypto`` is the gate's line of `answer_crypto` for a stream with keys. ``session_id`` counts only where
+    there is no ``previous``.
     """
     codec, event = chosen.codec, chosen.event
     # Opus parameters say what their writer wants to receive (RFC 7587 §7.1); other codecs' must match.
@@ -77,6 +80,7 @@ def build_answer(
         chosen.ptime_ms,
         offered.direction.answered_by(direction),
         rtcp_mux=offered.rtcp_mux,
+        crypto=() if crypto is None else (crypto,),
     )
     if offered.media_count == 1:
         sections: tuple[str | None, ...] = (None,)
@@ -101,16 +105,27 @@ def build_offer(
     direction: Direction = Direction.SENDRECV,
     rtcp_mux: bool = False,
     attributes: Sequence[str] = (),
+    crypto: Sequence[CryptoAttribute] = (),
+    secure: bool = False,
     previous: LocalDescription | None = None,
 ) -> LocalDescription:
     """Offer these codecs (RFC 3264 §5), telephone-event entries among them.
 
     For the B leg pass `relayed_codecs`, for an INVITE without SDP `gate_codecs`, for a later offer in a
     dialog the codec and event that are spoken (payload types keep their meaning, §8.3.2) and ``previous``.
-    ``attributes`` are more lines of the audio section, from `carried_attributes`.
+    ``attributes`` are more lines of the audio section, from `carried_attributes`; ``crypto`` the keys of
+    `offer_crypto`. ``secure`` says RTP/SAVP, which a peer without SRTP refuses; over RTP/AVP it may pass the
+    keys over.
     """
     audio = _audio_section(
-        codecs, local, "RTP/AVP", ptime_ms, direction, rtcp_mux=rtcp_mux, attributes=attributes
+        codecs,
+        local,
+        "RTP/SAVP" if secure else "RTP/AVP",
+        ptime_ms,
+        direction,
+        rtcp_mux=rtcp_mux,
+        crypto=crypto,
+        attributes=attributes,
     )
     sections = (None,) if previous is None else previous.sections
     return _describe(audio, sections, "t=0 0", local, session_id=session_id, previous=previous)
@@ -124,6 +139,7 @@ def _audio_section(
     direction: Direction,
     *,
     rtcp_mux: bool,
+    crypto: Sequence[CryptoAttribute],
     attributes: Sequence[str] = (),
 ) -> str:
     formats = " ".join([str(codec.payload_type) for codec in codecs])
@@ -136,6 +152,7 @@ def _audio_section(
         lines.append("a=rtcp-mux")
     if local.rtcp_port != local.rtp_port + 1:
         lines.append(f"a=rtcp:{local.rtcp_port}")
+    lines.extend([line.line for line in crypto])
     lines.extend(attributes)
     lines.append("")
     return "\r\n".join(lines)

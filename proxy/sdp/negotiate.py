@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from proxy.errors import RemoteProtocolError
 from proxy.sdp.audio import AudioDescription, read_audio
+from proxy.sdp.crypto import DEFAULT_SUITES, CryptoAttribute, SrtpPolicy, accept_crypto
 from proxy.sdp.values import EVENT_NAME, Codec, SessionDescription
 
 __all__ = [
@@ -56,6 +57,8 @@ class NegotiatedAudio:
 
     remote: AudioDescription
     chosen: ChosenAudio
+    crypto: tuple[CryptoAttribute, CryptoAttribute] | None = None
+    """The gate's and the peer's key for SRTP; None: plain RTP."""
 
 
 def choose_codec(
@@ -138,24 +141,37 @@ def _events_for(codecs: Sequence[Codec]) -> list[Codec]:
 
 
 def accept_answer(
-    offered: Sequence[Codec], answer: SessionDescription, *, audio_index: int = 0
+    offered: Sequence[Codec],
+    answer: SessionDescription,
+    *,
+    audio_index: int = 0,
+    crypto: Sequence[CryptoAttribute] = (),
+    srtp: SrtpPolicy = SrtpPolicy.OFF,
 ) -> NegotiatedAudio:
     """Take the peer's answer to an offer of ``offered`` (telephone-event entries included).
 
     The first audio codec of the answer that was offered is spoken: the answerer's preference (RFC 3264 §6.1).
     Its payload type is the answer's, should the peer have renumbered it. Sections beyond the offered ones are
-    ignored: refusing a call for them would help nobody. Raises `RemoteProtocolError` 488 when the stream is
-    refused or speaks nothing that was offered, and whatever `read_audio` raises.
+    ignored: refusing a call for them would help nobody. ``crypto`` are the lines of the offer, made under the
+    policy ``srtp``: a peer that takes none of them speaks plain RTP where that is optional.
+
+    Raises `RemoteProtocolError` 488 when the stream is refused, speaks nothing that was offered or has keys
+    that don't fit the offer's, and whatever `read_audio` raises.
     """
-    remote = read_audio(answer)
+    suites = {line.suite for line in crypto} or DEFAULT_SUITES
+    remote = read_audio(answer, srtp, suites)
     if remote.index != audio_index:
         raise RemoteProtocolError(
             "SDP answer refuses or moves the audio stream (RFC 3264 §6)", status_hint=488
         )
+    keys = None
+    if srtp is not SrtpPolicy.OFF and answer.media[audio_index].attributes("crypto"):
+        # A peer that wrote a key will use it: one that the gate can't use must not pass for plain RTP.
+        keys = accept_crypto(crypto, remote.crypto)
     for codec in remote.codecs:
         if any(codec.same_format(mine) for mine in offered):
             event = _event_beside(codec, remote)
             if event is not None and not any(event.same_format(mine) for mine in offered):
                 event = None
-            return NegotiatedAudio(remote, ChosenAudio(codec, event, _packet_time(codec, remote)))
+            return NegotiatedAudio(remote, ChosenAudio(codec, event, _packet_time(codec, remote)), keys)
     raise RemoteProtocolError("SDP answer names no codec of the offer (RFC 3264 §6.1)", status_hint=488)
