@@ -10,6 +10,7 @@ caller that streams PCMU from the answer on and presses keys at given times.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +34,12 @@ class Keys:
 def rtp(sequence: int, timestamp: int, payload_type: int, payload: bytes, *, marker: bool = False) -> bytes:
     """Return one RTP packet (RFC 3550 §5.1) of a fixed SSRC."""
     head = struct.pack(
-        "!BBHII", 0x80, payload_type | (0x80 if marker else 0), sequence & 0xFFFF, timestamp & 0xFFFFFFFF, 0x70110A7E
+        "!BBHII",
+        0x80,
+        payload_type | (0x80 if marker else 0),
+        sequence & 0xFFFF,
+        timestamp & 0xFFFFFFFF,
+        0x70110A7E,
     )
     return head + payload
 
@@ -65,15 +71,51 @@ def caller_stream(
             event = struct.pack("!BBH", EVENT_CODES[digit], 10 | (0x80 if last else 0), elapsed * 8)
             for repeat in range(3 if last else 1):
                 marker = elapsed == PTIME_MS and repeat == 0
-                at = (start_ms + elapsed - PTIME_MS) / 1000
-                packets.append((at, rtp(sequence, start_ms * 8, event_payload_type, event, marker=marker)))
+                seconds = (start_ms + elapsed - PTIME_MS) / 1000
+                packets.append(
+                    (seconds, rtp(sequence, start_ms * 8, event_payload_type, event, marker=marker))
+                )
                 sequence += 1
         now_ms = start_ms + tone_ms
     return packets
 
 
+_LOW = {"1": 697, "2": 697, "3": 697, "A": 697, "4": 770, "5": 770, "6": 770, "B": 770}
+_LOW |= {"7": 852, "8": 852, "9": 852, "C": 852, "*": 941, "0": 941, "#": 941, "D": 941}
+_HIGH = {
+    digit: hertz
+    for digits, hertz in (("147*", 1209), ("2580", 1336), ("369#", 1477), ("ABCD", 1633))
+    for digit in digits
+}
+
+
+def mu_law(sample: int) -> int:
+    """Return one 16-bit sample as G.711 mu-law."""
+    magnitude = min(abs(sample), 32_635) + 132
+    exponent = magnitude.bit_length() - 8
+    mantissa = magnitude >> (exponent + 3) & 0x0F
+    return ~((0x80 if sample < 0 else 0) | exponent << 4 | mantissa) & 0xFF
+
+
+def tone_stream(keys: Iterable[Keys], *, total_ms: int) -> list[tuple[float, bytes]]:
+    """Return ``(seconds, packet)`` of a caller whose keys are DTMF tones in its PCMU (ITU-T Q.23)."""
+    samples = bytearray(PCMU_SILENCE * (8 * total_ms))
+    for group in keys:
+        start_ms = group.start_ms
+        for digit in group.digits:
+            for at in range(8 * start_ms, 8 * (start_ms + group.tone_ms)):
+                waves = (math.sin(2 * math.pi * hertz * at / 8000) for hertz in (_LOW[digit], _HIGH[digit]))
+                samples[at] = mu_law(round(5000 * sum(waves)))
+            start_ms += group.tone_ms + group.gap_ms
+    size = 8 * PTIME_MS
+    return [
+        (index * PTIME_MS / 1000, rtp(index + 1, at, 0, bytes(samples[at : at + size]), marker=index == 0))
+        for index, at in enumerate(range(0, len(samples) - size + 1, size))
+    ]
+
+
 def write_pcap(path: Path, packets: Iterable[tuple[float, bytes]]) -> Path:
-    """Write RTP packets as an Ethernet/IPv4/UDP capture that SIPp can play; SIPp rewrites addresses and ports."""
+    """Write RTP packets as an Ethernet/IPv4/UDP capture; SIPp, playing it, rewrites addresses and ports."""
     out = bytearray(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0xFFFF, 1))
     for seconds, packet in packets:
         udp = struct.pack("!HHHH", 10000, 20000, 8 + len(packet), 0) + packet

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.cdr.record import CallRecord
+from proxy.policy import NumberPlan
 from proxy.store import Store
+from proxy.store.snapshots import load_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 GATE_ADDRESS = "127.0.0.1"
@@ -38,7 +40,7 @@ def free_port(address: str = GATE_ADDRESS) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A running gate: where it listens, where its trunks lead, its commands, and a second hand on its store."""
+    """A running gate: where it listens, where its trunks lead, its commands, and its store."""
 
     port: int
     carrier_ports: tuple[int, int]

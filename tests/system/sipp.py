@@ -35,7 +35,7 @@ class Sipp:
     folder: Path
     process: subprocess.Popen[bytes]
 
-    def wait(self, seconds: float = 60.0) -> None:
+    def wait(self, seconds: float = 50.0) -> None:
         """Wait for its one call to end; fails with SIPp's own words when the call did not go as written."""
         try:
             code = self.process.wait(timeout=seconds)
@@ -83,8 +83,8 @@ def start(
         "-mp",
         str(media_port),
     ]
-    command += ["-m", "1", "-t", "t1" if transport == "tcp" else "u1", "-nostdin", "-recv_timeout", "40000"]
-    command += ["-trace_err", "-trace_msg", "-timeout", "60", "-timeout_error"]
+    command += ["-m", "1", "-t", "t1" if transport == "tcp" else "u1", "-nostdin", "-recv_timeout", "25000"]
+    command += ["-trace_err", "-trace_msg", "-timeout", "40", "-timeout_error"]
     if service:
         command += ["-s", service]
     for key, value in (keys or {}).items():
