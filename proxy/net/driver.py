@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.call.ports import Answer, Command
+from proxy.call.ports import Answer, BridgeMedia, Command, JournalRecord, MediaLegRefused, RecordDurable
 from proxy.net.resolver import HostName, Resolver, is_literal
 from proxy.net.tcp import TcpConnections, TcpLimits
 from proxy.net.udp import UdpSocket
@@ -203,16 +203,19 @@ class Driver:
             self._send(data, flow)
         for command in core.commands():
             more = True
-            self._perform(command)
+            try:
+                self._perform(command)
+            except Exception:  # noqa: BLE001 - one call's fault; those of the others are still to come
+                self._contain(_refusal(command), now, type(command).__name__)
         while self._failures:
             more = True
             endpoint.transport_failed(self._failures.popleft(), now)
         return more
 
-    def _contain(self, cause: Event | Answer, now: float) -> None:
+    def _contain(self, cause: Event | Answer, now: float, what: str = "") -> None:
         self.faults += 1
         # The name of the type only: an event holds a whole message, and an INFO's body holds digits.
-        logger.exception("handling of %s failed; its call is ended", type(cause).__name__)
+        logger.exception("handling of %s failed; its call is ended", what or type(cause).__name__)
         try:
             self.core.abandon(cause, now)
         except Exception:
@@ -288,3 +291,11 @@ class Driver:
                 self.faults += 1
                 logger.exception("a timer failed")
         self.settle()
+
+
+def _refusal(command: Command) -> Answer:
+    """Return the answer that says, to the call whose command this is, that it was not carried out."""
+    if isinstance(command, JournalRecord):
+        return RecordDurable(command.record.record_id, durable=False)
+    leg = command.first if isinstance(command, BridgeMedia) else command.leg
+    return MediaLegRefused(leg, "the engine failed")

@@ -9,13 +9,24 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from proxy.call.ports import Answer, Command, LegId, MediaLegRefused, OpenMediaLeg
+from proxy.call.ports import (
+    Answer,
+    BridgeMedia,
+    CloseMediaLeg,
+    Command,
+    JournalRecord,
+    LegId,
+    MediaLegRefused,
+    OpenMediaLeg,
+    RecordDurable,
+)
 from proxy.net.driver import Driver, Listener
 from proxy.net.resolver import HostName, Resolved, Resolver
 from proxy.sip.config import EndpointConfig
 from proxy.sip.endpoint import Endpoint, InviteSpec
 from proxy.sip.events import Event, RequestFailed, RequestReceived, RequestTimedOut, ResponseReceived
 from proxy.sip.flow import Flow, ListenPoint
+from tests.cdr.samples import full_record
 from tests.net.waiting import until
 from tests.support.ids import CountingIds
 
@@ -95,6 +106,8 @@ class Gate:
         self.core = Core()
         self.names = Names()
         self.performed: list[Command] = []
+        self.broken = False
+        """Whatever carries out the commands fails."""
         points = (ListenPoint("UDP", "127.0.0.1", 5060), ListenPoint("TCP", "127.0.0.1", 5060))
         self.endpoint = self.core.endpoint = Endpoint(EndpointConfig(points, t1=0.05), CountingIds())
         self.driver = Driver(self.perform, resolver=self.names)
@@ -103,6 +116,8 @@ class Gate:
 
     def perform(self, command: Command) -> None:
         self.performed.append(command)
+        if self.broken:
+            raise ZeroDivisionError
         self.driver.answer(REFUSED)
 
     async def start(self) -> None:
@@ -167,6 +182,27 @@ async def test_commands_are_performed_and_answers_given_before_the_next_input(ga
     await peer.receive()
     assert gate.performed == [OpenMediaLeg(LegId(1), ipv6=False, emergency=False)]
     assert gate.core.answers == [REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("command", "cause"),
+    [
+        (CloseMediaLeg(LegId(7)), MediaLegRefused(LegId(7), "the engine failed")),
+        (BridgeMedia(LegId(7), LegId(8)), MediaLegRefused(LegId(7), "the engine failed")),
+        (JournalRecord(full_record("r7")), RecordDurable("r7", durable=False)),
+    ],
+    ids=lambda item: type(item).__name__,
+)
+async def test_a_command_that_fails_ends_its_call_and_the_others_are_performed(
+    gate: Gate, command: Command, cause: Answer
+) -> None:
+    gate.broken = True
+    last = CloseMediaLeg(LegId(9))
+    gate.core.wishes = [command, last]
+    gate.driver.settle()
+    assert gate.performed == [command, last]
+    assert gate.core.abandoned == [cause, MediaLegRefused(LegId(9), "the engine failed")]
+    assert gate.driver.faults == 2
 
 
 async def test_a_fault_ends_one_call_and_the_next_is_served(gate: Gate, peer: Peer) -> None:
