@@ -136,7 +136,7 @@ class Call:
         route = self.route
         if not a.late_offer:
             try:
-                self.record.codec = a.choose(route.peer.codecs, route.codecs).codec.name
+                self.record.codec = self._choose_codec()
             except RemoteProtocolError as error:
                 self._end(not_acceptable(error.status_hint), HungUpBy.GATE, now)
                 return
@@ -147,6 +147,19 @@ class Call:
             self._open_b_media()
         self._guard_at = now + _OPEN_GUARD
         self._arm()
+
+    def _choose_codec(self) -> str:
+        """Choose the codec of the caller's answer; raises `RemoteProtocolError` when none is in common.
+
+        One that every trunk takes, so that failover needs no other; a caller that has none of those may still
+        be carried by some of them, which for an emergency call is all that counts.
+        """
+        ours, route = self.route.peer.codecs, self.route
+        try:
+            chosen = self.a.choose(ours, route.codecs)
+        except RemoteProtocolError:
+            chosen = self.a.choose(ours, route.codecs_of_any)
+        return chosen.codec.name
 
     def _open_b_media(self) -> MediaLeg:
         if self.b_media is None:
@@ -275,7 +288,9 @@ class Call:
         if self.b_media is not None and self.b_media.id not in self.core.media:
             self.b_media = None  # it was refused while the caller was asked
         self._bound_at = now + self.config.ring_timeout
-        hunt = TrunkHunt(self, self.core.hops(self.route), self._open_b_media(), self._codecs_for_b())
+        chosen = self.a.chosen
+        hops = self.core.hops(self.route, None if chosen is None else chosen.codec.name)
+        hunt = TrunkHunt(self, hops, self._open_b_media(), self._codecs_for_b())
         self._hunt = hunt
         if hunt.hopeless:
             if self.route.trunks:  # all are full

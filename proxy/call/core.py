@@ -426,10 +426,13 @@ class CallCore:
         call.record.direction = Direction.OUTBOUND
         return self._routes.outbound(call.route.caller, decision)
 
-    def hops(self, route: Route) -> Iterator[Hop]:
-        """Return the attempts in order, trunks that are full left out (but for emergency calls)."""
+    def hops(self, route: Route, codec: str | None) -> Iterator[Hop]:
+        """Return the attempts in order, without trunks that don't take the caller's codec (None: still open)
+        and those that are full (but for emergency calls)."""
         taken = self._trunk_calls
         for trunk in route.trunks:
+            if codec is not None and codec not in trunk.codecs:
+                continue
             if route.emergency or not trunk.max_calls or taken.get(trunk.name, 0) < trunk.max_calls:
                 for flow in trunk.flows:
                     yield Hop(trunk, flow)

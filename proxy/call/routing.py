@@ -93,6 +93,11 @@ class Route:
         return tuple(name for name in self.caller.peer.codecs if name in self.codecs)
 
     @property
+    def codecs_of_any(self) -> tuple[str, ...]:
+        """Codecs that at least one of the trunks takes."""
+        return tuple(dict.fromkeys(name for trunk in self.trunks for name in trunk.codecs))
+
+    @property
     def ipv6(self) -> bool:
         """The B leg's media is IPv6."""
         return bool(self.trunks) and any(":" in flow.remote_host for flow in self.trunks[0].flows[:1])

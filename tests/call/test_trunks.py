@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from proxy.call.config import Trunk
@@ -9,7 +11,7 @@ from proxy.cdr.record import Disposition
 from proxy.policy import NumberStyle, TrunkNumberFormat
 from proxy.sip.flow import Flow
 from tests.support.gate import CARRIER, CARRIER_2, NUMBER, GateBench, default_config
-from tests.support.ua import ANSWER, Step
+from tests.support.ua import ANSWER, Step, sdp
 
 TOLL_FREE = "918005550123"
 FIRST = Trunk("first", (Flow("UDP", *CARRIER),), "one.example.com")
@@ -50,6 +52,30 @@ def test_no_other_trunk_after_an_18x() -> None:
         bench.run(1.0)
         assert call.status == 500
         assert not bench.carrier_2.calls
+
+
+G722_ON_SECOND = default_config(trunks=(FIRST, replace(SECOND, codecs=("G722", *SECOND.codecs))))
+
+
+@pytest.mark.parametrize("number", [TOLL_FREE, "911"])
+def test_a_codec_that_one_trunk_takes_goes_over_that_trunk(number: str) -> None:
+    with GateBench(config=G722_ON_SECOND) as bench:
+        bench.carrier_2.description = sdp(CARRIER_2[0], codecs="9 101")
+        call = bench.pbx.call(number, body=sdp(codecs="9 101"))
+        bench.run(0.5)
+        assert call.status == 200
+        call.bye()
+    assert tried(bench) == [("second", 200)]
+    assert bench.record.codec == "G722"
+
+
+def test_a_codec_that_all_trunks_take_is_preferred() -> None:
+    with GateBench(config=G722_ON_SECOND) as bench:
+        call = bench.pbx.call(TOLL_FREE, body=sdp(codecs="9 8 101"))
+        bench.run(0.5)
+        call.bye()
+    assert tried(bench) == [("first", 200)]
+    assert bench.record.codec == "PCMA"
 
 
 def test_silence_of_4_s_moves_on() -> None:
