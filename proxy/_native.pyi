@@ -66,8 +66,13 @@ class MediaCore:
         learning: bool,
         signalled_from: str,
         srtp: tuple[str, bytes, bytes, bytes] | None = None,
+        heard_payload_type: int | None = None,
+        heard_event_payload_type: int | None = None,
     ) -> None:
         """Tell a leg what its peer signalled.
+
+        ``heard_payload_type`` and ``heard_event_payload_type``: what the peer sends under; None: the same as
+        what is sent to it.
 
         ``srtp``: the suite by its name in SDP, the gate's and the peer's master key (each key then salt), and
         the master key identifier in the peer's packets (b"": none). Raises ValueError when they don't fit.

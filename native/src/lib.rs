@@ -96,7 +96,8 @@ impl MediaCore {
     }
 
     #[pyo3(signature = (leg, *, address, rtp_port, rtcp_port, rtcp_mux, codec, payload_type, clock_rate, ptime_ms,
-        event_payload_type, event_clock_rate, peer_sends, peer_receives, learning, signalled_from, srtp=None))]
+        event_payload_type, event_clock_rate, peer_sends, peer_receives, learning, signalled_from, srtp=None,
+        heard_payload_type=None, heard_event_payload_type=None))]
     #[allow(clippy::too_many_arguments)] // one keyword per field of RemoteMedia
     fn configure_leg(
         &self,
@@ -116,13 +117,17 @@ impl MediaCore {
         learning: bool,
         signalled_from: &str,
         srtp: Option<SrtpKeys>,
+        heard_payload_type: Option<u8>,
+        heard_event_payload_type: Option<u8>,
     ) -> PyResult<()> {
         let format = Format {
             codec: Codec::from_name(codec),
             payload_type,
+            heard: heard_payload_type.unwrap_or(payload_type),
             clock_rate: clock_rate.max(1000),
             ptime_ms: ptime_ms.clamp(10, 60) / 10 * 10,
             event: event_payload_type.map(|payload_type| (payload_type, event_clock_rate.max(1000))),
+            heard_event: heard_event_payload_type.or(event_payload_type),
         };
         let remote = Remote {
             rtp: destination(address, rtp_port),

@@ -201,7 +201,8 @@ class Leg:
     def _spoken(self) -> tuple[Codec, ...]:
         """Return codec and telephone-event as they are spoken now, for an offer of the gate."""
         assert self.chosen is not None  # noqa: S101
-        codec, event = self.chosen.codec, self.chosen.event
+        # Under the gate's own numbers: a payload type keeps its meaning in a session (RFC 3264 §8.3.2).
+        codec, event = self.chosen.heard_codec, self.chosen.heard_event
         return (codec,) if event is None else (codec, event)
 
     def acked(self, event: AckReceived, now: float) -> None:

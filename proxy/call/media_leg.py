@@ -143,7 +143,7 @@ class MediaLeg:
         self, audio: AudioDescription, chosen: ChosenAudio, *, latching: Latching, signalled_from: str
     ) -> None:
         """Tell the engine what the peer's SDP said."""
-        codec, event = chosen.codec, chosen.event
+        codec, event, heard_event = chosen.codec, chosen.event, chosen.heard_event
         # A name instead of an address can't be resolved here; the peer is where its signalling is, or
         # latches.
         address = audio.address if _is_ip_address(audio.address) else signalled_from
@@ -165,6 +165,8 @@ class MediaLeg:
                     direction.receives,
                     latching,
                     signalled_from,
+                    heard_payload_type=chosen.heard_codec.payload_type,
+                    heard_event_payload_type=None if heard_event is None else heard_event.payload_type,
                 ),
             )
         )

@@ -71,7 +71,7 @@ class RemoteMedia:
     rtcp_mux: bool
     audio: AudioFormat
     event_payload_type: int | None
-    """Payload type of telephone-event both ways, or None when the peer takes none (then tones are heard
+    """Payload type of telephone-event towards the peer, or None when it takes none (then tones are heard
     in-band)."""
     event_clock_rate: int
     peer_sends: bool
@@ -83,6 +83,11 @@ class RemoteMedia:
     """IP address the peer's signalling came from: before the lock only digits from there count."""
     srtp: SrtpKeys | None = None
     """None: plain RTP and RTCP. Otherwise nothing goes to the peer or comes from it in the clear."""
+    heard_payload_type: int | None = None
+    """Payload type of the audio that the peer sends (RFC 3264 §6.1: the gate's own number); None: that of
+    ``audio``."""
+    heard_event_payload_type: int | None = None
+    """Payload type of telephone-event from the peer; None: ``event_payload_type``."""
 
 
 # Commands to the media engine ------------------------------------------------------------------------------

@@ -184,6 +184,8 @@ class EmbeddedEngine:
             learning=remote.latching is Latching.LEARNING,
             signalled_from=remote.signalled_from,
             srtp=(srtp.suite, srtp.local_key, srtp.remote_key, srtp.remote_mki) if srtp else None,
+            heard_payload_type=remote.heard_payload_type,
+            heard_event_payload_type=remote.heard_event_payload_type,
         )
 
     def _read_events(self) -> None:

@@ -49,6 +49,22 @@ class ChosenAudio:
     """None when the peer takes no telephone-event at a fitting clock rate: then tones are heard in-band."""
     ptime_ms: int
     """What the gate sends to the peer: 10, 20, 30, 40 or 60 ms; 20 for Opus."""
+    own: tuple[Codec, Codec | None] | None = None
+    """Codec and telephone-event as the gate's offer named them; None when the peer offered."""
+
+    @property
+    def heard_codec(self) -> Codec:
+        """The codec under the payload type that the peer sends: that of the gate's SDP (RFC 3264 §6.1).
+
+        ``codec`` has the number of the peer's SDP, which is the one to send. They differ when the peer
+        renumbered an offer of the gate.
+        """
+        return self.codec if self.own is None else self.own[0]
+
+    @property
+    def heard_event(self) -> Codec | None:
+        """The telephone-event under the payload type that the peer sends; see `heard_codec`."""
+        return self.event if self.own is None else self.own[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +167,10 @@ def accept_answer(
     """Take the peer's answer to an offer of ``offered`` (telephone-event entries included).
 
     The first audio codec of the answer that was offered is spoken: the answerer's preference (RFC 3264 §6.1).
-    Its payload type is the answer's, should the peer have renumbered it. Sections beyond the offered ones are
-    ignored: refusing a call for them would help nobody. ``crypto`` are the lines of the offer, made under the
-    policy ``srtp``: a peer that takes none of them speaks plain RTP where that is optional.
+    Should the peer have renumbered it, the gate sends under the answer's number and hears the offer's.
+    Sections beyond the offered ones are ignored: refusing a call for them would help nobody. ``crypto`` are
+    the lines of the offer, made under the policy ``srtp``: a peer that takes none of them speaks plain RTP
+    where that is optional.
 
     Raises `RemoteProtocolError` 488 when the stream is refused, speaks nothing that was offered or has keys
     that don't fit the offer's, and whatever `read_audio` raises.
@@ -169,9 +186,17 @@ def accept_answer(
         # A peer that wrote a key will use it: one that the gate can't use must not pass for plain RTP.
         keys = accept_crypto(crypto, remote.crypto)
     for codec in remote.codecs:
-        if any(codec.same_format(mine) for mine in offered):
+        own = _same_in(offered, codec)
+        if own is not None:
             event = _event_beside(codec, remote)
-            if event is not None and not any(event.same_format(mine) for mine in offered):
+            own_event = None if event is None else _same_in(offered, event)
+            if own_event is None:
                 event = None
-            return NegotiatedAudio(remote, ChosenAudio(codec, event, _packet_time(codec, remote)), keys)
+            chosen = ChosenAudio(codec, event, _packet_time(codec, remote), (own, own_event))
+            return NegotiatedAudio(remote, chosen, keys)
     raise RemoteProtocolError("SDP answer names no codec of the offer (RFC 3264 §6.1)", status_hint=488)
+
+
+def _same_in(offered: Sequence[Codec], answered: Codec) -> Codec | None:
+    """Return the entry of the offer that an entry of the answer takes up, whatever its payload type."""
+    return next((mine for mine in offered if answered.same_format(mine)), None)

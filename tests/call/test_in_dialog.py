@@ -100,6 +100,21 @@ class TestReInvite:
             assert remote(bench).remote.rtp_port == 4444
             call.bye()
 
+    def test_rfc3264_6_1_a_callee_that_renumbers_events_is_heard_under_the_offered_number(self) -> None:
+        renumbered = sdp(codecs="0 97").replace(b":101 ", b":97 ")
+        with GateBench(script=(Step(0.0, 200, body=renumbered),)) as bench:
+            call = talking(bench)
+            told = remote(bench, 2).remote
+            assert (told.event_payload_type, told.heard_event_payload_type) == (97, 101)
+            assert (told.audio.payload_type, told.heard_payload_type) == (0, 0)
+            # RFC 3264 §8.3.2: a later offer of the gate keeps to its own numbers.
+            bench.carrier.ack_body = renumbered
+            bench.carrier.calls[0].request("INVITE", b"")
+            bench.run(0.5)
+            assert b"RTP/AVP 0 101\r\n" in bench.carrier.calls[0].replies[-1].body
+            assert remote(bench, 2).remote.heard_event_payload_type == 101
+            call.bye()
+
     def test_answer_in_the_ack_that_is_no_use_changes_nothing(self) -> None:
         with GateBench() as bench:
             call = talking(bench)

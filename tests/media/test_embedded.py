@@ -300,6 +300,19 @@ async def test_rfc4733_2_5_1_a_digit_is_sent_as_events(bench: Bench) -> None:
 # Latching ---------------------------------------------------------------------------------------------------
 
 
+async def test_rfc3264_6_1_a_peer_that_renumbered_events_may_send_either_number(bench: Bench) -> None:
+    with RtpPeer() as phone:
+        opened = bench.open()
+        remote = replace(remote_of(phone, event_payload_type=97), heard_event_payload_type=101)
+        bench.configure(opened, phone, remote)
+        bench.engine.submit(ListenForDigits(opened.leg, listening=True))
+        phone.press("5", 101)
+        phone.press("6", 97)
+        assert [(await bench.wait_for(DigitHeard)).digit for _ in range(2)] == ["5", "6"]
+        bench.engine.submit(SendDigit(opened.leg, "7"))
+        assert (await phone.receive()).payload_type == 97
+
+
 async def test_strict_takes_nothing_from_another_port_or_address(bench: Bench) -> None:
     with RtpPeer() as phone, RtpPeer() as other_port, RtpPeer("127.0.0.2") as stranger:
         leg = bench.configured(phone, listening=True)

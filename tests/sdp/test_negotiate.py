@@ -187,7 +187,9 @@ def test_rfc3264_7_an_answer_is_taken() -> None:
     negotiated = accept(gate_codecs(("PCMU",)), *answer)
     assert negotiated.remote == read(*answer)
     assert negotiated.remote.direction is Direction.RECVONLY
-    assert negotiated.chosen == ChosenAudio(Codec("PCMU", 0, 8000), Codec(EVENT_NAME, 101, 8000), 30)
+    codec, event = Codec("PCMU", 0, 8000), Codec(EVENT_NAME, 101, 8000)
+    own = (codec, Codec(EVENT_NAME, 101, 8000, 1, "0-15"))
+    assert negotiated.chosen == ChosenAudio(codec, event, 30, own)
 
 
 def test_rfc3264_6_1_the_first_offered_codec_of_several_is_spoken() -> None:
@@ -204,6 +206,17 @@ def test_rfc3264_6_1_the_answers_payload_types_are_used() -> None:
     )
     assert negotiated.chosen.codec.payload_type == 111
     assert negotiated.chosen.event == Codec(EVENT_NAME, 110, 48000)
+    # The peer for its part sends under the numbers of the offer.
+    assert negotiated.chosen.heard_codec.payload_type == 96
+    assert negotiated.chosen.heard_event == Codec(EVENT_NAME, 102, 48000, 1, "0-15")
+
+
+def test_rfc3264_6_1_an_offerers_payload_types_hold_both_ways() -> None:
+    lines = ["m=audio 6000 RTP/AVP 0 97", "a=rtpmap:97 telephone-event/8000"]
+    chosen = choose_codec(read(*lines), GATE_CODECS, GATE_CODECS)
+    assert chosen is not None
+    assert (chosen.heard_codec, chosen.heard_event) == (chosen.codec, chosen.event)
+    assert chosen.heard_event == Codec(EVENT_NAME, 97, 8000)
 
 
 def test_an_event_that_was_not_offered_is_not_spoken() -> None:
