@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.call.config import Trunk
 from proxy.call.leg import Leg
@@ -29,7 +29,7 @@ from proxy.sip.spec import InviteSpec
 if TYPE_CHECKING:
     from proxy.call.call import Call
 
-__all__ = ["BLeg", "BLegState"]
+__all__ = ["BLeg", "BLegState", "Refusal"]
 
 
 class BLegState(enum.Enum):
@@ -46,15 +46,27 @@ class BLegState(enum.Enum):
 _OPEN = frozenset({BLegState.CALLING, BLegState.PROCEEDING, BLegState.EARLY})
 
 
+class Refusal(NamedTuple):
+    """Why no leg will be connected: the response that counts, or None where there was none at all."""
+
+    leg: BLeg
+    status: int
+    response: Response | None
+
+
 class BLeg(Leg):
     """The called side, one attempt."""
 
-    __slots__ = ("state", "transaction", "trunk")
+    __slots__ = ("_symmetric", "state", "transaction", "trunk")
 
     transaction: InviteClientTransaction
 
-    def __init__(self, call: Call, endpoint: Endpoint, trunk: Trunk, media: MediaLeg) -> None:
+    def __init__(
+        self, call: Call, endpoint: Endpoint, trunk: Trunk, media: MediaLeg, *, symmetric: bool = False
+    ) -> None:
+        """``symmetric``: a phone behind NAT, reached where its messages come from, not at its Contact."""
         super().__init__("b", call, endpoint, latching=trunk.latching)
+        self._symmetric = symmetric
         self.trunk = trunk
         self.media = media
         self.state = BLegState.CALLING
@@ -69,6 +81,8 @@ class BLeg(Leg):
     def responded(self, response: Response, dialog: Dialog | None, now: float) -> None:
         """Take a response to the INVITE."""
         status = response.status
+        if dialog is not None and self._symmetric:
+            dialog.symmetric = True
         if status >= 300:
             if self.state in _OPEN:
                 self.state = BLegState.TERMINATED

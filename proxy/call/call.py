@@ -43,6 +43,7 @@ from proxy.call.outcome import (
     status_for_caller,
 )
 from proxy.call.ports import JournalRecord, LegStatistics, MediaLegOpened
+from proxy.call.ring import PhoneHunt
 from proxy.call.routing import Route
 from proxy.call.state import CallState
 from proxy.call.trunks import TrunkHunt
@@ -120,7 +121,7 @@ class Call:
         """The caller is answered before the callee: whatever is to be said is said to an answered caller."""
         self.b_media: MediaLeg | None = None
         self._gate: CodeGate | None = None
-        self._hunt: TrunkHunt | None = None
+        self._hunt: TrunkHunt | PhoneHunt | None = None
         self._answer_headers: Sequence[tuple[str, str]] = ()
         self._failure: Ending | None = None
         """What the call came to, while its caller still hears why."""
@@ -288,10 +289,7 @@ class Call:
         if self.b_media is not None and self.b_media.id not in self.core.media:
             self.b_media = None  # it was refused while the caller was asked
         self._bound_at = now + self.config.ring_timeout
-        chosen = self.a.chosen
-        hops = self.core.hops(self.route, None if chosen is None else chosen.codec.name)
-        hunt = TrunkHunt(self, hops, self._open_b_media(), self._codecs_for_b())
-        self._hunt = hunt
+        hunt = self._hunt = self._new_hunt()
         if hunt.hopeless:
             if self.route.trunks:  # all are full
                 self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
@@ -302,6 +300,15 @@ class Call:
         if self.answers_first and self.a.media is not None:
             self.a.media.play(("connecting",), group=self.route.prompts)
         self._arm()
+
+    def _new_hunt(self) -> TrunkHunt | PhoneHunt:
+        media, codecs = self._open_b_media(), self._codecs_for_b()
+        line = self.core.line
+        if self.route.phones and line is not None:
+            return PhoneHunt(self, line, media, codecs)
+        chosen = self.a.chosen
+        hops = self.core.hops(self.route, None if chosen is None else chosen.codec.name)
+        return TrunkHunt(self, hops, media, codecs)
 
     def _codecs_for_b(self) -> tuple[Codec, ...]:
         chosen = self.a.chosen
@@ -318,10 +325,10 @@ class Call:
     def b_progressed(self, leg: BLeg, response: Response, now: float) -> None:
         """An 18x: the callee rings, or the carrier has something to say."""
         assert self._hunt is not None  # noqa: S101
-        self._hunt.progressed()
+        self._hunt.progressed(leg)
         if self.state is CallState.DIALLING:
             self._enter(CallState.RINGING, now)
-        if response.body:
+        if response.body and self._hunt.early_media:
             try:
                 leg.take_answer(response.body)
             except RemoteProtocolError:
@@ -359,7 +366,7 @@ class Call:
             self._fail(not_acceptable(), now)
             return
         assert self._hunt is not None and leg.chosen is not None  # noqa: S101, PT018
-        self._hunt.progressed()
+        self._hunt.answered(leg, now)
         record = self.record
         record.codec = leg.chosen.codec.name
         record.b_answered(now=now)
@@ -404,12 +411,13 @@ class Call:
         """A trunk refused, or said nothing (``response`` None, ``status`` as RFC 3261 §8.1.3.1 reads
         that)."""
         assert self._hunt is not None  # noqa: S101
-        if self._hunt.failed(status, response, now):
+        refusal = self._hunt.failed(leg, status, response, now)
+        if refusal is None:
             self._arm()
             return
+        leg, status, response = refusal
         if response is None:
-            # Nobody was reached: the caller's own 408 or 503 would say something else to a PBX.
-            self._fail(Ending(Disposition.TRUNK_FAILED, 504, RECOVERY_ON_TIMER, b_status=status), now)
+            self._fail(self._hunt.unreachable(status), now)
             return
         headers = self._crossing(leg, response)
         cause = cause_of_reason(response.headers.get_all("Reason"))

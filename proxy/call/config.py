@@ -68,6 +68,9 @@ class Peer:
     side: Side
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Source addresses; empty for phones, who come from anywhere and prove themselves by digest."""
+    certificate_names: tuple[str, ...] = ()
+    """Domains in lower case: only who proves one of them by its TLS certificate is this peer; empty
+    ``networks`` then let it come from anywhere."""
     flow: Flow | None = None
     """Where calls to this peer go (the PBX for calls from the trunk), or None: it only calls."""
     default_group: str | None = None
@@ -108,11 +111,13 @@ class Trunk:
 
 @dataclass(frozen=True, slots=True)
 class DidRoute:
-    """Calls from the trunk whose number begins with ``prefix`` go to the peer of this name; longest
-    prefix wins."""
+    """Calls from the trunk whose number begins with ``prefix`` go to the peer of this name, or to the phones
+    of a user; longest prefix wins."""
 
     prefix: str
-    peer: str
+    peer: str = ""
+    user: str = ""
+    """Extension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,10 @@ class GateConfig:
     """Calls beyond this get 503 without Retry-After; emergency calls never do."""
     emergency_response_timeout: float = 1.0
     """As `Trunk.response_timeout`, for emergency calls."""
+    phone_response_timeout: float = 4.0
+    """A phone that has said nothing at all by then is given up."""
+    phone_ring_time: float = 20.0
+    """The contacts of one q ring so long before those of the next lower q do."""
     ring_timeout: float = 180.0
     """From the first B INVITE to its answer."""
     early_gate_bound: float = 120.0

@@ -18,7 +18,7 @@ from proxy.call.a_leg import ALeg
 from proxy.call.b_leg import BLeg
 from proxy.call.call import Call
 from proxy.call.code_uses import CodeUses
-from proxy.call.config import GateConfig, Peer, Side
+from proxy.call.config import GateConfig, Peer, Side, Trunk
 from proxy.call.identity import Authenticator, Challenge, PeerTable, asserted_caller
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
@@ -38,6 +38,7 @@ from proxy.call.ports import (
     PromptsFinished,
     RecordDurable,
 )
+from proxy.call.registrations import Registrations
 from proxy.call.routing import Caller, Hop, Route, RouteTable, did_of
 from proxy.call.state import CallState
 from proxy.cdr.builder import RecordBuilder
@@ -58,6 +59,7 @@ from proxy.sip.events import (
     AckReceived,
     AckTimedOut,
     Cancelled,
+    ConnectionLost,
     DialogEnded,
     Event,
     RequestFailed,
@@ -65,6 +67,7 @@ from proxy.sip.events import (
     RequestTimedOut,
     ResponseReceived,
 )
+from proxy.sip.inspection import Refusal
 from proxy.sip.timers import NEVER
 
 __all__ = ["CallCore", "LiveCall"]
@@ -104,6 +107,7 @@ class CallCore:
         wall_clock: Callable[[], datetime],
         record_ids: Callable[[], str],
         authenticator: Authenticator | None = None,
+        registrations: Registrations | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.uses = CodeUses()
@@ -117,6 +121,8 @@ class CallCore:
         self._wall_clock = wall_clock
         self._record_ids = record_ids
         self._authenticator = authenticator
+        self.registrations = registrations
+        """None: no phone can register."""
         self._commands: list[Command] = []
         self._timers: list[tuple[float, int, Call]] = []
         self._serial = count()
@@ -142,6 +148,8 @@ class CallCore:
 
     @policy.setter
     def policy(self, policy: Snapshot) -> None:
+        if self.registrations is not None and policy.users is not self._policy.users:
+            self.registrations.retain({user.extension for user in policy.users.values() if user.enabled})
         self._policy = policy
         self.uses.counted(policy.codes)
 
@@ -167,6 +175,9 @@ class CallCore:
         elif isinstance(event, Cancelled):
             if isinstance(event.transaction.owner, ALeg):
                 event.transaction.owner.cancelled(now)
+        elif isinstance(event, ConnectionLost):
+            if self.registrations is not None:
+                self.registrations.connection_lost(event.flow.connection)
         else:
             self._in_dialog(event, now)
 
@@ -219,6 +230,8 @@ class CallCore:
 
     def handle_timer(self, now: float) -> None:
         """Run what is due."""
+        if self.registrations is not None:
+            self.registrations.handle_timer(now)
         timers = self._timers
         while timers and timers[0][0] <= now:
             at, _, call = heapq.heappop(timers)
@@ -237,7 +250,11 @@ class CallCore:
             at, _, call = heapq.heappop(timers)
             if at == call.armed_at:
                 call.armed_at = NEVER
-        return timers[0][0] if timers else None
+        call_at = timers[0][0] if timers else None
+        phones_at = None if self.registrations is None else self.registrations.next_timer()
+        if call_at is None or phones_at is None:
+            return phones_at if call_at is None else call_at
+        return min(call_at, phones_at)
 
     def abandon(self, cause: Event | Answer, now: float) -> None:
         """End the call that ``cause`` belongs to, whose handling raised: a bug costs one call, not the
@@ -257,6 +274,8 @@ class CallCore:
                 self.forget(call)
 
     def _call_of(self, cause: Event | Answer) -> Call | None:
+        if isinstance(cause, ConnectionLost):
+            return None
         if isinstance(cause, RecordDurable):
             return self.calls.get(cause.record_id)
         if isinstance(cause, AckReceived | AckTimedOut | DialogEnded):
@@ -282,10 +301,14 @@ class CallCore:
         elif event.request.method == "INVITE":
             self._invite(event, now)
         elif event.request.method == "OPTIONS":
-            self.endpoint.respond(event.transaction, 200, headers=self.endpoint.capabilities, now=now)
+            # Anybody may ask (§11.2), so nothing is kept for it.
+            self.endpoint.reject_stateless(event.transaction, 200, headers=self.endpoint.capabilities)
+        elif event.request.method == "REGISTER" and self.registrations is not None:
+            self.registrations.request(event, self._policy, now)
         else:
-            # REGISTER and the like outside a dialog: the gate is no registrar (RFC 3261 §8.2.1).
-            self.endpoint.respond(event.transaction, 405, now=now)
+            # MESSAGE and the like outside a dialog (§8.2.1; §20.5: with Allow).
+            allow = ("Allow", ", ".join(self.endpoint.config.allow))
+            self.endpoint.reject_stateless(event.transaction, 405, headers=(allow,))
 
     def _invite(self, event: RequestReceived, now: float) -> None:
         """Find out who calls whom, decide, and begin the call or refuse it."""
@@ -299,9 +322,17 @@ class CallCore:
             caller = self._stranger(event, now)
             if caller is None:
                 return
+        self._outbound(event, caller, now)
+
+    def _outbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
+        """Decide about a call of a user or a PBX."""
+        invite = event.request
         asked = CallRequest(invite.uri, caller.proved, caller.asserted, caller.peer.default_group)
         decision = decide(asked, self._policy)
         record = self._record(event, caller, decision, now)
+        if event.refusal is not None and not decision.emergency:
+            self._refuse_unfit(event, event.refusal, record, now)
+            return
         if decision.treatment is Treatment.BLOCK:
             status = decision.status_hint
             self._refuse(event, record, Disposition.BLOCKED, status, now)
@@ -309,9 +340,12 @@ class CallCore:
         route = self._routes.outbound(caller, decision)
         if route.direction is Direction.INTERNAL:
             record.direction = Direction.INTERNAL
-            if not route.trunks:
-                self._refuse(event, record, Disposition.REJECTED, 404, now)
+            callee = "" if decision.number is None else decision.number.number
+            found = self._to_user(caller, decision, record, callee)
+            if found is None and not route.trunks:
+                self._refuse_unreachable(event, record, now)
                 return
+            route = found or route
         if not decision.emergency and self._full:
             self._refuse(event, record, Disposition.OVERLOADED, 503, now)
             return
@@ -326,7 +360,7 @@ class CallCore:
             if not isinstance(found, Challenge):
                 return Caller(self.config.phones, "", found.name, proved=found.digest_name)
             challenge = found.headers
-        if self._peers.is_local(flow):
+        if self._peers.is_local(flow) or self._has_phone_at(flow.remote_host):
             number = self._policy.normalise(invite.uri)
             if not isinstance(number, NumberRefused) and number.emergency:
                 return Caller(self._local_peer, did_of(invite.from_.uri_text), invite.from_.display_name)
@@ -343,13 +377,53 @@ class CallCore:
         decision = Decision(Treatment.ALLOW, "calls from a trunk are not gated", number.dialled or did, known)
         record = self._record(event, caller, decision, now)
         record.direction = Direction.INBOUND
-        route = self._routes.inbound(caller, decision, did) if did else None
-        if route is None:
-            self._refuse(event, record, Disposition.REJECTED, 404, now)
+        route = self._inbound_route(caller, decision, record, did) if did else None
+        if event.refusal is not None:
+            self._refuse_unfit(event, event.refusal, record, now)
+        elif route is None:
+            self._refuse_unreachable(event, record, now)
         elif self._full:
             self._refuse(event, record, Disposition.OVERLOADED, 503, now)
         else:
             self._begin(event, route, record, now)
+
+    def _inbound_route(
+        self, caller: Caller, decision: Decision, record: RecordBuilder, did: str
+    ) -> Route | None:
+        """Find whose number it is: by the DID routes, the only PBX, or the users' own numbers."""
+        callee = self._routes.did_user(did)
+        route = None if callee else self._routes.inbound(caller, decision, did)
+        if route is not None:
+            return route
+        if not callee:
+            user = self._policy.user_by_caller(did)
+            callee = "" if user is None else user.extension
+        return self._to_user(caller, decision, record, callee)
+
+    def _to_user(
+        self, caller: Caller, decision: Decision, record: RecordBuilder, callee: str
+    ) -> Route | None:
+        """Route a call to the phones of a user; None when there is no such user, or no phone of it."""
+        if callee not in self._policy.users:
+            return None
+        record.destination_user = callee
+        phones = () if self.registrations is None else self.registrations.targets(callee)
+        return self._routes.to_phones(caller, decision, record.direction, callee, phones)
+
+    def _refuse_unreachable(self, event: RequestReceived, record: RecordBuilder, now: float) -> None:
+        """Refuse a call to a user without a phone (480), or to nobody at all (404)."""
+        if record.destination_user:
+            self._refuse(event, record, Disposition.NO_ANSWER, 480, now)
+        else:
+            self._refuse(event, record, Disposition.REJECTED, 404, now)
+
+    def _has_phone_at(self, host: str) -> bool:
+        return self.registrations is not None and self.registrations.bound_from(host)
+
+    @property
+    def line(self) -> Trunk | None:
+        """How phones are spoken with as callees."""
+        return self._routes.line
 
     @property
     def _full(self) -> bool:
@@ -379,8 +453,22 @@ class CallCore:
         _describe(record, decision)
         return record
 
+    def _refuse_unfit(
+        self, event: RequestReceived, refusal: Refusal, record: RecordBuilder, now: float
+    ) -> None:
+        """Refuse an INVITE as RFC 3261 §8.2 wants it. Emergency calls are placed all the same."""
+        what = Disposition.NOT_ACCEPTABLE if refusal.status == 415 else Disposition.REJECTED
+        self._refuse(event, record, what, refusal.status, now, headers=refusal.headers)
+
     def _refuse(
-        self, event: RequestReceived, record: RecordBuilder, what: Disposition, status: int, now: float
+        self,
+        event: RequestReceived,
+        record: RecordBuilder,
+        what: Disposition,
+        status: int,
+        now: float,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Refuse an INVITE at once; it has its record like any other call."""
         if _log.isEnabledFor(logging.INFO):
@@ -393,7 +481,8 @@ class CallCore:
         cause = cause_of_status(status)
         record.ended(what, now=now, sip_code=status, q850_cause=cause, hung_up_by=HungUpBy.GATE)
         self.emit(JournalRecord(record.final(now=now)))
-        self.endpoint.respond(event.transaction, status, headers=(reason_header(cause),), now=now)
+        headers = (reason_header(cause), *headers)
+        self.endpoint.respond(event.transaction, status, headers=headers, now=now)
 
     # What calls ask for -------------------------------------------------------------------------------------
 

@@ -10,17 +10,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proxy.call.config import CallerIdPolicy, CodeMode, GateConfig, Peer, Side, Trunk
+from proxy.call.config import CallerIdPolicy, CodeMode, DidRoute, GateConfig, Peer, Side, Trunk
 from proxy.call.headers import crossing_headers, quote_display_name, wants_anonymity
 from proxy.cdr.record import Direction
 from proxy.policy import CallClass, Decision, format_for_trunk
 from proxy.policy.trunk_format import TrunkNumberFormat
+from proxy.sip.bindings import Binding, Bindings
 from proxy.sip.flow import Flow
 from proxy.sip.message import Request
 from proxy.sip.spec import InviteSpec
 from proxy.sip.uri import format_host
 
-__all__ = ["Caller", "Hop", "Route", "RouteTable", "did_of", "invite_spec"]
+__all__ = ["Caller", "Hop", "Route", "RouteTable", "contact_invite", "did_of", "invite_spec"]
 
 _ANONYMOUS = '"Anonymous" <sip:anonymous@anonymous.invalid>'
 
@@ -59,6 +60,10 @@ class Route:
     """Codecs that every one of them takes."""
     user: str = ""
     """User part of the B leg's Request-URI, escaped; "" makes it from the number, as each trunk wants it."""
+    callee: str = ""
+    """Extension of the user whose phones ring, in place of trunks."""
+    phones: tuple[Bindings, ...] = ()
+    """Contacts of that user, group by group (`proxy.call.ring`)."""
 
     @property
     def peer(self) -> Peer:
@@ -100,17 +105,26 @@ class Route:
     @property
     def ipv6(self) -> bool:
         """The B leg's media is IPv6."""
+        if self.phones:
+            return ":" in self.phones[0][0].flow.remote_host
         return bool(self.trunks) and any(":" in flow.remote_host for flow in self.trunks[0].flows[:1])
 
 
 class RouteTable:
     """Where calls of each direction go, worked out once per configuration."""
 
-    __slots__ = ("_config", "_outbound_codecs", "_pbx")
+    __slots__ = ("_config", "_outbound_codecs", "_pbx", "line")
 
     def __init__(self, config: GateConfig) -> None:
         self._config = config
         self._outbound_codecs = _taken_by_all(config.trunks)
+        phones = config.phones
+        self.line: Trunk | None = None
+        """How phones are spoken with as callees: they get no identities but From, and are behind NAT."""
+        if phones is not None:
+            self.line = Trunk(
+                phones.name, (), "", codecs=phones.codecs, trusted=False, latching=phones.latching
+            )
         self._pbx = {
             peer.name: _as_trunk(peer) for peer in config.peers if peer.side is Side.PBX and peer.flow
         }
@@ -131,14 +145,35 @@ class RouteTable:
             return None
         return Route(caller, decision, Direction.INBOUND, (pbx,), pbx.codecs, user)
 
-    def _pbx_of(self, user: str) -> Trunk | None:
-        if not self._config.did_routes:
-            return next(iter(self._pbx.values())) if len(self._pbx) == 1 else None
-        best = max(
-            (route for route in self._config.did_routes if user.startswith(route.prefix)),
+    def to_phones(
+        self,
+        caller: Caller,
+        decision: Decision,
+        direction: Direction,
+        callee: str,
+        phones: tuple[Bindings, ...],
+    ) -> Route | None:
+        """Route a call to the phones of a user; None when none is registered."""
+        if self.line is None or not phones:
+            return None
+        return Route(caller, decision, direction, (), self.line.codecs, callee=callee, phones=phones)
+
+    def did_user(self, did: str) -> str:
+        """Return the extension that has this number by the DID routes, or ""."""
+        best = self._did_route(did)
+        return "" if best is None else best.user
+
+    def _did_route(self, did: str) -> DidRoute | None:
+        return max(
+            (route for route in self._config.did_routes if did.startswith(route.prefix)),
             key=lambda route: len(route.prefix),
             default=None,
         )
+
+    def _pbx_of(self, user: str) -> Trunk | None:
+        if not self._config.did_routes:
+            return next(iter(self._pbx.values())) if len(self._pbx) == 1 else None
+        best = self._did_route(user)
         return None if best is None else self._pbx.get(best.peer)
 
 
@@ -215,6 +250,28 @@ def invite_spec(route: Route, hop: Hop, invite: Request, body: bytes) -> InviteS
         flow=hop.flow,
         body=body,
         headers=tuple(headers),
+        max_forwards=max_forwards(invite) - 1,
+    )
+
+
+def contact_invite(route: Route, binding: Binding, host: str, invite: Request, body: bytes) -> InviteSpec:
+    """Write the INVITE to one contact of a user; ``host`` is the gate as that phone knows it."""
+    caller = route.caller
+    user = route.decision.user
+    number = caller.number or ("" if user is None else user.extension)
+    if not number or wants_anonymity(invite.headers.get_all("Privacy")):
+        from_ = _ANONYMOUS
+    else:
+        name = f"{quote_display_name(caller.name)} " if caller.name else ""
+        from_ = f"{name}<sip:{number}@{format_host(host)}>"
+    return InviteSpec(
+        uri=binding.contact,
+        from_=from_,
+        to=f"<sip:{route.callee}@{format_host(host)}>",
+        flow=binding.flow,
+        body=body,
+        headers=tuple(crossing_headers(invite.headers, trusted=False)),
+        route=binding.path,
         max_forwards=max_forwards(invite) - 1,
     )
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from proxy.call.b_leg import BLeg
+from proxy.call.b_leg import BLeg, Refusal
 from proxy.call.media_leg import MediaLeg, MediaState
-from proxy.call.outcome import RECOVERY_ON_TIMER, may_fail_over
+from proxy.call.outcome import RECOVERY_ON_TIMER, Ending, may_fail_over
 from proxy.call.routing import Hop, invite_spec
+from proxy.cdr.record import Disposition
 from proxy.sdp import Codec
 from proxy.sip.message import Response
 from proxy.sip.timers import NEVER
@@ -82,20 +83,36 @@ class TrunkHunt:
         if self._next is not None:
             self.deadline = now + leg.trunk.progress_timeout
 
-    def progressed(self) -> None:
+    @property
+    def early_media(self) -> bool:
+        """What the trunk says before it answers is heard."""
+        return True
+
+    def unreachable(self, status: int) -> Ending:
+        """Return what the call came to when the last trunk has said nothing.
+
+        The caller's own 408 or 503 would say something else to a PBX.
+        """
+        return Ending(Disposition.TRUNK_FAILED, 504, RECOVERY_ON_TIMER, b_status=status)
+
+    def answered(self, leg: BLeg, now: float) -> None:
+        """B has answered."""
+        self.progressed(leg)
+
+    def progressed(self, leg: BLeg) -> None:
         """An 18x came: this trunk has the call now, for good or bad."""
         self._rang = True
         self.deadline = NEVER
 
-    def failed(self, status: int, response: Response | None, now: float) -> bool:
-        """Take a final failure; returns whether another trunk is being tried."""
+    def failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> Refusal | None:
+        """Take a final failure; returns it when no other trunk is tried."""
         self._call.record.trunk_ended(0 if response is None else status)
         self.deadline = NEVER
         self.leg = None
         if self._next is None or self._rang or not may_fail_over(status):
-            return False
+            return Refusal(leg, status, response)
         self.advance(now)
-        return True
+        return None
 
     def handle_timer(self, now: float) -> None:
         """Leave a silent trunk behind."""

@@ -45,15 +45,20 @@ class EndpointConfig:
     """An INVITE that the TU has not answered by then gets a 100 (Trying) (§17.2.1)."""
     allow: tuple[str, ...] = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
     """Methods that the TU takes; the Allow header."""
-    accept: tuple[str, ...] = ("application/sdp",)
+    accept: tuple[str, ...] = ("application/sdp", "multipart/mixed")
     """Bodies that INVITE and UPDATE may carry; the Accept header of a 415 (§8.2.3)."""
     supported: tuple[str, ...] = ()
     """Option tags understood in Require (§8.2.2.3); the Supported header."""
+    registrar_extensions: tuple[str, ...] = ("path", "outbound")
+    """Option tags understood in the Require of a REGISTER besides (RFC 3327, RFC 5626)."""
     uri_schemes: frozenset[str] = frozenset({"sip", "sips", "tel", "urn"})
     """Schemes of a Request-URI; any other gets 416 (§8.2.2.1)."""
     user_agent: str = "Tollgate"
     """Server and User-Agent header; "" for none."""
     contact_user: str = "tollgate"
     """User part of the gate's own Contact where neither the TU nor the request names one."""
+    invites_to_tu: bool = False
+    """An INVITE that §8.2 wants refused comes to the TU with that refusal, not as an answered request: it
+    knows who may be told so, and which calls are placed all the same."""
     amplification_limit: int = 3
     """A stateless response is at most this many times as long as its request."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from proxy.errors import RemoteProtocolError
 from proxy.sip.config import EndpointConfig
 from proxy.sip.dialog import Dialog, DialogTable
-from proxy.sip.events import ClientTransaction, Event, ServerTransaction
+from proxy.sip.events import ClientTransaction, ConnectionLost, Event, ServerTransaction
 from proxy.sip.flow import Flow, Transmit
 from proxy.sip.ids import IdSource
 from proxy.sip.invite_client import InviteClientTransaction
@@ -90,6 +90,7 @@ class Endpoint:
                 server.transport_failed(now)
         if flow.connection:
             self._dialogs.connection_lost(flow.connection)
+            self._events.append(ConnectionLost(flow))
 
     def handle_timer(self, now: float) -> None:
         """Run everything that is due."""
@@ -149,9 +150,9 @@ class Endpoint:
     def reject_stateless(
         self, transaction: ServerTransaction, status: int, *, headers: ExtraHeaders = ()
     ) -> None:
-        """Refuse a request outside a dialog and forget it at once (RFC 3261 §8.2.7).
+        """Refuse a request outside a dialog, or answer an OPTIONS, and forget it at once (RFC 3261 §8.2.7).
 
-        For strangers over UDP: nothing is kept, a retransmission comes again as a new request, the ACK is
+        For strangers: nothing is kept, a retransmission comes again as a new request, the ACK is
         absorbed, and a response of more than `EndpointConfig.amplification_limit` times the request is not
         sent at all.
         """
@@ -235,6 +236,17 @@ class Endpoint:
             owner=owner,
             now=now,
         )
+
+    def ping(self, uri: str, flow: Flow, *, route: tuple[str, ...] = ()) -> None:
+        """Send an OPTIONS that nobody waits for: it is not repeated, and its response is dropped.
+
+        What it does to the NATs on its way, and the response back through them, is its whole use.
+        """
+        self._uac.ping(uri, flow, route)
+
+    def keep_open(self, flow: Flow) -> None:
+        """Send an empty datagram: two line ends, which every SIP element ignores (§7.5)."""
+        self._layer.send(b"\r\n\r\n", flow)
 
     def terminate(self, dialog: Dialog) -> None:
         """Forget a dialog without a word to the peer."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
+from proxy.sip.inspection import Refusal
 from proxy.sip.invite_client import InviteClientTransaction
 from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Request, Response
@@ -21,6 +22,7 @@ __all__ = [
     "AckTimedOut",
     "Cancelled",
     "ClientTransaction",
+    "ConnectionLost",
     "DialogEnded",
     "Event",
     "RequestFailed",
@@ -43,6 +45,8 @@ class RequestReceived:
     dialog: Dialog | None
     """The dialog it belongs to; None for a request outside any dialog."""
     flow: Flow
+    refusal: Refusal | None = None
+    """What RFC 3261 §8.2 wants an INVITE to be refused with (`EndpointConfig.invites_to_tu`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,14 @@ class DialogEnded:
     dialog: Dialog
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionLost:
+    """A connection of a reliable transport is gone: what was reached over it alone is not any more (RFC 5626
+    §5.3)."""
+
+    flow: Flow
+
+
 Event = (
     RequestReceived
     | AckReceived
@@ -124,4 +136,5 @@ Event = (
     | RequestFailed
     | AckTimedOut
     | DialogEnded
+    | ConnectionLost
 )

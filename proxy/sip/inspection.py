@@ -34,11 +34,15 @@ def inspect(request: Request, config: EndpointConfig) -> Refusal | None:
     scheme = request.request_uri.scheme
     if scheme not in config.uri_schemes:
         return Refusal(416)
-    if request.max_forwards == 0 and method != "OPTIONS":
+    if request.max_forwards == 0 and method == "INVITE" and request.to.tag is None:
+        # Only what is forwarded has hops to count (§16.3): a BYE that got here has arrived.
         return Refusal(483)
     headers = request.headers
     if "Require" in headers:
-        unsupported = [tag for tag in headers.values("Require") if tag.lower() not in config.supported]
+        supported = config.supported
+        if method == "REGISTER":
+            supported += config.registrar_extensions
+        unsupported = [tag for tag in headers.values("Require") if tag.lower() not in supported]
         if unsupported:
             return Refusal(420, (("Unsupported", ", ".join(unsupported)),))
     return _inspect_content(request, config) if request.body else None

@@ -217,6 +217,22 @@ class Uac:
         transaction.start(data, now)
         return transaction
 
+    def ping(self, uri: str, flow: Flow, route: tuple[str, ...]) -> None:
+        """Send an OPTIONS without a transaction (§11.1)."""
+        tag = self._ids.tag()
+        point = self._layer.config.listen_points[flow.listener]
+        lines = RequestLines(
+            uri=uri,
+            via=self._fixed.via(flow.listener, self._ids.branch()),
+            routes="".join([f"Route: {value}\r\n" for value in route]),
+            from_=f"<sip:{self._layer.config.contact_user}@{point.sent_by}>;tag={tag}",
+            to=f"<{uri}>",
+            call_id=self._ids.call_id(),
+            cseq=1,
+            local_tag=tag,
+        )
+        self._layer.send(lines.request("OPTIONS", self._fixed.user_agent, b"", ""), flow)
+
     # Responses in -------------------------------------------------------------------------------------------
 
     def receive(self, response: Response, flow: Flow, now: float) -> None:

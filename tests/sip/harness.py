@@ -8,7 +8,14 @@ from typing import TypeVar
 from proxy.sip.config import EndpointConfig
 from proxy.sip.dialog import Dialog
 from proxy.sip.endpoint import Endpoint
-from proxy.sip.events import AckReceived, ClientTransaction, Event, RequestReceived, ServerTransaction
+from proxy.sip.events import (
+    AckReceived,
+    ClientTransaction,
+    ConnectionLost,
+    Event,
+    RequestReceived,
+    ServerTransaction,
+)
 from proxy.sip.flow import Flow, ListenPoint
 from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Message, Request, Response
@@ -70,6 +77,8 @@ class Harness:
         self.endpoint = Endpoint(config or EndpointConfig(LISTEN_POINTS), self.ids)
         self.sent: list[Sent] = []
         self.events: list[Event] = []
+        self.lost: list[Flow] = []
+        """Connections that the TU was told of as lost; no test of transactions and dialogs minds them."""
 
     @property
     def now(self) -> float:
@@ -77,7 +86,11 @@ class Harness:
 
     def drain(self) -> None:
         self.sent += [Sent(self.clock.elapsed, *transmit) for transmit in self.endpoint.transmits()]
-        self.events += self.endpoint.events()
+        for event in self.endpoint.events():
+            if isinstance(event, ConnectionLost):
+                self.lost.append(event.flow)
+            else:
+                self.events.append(event)
 
     def receive(self, message: str | bytes, flow: Flow = UDP) -> None:
         data = message.encode("utf-8", "surrogateescape") if isinstance(message, str) else message

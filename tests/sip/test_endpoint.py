@@ -25,7 +25,7 @@ from proxy.sip.events import (
 from proxy.sip.flow import Flow, ListenPoint
 from proxy.sip.invite_client import InviteClientTransaction
 from proxy.sip.spec import InviteSpec
-from tests.sip.harness import TCP, UDP, Harness, Sent, request, spec
+from tests.sip.harness import TCP, UDP, Harness, Sent, answer, request, spec
 from tests.support.ids import CountingIds
 from tests.support.network import Address, FakeNetwork
 
@@ -303,3 +303,24 @@ def test_messages_with_octets_changed_never_raise_and_leave_nothing(data: st.Dat
         if transaction.dialog is not None:
             harness.endpoint.terminate(transaction.dialog)
     harness.assert_nothing_left()
+
+
+def test_rfc3261_11_1_a_ping_is_an_options_without_a_transaction() -> None:
+    harness = Harness()
+    harness.endpoint.ping("sip:204@10.0.0.5", UDP, route=("<sip:192.0.2.9;lr>",))
+    sent = harness.last()
+    assert (sent.request.method, sent.request.uri, sent.flow) == ("OPTIONS", "sip:204@10.0.0.5", UDP)
+    assert sent.request.headers.get("Route") == "<sip:192.0.2.9;lr>"
+    assert sent.request.headers.get("Max-Forwards") == "70"
+    harness.receive(answer(sent.request, 200))
+    assert harness.endpoint.idle
+    harness.sent.clear()
+    harness.assert_quiet()
+
+
+def test_rfc5626_5_3_a_lost_connection_is_told() -> None:
+    harness = Harness()
+    for flow in (TCP, UDP, TCP._replace(connection=0)):
+        harness.endpoint.transport_failed(flow, harness.now)
+    harness.assert_quiet()
+    assert harness.lost == [TCP]
