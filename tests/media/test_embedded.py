@@ -449,8 +449,9 @@ async def test_directions_unknown_payload_types_and_other_codecs_stay_behind(ben
         phone.send(SILENCE)
         trunk.send(SILENCE)
         await phone.receive()
-        bench.engine.submit(ConfigureMediaLeg(b_leg, remote_of(trunk, audio=AudioFormat("PCMA", 8, 8000))))
-        phone.send(SILENCE)  # another codec: nothing here transcodes
+        opus = AudioFormat("OPUS", 96, 48_000)
+        bench.engine.submit(ConfigureMediaLeg(b_leg, remote_of(trunk, audio=opus)))
+        phone.send(SILENCE)  # Opus is only relayed
         phone.send(SILENCE, 33)
         phone.send(b"\x40", 13)
         phone.press("1", updates=0, ends=1)

@@ -7,9 +7,10 @@ pub const PCMA_SILENCE: u8 = 0xD5;
 const BIAS: i32 = 0x84;
 const CLIP: i32 = 32_635;
 
-pub fn encode_ulaw(sample: i16) -> u8 {
+pub const fn encode_ulaw(sample: i16) -> u8 {
     let sign = if sample < 0 { 0x80 } else { 0 };
-    let magnitude = i32::from(sample).abs().min(CLIP) + BIAS;
+    let magnitude = (sample as i32).abs();
+    let magnitude = if magnitude > CLIP { CLIP } else { magnitude } + BIAS;
     let exponent = (31 - (magnitude as u32).leading_zeros() as i32) - 7;
     let mantissa = (magnitude >> (exponent + 3)) & 0x0F;
     !(sign | (exponent << 4) as u8 | mantissa as u8)
@@ -23,8 +24,8 @@ pub const fn decode_ulaw(code: u8) -> i16 {
     (if code & 0x80 == 0 { magnitude } else { -magnitude }) as i16
 }
 
-pub fn encode_alaw(sample: i16) -> u8 {
-    let (sign, magnitude) = if sample >= 0 { (0x80, i32::from(sample)) } else { (0, !i32::from(sample)) };
+pub const fn encode_alaw(sample: i16) -> u8 {
+    let (sign, magnitude) = if sample >= 0 { (0x80, sample as i32) } else { (0, !(sample as i32)) };
     let code = if magnitude < 256 {
         magnitude >> 4
     } else {
@@ -56,6 +57,21 @@ const fn table(alaw: bool) -> [i16; 256] {
 pub static ULAW: [i16; 256] = table(false);
 pub static ALAW: [i16; 256] = table(true);
 
+const fn crossing(to_alaw: bool) -> [u8; 256] {
+    let mut codes = [0; 256];
+    let mut code = 0;
+    while code < 256 {
+        let sample = if to_alaw { decode_ulaw(code as u8) } else { decode_alaw(code as u8) };
+        codes[code] = if to_alaw { encode_alaw(sample) } else { encode_ulaw(sample) };
+        code += 1;
+    }
+    codes
+}
+
+/// From one law to the other by way of the linear value.
+pub static ULAW_TO_ALAW: [u8; 256] = crossing(true);
+pub static ALAW_TO_ULAW: [u8; 256] = crossing(false);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +95,19 @@ mod tests {
                 assert!(
                     (i32::from(back) - i32::from(sample)).abs() <= tolerance.max(700 * i32::from(sample == i16::MIN))
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn crossing_from_law_to_law_stays_close_and_keeps_silence() {
+        assert_eq!(ULAW_TO_ALAW[usize::from(PCMU_SILENCE)], PCMA_SILENCE);
+        for code in 0..=255u8 {
+            let to_alaw = decode_alaw(ULAW_TO_ALAW[usize::from(code)]);
+            let to_ulaw = decode_ulaw(ALAW_TO_ULAW[usize::from(code)]);
+            for (before, after) in [(decode_ulaw(code), to_alaw), (decode_alaw(code), to_ulaw)] {
+                let off = (i32::from(before) - i32::from(after)).abs();
+                assert!(off <= i32::from(before).abs() / 24 + 12, "{before} became {after}");
             }
         }
     }

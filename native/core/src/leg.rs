@@ -25,6 +25,7 @@ use crate::statistics::{LegStatistics, Reception};
 use crate::stream::OutStream;
 use crate::sys;
 use crate::telephone_event::{self, Payload, Receiver, Situation};
+use crate::transcode::Transcoder;
 
 /// After a connect, packets of others may still wait in the queue: their source is looked at for this long.
 const VERIFY_US: u64 = 5_000;
@@ -80,6 +81,7 @@ pub struct Leg {
     inband: Option<Box<Inband>>,
     out: OutStream,
     map: RelayMap,
+    transcoder: Option<Box<Transcoder>>,
     player: Option<Box<Player>>,
     /// The next packet's timestamp within a prompt: it steps evenly even when the thread was late.
     prompt_timestamp: Option<u32>,
@@ -122,6 +124,7 @@ impl Leg {
             inband: None,
             out: OutStream::new(rng, 8_000, now_us),
             map: RelayMap::default(),
+            transcoder: None,
             player: None,
             prompt_timestamp: None,
             sender: None,

@@ -28,5 +28,6 @@ pub mod statistics;
 pub mod stream;
 pub mod sys;
 pub mod telephone_event;
+pub mod transcode;
 pub mod wheel;
 pub mod worker;

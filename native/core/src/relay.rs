@@ -105,6 +105,11 @@ impl RelayMap {
         }
     }
 
+    /// The packet mapped last became `count` packets on the way out: the numbers after it make room or close up.
+    pub fn became(&mut self, count: usize) {
+        self.sequence_offset = self.sequence_offset.wrapping_add(count as u16).wrapping_sub(1);
+    }
+
     fn jumped(&self, sequence: u16) -> bool {
         (MAX_DROPOUT..u16::MAX - MAX_DROPOUT).contains(&sequence.wrapping_sub(self.highest))
     }

@@ -1,7 +1,10 @@
-//! Codecs: their names, and the encoding of prompts. Speech of a call is never encoded or decoded: it is relayed.
+//! Codecs: their names, and the encoding of prompts. Speech of a call is relayed as it is, unless its two legs speak
+//! different codecs ([`crate::transcode`]).
 
 mod g722;
 mod resample;
+
+pub use g722::{Decoder as G722Decoder, Encoder as G722Encoder};
 
 use crate::{g711, sys};
 

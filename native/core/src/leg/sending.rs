@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::srtp;
+use crate::transcode::{Ready, Transcoder};
 
 impl Leg {
     /// Pass on a packet that the partner (of format `from`) received. It is rewritten in its buffer, which has room behind it.
@@ -30,6 +31,10 @@ impl Leg {
                 let ticks = format.ticks(payload);
                 self.map.audio(header, ticks, &self.out, now_us).map(|mapped| (format.payload_type, ticks, mapped))
             }
+            (Kind::Audio, ..) if format.clock_rate == from.clock_rate => {
+                self.transcode(&buffer[header.start..header.end], header, from, &format, now_us);
+                return;
+            }
             (Kind::ComfortNoise, ..) if same_codec => {
                 let ticks = format.ptime_ms * 8;
                 self.map.audio(header, ticks, &self.out, now_us).map(|mapped| (COMFORT_NOISE, ticks, mapped))
@@ -47,6 +52,35 @@ impl Leg {
         if self.transmit(packet, rtp::HEADER + payload) {
             self.out.sent(timestamp, ticks, payload);
         }
+    }
+
+    /// Pass on audio in the codec and packet time of this leg's peer. Codecs that can't be are left out.
+    fn transcode(&mut self, payload: &[u8], header: &Header, from: &Format, to: &Format, now_us: u64) {
+        let (Some(from), Some(codec)) = (from.codec, to.codec) else { return self.map.skip(header) };
+        let kept = self.transcoder.take().filter(|kept| kept.is_between(from, codec));
+        let Some(mut transcoder) = kept.or_else(|| Transcoder::new(from, codec).map(Box::new)) else {
+            return self.map.skip(header);
+        };
+        let mapped = if transcoder.is_late(header) {
+            None
+        } else {
+            self.map.audio(header, payload.len() as u32, &self.out, now_us)
+        };
+        if let Some(Mapped { marker, sequence, timestamp }) = mapped {
+            let length = to.ptime_ms as usize * 8;
+            let count = transcoder.push(payload, timestamp, marker, length, |n, packet| {
+                let Ready { buffer, end, marker, timestamp } = packet;
+                let sequence = sequence.wrapping_add(n as u16);
+                rtp::write(buffer, marker, to.payload_type, sequence, timestamp, self.out.ssrc);
+                self.out.passed(sequence);
+                let octets = end - rtp::HEADER;
+                if self.transmit(buffer, end) {
+                    self.out.sent(timestamp, octets as u32, octets);
+                }
+            });
+            self.map.became(count);
+        }
+        self.transcoder = Some(transcoder);
     }
 
     /// A packet of the partner that is not passed on by choice.
