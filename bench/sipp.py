@@ -34,7 +34,7 @@ SIPP_OWN_PORTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a run of SIPp did: calls that went through and that failed, and the CPU of both generators."""
+    """What a run of SIPp did: calls that both ends saw through and the others, and the CPU of both SIPps."""
 
     rate: float
     seconds: float
@@ -77,7 +77,11 @@ def run_load(gate: GateProcess, caller: str, *, rate: float, calls: int, dialled
         )
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         started = time.monotonic()
-        carrier = _sipp(folder, f"-sf carrier.xml -p {gate.carrier_port} -mp {CARRIER_MEDIA}".split())
+        carrier = _sipp(
+            folder,
+            f"-sf carrier.xml -p {gate.carrier_port} -mp {CARRIER_MEDIA}".split(),
+            *["-trace_stat", "-stf", "carrier.csv", "-fd", "1"],
+        )
         time.sleep(0.3)
         uac = _sipp(
             folder,
@@ -89,14 +93,22 @@ def run_load(gate: GateProcess, caller: str, *, rate: float, calls: int, dialled
         )
         uac.wait()
         seconds = time.monotonic() - started
-        time.sleep(0.5)
+        time.sleep(1.5)
         carrier.terminate()
         carrier.wait()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        with (Path(folder) / "caller.csv").open() as file:
-            last = list(csv.DictReader(file, delimiter=";"))[-1]
+        called = int(_last_row(Path(folder) / "caller.csv")["TotalCallCreated"])
+        # A call that was answered but never placed looks well to the caller: the carrier decides.
+        connected = int(_last_row(Path(folder) / "carrier.csv")["SuccessfulCall(C)"])
+        hung_up = int(_last_row(Path(folder) / "caller.csv")["SuccessfulCall(C)"])
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Load(rate, seconds, int(last["SuccessfulCall(C)"]), int(last["FailedCall(C)"]), cpu)
+    succeeded = min(connected, hung_up)
+    return Load(rate, seconds, succeeded, called - succeeded, cpu)
+
+
+def _last_row(statistics: Path) -> dict[str, str]:
+    with statistics.open() as file:
+        return list(csv.DictReader(file, delimiter=";"))[-1]
 
 
 def _sipp(folder: str, arguments: list[str], *more: str) -> subprocess.Popen[bytes]:
