@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
 
 from proxy.call.config import (
     CallerIdPolicy,
@@ -26,6 +27,7 @@ from proxy.media.prompts import CODECS
 from proxy.net.driver import Listener
 from proxy.net.resolver import HostName, is_literal
 from proxy.net.tcp import TcpLimits
+from proxy.net.tls import ClientCertificates, TlsConfig
 from proxy.policy import (
     ClassOfService,
     ClassOverride,
@@ -37,7 +39,7 @@ from proxy.policy import (
 )
 from proxy.settings import Address, PeerSettings, PhonesSettings, Settings, TrunkSettings
 from proxy.sip.config import EndpointConfig
-from proxy.sip.flow import Flow, ListenPoint
+from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 
 __all__ = [
     "Lookup",
@@ -50,6 +52,8 @@ __all__ = [
     "number_plan",
     "prompt_codecs",
     "tcp_limits",
+    "tls_config",
+    "tls_names",
     "trusted_networks",
 ]
 
@@ -61,10 +65,7 @@ Lookup = Callable[[HostName], Sequence[tuple[str, int]]]
 
 def listeners(settings: Settings) -> list[Listener]:
     """Return the sockets to open, in the order of their listener numbers."""
-    return [
-        Listener(address.transport, address.host, 5060 if address.port is None else address.port)
-        for address in settings.sip.listen
-    ]
+    return [Listener(address.transport, address.host, _port(address)) for address in settings.sip.listen]
 
 
 def tcp_limits(settings: Settings) -> TcpLimits:
@@ -76,14 +77,52 @@ def tcp_limits(settings: Settings) -> TcpLimits:
         idle=tcp.idle_timeout,
         message=tcp.message_timeout,
         connect=tcp.connect_timeout,
+        handshake=settings.sip.tls.handshake_timeout,
+        handshakes=settings.sip.tls.handshakes,
     )
+
+
+def tls_config(settings: Settings) -> TlsConfig | None:
+    """Return the files of TLS, or None where no listen point needs it."""
+    tls = settings.sip.tls
+    if not tls.certificate:
+        return None
+    return TlsConfig(
+        certificate=Path(tls.certificate),
+        key=Path(tls.key) if tls.key else None,
+        ca=Path(tls.ca) if tls.ca else None,
+        clients=ClientCertificates(tls.verify_client),
+        wildcards=tls.wildcards,
+    )
+
+
+def tls_names(settings: Settings, lookup: Lookup) -> dict[tuple[str, int], str]:
+    """Return what the certificate at each configured TLS destination must name (RFC 5922 §7.3): the name
+    that the configuration gives, never one that DNS led to.
+    """
+    wanted = [
+        (address, trunk.tls_name, trunk.host) for trunk in settings.trunks for address in trunk.addresses
+    ]
+    wanted += [(peer.address, peer.tls_name, "") for peer in settings.peers if peer.address is not None]
+    names: dict[tuple[str, int], str] = {}
+    for address, name, host in wanted:
+        if address.transport == "TLS":
+            domain = host if is_literal(address.host) and host and not is_literal(host) else address.host
+            for flow in _flows(settings, address, lookup):
+                names[flow.remote_host, flow.remote_port] = name or domain
+    return names
 
 
 def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> EndpointConfig:
     """Return the endpoint's settings; ``bound`` says which port each socket really has."""
     advertised = {ip_address(host).version: host for host in settings.sip.advertised}
     points = [
-        ListenPoint(address.transport, advertised.get(ip_address(host).version, host), port)
+        ListenPoint(
+            address.transport,
+            advertised.get(ip_address(host).version, host),
+            port,
+            alias=settings.sip.tcp.alias and address.transport != "UDP",
+        )
         for address, (host, port) in zip(settings.sip.listen, bound, strict=True)
     ]
     timers = settings.timers
@@ -216,6 +255,7 @@ def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:
         name=peer.name,
         side=Side.PBX,
         networks=peer.networks,
+        certificate_names=tuple(name.lower() for name in peer.certificate_names),
         flow=flows[0] if flows else None,
         default_group=peer.default_group,
         trusted=peer.trusted,
@@ -247,7 +287,10 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
     return Peer(
         name=trunk.name,
         side=Side.TRUNK,
-        networks=tuple(dict.fromkeys((*sources, *trunk.networks))),
+        networks=trunk.networks
+        if trunk.certificate_names
+        else tuple(dict.fromkeys((*sources, *trunk.networks))),
+        certificate_names=tuple(name.lower() for name in trunk.certificate_names),
         trusted=trunk.trusted,
         latching=Latching(trunk.latching),
         codecs=trunk.codecs,
@@ -273,6 +316,10 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
     )
 
 
+def _port(address: Address) -> int:
+    return DEFAULT_PORTS[address.transport] if address.port is None else address.port
+
+
 def _host_name(address: Address) -> HostName:
     return HostName(address.host, address.port, address.transport)
 
@@ -280,7 +327,7 @@ def _host_name(address: Address) -> HostName:
 def _flows(settings: Settings, address: Address, lookup: Lookup) -> tuple[Flow, ...]:
     """Return the ways to an address: each over the first own socket of its transport and IP version."""
     if is_literal(address.host):
-        found: Sequence[tuple[str, int]] = [(address.host, 5060 if address.port is None else address.port)]
+        found: Sequence[tuple[str, int]] = [(address.host, _port(address))]
     else:
         found = lookup(_host_name(address))
     flows: list[Flow] = []

@@ -74,6 +74,7 @@ def _status(gate: Gate) -> dict[str, object]:
         "journal_durable": gate.journal.durable,
         "records_delayed": gate.records_delayed,
         "faults": gate.driver.faults,
+        "certificate_expires": gate.tls.expires.isoformat() if gate.tls else None,
         "loop_lag_ms": round(gate.lag.take_worst() * 1000, 1),
     }
 
@@ -97,4 +98,16 @@ def samples(gate: Gate) -> list[Sample]:
         Sample("udp_dropped", "SIP datagrams not sent.", sum(s.datagrams_dropped for s in udp), counter=True),
         Sample("tcp_connections", "Open SIP connections.", len(tcp) if tcp else 0),
         Sample("tcp_refused", "Connections over a limit.", tcp.refused if tcp else 0, counter=True),
+        Sample("tls_handshakes", "TLS connections made.", tcp.handshakes if tcp else 0, counter=True),
+        Sample(
+            "tls_handshakes_failed",
+            "TLS handshakes that failed.",
+            tcp.failed_handshakes if tcp else 0,
+            counter=True,
+        ),
+        Sample(
+            "tls_certificate_expires_seconds",
+            "End of the certificate's validity, in seconds since 1970; 0 without one.",
+            gate.tls.expires.timestamp() if gate.tls else 0,
+        ),
     ]

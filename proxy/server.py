@@ -38,6 +38,7 @@ from proxy.metrics import LoopLag, MetricsServer
 from proxy.net.control import ControlServer
 from proxy.net.driver import Driver
 from proxy.net.resolver import NameTable, Resolver
+from proxy.net.tls import TlsContexts
 from proxy.net.trace import log_message
 from proxy.operations import handlers, samples
 from proxy.policy import NumberPlan, Snapshot
@@ -85,6 +86,8 @@ class Gate:
         self._example_data = example_data
         self._source: SnapshotSource | None = None
         self._pump: RecordPump | None = None
+        self.tls: TlsContexts | None = None
+        """None without a certificate."""
         self._names: NameTable
         self.lag: LoopLag
         self._stack = AsyncExitStack()
@@ -229,6 +232,8 @@ class Gate:
         self._names = NameTable(resolver, self._reconfigure)
         self._stack.push_async_callback(self._names.close)
         await self._names.watch(composition.host_names(settings))
+        tls = composition.tls_config(settings)
+        self.tls = None if tls is None else TlsContexts(tls)
         self.driver = Driver(self._perform, resolver=resolver)
         self._stack.push_async_callback(self.driver.close)
         try:
@@ -236,6 +241,7 @@ class Gate:
                 composition.listeners(settings),
                 is_trusted=self._trusts,
                 tcp_limits=composition.tcp_limits(settings),
+                tls=self.tls,
             )
         except OSError as error:
             raise ConfigurationError(f"sip.listen: {error.strerror or error}") from error
@@ -255,6 +261,7 @@ class Gate:
             record_ids=_record_id,
             authenticator=DigestAuthenticator(digest, ids.tag),
         )
+        self._name_destinations()
         await self.driver.start(endpoint, self.core)
 
     async def _start_service(self) -> None:
@@ -348,6 +355,8 @@ class Gate:
         plan = composition.number_plan(fresh)
         await self._names.watch(composition.host_names(fresh))
         composition.gate_config(fresh, self.bound, self._names.get)
+        if self.tls is not None:
+            self.tls.reload()
         if self._source is not None and self.store is not None and plan != self._source.current.plan:
             await asyncio.to_thread(self._source.stop)
             self._source = await self._follow_policy(self.store, plan)
@@ -362,7 +371,12 @@ class Gate:
         if hasattr(self, "core"):
             config = composition.gate_config(self.settings, self.bound, self._names.get)
             self._is_trusted = composition.trusted_networks(config)
+            self._name_destinations()
             self.core.reconfigure(config)
+
+    def _name_destinations(self) -> None:
+        if self.driver.tcp is not None:
+            self.driver.tcp.tls_names = composition.tls_names(self.settings, self._names.get)
 
     async def drain(self, limit: float) -> None:
         """Take no new calls but emergency calls, and return when none is left or ``limit`` seconds are

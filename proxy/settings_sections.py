@@ -43,14 +43,15 @@ __all__ = [
     "SipSettings",
     "StoreSettings",
     "TimerSettings",
+    "TlsSettings",
     "TrunkSettings",
 ]
 
 
 class Address(NamedTuple):
-    """A SIP address as it is written in the file: ``udp:192.0.2.1:5060``, ``tcp:[2001:db8::1]:5060``.
+    """A SIP address as it is written in the file: ``udp:192.0.2.1:5060``, ``tls:[2001:db8::1]:5061``.
 
-    The port may be left out where a name stands (then DNS SRV is asked) or 5060 is meant.
+    The port may be left out where a name stands (then DNS SRV is asked) or 5060 (TLS: 5061) is meant.
     """
 
     transport: str
@@ -71,8 +72,8 @@ def _parse_address(text: object) -> object:
     if not isinstance(text, str):
         raise ValueError(problem)
     transport, colon, rest = text.partition(":")
-    if not colon or transport.upper() not in {"UDP", "TCP"}:
-        raise ValueError(f"{problem}; allowed transports: udp, tcp")
+    if not colon or transport.upper() not in {"UDP", "TCP", "TLS"}:
+        raise ValueError(f"{problem}; allowed transports: udp, tcp, tls")
     if rest.startswith("["):
         host, bracket, port_text = rest[1:].partition("]")
         if not bracket or (port_text and not port_text.startswith(":")):
@@ -124,6 +125,32 @@ class TcpSettings(_Section):
     idle_timeout: Seconds = 600.0
     message_timeout: Seconds = 10.0
     connect_timeout: Seconds = 4.0
+    alias: bool = False
+    """Offer peers to send their requests over connections that the gate opened (RFC 5923)."""
+
+
+class TlsSettings(_Section):
+    """SIP over TLS: PEM files, read again on reload."""
+
+    certificate: str = ""
+    """The gate's certificate and its intermediates; needed with a ``tls:`` address in ``listen``."""
+    key: str = ""
+    """Empty: the key is in the file of the certificate."""
+    ca: str = ""
+    """Authorities for peers' certificates; empty: those of the system."""
+    verify_client: Literal["none", "optional", "required"] = "none"
+    """Whether those who connect show a certificate."""
+    wildcards: bool = False
+    """Accept ``*.example.com`` in certificates, which RFC 5922 forbids."""
+    handshake_timeout: Seconds = 5.0
+    handshakes: int = Field(default=200, ge=1)
+    """Under way at once with sources that are neither peer nor trunk."""
+
+    @model_validator(mode="after")
+    def _checkable(self) -> Self:
+        if self.verify_client != "none" and not self.ca:
+            raise ValueError(f'ca: needed with verify_client = "{self.verify_client}"')
+        return self
 
 
 class SipSettings(_Section):
@@ -137,6 +164,7 @@ class SipSettings(_Section):
     local_domains: tuple[str, ...] = ()
     user_agent: str = "Tollgate"
     tcp: TcpSettings = TcpSettings()
+    tls: TlsSettings = TlsSettings()
 
     @field_validator("listen")
     @classmethod
@@ -144,6 +172,13 @@ class SipSettings(_Section):
         for address in listen:
             _require_ip(address.host)
         return listen
+
+    @model_validator(mode="after")
+    def _has_certificate(self) -> Self:
+        for address in self.listen:
+            if address.transport == "TLS" and not self.tls.certificate:
+                raise ValueError(f"tls.certificate: needed with {address}")
+        return self
 
     @model_validator(mode="after")
     def _known_to_peers(self) -> Self:
@@ -287,15 +322,25 @@ class _CallingSide(_Section):
 
 
 class PeerSettings(_CallingSide):
-    """A PBX trusted by its address."""
+    """A PBX trusted by its address, or by its certificate."""
 
     name: Name
-    networks: tuple[Network, ...] = Field(min_length=1)
-    """Addresses or networks its signalling comes from."""
+    networks: tuple[Network, ...] = ()
+    """Addresses or networks its signalling comes from; all of them if certificate_names are given alone."""
+    certificate_names: tuple[str, ...] = ()
+    """Only calls over TLS are its calls, from one who shows a certificate for one of these domains."""
     address: AddressText | None = None
     """Where calls to it go; without one it only places calls."""
+    tls_name: str = ""
+    """What its own certificate must name when the gate connects to it; empty: the host of the address."""
     trusted: bool = True
     latching: Literal["strict", "learning"] = "strict"
+
+    @model_validator(mode="after")
+    def _recognisable(self) -> Self:
+        if not (self.networks or self.certificate_names):
+            raise ValueError("networks: must be given, or certificate_names")
+        return self
 
 
 class PhonesSettings(_CallingSide):
@@ -321,8 +366,12 @@ class TrunkSettings(_Section):
     addresses: tuple[AddressText, ...] = Field(min_length=1)
     host: str = ""
     """Host part of what goes out; empty: that of the first address."""
+    tls_name: str = ""
+    """What its certificate must name; empty: the host of each address."""
     networks: tuple[Network, ...] = ()
     """Where its calls come from besides its own addresses."""
+    certificate_names: tuple[str, ...] = ()
+    """Only calls over TLS are its calls, from one who shows a certificate for one of these domains."""
     inbound: bool = True
     """Calls from it are taken."""
     codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA"), min_length=1)

@@ -28,7 +28,7 @@ _REMEMBERED = 16384
 class PeerTable:
     """Finds the peer of a source address."""
 
-    __slots__ = ("_by_address", "_by_host", "_local", "_networks")
+    __slots__ = ("_by_address", "_by_host", "_certified", "_local", "_networks")
 
     def __init__(self, config: GateConfig) -> None:
         self._local: _Networks = config.local_networks
@@ -36,9 +36,15 @@ class PeerTable:
         self._by_address = {
             (peer.flow.remote_host, peer.flow.remote_port): peer
             for peer in config.peers
-            if peer.flow is not None
+            if peer.flow is not None and not peer.certificate_names
         }
-        networks = [(network, peer) for peer in config.peers for network in peer.networks]
+        self._certified = {name: peer for peer in config.peers for name in peer.certificate_names}
+        networks = [
+            (network, peer)
+            for peer in config.peers
+            if not peer.certificate_names
+            for network in peer.networks
+        ]
         networks.sort(key=lambda item: -item[0].prefixlen)
         self._networks = networks
         self._by_host: dict[str, Peer | None] = {}
@@ -46,6 +52,11 @@ class PeerTable:
     def find(self, flow: Flow) -> Peer | None:
         """Return the peer that a message comes from, or None: a stranger, until it proves who it is."""
         host = flow.remote_host
+        if flow.certified and self._certified:
+            for name in flow.certified:
+                proved = self._certified.get(name)
+                if proved is not None and _comes_from(proved, host):
+                    return proved
         peer = self._by_address.get((host, flow.remote_port))
         if peer is not None:
             return peer
@@ -64,6 +75,12 @@ class PeerTable:
         """Tell whether an emergency call from here is placed without a challenge."""
         address = _parse(flow.remote_host)
         return any(_holds(network, address) for network in self._local)
+
+
+def _comes_from(peer: Peer, host: str) -> bool:
+    """Say whether an address is one of a peer's own; any is, where none are named."""
+    address = _parse(host)
+    return not peer.networks or any(_holds(network, address) for network in peer.networks)
 
 
 def _parse(host: str) -> IPv4Address | IPv6Address | None:

@@ -22,6 +22,7 @@ from typing import Protocol
 from proxy.call.ports import Answer, BridgeMedia, Command, JournalRecord, MediaLegRefused, RecordDurable
 from proxy.net.resolver import HostName, Resolver, is_literal
 from proxy.net.tcp import TcpConnections, TcpLimits
+from proxy.net.tls import TlsContexts
 from proxy.net.udp import UdpSocket
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import Event
@@ -70,7 +71,7 @@ class CallControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One socket to open: transport (UDP, TCP), IP address and port (0: any free one)."""
+    """One socket to open: transport (UDP, TCP, TLS), IP address and port (0: any free one)."""
 
     transport: str
     host: str
@@ -117,8 +118,12 @@ class Driver:
         *,
         is_trusted: Callable[[str], bool] = lambda _host: False,
         tcp_limits: TcpLimits = TcpLimits(),  # noqa: B008 - frozen
+        tls: TlsContexts | None = None,
     ) -> list[tuple[str, int]]:
-        """Open the sockets; returns what each is bound to. Nothing is taken from them before `start`."""
+        """Open the sockets; returns what each is bound to. Nothing is taken from them before `start`.
+
+        ``tls`` is needed when one of the listeners is for TLS.
+        """
         bound: list[tuple[str, int]] = []
         for index, listener in enumerate(listeners):
             address = (listener.host, listener.port)
@@ -129,9 +134,14 @@ class Driver:
                 continue
             if self.tcp is None:
                 self.tcp = TcpConnections(
-                    self._loop, self._received, self._failed, is_trusted=is_trusted, limits=tcp_limits
+                    self._loop,
+                    self._received,
+                    self._failed,
+                    is_trusted=is_trusted,
+                    limits=tcp_limits,
+                    tls=tls,
                 )
-            bound.append(await self.tcp.listen(index, address))
+            bound.append(await self.tcp.listen(index, address, tls=listener.transport == "TLS"))
         return bound
 
     async def start(self, endpoint: Endpoint, core: CallControl) -> None:
@@ -257,6 +267,8 @@ class Driver:
         ipv6 = udp is not None and ":" in udp.address[0]
         for host, port in found.addresses if found is not None else ():
             if is_sendable(host) and (flow.transport != "UDP" or (":" in host) == ipv6):
+                if flow.transport == "TLS" and self.tcp is not None:
+                    self.tcp.learn_name(host, port, flow.remote_host)
                 self._send(data, flow._replace(remote_host=host, remote_port=port))
                 self.settle()
                 return

@@ -29,6 +29,8 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.SRV import SRV
 
+from proxy.sip.flow import DEFAULT_PORTS
+
 __all__ = ["HostName", "NameTable", "Resolved", "Resolver", "is_literal"]
 
 logger = logging.getLogger(__name__)
@@ -41,9 +43,7 @@ RETRY_AFTER = 15.0
 """After a failed look-up the next one comes so many seconds later."""
 SYSTEM_TTL = 60.0
 """How long an answer of the system's resolver holds: it tells no TTL."""
-DEFAULT_PORT = 5060
-
-_SRV_LABELS = {"UDP": "_sip._udp", "TCP": "_sip._tcp"}
+_SRV_LABELS = {"UDP": "_sip._udp", "TCP": "_sip._tcp", "TLS": "_sips._tcp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,12 @@ class Resolver:
     async def resolve(self, name: HostName) -> Resolved | None:
         """Look ``name`` up; None when nothing is found or nobody answers."""
         if is_literal(name.host):
-            return Resolved(((name.host, name.port or DEFAULT_PORT),), MAX_TTL)
+            return Resolved(((name.host, name.port or DEFAULT_PORTS[name.transport]),), MAX_TTL)
         if name.port is None:
             found = await self._by_srv(name)
             if found is not None:
                 return found
-        return await self._addresses(name.host, name.port or DEFAULT_PORT)
+        return await self._addresses(name.host, name.port or DEFAULT_PORTS[name.transport])
 
     async def _by_srv(self, name: HostName) -> Resolved | None:
         answer = await self._query(f"{_SRV_LABELS[name.transport]}.{name.host}", dns.rdatatype.SRV)

@@ -1,9 +1,9 @@
-"""SIP over TCP: the connections of all listeners, found by number or by the peer they lead to.
+"""SIP over TCP and TLS: the connections of all listeners, found by number or by the peer they lead to.
 
-RFC 3261 §18 and RFC 5626 §3.5.1 (keep-alive). A `Flow` with a connection number means that connection and
-no other; number 0 means "one that leads there, or open one". Whatever a peer does, a connection costs a
-bounded amount: bytes that wait to be sent, an unfinished message, time without traffic, connections per
-source and in all.
+RFC 3261 §18, RFC 5626 §3.5.1 (keep-alive), RFC 5923 (connection reuse). A `Flow` with a connection number
+means that connection and no other; number 0 means "one that leads there, or open one". Whatever a peer
+does, a connection costs a bounded amount: bytes that wait to be sent, an unfinished handshake or message,
+time without traffic, connections per source and in all.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
-from proxy.sip.flow import Flow
-from proxy.sip.framing import StreamFramer
+from proxy.errors import RemoteProtocolError
+from proxy.net.connection import Connection
+from proxy.net.tls import TlsContexts, TlsStream
+from proxy.sip.flow import DEFAULT_PORTS, Flow
+from proxy.sip.message import Request
+from proxy.sip.parser import parse_message
 
 __all__ = ["TcpConnections", "TcpLimits"]
 
@@ -25,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 SWEEP_INTERVAL = 1.0
 """Seconds between two looks at time-outs: one timer for all connections."""
+MAX_LEARNED_NAMES = 10_000
+
+_Peer = tuple[int, str, int]
+"""Listener, address and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +47,13 @@ class TcpLimits:
     message: float = 10.0
     """A message that has begun must be whole by then."""
     connect: float = 4.0
-    """An attempt to connect fails after so long."""
+    """An attempt to connect, its TLS handshake included, fails after so long."""
     unsent: int = 1_000_000
     """Bytes waiting to be sent to a peer that does not read; beyond this the connection is cut."""
-
-
-class _Connection(asyncio.Protocol):
-    """One connection, accepted or opened."""
-
-    def __init__(self, table: TcpConnections, listener: int, flow: Flow | None) -> None:
-        self.table = table
-        self.listener = listener
-        self.flow = flow
-        self.wanted = flow
-        """What the flow that asked for this connection was, connection number 0; None when accepted."""
-        self.framer = StreamFramer(answers_pings=flow is None)
-        self.last_traffic = 0.0
-        self.message_since: float | None = None
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast: neither asyncio's nor uvloop's transports are all subclasses of what they implement.
-        self.transport = cast("asyncio.Transport", transport)
-        self.table.made(self, self.transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.table.received(self, data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.table.lost(self, exc)
+    handshake: float = 5.0
+    """A TLS handshake that a peer began must be over by then."""
+    handshakes: int = 200
+    """Handshakes under way at once with sources that are not trusted."""
 
 
 class TcpConnections:
@@ -86,39 +71,47 @@ class TcpConnections:
         *,
         is_trusted: Callable[[str], bool] = lambda _host: False,
         limits: TcpLimits = TcpLimits(),
+        tls: TlsContexts | None = None,
     ) -> None:
         self.limits = limits
+        self.tls = tls
+        """Needed before a TLS listener is opened."""
+        self.tls_names: Mapping[tuple[str, int], str] = {}
+        """What the certificate at an address and port must name: the configured destinations."""
         self.refused = 0
         self.messages_in = 0
         self.messages_out = 0
+        self.handshakes = 0
+        self.failed_handshakes = 0
         self._loop = loop
         self._on_message = on_message
         self._on_failure = on_failure
         self._is_trusted = is_trusted
         self._servers: list[asyncio.Server] = []
         self._local_hosts: dict[int, str] = {}
-        self._by_number: dict[int, _Connection] = {}
-        self._by_peer: dict[tuple[int, str, int], _Connection] = {}
-        self._opening: dict[tuple[int, str, int], asyncio.Task[None]] = {}
-        self._waiting: dict[tuple[int, str, int], list[bytes]] = {}
+        self._tls_listeners: set[int] = set()
+        self._by_number: dict[int, Connection] = {}
+        self._by_peer: dict[_Peer, Connection] = {}
+        self._opening: dict[_Peer, asyncio.Task[None]] = {}
+        self._waiting: dict[_Peer, list[bytes]] = {}
+        self._learned_names: dict[tuple[str, int], str] = {}
         self._sources: Counter[str] = Counter()
+        self._half_open = 0
         self._last_number = 0
         self._sweep: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._by_number)
 
-    async def listen(self, listener: int, address: tuple[str, int]) -> tuple[str, int]:
+    async def listen(self, listener: int, address: tuple[str, int], *, tls: bool = False) -> tuple[str, int]:
         """Accept connections at ``address``; returns what was bound."""
         server = await self._loop.create_server(
-            partial(_Connection, self, listener, None),
-            address[0],
-            address[1],
-            reuse_address=True,
-            backlog=512,
+            partial(self._accepted, listener), address[0], address[1], reuse_address=True, backlog=512
         )
         self._servers.append(server)
         self._local_hosts[listener] = address[0]
+        if tls:
+            self._tls_listeners.add(listener)
         bound = server.sockets[0].getsockname()
         return str(bound[0]), int(bound[1])
 
@@ -139,10 +132,17 @@ class TcpConnections:
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
         for connection in list(self._by_number.values()):
-            if connection.transport is not None:
-                connection.transport.abort()
+            connection.abort()
         await asyncio.sleep(0)
         self._servers.clear()
+
+    def learn_name(self, host: str, port: int, name: str) -> None:
+        """Note the name that a peer's URI gave for an address; configured names go before it."""
+        if len(self._learned_names) >= MAX_LEARNED_NAMES:
+            self._learned_names.clear()
+        self._learned_names[host, port] = name
+
+    # Messages out -------------------------------------------------------------------------------------------
 
     def send(self, data: bytes, flow: Flow) -> bool:
         """Send one message; False when the connection that the flow names is gone."""
@@ -151,7 +151,7 @@ class TcpConnections:
             return connection is not None and self._write(connection, data)
         key = (flow.listener, flow.remote_host, flow.remote_port)
         connection = self._by_peer.get(key)
-        if connection is not None:
+        if connection is not None and self._leads_to(connection, flow):
             return self._write(connection, data)
         waiting = self._waiting.setdefault(key, [])
         if sum(map(len, waiting)) + len(data) > self.limits.unsent:
@@ -163,129 +163,258 @@ class TcpConnections:
             )
         return True
 
-    async def _open(self, key: tuple[int, str, int], flow: Flow) -> None:
-        wanted = flow._replace(connection=0)
+    def _leads_to(self, connection: Connection, flow: Flow) -> bool:
+        """Say whether an open connection may be used for a destination (RFC 5922 §7.3): another name may
+        share its address.
+        """
+        if connection.tls is None or self.tls is None:
+            return True
+        name = self._name_of(flow.remote_host, flow.remote_port)
+        if name is None:
+            return True
+        certified = () if connection.flow is None else connection.flow.certified
+        return self.tls.vouches_for(certified, name)
+
+    def _name_of(self, host: str, port: int) -> str | None:
+        return self.tls_names.get((host, port)) or self._learned_names.get((host, port))
+
+    async def _open(self, key: _Peer, flow: Flow) -> None:
+        wanted = flow._replace(connection=0, certified=())
         local = self._local_hosts.get(flow.listener)
+        connection: Connection | None = None
         try:
+            connection = Connection(self, flow.listener, wanted, self._client_stream(flow))
+            ready = connection.ready = self._loop.create_future()
             async with asyncio.timeout(self.limits.connect):
                 await self._loop.create_connection(
-                    partial(_Connection, self, flow.listener, wanted),
+                    partial(_same, connection),
                     flow.remote_host,
                     flow.remote_port,
                     local_addr=(local, 0) if local else None,
                 )
-        except (OSError, TimeoutError) as error:
+                await ready
+        except (OSError, TimeoutError, RemoteProtocolError) as error:
             logger.warning(
-                "cannot connect: %s", error, extra={"peer": f"{flow.remote_host}:{flow.remote_port}"}
+                "cannot connect: %s",
+                error or "time-out",
+                extra={"peer": f"{flow.remote_host}:{flow.remote_port}"},
             )
             self._waiting.pop(key, None)
             self._on_failure(wanted)
         finally:
+            if connection is not None and not connection.is_ready:
+                connection.abort()
             self._opening.pop(key, None)
             self._waiting.pop(key, None)
 
-    def _write(self, connection: _Connection, data: bytes) -> bool:
-        transport = connection.transport
-        if transport is None or transport.is_closing():
+    def _client_stream(self, flow: Flow) -> TlsStream | None:
+        if flow.listener not in self._tls_listeners or self.tls is None:
+            return None
+        return self.tls.connect(self._name_of(flow.remote_host, flow.remote_port) or flow.remote_host)
+
+    def _write(self, connection: Connection, data: bytes) -> bool:
+        if not connection.write(data):
             return False
-        transport.write(data)
         connection.last_traffic = self._loop.time()
         self.messages_out += 1
-        if transport.get_write_buffer_size() > self.limits.unsent:
-            logger.warning("connection cut: its peer does not read", extra={"peer": _name(connection)})
-            transport.abort()
+        if connection.unsent > self.limits.unsent:
+            logger.warning("connection cut: its peer does not read", extra={"peer": connection.peer})
+            connection.abort()
         return True
 
     # What the connections tell ------------------------------------------------------------------------------
 
-    def made(self, connection: _Connection, transport: asyncio.Transport) -> None:
+    def _accepted(self, listener: int) -> Connection:
+        tls = self.tls.accept() if self.tls is not None and listener in self._tls_listeners else None
+        return Connection(self, listener, None, tls)
+
+    def made(self, connection: Connection, address: tuple[str, int] | None) -> None:
         """Enter a connection into the table, or refuse it."""
-        peer = transport.get_extra_info("peername")
-        if peer is None:
-            transport.abort()
+        if address is None:
+            connection.abort()
             return
-        host, port = str(peer[0]), int(peer[1])
-        if connection.wanted is None and self._is_too_many(host):
+        host, port = address
+        if connection.wanted is None and self._is_too_many(host, connection):
             self.refused += 1
-            transport.abort()
+            connection.abort()
             return
         self._last_number += 1
         self._sources[host] += 1
-        connection.flow = Flow("TCP", host, port, connection.listener, self._last_number)
+        transport = "TCP" if connection.tls is None else "TLS"
+        connection.flow = Flow(transport, host, port, connection.listener, self._last_number)
         connection.last_traffic = self._loop.time()
         self._by_number[self._last_number] = connection
-        key = (connection.listener, host, port)
-        self._by_peer[key] = connection
-        for data in self._waiting.pop(key, ()):
-            self._write(connection, data)
+        if connection.tls is None:
+            self._ready(connection)
+            return
+        connection.handshake_since = connection.last_traffic
+        if connection.wanted is None:
+            self._half_open += 1
+        else:
+            connection.begin_handshake()
 
-    def received(self, connection: _Connection, data: bytes) -> None:
+    def _ready(self, connection: Connection) -> None:
+        """Let messages pass; those that wait for this connection go out."""
+        flow = connection.flow
+        assert flow is not None  # noqa: S101  (made before)
+        connection.is_ready = True
+        key = (connection.listener, flow.remote_host, flow.remote_port)
+        self._enter(connection, key)
+        for data in self._waiting.pop(key, ()) if connection.wanted is not None else ():
+            self._write(connection, data)
+        if connection.ready is not None and not connection.ready.done():
+            connection.ready.set_result(None)
+
+    def _enter(self, connection: Connection, key: _Peer) -> None:
+        self._by_peer[key] = connection
+        connection.keys.append(key)
+
+    def received(self, connection: Connection, data: bytes) -> None:
         """Cut the stream into messages and pass them on."""
-        flow, transport = connection.flow, connection.transport
-        if flow is None or not flow.connection or transport is None:
+        if connection.flow is None:
             return
         now = connection.last_traffic = self._loop.time()
+        if connection.tls is not None:
+            data = self._decrypted(connection, connection.tls, data)
+            if not data:
+                return
+        flow = connection.flow
         framer = connection.framer
         for message in framer.feed(data):
             self.messages_in += 1
+            if not connection.alias_decided:
+                self._decide_alias(connection, message)
             self._on_message(message, flow)
-        if transport.is_closing():
+        if connection.is_closing:
             return
         pongs = framer.take_pongs()
         if pongs:
-            transport.write(b"\r\n" * pongs)
+            connection.write(b"\r\n" * pongs)
         failure = framer.failure
         if failure is not None:
-            logger.warning("connection closed: %s", failure, extra={"peer": _name(connection)})
+            logger.warning("connection closed: %s", failure, extra={"peer": connection.peer})
             if failure.answer:
-                transport.write(failure.answer)
-            transport.close()
+                connection.write(failure.answer)
+            connection.close()
         elif framer.is_between_messages:
             connection.message_since = None
         elif connection.message_since is None:
             connection.message_since = now
 
-    def lost(self, connection: _Connection, error: Exception | None) -> None:
+    def _decrypted(self, connection: Connection, tls: TlsStream, data: bytes) -> bytes:
+        """Return the plain text of what was read; takes the handshake on until it is over."""
+        try:
+            plain = tls.receive(data)
+            connection.flush()
+            if not connection.is_ready:
+                if not tls.established:
+                    return b""
+                self._handshaken(connection, tls)
+        except RemoteProtocolError as error:
+            connection.flush()
+            self._refuse_handshake(connection, str(error))
+            return b""
+        if tls.closed:
+            connection.close()
+        return plain
+
+    def _handshaken(self, connection: Connection, tls: TlsStream) -> None:
+        """Check whom the certificate names (RFC 5922 §7.3). Raises RemoteProtocolError if it is another."""
+        names = tls.names
+        if tls.expected is not None and self.tls is not None:
+            if not self.tls.vouches_for(names, tls.expected):
+                raise RemoteProtocolError(
+                    f"the certificate names {', '.join(names) or 'nobody'}, not {tls.expected}"
+                )
+        else:
+            self._half_open -= 1
+        connection.handshake_since = None
+        self.handshakes += 1
+        if connection.flow is not None:
+            connection.flow = connection.flow._replace(certified=names)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("TLS connection: %s", tls.protocol, extra={"peer": connection.peer})
+        self._ready(connection)
+
+    def _refuse_handshake(self, connection: Connection, reason: str) -> None:
+        if not connection.is_ready:
+            self.failed_handshakes += 1
+        if connection.ready is not None and not connection.ready.done():
+            connection.ready.set_exception(RemoteProtocolError(reason))
+        else:
+            logger.warning("TLS connection closed: %s", reason, extra={"peer": connection.peer})
+        connection.close()
+
+    def _decide_alias(self, connection: Connection, message: bytes) -> None:
+        """Take an accepted connection for requests to its peer too, if the peer offers that (RFC 5923).
+
+        Only of trusted addresses, and over TLS only of peers that showed a certificate (§9): another name
+        for the connection is the address it came from with the port that its Via advertises.
+        """
+        connection.alias_decided = True
+        flow = connection.flow
+        if flow is None or b";alias" not in message[:1_000] or not self._is_trusted(flow.remote_host):
+            return
+        if connection.tls is not None and not flow.certified:
+            return
+        try:
+            request = parse_message(message)
+            via = request.top_via
+        except RemoteProtocolError:
+            return
+        if isinstance(request, Request) and "alias" in via.params:
+            port = via.port or DEFAULT_PORTS[flow.transport]
+            self._enter(connection, (flow.listener, flow.remote_host, port))
+
+    def lost(self, connection: Connection, error: Exception | None) -> None:
         """Take a connection out of the table and tell who used it."""
         flow = connection.flow
-        connection.transport = None
         if flow is None or self._by_number.pop(flow.connection, None) is None:
             return
         self._sources[flow.remote_host] -= 1
         if self._sources[flow.remote_host] <= 0:
             del self._sources[flow.remote_host]
-        key = (flow.listener, flow.remote_host, flow.remote_port)
-        if self._by_peer.get(key) is connection:
-            del self._by_peer[key]
+        for key in connection.keys:
+            if self._by_peer.get(key) is connection:
+                del self._by_peer[key]
         if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("connection lost: %s", error or "closed", extra={"peer": _name(connection)})
+            logger.debug("connection lost: %s", error or "closed", extra={"peer": connection.peer})
+        if not connection.is_ready:
+            # Nobody has heard of this connection yet; whoever opens it is told by the future.
+            if connection.handshake_since is not None and connection.wanted is None:
+                self._half_open -= 1
+            if connection.ready is not None and not connection.ready.done():
+                connection.ready.set_exception(ConnectionResetError("closed during the TLS handshake"))
+            return
         self._on_failure(flow)
         if connection.wanted is not None:
             self._on_failure(connection.wanted)
 
-    def _is_too_many(self, host: str) -> bool:
+    def _is_too_many(self, host: str, connection: Connection) -> bool:
         if self._is_trusted(host):
             return False
         return (
             len(self._by_number) >= self.limits.connections
             or self._sources[host] >= self.limits.connections_per_source
+            or (connection.tls is not None and self._half_open >= self.limits.handshakes)
         )
 
     def _swept(self) -> None:
-        """Close what has been silent, or has not finished its message, for too long."""
+        """Close what has been silent, or has not finished its handshake or message, for too long."""
         now = self._loop.time()
         for connection in list(self._by_number.values()):
-            if connection.transport is None:
-                continue
-            since = connection.message_since
+            since, began = connection.message_since, connection.handshake_since
             if since is not None and now - since > self.limits.message:
-                logger.warning("connection closed: unfinished message", extra={"peer": _name(connection)})
-                connection.transport.abort()
+                logger.warning("connection closed: unfinished message", extra={"peer": connection.peer})
+                connection.abort()
+            elif began is not None and connection.wanted is None and now - began > self.limits.handshake:
+                logger.warning("connection closed: unfinished handshake", extra={"peer": connection.peer})
+                self.failed_handshakes += 1
+                connection.abort()
             elif now - connection.last_traffic > self.limits.idle:
-                connection.transport.close()
+                connection.close()
         self._sweep = self._loop.call_later(SWEEP_INTERVAL, self._swept)
 
 
-def _name(connection: _Connection) -> str:
-    flow = connection.flow
-    return f"{flow.remote_host}:{flow.remote_port}" if flow is not None else "?"
+def _same(connection: Connection) -> Connection:
+    return connection

@@ -34,6 +34,8 @@ class Flow(NamedTuple):
     connection: int = 0
     """Names one connection of a reliable transport; 0 for datagrams, or "open one, or use one that is
     open"."""
+    certified: tuple[str, ...] = ()
+    """TLS: the domains that the peer proved by its certificate, in lower case (RFC 5922 §7.1)."""
 
     @property
     def reliable(self) -> bool:
@@ -59,6 +61,9 @@ class ListenPoint:
     transport: str
     host: str
     port: int
+    alias: bool = False
+    """Reliable transports: offer peers to send their requests over connections of the gate's making
+    (RFC 5923)."""
 
     @property
     def sent_by(self) -> str:

@@ -186,7 +186,17 @@ _REPLACEABLE = frozenset({"allow", "contact", "server", "supported", "user-agent
 class Fixed:
     """Pieces of messages that never change, formatted once."""
 
-    __slots__ = ("allow", "capabilities", "config", "contacts", "server", "supported", "user_agent", "vias")
+    __slots__ = (
+        "allow",
+        "capabilities",
+        "config",
+        "contacts",
+        "server",
+        "supported",
+        "user_agent",
+        "via_tails",
+        "vias",
+    )
 
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
@@ -196,6 +206,9 @@ class Fixed:
         self.user_agent = f"User-Agent: {config.user_agent}\r\n" if config.user_agent else ""
         self.vias = [
             f"Via: SIP/2.0/{point.transport} {point.sent_by};branch=" for point in config.listen_points
+        ]
+        self.via_tails = [
+            ";rport;alias\r\n" if point.alias else ";rport\r\n" for point in config.listen_points
         ]
         self.contacts = [contact(point, config.contact_user) for point in config.listen_points]
         self.capabilities = (
@@ -224,7 +237,7 @@ class Fixed:
 
     def via(self, listener: int, branch: str) -> str:
         """Print the Via line of a request of ours (RFC 3581 §3: always with rport)."""
-        return f"{self.vias[listener]}{branch};rport\r\n"
+        return f"{self.vias[listener]}{branch}{self.via_tails[listener]}"
 
     def contact(self, listener: int, user: str = "") -> str:
         """Print our Contact line."""
