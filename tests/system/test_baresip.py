@@ -63,9 +63,13 @@ def test_phone_dials_code_and_talks_to_phone(codec: str, gate: Gate, tmp_path: P
         phone.wait_for("CALL_ESTABLISHED")
         phone.command("sndcode", "1234#")
         answering.wait_for("CALL_ESTABLISHED")
-        time.sleep(1.5)
+        shown = gate.tollgate("calls")
+        time.sleep(1.0)
         phone.command("hangup")
         answering.wait_for("CALL_CLOSED")
+    for word in ("talking", "201", "2025550123", "Office"):
+        assert word in shown
+    assert "1234" not in shown
     record = gate.wait_for_record(known)
     assert record.user == "201"
     assert record.disposition is Disposition.ANSWERED
@@ -80,6 +84,16 @@ def test_phone_dials_code_and_talks_to_phone(codec: str, gate: Gate, tmp_path: P
         assert media.packets_sent > 40
     assert share_of_tone(phone.heard, FAR_END_HZ) > 0.8, "the phone did not hear the far end"
     assert share_of_tone(answering.heard, CALLER_HZ) > 0.8, "the far end did not hear the phone"
+
+
+def test_the_commands_tell_what_happened_and_why(gate: Gate) -> None:
+    answered = [record for record in gate.records() if record.disposition is Disposition.ANSWERED]
+    listed = gate.tollgate("usage", "list").splitlines()
+    assert sum("2025550123" in line and "answered" in line for line in listed) == len(answered)
+    explained = gate.tollgate("explain", "--user", "201", "--number", "2025550123", "--code", "1234")
+    assert "decision: required code" in explained
+    assert "code: accepted" in explained
+    assert "calls: 0" in gate.tollgate("status").splitlines()
 
 
 def test_phone_with_wrong_password_is_refused(gate: Gate, tmp_path: Path) -> None:
