@@ -37,6 +37,7 @@ from proxy.policy import (
     UserGroup,
     parse_patterns,
 )
+from proxy.sdp import SrtpPolicy
 from proxy.settings import Address, PeerSettings, PhonesSettings, Settings, TrunkSettings
 from proxy.sip.config import EndpointConfig
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
@@ -231,7 +232,6 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         early_repeat=timers.early_repeat,
         max_duration=timers.max_duration,
         silence_window=settings.media.inactivity_timeout,
-        checkpoint_interval=timers.checkpoint_interval,
     )
 
 
@@ -261,6 +261,7 @@ def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:
         trusted=peer.trusted,
         code_mode=CodeMode(peer.code_mode),
         latching=Latching(peer.latching),
+        srtp=SrtpPolicy(peer.srtp),
         codecs=peer.codecs,
     )
 
@@ -273,6 +274,7 @@ def _phones(phones: PhonesSettings) -> Peer:
         trusted=False,
         code_mode=CodeMode(phones.code_mode),
         latching=Latching(phones.latching),
+        srtp=SrtpPolicy(phones.srtp),
         codecs=phones.codecs,
     )
 
@@ -293,6 +295,7 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
         certificate_names=tuple(name.lower() for name in trunk.certificate_names),
         trusted=trunk.trusted,
         latching=Latching(trunk.latching),
+        srtp=SrtpPolicy(trunk.srtp),
         codecs=trunk.codecs,
     )
 
@@ -310,6 +313,7 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
         user_phone=trunk.user_phone,
         trusted=trunk.trusted,
         latching=Latching(trunk.latching),
+        srtp=SrtpPolicy(trunk.srtp),
         max_calls=trunk.max_calls,
         response_timeout=trunk.response_timeout,
         progress_timeout=trunk.progress_timeout,

@@ -335,6 +335,8 @@ class PeerSettings(_CallingSide):
     """What its own certificate must name when the gate connects to it; empty: the host of the address."""
     trusted: bool = True
     latching: Literal["strict", "learning"] = "strict"
+    srtp: Literal["off", "optional", "required"] = "off"
+    """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
 
     @model_validator(mode="after")
     def _recognisable(self) -> Self:
@@ -348,6 +350,8 @@ class PhonesSettings(_CallingSide):
 
     enabled: bool = True
     latching: Literal["strict", "learning"] = "learning"
+    srtp: Literal["off", "optional", "required"] = "off"
+    """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
 
 
 class NumberFormatSettings(_Section):
@@ -381,6 +385,8 @@ class TrunkSettings(_Section):
     user_phone: bool = False
     trusted: bool = True
     latching: Literal["strict", "learning"] = "strict"
+    srtp: Literal["off", "optional", "required"] = "off"
+    """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
     max_calls: int = Field(default=0, ge=0)
     response_timeout: Seconds = 4.0
     progress_timeout: Seconds = 20.0

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proxy.call.leg import Leg
+from proxy.call.media_security import MediaSecurity
 from proxy.call.outcome import NORMAL_CLEARING, reason_header
 from proxy.call.ports import Latching
 from proxy.errors import RemoteProtocolError
@@ -27,7 +28,6 @@ from proxy.sdp import (
     carried_attributes,
     choose_codec,
     parse_sdp,
-    read_audio,
 )
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import AckReceived, RequestReceived
@@ -59,8 +59,16 @@ class ALeg(Leg):
 
     __slots__ = ("_offer", "_offered_audio", "_progress", "bye_cause", "invite", "state", "transaction")
 
-    def __init__(self, call: Call, endpoint: Endpoint, event: RequestReceived, *, latching: Latching) -> None:
-        super().__init__("a", call, endpoint, latching=latching)
+    def __init__(
+        self,
+        call: Call,
+        endpoint: Endpoint,
+        event: RequestReceived,
+        *,
+        latching: Latching,
+        security: MediaSecurity,
+    ) -> None:
+        super().__init__("a", call, endpoint, latching=latching, security=security)
         assert isinstance(event.transaction, InviteServerTransaction)  # noqa: S101
         self.transaction = event.transaction
         self.transaction.owner = self
@@ -89,7 +97,7 @@ class ALeg(Leg):
     def choose(self, gate: Sequence[str], trunk: Sequence[str]) -> ChosenAudio:
         """Choose the one codec of the answer; raises `RemoteProtocolError` 400, 415 or 488."""
         self._offer = parse_sdp(self.invite.body)
-        self._offered_audio = read_audio(self._offer)
+        self._offered_audio = self.security.read(self._offer)
         chosen = choose_codec(self._offered_audio, gate, trunk)
         if chosen is None:
             raise RemoteProtocolError("no codec in common with caller and trunk", status_hint=488)
@@ -102,7 +110,12 @@ class ALeg(Leg):
         assert self.media is not None and self.media.end is not None and self.chosen is not None  # noqa: S101, PT018
         self.remote = self._offered_audio
         self.local = build_answer(
-            self._offer, self._offered_audio, self.chosen, self.media.end, self.session_id
+            self._offer,
+            self._offered_audio,
+            self.chosen,
+            self.media.end,
+            self.session_id,
+            crypto=self.security.answer(self._offered_audio),
         )
         self.configure()
 

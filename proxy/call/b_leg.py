@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from proxy.call.config import Trunk
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
+from proxy.call.media_security import MediaSecurity
 from proxy.call.outcome import NORMAL_CLEARING, reason_header
 from proxy.sip.dialog import Dialog
 from proxy.sip.endpoint import Endpoint
@@ -65,7 +66,8 @@ class BLeg(Leg):
         self, call: Call, endpoint: Endpoint, trunk: Trunk, media: MediaLeg, *, symmetric: bool = False
     ) -> None:
         """``symmetric``: a phone behind NAT, reached where its messages come from, not at its Contact."""
-        super().__init__("b", call, endpoint, latching=trunk.latching)
+        security = MediaSecurity(trunk.srtp, call.core.srtp_keys, emergency=call.route.emergency)
+        super().__init__("b", call, endpoint, latching=trunk.latching, security=security)
         self._symmetric = symmetric
         self.trunk = trunk
         self.media = media

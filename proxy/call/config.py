@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from proxy.call.ports import Latching
 from proxy.policy.trunk_format import TrunkNumberFormat
+from proxy.sdp import SrtpPolicy
 from proxy.sip.flow import Flow
 
 __all__ = [
@@ -79,6 +80,8 @@ class Peer:
     """Its P-Asserted-Identity, Privacy, Diversion and the like are believed and passed on."""
     code_mode: CodeMode = CodeMode.ANSWER
     latching: Latching = Latching.STRICT
+    srtp: SrtpPolicy = SrtpPolicy.OFF
+    """Whether its media is SRTP; emergency calls take plain RTP where it is required, too."""
     codecs: tuple[str, ...] = (*_PCM, "G722", "OPUS")
     """Codecs the gate takes on this side, in the gate's order of preference."""
 
@@ -101,6 +104,8 @@ class Trunk:
     trusted: bool = True
     """Trust headers (P-Asserted-Identity and the like) go to this trunk; otherwise they are removed."""
     latching: Latching = Latching.STRICT
+    srtp: SrtpPolicy = SrtpPolicy.OFF
+    """Whether its media is SRTP; emergency calls take plain RTP where it is required, too."""
     max_calls: int = 0
     """Concurrent calls other than emergency calls; 0: no limit."""
     response_timeout: float = 4.0

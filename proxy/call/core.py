@@ -22,6 +22,7 @@ from proxy.call.config import GateConfig, Peer, Side, Trunk
 from proxy.call.identity import Authenticator, Challenge, PeerTable, asserted_caller
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
+from proxy.call.media_security import MediaSecurity, no_keys
 from proxy.call.outcome import cause_of_status, reason_header
 from proxy.call.ports import (
     Answer,
@@ -54,6 +55,7 @@ from proxy.policy import (
     check_code,
     decide,
 )
+from proxy.sdp import KeySource
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import (
     AckReceived,
@@ -108,8 +110,11 @@ class CallCore:
         record_ids: Callable[[], str],
         authenticator: Authenticator | None = None,
         registrations: Registrations | None = None,
+        srtp_keys: KeySource = no_keys,
     ) -> None:
         self.endpoint = endpoint
+        self.srtp_keys = srtp_keys
+        """Random octets for the keys of SRTP."""
         self.uses = CodeUses()
         self.calls: dict[str, Call] = {}
         """By record id."""
@@ -434,7 +439,8 @@ class CallCore:
         self.calls[call.id] = call
         if _log.isEnabledFor(logging.INFO):
             _log.info("call begins: %s", route.decision.treatment, extra={"call_id": call.id, "leg": "a"})
-        call.start(ALeg(call, self.endpoint, event, latching=route.peer.latching), now)
+        security = MediaSecurity(route.peer.srtp, self.srtp_keys, emergency=route.emergency)
+        call.start(ALeg(call, self.endpoint, event, latching=route.peer.latching, security=security), now)
 
     def _record(
         self, event: RequestReceived, caller: Caller, decision: Decision, now: float

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from proxy.call.media_leg import MediaLeg
+from proxy.call.media_security import MediaSecurity
 from proxy.call.outcome import reason_header
 from proxy.call.ports import Latching
 from proxy.dtmf.digits import DigitMeans
@@ -26,7 +27,6 @@ from proxy.sdp import (
     build_offer,
     choose_codec,
     parse_sdp,
-    read_audio,
 )
 from proxy.sip.dialog import Dialog
 from proxy.sip.endpoint import Endpoint
@@ -67,16 +67,20 @@ class Leg:
         "offered",
         "over",
         "remote",
+        "security",
         "session_id",
         "signalled_from",
     )
 
-    def __init__(self, name: str, call: Call, endpoint: Endpoint, *, latching: Latching) -> None:
+    def __init__(
+        self, name: str, call: Call, endpoint: Endpoint, *, latching: Latching, security: MediaSecurity
+    ) -> None:
         self.name = name
         """``"a"`` or ``"b"``, for the log."""
         self.call = call
         self.endpoint = endpoint
         self.latching = latching
+        self.security = security
         self.dialog: Dialog | None = None
         self.media: MediaLeg | None = None
         self.session_id = 0
@@ -110,13 +114,19 @@ class Leg:
             self.session_id,
             ptime_ms=ptime_ms,
             attributes=attributes,
+            crypto=self.security.offer(again=self.remote is not None),
+            secure=self.security.secure_profile,
             previous=self.local,
         )
         return self.local.data
 
     def take_answer(self, body: bytes) -> None:
         """Take the peer's answer to `offer` and configure the media; raises `RemoteProtocolError`."""
-        negotiated = accept_answer(self.offered, parse_sdp(body))
+        security = self.security
+        negotiated = accept_answer(
+            self.offered, parse_sdp(body), crypto=security.offered, srtp=security.answer_policy
+        )
+        security.accepted(negotiated)
         self.answer_due = False
         self.remote, self.chosen = negotiated.remote, negotiated.chosen
         self.configure()
@@ -125,7 +135,11 @@ class Leg:
         """Give the media engine what is negotiated now."""
         assert self.media is not None and self.remote is not None and self.chosen is not None  # noqa: S101, PT018
         self.media.configure(
-            self.remote, self.chosen, latching=self.latching, signalled_from=self.signalled_from
+            self.remote,
+            self.chosen,
+            latching=self.latching,
+            signalled_from=self.signalled_from,
+            srtp=self.security.keys,
         )
 
     # Requests within the dialog -----------------------------------------------------------------------------
@@ -184,7 +198,7 @@ class Leg:
             return
         try:
             sdp = parse_sdp(request.body)
-            offered = read_audio(sdp)
+            offered = self.security.read(sdp)
             name = self.chosen.codec.name
             chosen = choose_codec(offered, (name,), (name,))
             if chosen is None:
@@ -193,7 +207,15 @@ class Leg:
             # The call stays as it was (RFC 3261 §14.2).
             self.endpoint.respond(transaction, error.status_hint, now=now)
             return
-        local = build_answer(sdp, offered, chosen, self.media.end, self.session_id, previous=self.local)
+        local = build_answer(
+            sdp,
+            offered,
+            chosen,
+            self.media.end,
+            self.session_id,
+            crypto=self.security.answer(offered),
+            previous=self.local,
+        )
         self.local, self.remote, self.chosen = local, offered, chosen
         self.endpoint.respond(transaction, 200, body=local.data, now=now)
         self.configure()

@@ -27,6 +27,7 @@ from proxy.call.ports import (
     PlayPrompts,
     RemoteMedia,
     SendDigit,
+    SrtpKeys,
     StopPrompts,
     UnbridgeMedia,
 )
@@ -140,9 +141,15 @@ class MediaLeg:
     # Use ----------------------------------------------------------------------------------------------------
 
     def configure(
-        self, audio: AudioDescription, chosen: ChosenAudio, *, latching: Latching, signalled_from: str
+        self,
+        audio: AudioDescription,
+        chosen: ChosenAudio,
+        *,
+        latching: Latching,
+        signalled_from: str,
+        srtp: SrtpKeys | None = None,
     ) -> None:
-        """Tell the engine what the peer's SDP said."""
+        """Tell the engine what the peer's SDP said, and the keys of both ways if there are any."""
         codec, event, heard_event = chosen.codec, chosen.event, chosen.heard_event
         # A name instead of an address can't be resolved here; the peer is where its signalling is, or
         # latches.
@@ -165,6 +172,7 @@ class MediaLeg:
                     direction.receives,
                     latching,
                     signalled_from,
+                    srtp=srtp,
                     heard_payload_type=chosen.heard_codec.payload_type,
                     heard_event_payload_type=None if heard_event is None else heard_event.payload_type,
                 ),

@@ -123,7 +123,13 @@ class RouteTable:
         """How phones are spoken with as callees: they get no identities but From, and are behind NAT."""
         if phones is not None:
             self.line = Trunk(
-                phones.name, (), "", codecs=phones.codecs, trusted=False, latching=phones.latching
+                phones.name,
+                (),
+                "",
+                codecs=phones.codecs,
+                trusted=False,
+                latching=phones.latching,
+                srtp=phones.srtp,
             )
         self._pbx = {
             peer.name: _as_trunk(peer) for peer in config.peers if peer.side is Side.PBX and peer.flow
@@ -189,6 +195,7 @@ def _as_trunk(peer: Peer) -> Trunk:
         number_format=TrunkNumberFormat(),
         trusted=peer.trusted,
         latching=peer.latching,
+        srtp=peer.srtp,
     )
 
 

@@ -255,7 +255,9 @@ class TestInfo:
             from proxy.call.leg import Leg
             from proxy.dtmf.digits import DigitMeans
 
-            other: Leg = Leg("b", live, bench.gate.endpoint, latching=live.a.latching)
+            other: Leg = Leg(
+                "b", live, bench.gate.endpoint, latching=live.a.latching, security=live.a.security
+            )
             live.digit_pressed(other, "#", DigitMeans.INFO, bench.now)
             assert live.record.wrong_tries == 0
             first.bye()
