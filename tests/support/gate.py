@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from itertools import count
 from types import TracebackType
+from typing import Self
 
 from proxy.call.config import CodeMode, GateConfig, Peer, Side, Trunk
 from proxy.call.core import CallCore
@@ -38,6 +39,7 @@ from proxy.call.ports import (
     StopPrompts,
     UnbridgeMedia,
 )
+from proxy.call.registrations import Registrations
 from proxy.cdr.record import CallRecord
 from proxy.dtmf.digits import DigitMeans
 from proxy.policy import (
@@ -55,6 +57,9 @@ from proxy.policy import (
 from proxy.sip.config import EndpointConfig
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.flow import Flow, ListenPoint, Transmit
+from proxy.sip.reachability import Surroundings
+from proxy.sip.registrar import Registrar
+from proxy.sip.registration import RegistrarConfig
 from tests.support.clock import VirtualClock
 from tests.support.ids import CountingIds
 from tests.support.network import FakeNetwork
@@ -214,7 +219,10 @@ class GateNode:
         self.media = MediaBench()
         self.journal = JournalBench()
         points = (ListenPoint(transport, *GATE),)
-        self.endpoint = Endpoint(EndpointConfig(listen_points=points), CountingIds("gate"))
+        allow = EndpointConfig(points).allow
+        if config.phones is not None:
+            allow += ("REGISTER",)
+        self.endpoint = Endpoint(EndpointConfig(points, allow=allow), CountingIds("gate"))
         ids = count(1)
         self.core = CallCore(
             self.endpoint,
@@ -223,6 +231,19 @@ class GateNode:
             wall_clock=lambda: START + timedelta(seconds=clock.elapsed),
             record_ids=lambda: f"record-{next(ids):06d}",
             authenticator=authenticator,
+            registrations=self._registrations(config, points, authenticator),
+        )
+
+    def _registrations(
+        self, config: GateConfig, points: tuple[ListenPoint, ...], authenticator: Authenticator | None
+    ) -> Registrations | None:
+        if config.phones is None or authenticator is None:
+            return None
+        return Registrations(
+            self.endpoint,
+            Registrar(RegistrarConfig(), Surroundings(points, frozenset({"gate.example.com", GATE[0]}))),
+            authenticator,
+            wall_clock=lambda: START + timedelta(seconds=self.clock.elapsed),
         )
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
@@ -341,12 +362,12 @@ class GateBench:
         self.stranger = Ua(*STRANGER, now)
         self.vanished: set[Ua] = set()
         """UAs that a test made disappear: what they still hold is not the gate's affair."""
-        self.uas = (self.pbx, self.carrier, self.carrier_2, self.stranger)
+        self.uas: tuple[Ua, ...] = (self.pbx, self.carrier, self.carrier_2, self.stranger)
         self.network.attach(GATE, self.gate, self.gate.settle)
         for ua in self.uas:
             self.network.attach(ua.address, ua, ua.after)
 
-    def __enter__(self) -> GateBench:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
