@@ -384,6 +384,10 @@ class Call:
         if self.state is not CallState.CONFIRMING:
             return
         self._guard_at = self._repeat_at = NEVER
+        if not durable:
+            _log.warning(
+                "the answer is not recorded on the disk in time", extra={"call_id": self.id, "leg": "b"}
+            )
         if not durable and not self.route.emergency:
             self._end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
             return
