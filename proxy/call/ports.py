@@ -28,9 +28,13 @@ class Latching(enum.Enum):
     """Whose packets a leg takes (DESIGN contract 2)."""
 
     STRICT = "strict"
-    """Only packets from the address the peer signalled in SDP."""
+    """Only packets from the IP address the peer signalled in SDP: from the signalled port, or from another
+    one while that is silent (asymmetric RTP). Packets go to the signalled port."""
     LEARNING = "learning"
-    """Locks on the source of a few consecutive packets of one SSRC; opened again by new remote SDP only."""
+    """Locks on the source of a few consecutive packets of one SSRC; opened again by new remote SDP only.
+
+    A source that neither signalling nor SDP named locks only when those have been silent for half a second.
+    """
 
 
 @dataclass(frozen=True, slots=True)

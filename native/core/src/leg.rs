@@ -112,7 +112,7 @@ impl Leg {
             armed_us: u64::MAX,
             remote: None,
             guard: None,
-            latch: Latch::new(false, None, None),
+            latch: Latch::new(false, None, None, now_us),
             connected: false,
             verify_until_us: 0,
             listening: false,
@@ -161,7 +161,7 @@ impl Leg {
             self.guard = guard;
         }
         self.out.set_clock_rate(remote.format.clock_rate, at.now_us);
-        self.latch.reopen(remote.learning, remote.rtp, remote.signalled_from);
+        self.latch.reopen(remote.learning, remote.rtp, remote.signalled_from, at.now_us);
         if self.connected {
             // A socket that stays connected to nobody known would be deaf: the address is checked per packet then.
             self.connected = sys::disconnect(&self.rtp).is_err();
@@ -282,7 +282,7 @@ impl Leg {
             return None;
         };
         if rtp::is_rtcp(packet) {
-            if remote.rtcp_mux && source.is_none_or(|source| self.latch.locked().is_none_or(|peer| peer == source)) {
+            if remote.rtcp_mux && source.is_none_or(|source| self.latch.may_come_from(source)) {
                 self.read_rtcp(packet, at);
             }
             return None;
@@ -303,11 +303,14 @@ impl Leg {
         };
         let kind = remote.format.kind(header.payload_type);
         if let Some(source) = source {
-            match self.latch.judge(source, &header, kind.is_some()) {
+            match self.latch.judge(source, &header, kind.is_some(), at.now_us) {
                 Verdict::Accept => {}
                 Verdict::Lock => {
+                    let learnt = remote.learning;
                     self.connect(source, at.now_us);
-                    at.events.push(Event::Latched { leg: self.id, source });
+                    if learnt {
+                        at.events.push(Event::Latched { leg: self.id, source });
+                    }
                 }
                 Verdict::Refuse => {
                     self.discarded += 1;
