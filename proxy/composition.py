@@ -133,6 +133,7 @@ def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> End
         t2=timers.t2,
         t4=timers.t4,
         user_agent=settings.sip.user_agent,
+        invites_to_tu=True,
     )
 
 

@@ -29,6 +29,7 @@ from proxy.sdp import (
     choose_codec,
     parse_sdp,
 )
+from proxy.sip.body import session_description
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import AckReceived, RequestReceived
 from proxy.sip.invite_server import InviteServerTransaction
@@ -57,7 +58,16 @@ _UNANSWERED = frozenset({ALegState.INCOMING, ALegState.EARLY})
 class ALeg(Leg):
     """The caller's side."""
 
-    __slots__ = ("_offer", "_offered_audio", "_progress", "bye_cause", "invite", "state", "transaction")
+    __slots__ = (
+        "_offer",
+        "_offered_audio",
+        "_progress",
+        "bye_cause",
+        "description",
+        "invite",
+        "state",
+        "transaction",
+    )
 
     def __init__(
         self,
@@ -73,6 +83,8 @@ class ALeg(Leg):
         self.transaction = event.transaction
         self.transaction.owner = self
         self.invite: Request = event.request
+        self.description = session_description(event.request)
+        """The SDP of the INVITE, or b""."""
         self.state = ALegState.INCOMING
         self.signalled_from = event.flow.remote_host
         self.bye_cause = NORMAL_CLEARING
@@ -85,7 +97,7 @@ class ALeg(Leg):
     @property
     def late_offer(self) -> bool:
         """The INVITE came without SDP: the gate offers in its 200 (RFC 3261 §13.2.1)."""
-        return not self.invite.body
+        return not self.description
 
     @property
     def ipv6(self) -> bool:
@@ -94,9 +106,14 @@ class ALeg(Leg):
             return ":" in self.signalled_from
         return self._offered_audio.address_type == "IP6"
 
+    def choose_any(self) -> ChosenAudio:
+        """Choose what the caller likes best, to be relayed as it is; raises `RemoteProtocolError`."""
+        names = [] if self._offered_audio is None else [codec.name for codec in self._offered_audio.codecs]
+        return self.choose(names, names)
+
     def choose(self, gate: Sequence[str], trunk: Sequence[str]) -> ChosenAudio:
         """Choose the one codec of the answer; raises `RemoteProtocolError` 400, 415 or 488."""
-        self._offer = parse_sdp(self.invite.body)
+        self._offer = parse_sdp(self.description)
         self._offered_audio = self.security.read(self._offer)
         chosen = choose_codec(self._offered_audio, gate, trunk)
         if chosen is None:
@@ -199,7 +216,7 @@ class ALeg(Leg):
                 self.call.a_confirmed(now)
                 return
             try:
-                self.take_answer(event.request.body)
+                self.take_answer(session_description(event.request))
             except RemoteProtocolError:
                 self.call.a_answer_unusable(now)
             else:

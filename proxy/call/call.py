@@ -53,6 +53,7 @@ from proxy.dtmf.digits import DigitMeans
 from proxy.errors import RemoteProtocolError
 from proxy.policy import Treatment
 from proxy.sdp import Codec, gate_codecs, relayed_codecs
+from proxy.sip.body import session_description
 from proxy.sip.message import Request, Response
 from proxy.sip.timers import NEVER
 
@@ -153,13 +154,18 @@ class Call:
         """Choose the codec of the caller's answer; raises `RemoteProtocolError` when none is in common.
 
         One that every trunk takes, so that failover needs no other; a caller that has none of those may still
-        be carried by some of them, which for an emergency call is all that counts.
+        be carried by some of them. For an emergency call the trunks may take more than they are known for.
         """
         ours, route = self.route.peer.codecs, self.route
         try:
             chosen = self.a.choose(ours, route.codecs)
         except RemoteProtocolError:
-            chosen = self.a.choose(ours, route.codecs_of_any)
+            try:
+                chosen = self.a.choose(ours, route.codecs_of_any)
+            except RemoteProtocolError:
+                if not route.emergency:
+                    raise
+                chosen = self.a.choose_any()
         return chosen.codec.name
 
     def _open_b_media(self) -> MediaLeg:
@@ -328,9 +334,10 @@ class Call:
         self._hunt.progressed(leg)
         if self.state is CallState.DIALLING:
             self._enter(CallState.RINGING, now)
-        if response.body and self._hunt.early_media:
+        description = session_description(response)
+        if description and self._hunt.early_media:
             try:
-                leg.take_answer(response.body)
+                leg.take_answer(description)
             except RemoteProtocolError:
                 _log.info("unusable SDP in %d of B", response.status, extra={"call_id": self.id, "leg": "b"})
             else:
@@ -358,9 +365,10 @@ class Call:
 
     def b_answered(self, leg: BLeg, response: Response, now: float) -> None:
         """B's 200: talk time starts; the record of it goes to the disk before anybody talks (DESIGN 1.8)."""
+        description = session_description(response)
         try:
-            if response.body or leg.chosen is None:
-                leg.take_answer(response.body)
+            if description or leg.chosen is None:
+                leg.take_answer(description)
         except RemoteProtocolError:
             leg.hang_up(cause_of_status(488), now)
             self._fail(not_acceptable(), now)

@@ -525,9 +525,8 @@ class CallCore:
         """Return the attempts in order, without trunks that don't take the caller's codec (None: still open)
         and those that are full (but for emergency calls)."""
         taken = self._trunk_calls
-        for trunk in route.trunks:
-            if codec is not None and codec not in trunk.codecs:
-                continue
+        trunks = [trunk for trunk in route.trunks if codec is None or codec in trunk.codecs]
+        for trunk in trunks or (route.trunks if route.emergency else ()):
             if route.emergency or not trunk.max_calls or taken.get(trunk.name, 0) < trunk.max_calls:
                 for flow in trunk.flows:
                     yield Hop(trunk, flow)

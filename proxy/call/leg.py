@@ -28,6 +28,7 @@ from proxy.sdp import (
     choose_codec,
     parse_sdp,
 )
+from proxy.sip.body import session_description
 from proxy.sip.dialog import Dialog
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import AckReceived, RequestReceived
@@ -187,7 +188,8 @@ class Leg:
             # The peer's own first offer has no answer yet (RFC 3311 §5.2).
             self.endpoint.respond(transaction, 500, headers=[("Retry-After", "2")], now=now)
             return
-        if not request.body:
+        description = session_description(request)
+        if not description:
             if request.method == "UPDATE":  # target or session refresh only
                 self.endpoint.respond(transaction, 200, now=now)
                 return
@@ -197,7 +199,7 @@ class Leg:
             self.endpoint.respond(transaction, 200, body=body, now=now)
             return
         try:
-            sdp = parse_sdp(request.body)
+            sdp = parse_sdp(description)
             offered = self.security.read(sdp)
             name = self.chosen.codec.name
             chosen = choose_codec(offered, (name,), (name,))
@@ -231,7 +233,7 @@ class Leg:
         """Take the ACK of a 2xx to a re-INVITE, with its answer if the 2xx held the offer."""
         if self.answer_due:
             try:
-                self.take_answer(event.request.body)
+                self.take_answer(session_description(event.request))
             except RemoteProtocolError:
                 # The peer broke its own re-offer: media goes on as it was.
                 self.answer_due = False

@@ -257,7 +257,8 @@ def invite_spec(route: Route, hop: Hop, invite: Request, body: bytes) -> InviteS
         flow=hop.flow,
         body=body,
         headers=tuple(headers),
-        max_forwards=max_forwards(invite) - 1,
+        # Only an emergency call comes this far at 0; it gets one more hop, which ends a loop all the same.
+        max_forwards=(max_forwards(invite) or 2) - 1,
     )
 
 

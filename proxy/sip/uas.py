@@ -30,7 +30,7 @@ from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Request, Response
 from proxy.sip.non_invite_server import NonInviteServerTransaction
 from proxy.sip.parser import is_answerable, validate_request
-from proxy.sip.transactions import MergeKey, TransactionLayer, server_key
+from proxy.sip.transactions import MergeKey, ServerKey, TransactionLayer, server_key
 from proxy.sip.writer import ExtraHeaders, Fixed, ResponseLines, header_lines, response_flow
 
 __all__ = ["Uas"]
@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 _TARGET_REFRESH = frozenset({"INVITE", "UPDATE"})
 """Requests whose Contact replaces the remote target (§12.2.2; RFC 3311 §5.2)."""
+
+_WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
+"""Requests that mean nothing without a dialog (§15.1.2; RFC 3262 §3, RFC 3311 §5.2, RFC 6086 §4.2.2)."""
 
 
 class Uas:
@@ -82,36 +85,46 @@ class Uas:
         lines = ResponseLines(request, flow, size)
         back = response_flow(request.top_via, flow)
         if method == "CANCEL":
-            cancel = NonInviteServerTransaction(
-                self._layer, method, key=key, merge_key=None, flow=back, lines=lines
-            )
-            self._receive_cancel(request, cancel, now)
+            self._receive_cancel(request, key, back, lines, now)
             return
-        merge_key = None if to_tag else (lines.call_id, lines.from_tag, f"{lines.cseq} {method}")
         refusal = inspect(request, self._layer.config)
-        dialog = None
-        if to_tag:
-            dialog = self._dialogs.get((request.call_id, to_tag, lines.from_tag))
-            refusal = Refusal(481) if dialog is None else self._enter_dialog(request, dialog, flow) or refusal
-        elif refusal is None and merge_key is not None:
-            refusal = self._find_loop(request, merge_key)
-        transaction: ServerTransaction
-        if method == "INVITE":
-            transaction = InviteServerTransaction(
-                self._layer, key=key, merge_key=merge_key, flow=back, lines=lines
-            )
-        else:
-            transaction = NonInviteServerTransaction(
-                self._layer, method, key=key, merge_key=merge_key, flow=back, lines=lines
-            )
+        if not to_tag:
+            merge_key = (lines.call_id, lines.from_tag, f"{lines.cseq} {method}")
+            loop = self._find_loop(request, merge_key)
+            # Nothing is kept of what is refused before anybody knows whose it is (§8.2.7).
+            if loop is not None:
+                self._refuse_stateless(lines, back, loop)
+            elif method in _WITHIN_DIALOGS:
+                self._refuse_stateless(lines, back, refusal or Refusal(481))
+            elif refusal is not None and not (method == "INVITE" and self._layer.config.invites_to_tu):
+                self._refuse_stateless(lines, back, refusal)
+            else:
+                transaction = self._begin(method, key, merge_key, back, lines)
+                transaction.start(now)
+                self._events.append(RequestReceived(transaction, request, None, flow, refusal))
+            return
+        dialog = self._dialogs.get((request.call_id, to_tag, lines.from_tag))
+        if dialog is None:
+            self._refuse_stateless(lines, back, Refusal(481))
+            return
+        refusal = self._enter_dialog(request, dialog, flow) or refusal
+        transaction = self._begin(method, key, None, back, lines)
         transaction.start(now)
         if refusal is not None:
             transaction.internal = True
             self.respond(transaction, refusal.status, headers=refusal.headers, now=now)
             return
-        if dialog is not None:
-            self._assign(transaction, dialog, now)
+        self._assign(transaction, dialog, now)
         self._events.append(RequestReceived(transaction, request, dialog, flow))
+
+    def _begin(
+        self, method: str, key: ServerKey, merge_key: MergeKey | None, back: Flow, lines: ResponseLines
+    ) -> ServerTransaction:
+        if method == "INVITE":
+            return InviteServerTransaction(self._layer, key=key, merge_key=merge_key, flow=back, lines=lines)
+        return NonInviteServerTransaction(
+            self._layer, method, key=key, merge_key=merge_key, flow=back, lines=lines
+        )
 
     def _assign(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
         """Give a request that will reach the TU to its dialog."""
@@ -177,13 +190,16 @@ class Uas:
         if confirmed and pending is not None:
             self.respond(pending, 487, now=now)
 
-    def _receive_cancel(self, cancel: Request, transaction: NonInviteServerTransaction, now: float) -> None:
+    def _receive_cancel(
+        self, cancel: Request, key: ServerKey, back: Flow, lines: ResponseLines, now: float
+    ) -> None:
         """Answer a CANCEL and tell the TU if it still matters (§9.2)."""
         found = self._layer.servers.get(server_key(cancel, "INVITE", cancel.to.tag or ""))
-        transaction.start(now)
         if not isinstance(found, InviteServerTransaction):
-            self.respond(transaction, 481, now=now)
+            self._refuse_stateless(lines, back, Refusal(481))
             return
+        transaction = self._begin("CANCEL", key, None, back, lines)
+        transaction.start(now)
         # §9.2: the To tag of the 200 should be that of the INVITE's own response.
         self._choose_tag(found.lines)
         if not transaction.lines.to_tag:
@@ -281,11 +297,15 @@ class Uas:
         if transaction.answered or lines.to_tag:
             raise LocalProtocolError("only an unanswered request outside a dialog can be refused statelessly")
         transaction.discard()
-        lines.choose_tag(
-            self._ids.derived_tag(f"{lines.call_id} {lines.cseq} {lines.from_tag} {lines.branch}")
-        )
-        data = lines.response(status, "", header_lines(headers) + self._fixed.server)
-        flow = transaction.flow
+        self._refuse_stateless(lines, transaction.flow, Refusal(status, tuple(headers)))
+
+    def _refuse_stateless(self, lines: ResponseLines, flow: Flow, refusal: Refusal) -> None:
+        """Answer a request of which nothing is kept: whoever sent it may be anybody."""
+        if not lines.to_tag:
+            lines.choose_tag(
+                self._ids.derived_tag(f"{lines.call_id} {lines.cseq} {lines.from_tag} {lines.branch}")
+            )
+        data = lines.response(refusal.status, "", header_lines(refusal.headers) + self._fixed.server)
         if flow.reliable or len(data) <= self._layer.config.amplification_limit * lines.request_size:
             self._layer.send(data, flow)
 

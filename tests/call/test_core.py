@@ -39,7 +39,8 @@ class TestOutsideDialogs:
             response = bench.stranger.other_responses[-1]
             assert response.status == 200
             assert "INVITE" in str(response.headers.get("Allow"))
-            assert response.headers.get("Accept") == "application/sdp"
+            assert response.headers.values("Accept") == ["application/sdp", "multipart/mixed"]
+            assert bench.gate.endpoint.idle, "anybody may ask: nothing is kept"
 
     @pytest.mark.parametrize(
         ("method", "status"), [("REGISTER", 405), ("SUBSCRIBE", 405), ("UNHEARDOF", 501)]
@@ -57,7 +58,18 @@ class TestOutsideDialogs:
             )
             bench.stranger.send("MESSAGE")
             bench.run(0.5)
-            assert bench.stranger.other_responses[-1].status == 405
+            response = bench.stranger.other_responses[-1]
+            assert response.status == 405
+            assert "MESSAGE" in response.headers.values("Allow")
+            assert bench.gate.endpoint.idle
+
+    @pytest.mark.parametrize("method", ["BYE", "INFO", "UPDATE"])
+    def test_rfc3261_15_1_2_what_belongs_to_no_dialog_is_481(self, method: str) -> None:
+        with GateBench() as bench:
+            bench.stranger.send(method)
+            bench.run(0.1)
+            assert bench.stranger.other_responses[-1].status == 481
+            assert bench.gate.endpoint.idle
 
     def test_dialog_without_a_leg_is_481(self) -> None:
         with GateBench() as bench:

@@ -15,6 +15,7 @@ SDP = "Content-Type: application/sdp\r\n"
 def refused(harness: Harness, text: str) -> Response:
     harness.receive(text)
     assert harness.events == []
+    assert harness.endpoint.idle, "nothing is kept of what is refused (RFC 3261 §8.2.7)"
     response = harness.last().response
     assert response.to.tag
     return response
@@ -57,6 +58,25 @@ def test_rfc3261_16_3_max_forwards_0_gets_483_but_options_an_answer() -> None:
     taken(Harness(), request("OPTIONS", extra="Max-Forwards: 0\r\n"))
 
 
+def test_rfc3261_16_3_a_request_within_a_dialog_has_arrived_whatever_its_max_forwards() -> None:
+    harness = Harness()
+    tag = harness.accepted().lines.to_tag
+    for number, method in enumerate(("INVITE", "INFO", "BYE"), 2):
+        sdp = SDP if method == "INVITE" else ""
+        body = "v=0\r\n" if sdp else ""
+        taken(
+            harness,
+            request(
+                method,
+                to_tag=tag,
+                cseq=str(number),
+                branch=f"z9hG4bK-{number}",
+                extra=f"{sdp}Max-Forwards: 0\r\n",
+                body=body,
+            ),
+        )
+
+
 def test_rfc3261_8_2_2_3_require_of_the_unknown_gets_420_with_unsupported() -> None:
     harness = Harness(EndpointConfig(LISTEN_POINTS, supported=("timer",)))
     response = refused(
@@ -85,8 +105,8 @@ def test_a_require_that_cannot_be_read_gets_400() -> None:
 @pytest.mark.parametrize(
     ("extra", "status", "header", "value"),
     [
-        ("Content-Type: text/plain\r\n", 415, "Accept", "application/sdp"),
-        ("", 415, "Accept", "application/sdp"),
+        ("Content-Type: text/plain\r\n", 415, "Accept", "application/sdp, multipart/mixed"),
+        ("", 415, "Accept", "application/sdp, multipart/mixed"),
         (SDP + "Content-Encoding: gzip\r\n", 415, "Accept-Encoding", "identity"),
     ],
 )
@@ -102,6 +122,7 @@ def test_rfc3261_8_2_3_a_body_that_is_not_understood_gets_415(
     "extra",
     [
         SDP,
+        "Content-Type: multipart/mixed;boundary=b\r\n",
         "Content-Type: Application/SDP; charset=utf-8\r\n",
         SDP + "Content-Encoding: identity\r\n",
         "Content-Type: text/plain\r\nContent-Disposition: icon; handling=optional\r\n",

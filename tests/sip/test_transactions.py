@@ -26,7 +26,7 @@ def test_rfc3261_17_2_3_the_same_branch_with_another_method_is_another_transacti
     harness = Harness()
     harness.receive(request("OPTIONS"))
     harness.take(RequestReceived)
-    harness.receive(request("INFO", call_id="c2"))
+    harness.receive(request("INVITE", call_id="c2"))
     harness.take(RequestReceived)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import LocalProtocolError
+from proxy.sip.config import EndpointConfig
 from proxy.sip.events import Cancelled, DialogEnded, RequestFailed, RequestReceived, ResponseReceived
 from proxy.sip.flow import Flow
-from tests.sip.harness import PEER, TCP, UDP, Harness, answer, request, spec, state
+from tests.sip.harness import LISTEN_POINTS, PEER, TCP, UDP, Harness, answer, request, spec, state
 
 
 def in_dialog(harness: Harness, method: str, tag: str, cseq: int, **kwargs: str) -> None:
@@ -160,6 +161,63 @@ class Test_8_2_7_stateless_refusals:  # noqa: N801
         harness.sent.clear()
         harness.receive(request("ACK", to_tag=tag))
         harness.assert_quiet()
+        assert harness.endpoint.idle
+
+    @pytest.mark.parametrize(
+        ("refused", "status"),
+        [
+            (request("INVITE", extra="Require: nothing\r\n"), 420),
+            (request("OPTIONS", extra="Require: nothing\r\n"), 420),
+            (request("INVITE", uri="mailto:a@example.com"), 416),
+            (request("INVITE", body="hello"), 415),
+            (request("INVITE", extra="Max-Forwards: 0\r\n"), 483),
+            (request("SUBSCRIBE"), 405),
+            (request("CANCEL"), 481),
+            (request("BYE"), 481),
+            (request("INFO"), 481),
+            (request("UPDATE"), 481),
+            (request("INVITE", to_tag="nobody"), 481),
+            (request("BYE", to_tag="nobody"), 481),
+        ],
+    )
+    def test_what_the_endpoint_refuses_outside_dialogs_is_not_kept_or_repeated(
+        self, refused: str, status: int
+    ) -> None:
+        harness = Harness()
+        harness.receive(refused)
+        assert harness.take_sent() == [str(status)]
+        assert harness.endpoint.idle
+        harness.run_until(40.0)
+        assert harness.take_sent() == []
+        harness.receive(refused)
+        assert harness.take_sent() == [str(status)]
+
+    def test_what_the_endpoint_refuses_is_not_amplified(self) -> None:
+        harness = Harness(EndpointConfig(LISTEN_POINTS, amplification_limit=0))
+        harness.receive(request("SUBSCRIBE"))
+        harness.receive(request("BYE", to_tag="nobody"))
+        assert harness.take_sent() == []
+
+    def test_the_refusal_of_a_reinvite_is_repeated_until_its_ack_and_the_tu_hears_nothing(self) -> None:
+        harness = Harness()
+        tag = harness.accepted().lines.to_tag
+        harness.take_sent()
+        harness.receive(
+            request("INVITE", to_tag=tag, cseq="2", branch="z9hG4bK-2", extra="Require: nothing\r\n")
+        )
+        harness.run_until(40.0)
+        assert harness.take_sent() == ["420"] * 11
+        assert harness.events == []
+
+    def test_invites_come_to_a_tu_that_wants_to_judge_them_itself(self) -> None:
+        harness = Harness(EndpointConfig(LISTEN_POINTS, invites_to_tu=True))
+        harness.receive(request("INVITE", extra="Require: nothing\r\n"))
+        event = harness.take(RequestReceived)
+        assert event.refusal == (420, (("Unsupported", "nothing"),))
+        harness.endpoint.reject_stateless(event.transaction, 401)
+        harness.receive(request("OPTIONS", call_id="c2", extra="Require: nothing\r\n"))
+        harness.receive(request("INVITE", call_id="c3", to_tag="nobody", extra="Require: nothing\r\n"))
+        assert harness.take_sent() == ["401", "420", "481"]
         assert harness.endpoint.idle
 
     def test_another_request_gets_another_tag(self) -> None:

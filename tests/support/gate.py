@@ -222,7 +222,7 @@ class GateNode:
         allow = EndpointConfig(points).allow
         if config.phones is not None:
             allow += ("REGISTER",)
-        self.endpoint = Endpoint(EndpointConfig(points, allow=allow), CountingIds("gate"))
+        self.endpoint = Endpoint(EndpointConfig(points, allow=allow, invites_to_tu=True), CountingIds("gate"))
         ids = count(1)
         self.core = CallCore(
             self.endpoint,

@@ -137,7 +137,14 @@ class UaCall:
             return
         if with_sdp and not body:
             body = self.ua.description
-        dialog = self.ua.endpoint.respond(self.server, status, headers=headers, body=body, now=self.ua.now())
+        dialog = self.ua.endpoint.respond(
+            self.server,
+            status,
+            headers=headers,
+            body=body,
+            content_type=self.ua.content_type,
+            now=self.ua.now(),
+        )
         if dialog is not None:
             dialog.owner = self
             self.dialog = dialog
@@ -165,6 +172,8 @@ class Ua:
         self.endpoint = Endpoint(config, CountingIds(f"{host}-{port}"))
         self.script: Sequence[Step] | Callable[[UaCall], Sequence[Step]] = script
         self.description = sdp(host)
+        self.content_type = "application/sdp"
+        """Of the bodies in its responses to INVITEs."""
         self.calls: list[UaCall] = []
         """Every call, both ways, in order."""
         self.auto_ack = True
@@ -185,6 +194,7 @@ class Ua:
         caller: str = "204",
         uri: str = "",
         max_forwards: int = 70,
+        content_type: str = "application/sdp",
     ) -> UaCall:
         """Send an INVITE to the gate."""
         call = UaCall(self, outgoing=True)
@@ -198,6 +208,7 @@ class Ua:
             body=self.description if body is None else body,
             headers=tuple(headers),
             max_forwards=max_forwards,
+            content_type=content_type,
         )
         call.client = self.endpoint.invite(spec, call, self.now())
         return call
