@@ -233,7 +233,6 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         early_repeat=timers.early_repeat,
         max_duration=timers.max_duration,
         silence_window=settings.media.inactivity_timeout,
-        checkpoint_interval=timers.checkpoint_interval,
     )
 
 

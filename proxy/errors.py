@@ -3,12 +3,13 @@
 TollgateError
 ├── LocalProtocolError       our own code asked for something the protocol forbids: a bug here
 ├── RemoteProtocolError      a peer sent something it may not; carries the SIP status to answer with
+├── JournalUnavailable       the disk gives no journal at the moment; it is tried again
 └── ConfigurationError       a setting, file or command argument is wrong; names the field and the fix
 """
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "LocalProtocolError", "RemoteProtocolError", "TollgateError"]
+__all__ = ["ConfigurationError", "JournalUnavailable", "LocalProtocolError", "RemoteProtocolError", "TollgateError"]
 
 
 class TollgateError(Exception):
@@ -28,6 +29,10 @@ class RemoteProtocolError(TollgateError):
     def __init__(self, message: str, *, status_hint: int = 400) -> None:
         super().__init__(message)
         self.status_hint = status_hint
+
+
+class JournalUnavailable(TollgateError):  # noqa: N818 - it says what is the case
+    """Call records can't be made durable at the moment: no directory, no room, a disk that fails."""
 
 
 class ConfigurationError(TollgateError):

@@ -31,7 +31,7 @@ from proxy.call.core import CallCore
 from proxy.call.ports import Command, JournalRecord, MediaAnswer, RecordDurable
 from proxy.cdr.journal import Journal
 from proxy.cdr.sinks import RecordPump, release_delivered
-from proxy.errors import ConfigurationError, TollgateError
+from proxy.errors import ConfigurationError, JournalUnavailable, TollgateError
 from proxy.media.embedded import EmbeddedEngine
 from proxy.media.prompts import EncodedSound, PromptLibrary
 from proxy.metrics import LoopLag, MetricsServer
@@ -41,13 +41,13 @@ from proxy.net.resolver import NameTable, Resolver
 from proxy.net.tls import TlsContexts
 from proxy.net.trace import log_message
 from proxy.operations import handlers, samples
-from proxy.policy import NumberPlan, Snapshot
+from proxy.policy import NumberPlan, Snapshot, UserGroup
 from proxy.process import calm_garbage_collector, notify, prepare_limits, watchdog_interval
 from proxy.settings import Settings
 from proxy.sip.digest_server import DigestServer, RecentNonceCounts
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.ids import KeyedIds
-from proxy.store import SnapshotSource, Store, StoreUnavailable, UsageSink, seed_example_data
+from proxy.store import SnapshotSource, Store, UsageSink, public_name, seed_example_data
 
 __all__ = ["Gate", "serve"]
 
@@ -55,8 +55,9 @@ logger = logging.getLogger(__name__)
 
 TICK = 0.5
 """Seconds between two looks at what has to be done now and then."""
-HEARTBEAT = 3.0
 RELEASE = 60.0
+STORE_PATIENCE = 2.0
+"""A start waits so long for the store; then the gate begins with emergency calls only."""
 STORE_RETRY = 5.0
 LAST_WORDS = 2.0
 """After the drain limit calls are ended; their BYEs and records get so many seconds."""
@@ -84,6 +85,9 @@ class Gate:
         self.failed = asyncio.Event()
         self._load = load
         self._example_data = example_data
+        self._plan: NumberPlan
+        self._opening_trouble = ""
+        self._ending = asyncio.Event()
         self._source: SnapshotSource | None = None
         self._pump: RecordPump | None = None
         self.tls: TlsContexts | None = None
@@ -114,36 +118,64 @@ class Gate:
 
     async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        settings = self.settings
-        plan = composition.number_plan(settings)
-        composition.groups(settings)
-        self._start_journal()
+        self._plan = composition.number_plan(self.settings)
+        composition.groups(self.settings)
+        self.journal = Journal(self.settings.journal_folder, post=self._loop.call_soon_threadsafe)
         self._stack.callback(self._close_store)
+        with contextlib.suppress(JournalUnavailable):
+            self.journal.start()  # else it is tried again below, and what is wrong is said there
+        tried = asyncio.Event()
+        opening = self._loop.create_task(self._keep_opening(tried), name="open store")
+        self._stack.push_async_callback(self._stop_opening, opening)
         try:
-            await self._open_store(plan)
-        except StoreUnavailable as error:
-            logger.error("only emergency calls pass: %s", error)
-            opening = self._loop.create_task(self._keep_opening_store(plan), name="open store")
-            self._stack.push_async_callback(_cancelled, opening)
+            await asyncio.wait_for(tried.wait(), STORE_PATIENCE)
+        except TimeoutError:
+            logger.error("only emergency calls pass until the store has been opened")
         await self._start_media()
-        await self._start_signalling(plan)
+        await self._start_signalling()
         await self._start_service()
 
-    async def _open_store(self, plan: NumberPlan) -> None:
-        """Open the store, make the groups of the settings, and follow its policy. Raises StoreUnavailable."""
+    async def _keep_opening(self, tried: asyncio.Event) -> None:
+        """Open journal and store, again and again: whatever is wrong with them, emergency calls pass."""
+        while not self._ending.is_set():
+            try:
+                if not self.journal.is_open:
+                    await asyncio.to_thread(self.journal.start)
+                await self._open_store()
+            except Exception as error:  # noqa: BLE001 - no fault of a disk or database may end the gate
+                trouble = _one_line(error)
+                if trouble != self._opening_trouble:
+                    logger.error("only emergency calls pass: %s", trouble)
+                self._opening_trouble = trouble
+            else:
+                if self._opening_trouble:
+                    logger.warning("the store is open")
+                self._opening_trouble = ""
+                return
+            finally:
+                tried.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), STORE_RETRY)
+
+    async def _stop_opening(self, opening: asyncio.Task[None]) -> None:
+        """Let a try that is under way end: what it opens is closed in order."""
+        self._ending.set()
+        await opening
+
+    async def _open_store(self) -> None:
+        """Open the store, make the groups of the settings, and follow its policy. Raises TollgateError."""
         settings = self.settings
         store = await asyncio.to_thread(Store, settings.store.url)
         try:
             if self._example_data:
-                made = await asyncio.to_thread(seed_example_data, store, plan, realm=settings.auth.realm)
+                made = await asyncio.to_thread(
+                    seed_example_data, store, self._plan, realm=settings.auth.realm
+                )
                 for user in made:
                     print(
                         f"example user {user.extension} ({user.group}): password {user.password}", flush=True
                     )
-            known = {group.name for group in await asyncio.to_thread(store.groups.all)}
-            for group in composition.groups(settings):
-                if group.name not in known:
-                    await asyncio.to_thread(store.groups.add, group)
+            await asyncio.to_thread(_make_groups, store, composition.groups(settings))
         except BaseException:
             store.close()
             raise
@@ -152,18 +184,7 @@ class Gate:
             "store", self.journal.tail, UsageSink(store.usage), directory=settings.journal_folder
         )
         self._pump.start()
-        self._source = await self._follow_policy(store, plan)
-
-    async def _keep_opening_store(self, plan: NumberPlan) -> None:
-        while True:
-            await asyncio.sleep(STORE_RETRY)
-            try:
-                await self._open_store(plan)
-            except TollgateError as error:
-                logger.warning("the store still can't be opened: %s", error)
-            else:
-                logger.info("the store is open")
-                return
+        self._source = await self._follow_policy(store, Snapshot(self._plan))
 
     def _close_store(self) -> None:
         """End what reads the store and what writes to it, the last records first."""
@@ -177,18 +198,14 @@ class Gate:
         if self.store is not None:
             self.store.close()
 
-    def _start_journal(self) -> None:
-        self.journal = Journal(self.settings.journal_folder, post=self._loop.call_soon_threadsafe)
-        self.journal.start()
-
     def _release_records(self) -> None:
         if self._pump is not None:
             release_delivered(self.journal.tail, [self._pump])
 
-    async def _follow_policy(self, store: Store, plan: NumberPlan) -> SnapshotSource:
+    async def _follow_policy(self, store: Store, present: Snapshot) -> SnapshotSource:
         source = SnapshotSource(
             store.database,
-            plan,
+            present,
             on_change=lambda snapshot: self._post(partial(self._policy_changed, snapshot)),
         )
         self._policy_changed(await asyncio.to_thread(source.start))
@@ -226,9 +243,9 @@ class Gate:
         self.failure = reason
         self.failed.set()
 
-    async def _start_signalling(self, plan: NumberPlan) -> None:
+    async def _start_signalling(self) -> None:
         settings = self.settings
-        resolver = Resolver()
+        resolver = Resolver(supported=composition.transports(settings))
         self._names = NameTable(resolver, self._reconfigure)
         self._stack.push_async_callback(self._names.close)
         await self._names.watch(composition.host_names(settings))
@@ -256,18 +273,25 @@ class Gate:
         self.core = CallCore(
             endpoint,
             config,
-            Snapshot(plan) if self._source is None else self._source.current,
+            Snapshot(self._plan) if self._source is None else self._source.current,
             wall_clock=_LocalClock(),
             record_ids=_record_id,
             authenticator=DigestAuthenticator(digest, ids.tag),
             srtp_keys=secrets.token_bytes,
         )
+        self._watch_journal()
         self._name_destinations()
         await self.driver.start(endpoint, self.core)
 
     async def _start_service(self) -> None:
         control = ControlServer(self.settings.control_socket, handlers(self))
-        await control.start()
+        try:
+            await control.start()
+        except ConfigurationError as error:
+            if self.core.recording:
+                raise
+            # The disk is in trouble: the socket is not worth the emergency calls.
+            logger.error("no control socket: %s", error)
         self._stack.push_async_callback(control.close)
         self.lag = LoopLag(self._loop, time.monotonic)
         self.lag.start()
@@ -291,6 +315,8 @@ class Gate:
             self.engine.submit(command)
 
     def _recorded(self, record_id: str, durable: bool) -> None:
+        if not durable:
+            self._watch_journal()
         self.driver.answer(RecordDurable(record_id, durable))
 
     async def _housekeeping(self) -> None:
@@ -309,12 +335,23 @@ class Gate:
 
     async def _keep_house(self, now: float) -> None:
         self.journal.expire_confirms()
+        self._watch_journal()
         if now >= self._heartbeat_due and self.core.calls:
-            self._heartbeat_due = now + HEARTBEAT
+            self._heartbeat_due = now + self.settings.timers.checkpoint_interval
             self.journal.heartbeat()
         if now >= self._release_due:
             self._release_due = now + RELEASE
             await asyncio.to_thread(self._release_records)
+
+    def _watch_journal(self) -> None:
+        """Tell the call core whether calls that cost money may be taken."""
+        takes_calls = self.journal.takes_calls
+        if takes_calls is not self.core.recording:
+            self.core.recording = takes_calls
+            if takes_calls:
+                logger.warning("records reach the disk again: calls are taken")
+            else:
+                logger.error("records can't be kept: only emergency calls are taken")
 
     # While it runs ------------------------------------------------------------------------------------------
 
@@ -329,13 +366,15 @@ class Gate:
             f"{trunk.name} ({' '.join(map(str, trunk.addresses))})" for trunk in self.settings.trunks
         )
         trouble = f" ({self.store_trouble})" if self.store_trouble else ""
-        store = self.settings.store.url if self.store is None else self.store.database.name
+        store = public_name(self.settings.store.url)
         return f"tollgate ready: listening on {listening}; store {store}{trouble}; trunks {trunks or 'none'}"
 
     @property
     def store_trouble(self) -> str:
         """Why the policy can't be read at the moment, or ""."""
-        return "can't be opened" if self._source is None else self._source.trouble
+        if self._source is None:
+            return self._opening_trouble or "not open yet"
+        return self._source.trouble
 
     @property
     def records_delayed(self) -> bool:
@@ -354,18 +393,32 @@ class Gate:
         waiting = [name for name in _FIXED_WHILE_RUNNING if getattr(fresh, name) != getattr(old, name)]
         fresh = fresh.model_copy(update={name: getattr(old, name) for name in waiting})
         plan = composition.number_plan(fresh)
-        await self._names.watch(composition.host_names(fresh))
+        groups = composition.groups(fresh)
         composition.gate_config(fresh, self.bound, self._names.get)
         if self.tls is not None:
             self.tls.reload()
-        if self._source is not None and self.store is not None and plan != self._source.current.plan:
-            await asyncio.to_thread(self._source.stop)
-            self._source = await self._follow_policy(self.store, plan)
+        if self.store is not None and any(group.name not in self.core.policy.groups for group in groups):
+            await asyncio.to_thread(_make_groups, self.store, groups)
+        await self._names.watch(composition.host_names(fresh))
+        await self._change_plan(plan)
         self.settings = fresh
         self._reconfigure()
         log.configure(fresh.log.level, fresh.log.format, threaded=True)
         logger.info("settings read again%s", f"; after a restart: {', '.join(waiting)}" if waiting else "")
         return waiting
+
+    async def _change_plan(self, plan: NumberPlan) -> None:
+        """Read numbers by another plan; groups, users and codes stay until the store says otherwise."""
+        if plan == self._plan:
+            return
+        self._plan = plan
+        if self._source is None or self.store is None:
+            self._policy_changed(Snapshot(plan))
+            return
+        await asyncio.to_thread(self._source.stop)
+        present = self._source.current
+        present = present.with_changes(version=present.version, plan=plan)
+        self._source = await self._follow_policy(self.store, present)
 
     def _reconfigure(self) -> None:
         """Give the call core its configuration: after a reload, or when a name has another address."""
@@ -416,6 +469,20 @@ class Gate:
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _make_groups(store: Store, groups: Iterable[UserGroup]) -> None:
+    """Add the groups that the store has not got. Raises StoreUnavailable."""
+    known = {group.name for group in store.groups.all()}
+    for group in groups:
+        if group.name not in known:
+            store.groups.add(group)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, TollgateError):
+        return str(error).partition("\n")[0]
+    return f"the store can't be opened ({type(error).__name__})"
 
 
 def _encoded(library: PromptLibrary, codec: str) -> list[EncodedSound]:

@@ -262,7 +262,8 @@ class MediaSettings(_Section):
 class StoreSettings(_Section):
     """The database of policy and usage log."""
 
-    url: str = "sqlite:///tollgate.db"
+    url: str = Field(default="sqlite:///tollgate.db", repr=False)
+    """May hold a password."""
 
     @field_validator("url")
     @classmethod

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
 import sqlite3
+import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +20,7 @@ import pytest
 from proxy import composition, server
 from proxy._native import encode_prompt
 from proxy.cdr.record import CallRecord, Disposition
+from proxy.clock import LocalClock
 from proxy.demo_agents import Carrier, Phone, PhoneCall
 from proxy.errors import ConfigurationError, TollgateError
 from proxy.media.prompts import EncodedSound, PromptLibrary
@@ -26,7 +29,8 @@ from proxy.operations import samples
 from proxy.policy import CallClass, ClassOfService, CodeCollection, User, UserGroup, new_code
 from proxy.server import Gate
 from proxy.settings import Settings, load_settings
-from proxy.store import Store, StoreUnavailable, digest_credentials
+from proxy.store import Store, digest_credentials
+from proxy.store.changes import ChangeAction, ChangeKind, log_change
 from tests.net.waiting import until
 
 PASSWORD = "only-for-this-test"
@@ -350,32 +354,151 @@ async def test_a_fault_in_one_call_leaves_the_others_alone(
     assert outcomes == {Disposition.ANSWERED, Disposition.FAILED}
 
 
-async def test_a_store_that_cannot_be_opened_leaves_emergency_calls(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def closed(url: str) -> Store:
-        raise StoreUnavailable(f"store {url}: locked")
-
-    monkeypatch.setattr(server, "Store", closed)
-    monkeypatch.setattr(server, "STORE_RETRY", 0.05)
-    house = House(tmp_path)
-    house.extra = '[[peers]]\nname = "pbx"\nnetworks = ["127.0.0.1"]\n'
-    await house.open()
-    assert "can't be opened" in house.gate.ready_line
+async def _only_emergency_calls_pass(house: House) -> None:
     emergency = house.dial("911")
     await asyncio.wait_for(emergency.answered.wait(), 5)
     refused = house.dial()
     await asyncio.wait_for(refused.ended.wait(), 5)
     assert refused.status >= 400
     house.phone.hang_up(emergency)
-    monkeypatch.setattr(server, "Store", Store)
+
+
+PBX = '[[peers]]\nname = "pbx"\nnetworks = ["127.0.0.1"]\n'
+
+
+def _no_database(path: Path) -> None:
+    path.write_text("Dear customer, " * 100)
+
+
+def _newer_database(path: Path) -> None:
+    Store(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [(_no_database, "is not a Tollgate database"), (_newer_database, r"newer version of Tollgate")],
+)
+async def test_a_broken_store_leaves_emergency_calls_until_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], says: str
+) -> None:
+    monkeypatch.setattr(server, "STORE_RETRY", 0.05)
+    path = tmp_path / "gate.db"
+    spoil(path)
+    house = House(tmp_path)
+    house.extra = PBX
+    await house.open(fill=False)
+    assert says in house.gate.ready_line
+    await _only_emergency_calls_pass(house)
+    path.unlink()
     await until(lambda: house.gate.store_trouble == "")
     assert {record.emergency for record in await house.records(2)} == {True, False}
     await house.close()
 
 
+async def test_a_store_that_takes_its_time_does_not_hold_up_emergency_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = threading.Event()
+
+    def slow(url: str) -> Store:
+        assert mended.wait(20)
+        return Store(url)
+
+    monkeypatch.setattr(server, "Store", slow)
+    monkeypatch.setattr(server, "STORE_PATIENCE", 0.05)
+    house = House(tmp_path)
+    house.extra = PBX
+    await house.open(fill=False)
+    await _only_emergency_calls_pass(house)
+    mended.set()
+    await until(lambda: house.gate.store_trouble == "")
+    assert len(await house.records(2)) == 2
+    await house.close()
+
+
+class FullDisk:
+    """No file can grow any more, while it is told so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = True
+        for name in ("posix_fallocate", "pwrite"):
+            monkeypatch.setattr(os, name, self._failing(getattr(os, name)))
+
+    def _failing(self, real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            if self.full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments)
+
+        return call
+
+
+async def test_a_full_disk_at_start_leaves_emergency_calls_and_keeps_their_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "STORE_RETRY", 0.05)
+    disk = FullDisk(monkeypatch)
+    house = House(tmp_path)
+    house.extra = PBX
+    await house.open()
+    await _only_emergency_calls_pass(house)
+    disk.full = False
+    await until(lambda: house.gate.core.recording)
+    assert {record.emergency for record in await house.records(2)} == {True, False}
+    await house.close()
+
+
+async def test_a_disk_that_fills_stops_paid_calls_before_they_cost(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.extra = "timers.checkpoint_interval = 0.1"
+    await asyncio.to_thread(house.ask, "reload")
+    asked = house.dial()
+    await asyncio.wait_for(asked.answered.wait(), 5)
+    disk = FullDisk(monkeypatch)
+    await until(lambda: not house.gate.core.recording)
+    asked.rtp.press(CODE + "#")
+    await asyncio.wait_for(asked.ended.wait(), 20)
+    refused = house.dial()
+    await asyncio.wait_for(refused.ended.wait(), 5)
+    assert refused.status == 500
+    emergency = house.dial("911")
+    await asyncio.wait_for(emergency.answered.wait(), 5)
+    assert house.carrier.numbers == ["911"]
+    house.phone.hang_up(emergency)
+    disk.full = False
+    await until(lambda: house.gate.core.recording)
+    house.phone.hang_up(await house.talk())
+    await until(lambda: house.gate.core.idle)
+
+
+async def test_a_reload_with_an_unreadable_store_keeps_the_policy(house: House) -> None:
+    assert house.gate.store is not None
+    with house.gate.store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE groups SET rules = 'x'")
+        log_change(connection, ChangeKind.GROUP, ChangeAction.SAVED)
+    await until(lambda: house.gate.store_trouble != "")
+    house.extra = 'number_plan.outside_prefix = "9"'
+    await asyncio.to_thread(house.ask, "reload")
+    assert house.gate.core.policy.plan.outside_prefix == "9"
+    house.phone.hang_up(await house.talk("9" + NUMBER))
+    assert len(await house.records()) == 1
+
+
+async def test_the_ready_line_never_shows_the_stores_password(tmp_path: Path) -> None:
+    gate = Gate(House(tmp_path).load())
+    store = gate.settings.store.model_copy(update={"url": "postgresql://gate:hunter2@db.example.com/x"})
+    gate.settings = gate.settings.model_copy(update={"store": store})
+    gate.bound = [("127.0.0.1", 5060), ("127.0.0.1", 5060)]
+    assert "gate:***@db.example.com" in gate.ready_line
+    assert "hunter2" not in gate.ready_line + repr(gate.settings)
+
+
 def test_the_clock_follows_the_sites_offset(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = server._LocalClock()
+    clock = LocalClock()
     winter, summer = 1_772_324_000.0, 1_785_000_000.0
     try:
         monkeypatch.setenv("TZ", "Europe/Berlin")
@@ -445,7 +568,6 @@ async def test_example_data_is_made_with_passwords_shown_once(
     [
         ('control.socket = "/nonexistent/gate.sock"', "control socket"),
         ('prompts.folder = "{folder}/prompts"', "prompts"),
-        ('journal.folder = "/proc/journal"', "journal"),
     ],
 )
 async def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path, extra: str, expected: str) -> None:

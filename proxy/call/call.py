@@ -198,9 +198,15 @@ class Call:
             a.offer(gate_codecs(route.common_codecs))
             a.answer_due = True
             a.accept(now)
+            self._write_setup(now)
         else:
             a.accept(now)
+            self._write_setup(now)
             self._ask(now)
+
+    def _write_setup(self, now: float) -> None:
+        """Journal the call before B has answered: one that is cut off here has its record too."""
+        self.core.emit(JournalRecord(self.record.snapshot(RecordPhase.SETUP, now=now)))
 
     def media_refused(self, media: MediaLeg, now: float) -> None:
         """There are no ports for a leg."""
@@ -281,6 +287,12 @@ class Call:
             return
         if result.emergency is not None:
             self.route = self.core.emergency_route(self, result.emergency)
+        elif not self.core.recording:
+            self._fail(Ending(Disposition.OVERLOADED, 500, TEMPORARY_FAILURE), now)
+            return
+        if self.core.uses.holds(self.id):
+            # The use is on the disk before it can be paid for.
+            self._write_setup(now)
         self._dial(now)
 
     # Dialling -----------------------------------------------------------------------------------------------
@@ -378,6 +390,8 @@ class Call:
         record = self.record
         record.codec = leg.chosen.codec.name
         record.b_answered(now=now)
+        # However it goes on: the store counts a use of every call that B answered.
+        self.core.uses.answered(self.id)
         self._enter(CallState.CONFIRMING, now)
         self._bound_at = NEVER
         self._guard_at = now + _ANSWER_GUARD
@@ -400,7 +414,6 @@ class Call:
             self._end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
             return
         self._enter(CallState.TALKING, now)
-        self.core.uses.answered(self.id)
         a, b = self.a, self.b
         if not self.answers_first:
             if a.late_offer and b is not None and b.chosen is not None:

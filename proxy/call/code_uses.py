@@ -43,6 +43,10 @@ class CodeUses:
         self._by_call[record_id] = code.digits
         self._books.setdefault(code.digits, _Book(code.uses)).open += 1
 
+    def holds(self, record_id: str) -> bool:
+        """Tell whether a call has a use of a limited code that it may still give back."""
+        return record_id in self._by_call
+
     def answered(self, record_id: str) -> None:
         """Keep the call's use: B has answered, so it will be counted by the store."""
         digits = self._by_call.pop(record_id, None)

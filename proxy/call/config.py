@@ -159,4 +159,3 @@ class GateConfig:
     """Talk time after which the gate ends a call; 0: no limit."""
     silence_window: float = 60.0
     """A talk of this age or more ends when nothing comes from either side: the engine's inactivity time."""
-    checkpoint_interval: float = 3.0

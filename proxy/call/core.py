@@ -43,7 +43,7 @@ from proxy.call.registrations import Registrations
 from proxy.call.routing import Caller, Hop, Route, RouteTable, did_of
 from proxy.call.state import CallState
 from proxy.cdr.builder import RecordBuilder
-from proxy.cdr.record import Direction, Disposition, HungUpBy, RecordPhase
+from proxy.cdr.record import Direction, Disposition, HungUpBy
 from proxy.policy import (
     CallRequest,
     CodeVerdict,
@@ -122,6 +122,8 @@ class CallCore:
         """Every port pair that is held or asked for."""
         self.draining = False
         """New calls get 503; emergency calls don't."""
+        self.recording = True
+        """Records reach the disk. While they don't, new calls get 500; emergency calls don't."""
         self._policy = policy
         self._wall_clock = wall_clock
         self._record_ids = record_ids
@@ -351,8 +353,8 @@ class CallCore:
                 self._refuse_unreachable(event, record, now)
                 return
             route = found or route
-        if not decision.emergency and self._full:
-            self._refuse(event, record, Disposition.OVERLOADED, 503, now)
+        if not decision.emergency and (status := self._unavailable):
+            self._refuse(event, record, Disposition.OVERLOADED, status, now)
             return
         self._begin(event, route, record, now)
 
@@ -387,8 +389,8 @@ class CallCore:
             self._refuse_unfit(event, event.refusal, record, now)
         elif route is None:
             self._refuse_unreachable(event, record, now)
-        elif self._full:
-            self._refuse(event, record, Disposition.OVERLOADED, 503, now)
+        elif status := self._unavailable:
+            self._refuse(event, record, Disposition.OVERLOADED, status, now)
         else:
             self._begin(event, route, record, now)
 
@@ -431,8 +433,11 @@ class CallCore:
         return self._routes.line
 
     @property
-    def _full(self) -> bool:
-        return self.draining or len(self.calls) >= self.config.max_calls
+    def _unavailable(self) -> int:
+        """Status that refuses whoever is no emergency call, or 0."""
+        if self.draining or len(self.calls) >= self.config.max_calls:
+            return 503
+        return 0 if self.recording else 500
 
     def _begin(self, event: RequestReceived, route: Route, record: RecordBuilder, now: float) -> None:
         call = Call(self, self.config, route, record, now)
@@ -572,7 +577,7 @@ class CallCore:
 
     def _live(self, call: Call) -> LiveCall:
         record = call.record
-        code = record.snapshot(RecordPhase.CHECKPOINT, now=call.since).code
+        code = record.code
         return LiveCall(
             call.id,
             record.caller_number,
@@ -584,14 +589,6 @@ class CallCore:
             "" if code is None else code.description,
             record.emergency,
         )
-
-    def checkpoint(self, now: float) -> list[JournalRecord]:
-        """Return the present state of every call that was answered, for the journal (DESIGN 1.8)."""
-        return [
-            JournalRecord(call.record.snapshot(RecordPhase.CHECKPOINT, now=now))
-            for call in self.calls.values()
-            if call.state is CallState.TALKING
-        ]
 
     def hang_up(self, call_id: str, now: float) -> bool:
         """End a call from outside; False when there is none of this id."""

@@ -49,7 +49,6 @@ class RecordBuilder:
         "dialled_number",
         "direction",
         "emergency",
-        "first_record_id",
         "group",
         "location",
         "normalised_number",
@@ -68,7 +67,6 @@ class RecordBuilder:
         self.start_time = start_time
         self._started = now
         self.direction = Direction.OUTBOUND
-        self.first_record_id = ""
         self.a_call_id = ""
         self.b_call_id = ""
         self.caller_number = ""
@@ -105,6 +103,11 @@ class RecordBuilder:
     def answered(self) -> bool:
         """B has answered."""
         return self._answered_after is not None
+
+    @property
+    def code(self) -> UsedCode | None:
+        """The accepted code."""
+        return self._code
 
     @property
     def over(self) -> bool:
@@ -178,7 +181,6 @@ class RecordBuilder:
             self.start_time,
             self.direction,
             phase,
-            self.first_record_id,
             self.a_call_id,
             self.b_call_id,
             self._code_entered_after,

@@ -30,7 +30,7 @@ from proxy.cdr.record import CallRecord
 from proxy.cdr.recovery import recover
 from proxy.cdr.segments import Position, SegmentDirectory
 from proxy.cdr.tail import JournalEntry, JournalTail
-from proxy.errors import ConfigurationError
+from proxy.errors import JournalUnavailable
 
 __all__ = ["Confirm", "Journal", "JournalSettings", "Post"]
 
@@ -96,6 +96,9 @@ class Journal:
         self._stopping = threading.Event()
         self._event = threading.Event()
         self._thread: threading.Thread | None = None
+        self._open = False
+        self._overdue = 0
+        """The last ticket that the disk did not answer in time."""
         # Below: the thread's own from `start` on.
         self._backlog: list[_Item] = []
         self._live: dict[str, _Item] = {}
@@ -107,6 +110,9 @@ class Journal:
         self._last_try = -math.inf
         self._failures = 0
         self._no_reserve = False
+        self._drained = 0
+        self._settled = 0
+        """Tickets up to this one have met a disk that works."""
 
     # --- the event loop's side -----------------------------------------------------------------------------
 
@@ -114,10 +120,12 @@ class Journal:
         """Open the journal, close what an earlier run left open, and start the thread.
 
         Returns the calls that were interrupted; their records are on the disk already and go to the sinks
-        like any other. Raises `ConfigurationError` when the directory can't be used or holds no room for a
-        segment.
+        like any other. Raises `ConfigurationError` when another process has the directory, and
+        `JournalUnavailable` when it can't be used or has no room for a segment: then `start` may be called
+        again, and what is appended meanwhile waits in memory.
         """
         self._segments = SegmentDirectory(self._path, self._settings.segment_bytes)
+        self._live.clear()
         try:
             found = recover(self._segments)
             self._tail = JournalTail(self._segments, found)
@@ -128,21 +136,31 @@ class Journal:
             for item in self._backlog:
                 self._frame(item)
             self._write_backlog()
-            self._segments.make_reserve()
         except OSError as error:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
             self._segments.release_lock()
-            raise ConfigurationError(f"journal directory {self._path}: {error.strerror}") from error
+            raise JournalUnavailable(f"journal directory {self._path}: {error.strerror}") from error
+        self._renew_reserve()
         if found.interrupted:
             _log.warning("%d call(s) were cut off; their records are closed", len(found.interrupted))
+        self._event.set()  # for what has waited in memory
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
+        self._open = True
         return tuple(found.interrupted)
 
     def append(self, record: CallRecord, confirm: Confirm | None = None) -> None:
         """Write this state of a call. ``confirm`` is called in the event loop when it is on the disk, or
-        not.
+        not; at once while the journal could not be opened.
         """
         now = self._clock()
+        if not self._open:
+            self._pending.append(_Item(record, now, 0))
+            if confirm is not None:
+                confirm(record.record_id, False)
+            return
         if confirm is None:
             self._pending.append(_Item(record, now, 0))
             if not self._roused:
@@ -160,6 +178,8 @@ class Journal:
         """All calls that are live in the journal still are. Every 3 s; costs one short line for all of
         them.
         """
+        if not self._open:
+            return
         self._pending.append(_Item(None, self._clock(), 0))
         if not self._roused:
             self._roused = True
@@ -169,17 +189,29 @@ class Journal:
         """Answer False for what a hanging disk has not answered in time; its record is still tried."""
         limit = self._clock() - self._settings.confirm_timeout
         overdue = [ticket for ticket, (_, _, since) in self._waiting.items() if since < limit]
-        self._deliver(overdue, durable=False)
+        if overdue:
+            self._overdue = overdue[-1]
+            self._deliver(overdue, durable=False)
+
+    @property
+    def is_open(self) -> bool:
+        """`start` has succeeded, and `stop` has not been called."""
+        return self._open
 
     @property
     def durable(self) -> bool:
-        """The last write succeeded. While it is False no new call that costs money should be taken."""
-        return self._failures == 0
+        """The disk takes records, and did not keep the last one waiting too long."""
+        return self._open and self._failures == 0 and self._settled >= self._overdue
 
     @property
     def space_low(self) -> bool:
-        """The disk has no room for a reserve: running calls keep their records, refuse new ones."""
+        """The disk has no room for a reserve: only the calls that are up can count on their records."""
         return self._no_reserve
+
+    @property
+    def takes_calls(self) -> bool:
+        """Calls that cost money may be begun: their records will reach the disk."""
+        return self.durable and not self._no_reserve
 
     @property
     def tail(self) -> JournalTail:
@@ -190,13 +222,14 @@ class Journal:
         """Write what is left and close. True when everything is on the disk."""
         thread = self._thread
         if thread is None:
-            return True
+            return not self._pending
         self._stopping.set()
         self._event.set()
         thread.join(timeout)
         if thread.is_alive():
             return False
         self._thread = None
+        self._open = False
         os.close(self._descriptor)
         self._segments.release_lock()
         return not self._backlog
@@ -240,10 +273,12 @@ class Journal:
             item = self._pending.popleft()
             if item.ticket:
                 tickets.append(item.ticket)
+                self._drained = item.ticket
             self._frame(item)
             if item.frame:
                 self._backlog.append(item)
         if not self._backlog:
+            self._settled = self._drained
             self._confirm(tickets, durable=False)
             return
         if self._failures and not self._stopping.is_set():
@@ -265,6 +300,7 @@ class Journal:
             if self._failures:
                 _log.warning("the journal can be written again")
             self._failures = 0
+            self._settled = self._drained
             self._confirm(tickets, durable=True)
         self._last_flush = time.monotonic()
 
@@ -342,7 +378,6 @@ class Journal:
             _log.warning("no new journal segment (%s)", error.strerror)
             self._no_reserve = True
             return
-        self._no_reserve = True
         self._renew_reserve()
 
     def _open_segment(self) -> None:

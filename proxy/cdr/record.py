@@ -1,7 +1,7 @@
 """The call detail record: one immutable value per call, whatever became of the call.
 
-A record is a snapshot of what is known about one call. The same call may be snapshotted several times (when
-B answers, as checkpoints while it lasts, at its end); all snapshots share one ``record_id`` the last wins.
+A record is a snapshot of what is known about one call. The same call is snapshotted several times (when A
+is asked for a code, when B answers, at its end); all snapshots share one ``record_id``, the last wins.
 
 Times: ``start_time`` is wall-clock time, UTC seconds since the epoch, taken once when the INVITE came.
 Everything later is a distance from that moment in seconds, measured on the monotonic clock, so that a step of
@@ -30,11 +30,10 @@ class RecordPhase(enum.StrEnum):
     """When in the life of its call a snapshot was taken."""
 
     SETUP = "setup"
-    """B has not answered yet; taken when a code with limited uses was accepted, so that the use is kept."""
+    """B has not answered yet; taken when the caller is answered to be asked for a code, and when a code with
+    limited uses was accepted."""
     ANSWERED = "answered"
     """B has answered; the call lives. Without a later FINAL snapshot the call was interrupted."""
-    CHECKPOINT = "checkpoint"
-    """The call still lives."""
     FINAL = "final"
     """The call is over: the one record that the usage log shows."""
 
@@ -74,11 +73,11 @@ class Disposition(enum.StrEnum):
     NOT_ACCEPTABLE = "not_acceptable"
     """The caller's INVITE could not be served: no common codec (488), or no media that the gate takes."""
     OVERLOADED = "overloaded"
-    """The gate itself refused: overload, drain, or no media ports left."""
+    """The gate itself refused: overload, drain, no media ports left, or records that can't be kept."""
     FAILED = "failed"
     """The call broke in a way that none of the others names (no ACK, media gone, an error in the gate)."""
     INTERRUPTED = "interrupted"
-    """The gate died during the call; the end is that of the last checkpoint."""
+    """The gate died during the call; the end is that of the last heartbeat."""
 
 
 class HungUpBy(enum.StrEnum):
@@ -131,8 +130,6 @@ class CallRecord:
     """When the INVITE came: UTC seconds since the epoch."""
     direction: Direction = Direction.OUTBOUND
     phase: RecordPhase = RecordPhase.FINAL
-    first_record_id: str = ""
-    """Record of the first segment when this call came of a transfer or a forward."""
 
     a_call_id: str = ""
     b_call_id: str = ""

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.errors import ConfigurationError
+from proxy.errors import ConfigurationError, JournalUnavailable
 
 __all__ = ["Position", "SegmentDirectory"]
 
@@ -32,14 +32,17 @@ class SegmentDirectory:
     """The directory of one journal. All methods but the constructor raise OSError as the system does."""
 
     def __init__(self, path: Path, segment_bytes: int) -> None:
-        """Take the directory for this process. Raises `ConfigurationError` when it can't be used."""
+        """Take the directory for this process.
+
+        Raises `JournalUnavailable` when it can't be used, `ConfigurationError` when another process has it.
+        """
         self.path = path
         self.segment_bytes = segment_bytes
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigurationError(f"journal directory {path} can't be used: {error.strerror}") from error
+            raise JournalUnavailable(f"journal directory {path} can't be used: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from proxy.store.bindings import BindingsRepository, BindingWriter
 from proxy.store.codes import CodeOrder, CodesRepository, UpsertResult
 from proxy.store.credentials import digest_credentials, generate_password
-from proxy.store.database import StoreUnavailable
+from proxy.store.database import StoreUnavailable, public_name
 from proxy.store.example import ExampleUser, seed_example_data
 from proxy.store.people import GroupsRepository, UsersRepository
 from proxy.store.snapshots import SnapshotSource, load_snapshot
@@ -33,5 +33,6 @@ __all__ = [
     "digest_credentials",
     "generate_password",
     "load_snapshot",
+    "public_name",
     "seed_example_data",
 ]

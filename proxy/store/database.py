@@ -19,7 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from proxy.errors import ConfigurationError, TollgateError
 
-__all__ = ["HEAD", "Database", "StoreUnavailable"]
+__all__ = ["HEAD", "Database", "StoreUnavailable", "public_name"]
 
 HEAD = "0002"
 """The newest revision that this version knows."""
@@ -42,7 +42,7 @@ class Database:
         locked.
         """
         self._url = _parse(url)
-        self.name = self._url.render_as_string(hide_password=True)
+        self.name = _public(self._url)
         self.sqlite = self._url.get_backend_name() == "sqlite"
         if self.sqlite:
             _prepare_file(self._url, self.name)
@@ -142,12 +142,25 @@ class Database:
         command.upgrade(config, "head")
 
 
+def public_name(url: str) -> str:
+    """Return a database URL as it may be shown: without password and options."""
+    try:
+        return _public(make_url(url))
+    except (ArgumentError, ValueError):
+        return "(not a database URL)"
+
+
+def _public(url: URL) -> str:
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):
+        # Nothing of the error: SQLAlchemy repeats the URL, password included.
         message = "store.url: write a database URL such as sqlite:///var/tollgate.db"
-        raise ConfigurationError(message) from error
+        raise ConfigurationError(message) from None
     if parsed.get_backend_name() == "sqlite" and (
         parsed.database in {None, "", ":memory:"} or str(parsed.database).startswith("file:")
     ):

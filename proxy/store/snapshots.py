@@ -53,19 +53,16 @@ class SnapshotSource:
     def __init__(
         self,
         database: Database,
-        plan: NumberPlan,
+        present: Snapshot,
         *,
         on_change: Callable[[Snapshot], None],
-        on_trouble: Callable[[str], None] | None = None,
         interval: float = POLL_INTERVAL,
     ) -> None:
-        """``on_change`` and ``on_trouble`` are called in the source's thread.
-
-        ``on_trouble`` gets one line when the store stops to be readable, and "" when it is again.
+        """``present`` counts until the store has been read, and gives the number plan: an empty one lets
+        emergency calls through and nothing else. ``on_change`` is called in the source's thread.
         """
         self._database = database
         self._on_change = on_change
-        self._on_trouble = on_trouble
         self._interval = interval
         self._stopping = threading.Event()
         self._trouble = ""
@@ -73,15 +70,15 @@ class SnapshotSource:
         self._file: tuple[int, int] | None = None
         self._data_version: int | None = None
         self._connection: Connection | None = None
-        self.current = Snapshot(plan)
-        """The last good snapshot: empty (emergency calls only) until the first one is loaded."""
+        self.current = present
+        """The last good snapshot."""
         self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
 
     def start(self) -> Snapshot:
         """Load the first snapshot and keep it up to date from now on.
 
-        A store that can't be read gives the empty snapshot and a trouble, so that emergency calls pass
-        whatever is wrong with it.
+        A store that can't be read leaves the present snapshot and gives a trouble, so that emergency calls
+        pass whatever is wrong with it.
         """
         self.poll()
         self._thread.start()
@@ -108,11 +105,11 @@ class SnapshotSource:
             line = str(error) if isinstance(error, StoreUnavailable) else type(error).__name__
             if line != self._trouble:
                 _log.error("the policy can't be read, the last good one stays: %s", line)
-                self._report(line)
+                self._trouble = line
             return False
         if self._trouble:
             _log.warning("the policy can be read again")
-            self._report("")
+            self._trouble = ""
         if changed:
             self._on_change(self.current)
         return changed
@@ -120,11 +117,6 @@ class SnapshotSource:
     def _work(self) -> None:
         while not self._stopping.wait(self._interval):
             self.poll()
-
-    def _report(self, line: str) -> None:
-        self._trouble = line
-        if self._on_trouble is not None:
-            self._on_trouble(line)
 
     def _refresh(self) -> bool:
         data_version = self._look_at_file()

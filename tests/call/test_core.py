@@ -1,4 +1,4 @@
-"""The call core as a whole: limits, requests outside dialogs, live calls, checkpoints, errors, timers."""
+"""The call core as a whole: limits, requests outside dialogs, live calls, errors, timers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from proxy.call.call import Call
 from proxy.call.code_uses import CodeUses
 from proxy.call.config import Peer, Side
-from proxy.call.ports import JournalRecord, LegId, MediaLegOpened, MediaTimedOut, RecordDurable
+from proxy.call.ports import LegId, MediaLegOpened, MediaTimedOut, RecordDurable
 from proxy.call.state import CallState
-from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
+from proxy.cdr.record import Disposition, HungUpBy
 from proxy.policy import AccountCode, CodeTable
 from proxy.sip.events import (
     AckTimedOut,
@@ -113,6 +113,46 @@ class TestLimits:
             first.bye()
 
 
+class TestRecordsThatCanNotBeKept:
+    """A call that costs money is not begun while its record would be lost (DESIGN 1.8)."""
+
+    def test_new_calls_get_500_and_emergency_calls_go(self) -> None:
+        with GateBench() as bench:
+            bench.core.recording = False
+            call = bench.pbx.call(TOLL_FREE)
+            inbound = bench.carrier.call("2125550204")
+            bench.run(0.5)
+            assert (call.status, inbound.status) == (500, 500)
+            emergency = bench.pbx.call("911")
+            bench.run(0.5)
+            assert emergency.status == 200
+            emergency.bye()
+            bench.run(0.5)
+        dispositions = [record.disposition for record in bench.journal.final]
+        assert dispositions == [Disposition.OVERLOADED, Disposition.OVERLOADED, Disposition.ANSWERED]
+
+    def test_a_code_that_comes_then_is_not_dialled_with(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            bench.core.recording = False
+            bench.press("1234#")
+            bench.run(10.0)
+            assert call.ended
+            assert not bench.carrier.calls
+        assert (bench.record.disposition, bench.record.sip_code) == (Disposition.OVERLOADED, 500)
+
+    def test_an_emergency_number_at_the_prompt_goes(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            bench.core.recording = False
+            bench.press("911#")
+            bench.run(1.0)
+            assert bench.carrier.calls[0].connected
+            call.bye()
+
+
 class TestLiveCalls:
     def test_shows_who_what_and_since_when(self) -> None:
         with GateBench() as bench:
@@ -128,20 +168,6 @@ class TestLiveCalls:
             assert (live.state, live.code_description) == ("talking", "ACME, general")
             call.bye()
         assert bench.core.live_calls() == []
-
-    def test_checkpoints_are_those_of_calls_in_talk(self) -> None:
-        with GateBench() as bench:
-            first = bench.pbx.call(TOLL_FREE)
-            bench.run(3.0)
-            second = bench.pbx.call(NUMBER)
-            bench.run(1.0)
-            (command,) = bench.core.checkpoint(bench.now)
-            assert isinstance(command, JournalRecord)
-            assert command.record.phase is RecordPhase.CHECKPOINT
-            assert command.record.talk_time == pytest.approx(4.0)
-            assert not command.confirm
-            first.bye()
-            second.bye()
 
     def test_hang_up_from_outside(self) -> None:
         with GateBench() as bench:

@@ -60,7 +60,11 @@ def test_right_code_connects_and_is_recorded() -> None:
     assert record.b_media is not None
     assert record.b_media.packets_sent == 11
     assert record.talk_time == pytest.approx(4.0, abs=0.1)
-    assert [r.phase for r in bench.journal.records] == [RecordPhase.ANSWERED, RecordPhase.FINAL]
+    assert [r.phase for r in bench.journal.records] == [
+        RecordPhase.SETUP,
+        RecordPhase.ANSWERED,
+        RecordPhase.FINAL,
+    ]
 
 
 def test_b_leg_is_offered_only_what_the_caller_was_answered_with() -> None:
@@ -539,6 +543,41 @@ class TestUsesOfACode:
             assert bench.core.uses.reserved("77") == 1
             bench.core.policy = default_policy([AccountCode("77", max_uses=1, uses=1)])
             assert bench.core.uses.reserved("77") == 0
+
+    def test_is_in_the_journal_before_b_is_dialled(self) -> None:
+        with GateBench(
+            policy=default_policy([AccountCode("77", max_uses=1)]), script=(Step(5.0, 200, with_sdp=True),)
+        ) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            (setup,) = bench.journal.records
+            assert (setup.phase, setup.code) == (RecordPhase.SETUP, None)
+            bench.press("77#")
+            bench.run(0.5)
+            taken = bench.journal.records[-1]
+            assert taken.phase is RecordPhase.SETUP
+            assert taken.code is not None
+            assert taken.code.key == "77"
+            call.bye()
+
+    def test_of_a_call_that_ends_before_its_answer_is_on_the_disk_is_the_stores_to_count(self) -> None:
+        policy = default_policy([AccountCode("77", max_uses=2)])
+        with GateBench(policy=policy) as bench:
+            bench.journal.delay = 5.0
+            first = bench.pbx.call(NUMBER)
+            bench.press("77#")
+            bench.run(0.5)
+            first.bye()
+            bench.run(0.5)
+            assert bench.journal.final[0].answered_after is not None
+            bench.journal.delay = 0.0
+            second = bench.pbx.call(NUMBER)
+            bench.press("77#")
+            bench.run(0.5)
+            bench.core.policy = default_policy([AccountCode("77", max_uses=2, uses=1)])
+            assert bench.core.uses.reserved("77") == 1
+            second.bye()
+            bench.run(10.0)
 
 
 def test_code_digits_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:

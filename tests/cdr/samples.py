@@ -23,7 +23,6 @@ def full_record(record_id: str = "r1", *, phase: RecordPhase = RecordPhase.FINAL
         start_time=START,
         direction=Direction.OUTBOUND,
         phase=phase,
-        first_record_id="r0",
         a_call_id="a@192.0.2.1",
         b_call_id="b@192.0.2.9",
         code_entered_after=3.5,

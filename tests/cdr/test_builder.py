@@ -48,7 +48,7 @@ def test_talk_time_runs_from_the_first_answer_to_the_first_end() -> None:
     builder.b_answered(now=110.0)
     builder.b_answered(now=115.0)
     assert (builder.answered, builder.over) == (True, False)
-    live = builder.snapshot(RecordPhase.CHECKPOINT, now=120.0)
+    live = builder.snapshot(RecordPhase.ANSWERED, now=120.0)
     assert (live.talk_time, live.final) == (10.0, False)
     builder.ended(Disposition.ANSWERED, now=130.0, sip_code=200)
     builder.ended(Disposition.FAILED, now=140.0, sip_code=500, q850_cause=41, hung_up_by=HungUpBy.GATE)

@@ -21,7 +21,7 @@ from proxy.cdr.frames import FrameKind, scan_frames
 from proxy.cdr.journal import Journal, JournalSettings
 from proxy.cdr.record import CallRecord, Disposition, HungUpBy, RecordPhase
 from proxy.cdr.segments import Position
-from proxy.errors import ConfigurationError
+from proxy.errors import ConfigurationError, JournalUnavailable
 from tests.cdr.samples import full_record
 
 FAST = JournalSettings(
@@ -96,6 +96,10 @@ def _finals(journal: Journal) -> list[CallRecord]:
         position = following
 
 
+def _takes_calls(journal: Journal) -> bool:
+    return journal.takes_calls
+
+
 def _troubled(journal: Journal) -> bool:
     return not journal.durable
 
@@ -117,7 +121,7 @@ def test_a_confirmed_record_is_on_the_disk(
     data = (tmp_path / "journal" / "journal-00000001.log").read_bytes()
     assert [(frame.kind, frame.key) for frame in scan_frames(data)][1:] == [(FrameKind.LIVE, "r1")]
     assert journal.durable
-    assert not journal.space_low
+    assert _takes_calls(journal)
 
 
 def test_files_are_private(tmp_path: Path, open_journal: OpenJournal) -> None:
@@ -163,10 +167,10 @@ def test_an_answered_call_without_end_is_interrupted_at_its_last_heartbeat(
     assert record.code == before.code
 
 
-def test_a_checkpoint_moves_the_end_and_is_no_second_call(open_journal: OpenJournal, clock: Clock) -> None:
+def test_a_later_phase_is_no_second_call(open_journal: OpenJournal) -> None:
     journal = open_journal()
     journal.append(full_record("r1", phase=RecordPhase.SETUP))
-    journal.append(full_record("r1", phase=RecordPhase.CHECKPOINT))
+    journal.append(full_record("r1", phase=RecordPhase.ANSWERED))
     _crash(journal)
     assert [record.record_id for record in _finals(open_journal())] == ["r1"]
 
@@ -376,9 +380,36 @@ def test_a_hanging_disk_answers_in_time(open_journal: OpenJournal, clock: Clock,
     journal.append(full_record("r2"), said)
     clock.now += 1.9
     journal.expire_confirms()
+    assert journal.durable
     clock.now += 0.2
     journal.expire_confirms()
     assert said.next() == ("r2", False)
+    assert _troubled(journal)
+
+
+def test_a_disk_that_hung_counts_again_once_it_has_answered(
+    open_journal: OpenJournal, clock: Clock, said: Confirmations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal()
+    syncing, going_on = threading.Event(), threading.Event()
+    real = os.fdatasync
+
+    def hang(descriptor: int) -> None:
+        syncing.set()
+        assert going_on.wait(10)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", hang)
+    journal.append(full_record("r1"), said)
+    assert syncing.wait(10)
+    clock.now += 60
+    journal.expire_confirms()
+    assert said.next() == ("r1", False)
+    assert not _takes_calls(journal)
+    going_on.set()
+    journal.append(full_record("r2"), said)
+    assert said.next() == ("r2", True)
+    assert _takes_calls(journal)
 
 
 def test_an_impossible_record_does_not_stop_the_others(
@@ -411,15 +442,78 @@ def test_one_process_at_a_time(open_journal: OpenJournal) -> None:
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     journal = Journal(tmp_path / "file" / "journal", post=lambda call: call())
-    with pytest.raises(ConfigurationError, match=r"journal directory .* can't be used"):
+    with pytest.raises(JournalUnavailable, match=r"journal directory .* can't be used"):
         journal.start()
 
 
-def test_no_room_for_the_first_segment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FailingCall(monkeypatch, "posix_fallocate", errno.ENOSPC).failing = True
+def test_a_journal_that_finds_no_room_keeps_records_until_it_can_be_opened(
+    tmp_path: Path, said: Confirmations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = FailingCall(monkeypatch, "posix_fallocate", errno.ENOSPC)
+    call.failing = True
     journal = Journal(tmp_path / "journal", post=lambda call: call(), settings=FAST)
-    with pytest.raises(ConfigurationError, match="No space left"):
+    with pytest.raises(JournalUnavailable, match="No space left"):
         journal.start()
+    assert not _takes_calls(journal)
+    journal.append(_answered("r1"), said)
+    assert said.next() == ("r1", False)
+    journal.append(full_record("r1"))
+    assert not journal.stop()
+    call.failing = False
+    journal.start()
+    pause = threading.Event()
+    while not _finals(journal):
+        pause.wait(0.01)
+    assert _takes_calls(journal)
+    assert [record.record_id for record in _finals(journal)] == ["r1"]
+    assert journal.stop()
+
+
+def test_a_full_disk_at_start_costs_the_reserve_only(
+    open_journal: OpenJournal, said: Confirmations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _crash(open_journal())
+    FailingCall(monkeypatch, "posix_fallocate", errno.ENOSPC).failing = True
+    journal = open_journal()
+    assert _short_of_space(journal)
+    assert not _takes_calls(journal)
+    journal.append(full_record("r1"), said)
+    assert said.next() == ("r1", True)
+
+
+def test_a_disk_that_fails_while_opening_leaves_nothing_open(
+    tmp_path: Path, open_journal: OpenJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal()
+    journal.append(_answered("r1"))
+    _crash(journal)
+    before = len(os.listdir("/proc/self/fd"))
+    call = FailingCall(monkeypatch, "pwrite", errno.EIO)
+    call.failing = True
+    with pytest.raises(JournalUnavailable, match="Input/output error"):
+        open_journal()
+    assert len(os.listdir("/proc/self/fd")) == before
+    call.failing = False
+    assert [record.record_id for record in _finals(open_journal())] == ["r1"]
+
+
+def test_a_new_segment_is_no_reason_to_refuse_calls(
+    open_journal: OpenJournal, said: Confirmations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal()
+    took: list[bool] = []
+    real = os.posix_fallocate
+
+    def allocate(descriptor: int, offset: int, size: int) -> None:
+        took.append(_takes_calls(journal))
+        real(descriptor, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    for number in range(60):
+        journal.append(full_record(f"r{number:03d}"), said)
+        assert said.next()[1]
+    assert took
+    assert all(took)
 
 
 def test_killed_in_mid_call_every_confirmed_call_has_its_record(tmp_path: Path) -> None:

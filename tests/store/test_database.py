@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 
 from proxy.errors import ConfigurationError
 from proxy.store import Store, StoreUnavailable
-from proxy.store.database import HEAD, Database
+from proxy.store.database import HEAD, Database, public_name
 from proxy.store.models import metadata
 
 
@@ -89,6 +89,7 @@ def test_two_processes_may_open_a_new_store_at_once(url: str) -> None:
     ("url", "says"),
     [
         ("nonsense", "write a database URL"),
+        ("postgresql://user:secret@host:port/name", "write a database URL"),
         ("sqlite://", "name a file"),
         ("sqlite:///:memory:", "name a file"),
         ("sqlite:///file:x?mode=memory&uri=true", "name a file"),
@@ -102,6 +103,12 @@ def test_a_wrong_url_is_named(url: str, says: str) -> None:
         Database(url)
     assert str(caught.value).startswith("store.url: ")
     assert "secret" not in str(caught.value)
+
+
+def test_a_public_name_holds_no_secret() -> None:
+    url = "postgresql+driver://user:secret@db.example.com/name?sslpassword=secret"
+    assert public_name(url) == "postgresql+driver://user:***@db.example.com/name"
+    assert "secret" not in public_name("postgresql://user:secret@host:port/name")
 
 
 def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> None:
