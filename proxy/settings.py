@@ -115,9 +115,9 @@ class Settings(BaseSettings):
                 )
         own = {address.transport for address in self.sip.listen}
         for where, address in self._destinations():
-            if address.transport not in own:
+            if address.transport != "SIP" and address.socket_transport not in own:
                 raise ValueError(
-                    f"{where}: the gate has no {address.transport} socket; add one to sip.listen"
+                    f"{where}: the gate has no {address.socket_transport} socket; add one to sip.listen"
                 )
         if self.store.sqlite_path is None and not (self.journal.folder and self.control.socket):
             raise ValueError(

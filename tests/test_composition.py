@@ -14,6 +14,7 @@ from proxy.errors import ConfigurationError
 from proxy.net.resolver import HostName
 from proxy.settings import Settings, load_settings
 from proxy.sip.flow import Flow
+from proxy.sip.routing import Target
 
 BOUND = [("192.0.2.20", 5060), ("2001:db8::20", 5060), ("192.0.2.20", 5062)]
 
@@ -53,8 +54,11 @@ inbound = false
 """
 
 NAMES = {
-    HostName("sip.carrier.example", None, "UDP"): (("198.51.100.1", 5066), ("2001:db8:3::1", 5066)),
-    HostName("pbx.example.com", 5070, "TCP"): (("192.0.2.11", 5070),),
+    HostName("sip.carrier.example", None, "UDP"): (
+        Target("UDP", "198.51.100.1", 5066),
+        Target("UDP", "2001:db8:3::1", 5066),
+    ),
+    HostName("pbx.example.com", 5070, "TCP"): (Target("TCP", "192.0.2.11", 5070),),
 }
 
 

@@ -15,6 +15,7 @@ from proxy.net.resolver import HostName
 from proxy.net.tls import ClientCertificates, TlsConfig
 from proxy.settings import Settings, load_settings
 from proxy.sip.flow import Flow
+from proxy.sip.routing import Target
 
 TEXT = """
 [sip]
@@ -52,9 +53,9 @@ host = "198.51.100.9"
 BOUND = [("192.0.2.20", 5060), ("192.0.2.20", 5061)]
 
 
-def _lookup(name: HostName) -> list[tuple[str, int]]:
+def _lookup(name: HostName) -> list[Target]:
     assert name == HostName("carrier.example", None, "TLS")
-    return [("198.51.100.1", 5061)]
+    return [Target("TLS", "198.51.100.1", 5061)]
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +135,10 @@ def test_a_peer_is_known_by_its_certificate_alone_or_with_its_address(settings: 
             '[[trunks]]\nname = "first"\naddresses = ["tls:carrier.example"]',
             "trunks[0].addresses[0]: the gate has no TLS socket; add one to sip.listen",
         ),
-        ('[[trunks]]\nname = "first"\naddresses = ["dtls:x"]', "allowed transports: udp, tcp, tls"),
+        (
+            '[[trunks]]\nname = "first"\naddresses = ["dtls:x"]',
+            "allowed transports: udp, tcp, tls, sip, sips",
+        ),
     ],
 )
 def test_what_is_missing_is_said(text: str, problem: str, tmp_path: Path) -> None:

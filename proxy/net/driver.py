@@ -265,7 +265,7 @@ class Driver:
         found = await self._resolver.resolve(HostName(flow.remote_host, flow.remote_port, flow.transport))
         udp = self.udp.get(flow.listener)
         ipv6 = udp is not None and ":" in udp.address[0]
-        for host, port in found.addresses if found is not None else ():
+        for _, host, port in found.targets if found is not None else ():
             if is_sendable(host) and (flow.transport != "UDP" or (":" in host) == ipv6):
                 if flow.transport == "TLS" and self.tcp is not None:
                     self.tcp.learn_name(host, port, flow.remote_host)

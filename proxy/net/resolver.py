@@ -1,68 +1,88 @@
 """Names of trunks and peers to addresses, off the call path.
 
 A call is never placed by asking DNS first: the names in the configuration are looked up at load and again
-when their TTL is over, and what `NameTable` holds is what calls use. A name that stops resolving keeps its
-last good answer (a carrier's broken DNS must not take its trunk down), and a changed answer is announced
-once.
-
-A name with a port is looked up as AAAA and A; a name without one as SRV first (RFC 3263 §4.2; priorities,
-and weights by expected share), then as AAAA and A with the default port. NAPTR and per-call fail-over over
-all of them is not done here. Names that DNS does not know are tried with the system's own resolver, which
-reads ``/etc/hosts``.
+when their TTL is over, and what `NameTable` holds is what calls use. The procedure is that of RFC 3263
+(`proxy.sip.routing`); here its questions are asked, and the answers kept: for their TTL within bounds, and
+beyond it as long as DNS gives no other (a carrier's broken DNS must not take its trunk down). Names that
+DNS does not know are tried with the system's own resolver, which reads ``/etc/hosts``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import NamedTuple
 
 import dns.asyncresolver
 import dns.exception
-import dns.name
 import dns.rdatatype
 import dns.resolver
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
+from dns.rdtypes.IN.NAPTR import NAPTR
 from dns.rdtypes.IN.SRV import SRV
 
 from proxy.sip.flow import DEFAULT_PORTS
+from proxy.sip.routing import Answer, Destination, Location, Naptr, Question, Record, Srv, Target
 
 __all__ = ["HostName", "NameTable", "Resolved", "Resolver", "is_literal"]
 
 logger = logging.getLogger(__name__)
 
 LOOKUP_TIMEOUT = 4.0
-"""Seconds for one look-up, its retries included."""
+"""Seconds for one question, its repetitions included."""
 MIN_TTL, MAX_TTL = 15.0, 3600.0
 """A record's TTL is taken within these bounds, in seconds."""
+NEGATIVE_TTL = 60.0
+"""That a name or a record does not exist is believed for so many seconds."""
 RETRY_AFTER = 15.0
-"""After a failed look-up the next one comes so many seconds later."""
+"""After a question without answer the next one comes so many seconds later."""
+STALE = 7 * 86_400.0
+"""For so long after its TTL an answer stands in when DNS gives none."""
 SYSTEM_TTL = 60.0
 """How long an answer of the system's resolver holds: it tells no TTL."""
-_SRV_LABELS = {"UDP": "_sip._udp", "TCP": "_sip._tcp", "TLS": "_sips._tcp"}
+MAX_CACHED = 10_000
+"""Questions whose answers are kept; names that peers send must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostName:
-    """What is to be looked up: a name, its port if the configuration gives one, and the transport (UDP,
-    TCP).
+    """What is to be looked up: a name, its port if the configuration gives one, and the transport: UDP,
+    TCP, TLS, or SIP and SIPS where DNS is to choose it (RFC 3263 §4.1).
     """
 
     host: str
     port: int | None
     transport: str = "UDP"
 
+    @property
+    def destination(self) -> Destination:
+        """The same in the words of the procedure."""
+        secure = self.transport == "SIPS"
+        return Destination(
+            self.host, self.port, "" if self.transport in {"SIP", "SIPS"} else self.transport, secure
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Addresses in the order in which they are to be tried, and for how many seconds the answer holds."""
+    """Targets in the order in which they are to be tried, and for how many seconds the answer holds."""
 
-    addresses: tuple[tuple[str, int], ...]
+    targets: tuple[Target, ...]
     ttl: float
+
+
+class _Kept(NamedTuple):
+    """A cached answer: ``answer`` None while DNS gave none yet."""
+
+    answer: Answer | None
+    until: float
 
 
 def is_literal(host: str) -> bool:
@@ -75,81 +95,124 @@ def is_literal(host: str) -> bool:
 
 
 class Resolver:
-    """Asynchronous look-ups with dnspython."""
+    """Asynchronous look-ups with dnspython, cached.
 
-    def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
+    ``supported`` are the transports of the gate, the preferred one first; ``choose`` weighs SRV records.
+    """
+
+    def __init__(
+        self,
+        resolver: dns.asyncresolver.Resolver | None = None,
+        *,
+        supported: Sequence[str] = ("UDP", "TCP"),
+        choose: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if resolver is None:
             try:
                 resolver = dns.asyncresolver.Resolver()
             except dns.resolver.NoResolverConfiguration:
                 resolver = None
         self._resolver = resolver
+        self._supported = tuple(supported)
+        self._choose = choose
+        self._clock = clock
+        self._kept: dict[Question, _Kept] = {}
+        self._asking: dict[Question, asyncio.Task[_Kept]] = {}
 
     async def resolve(self, name: HostName) -> Resolved | None:
         """Look ``name`` up; None when nothing is found or nobody answers."""
-        if is_literal(name.host):
-            return Resolved(((name.host, name.port or DEFAULT_PORTS[name.transport]),), MAX_TTL)
-        if name.port is None:
-            found = await self._by_srv(name)
-            if found is not None:
-                return found
-        return await self._addresses(name.host, name.port or DEFAULT_PORTS[name.transport])
+        location = Location(name.destination, supported=self._supported, choose=self._choose)
+        while location.open_questions:
+            questions = list(location.open_questions)
+            found = await asyncio.gather(*(self._ask(question) for question in questions))
+            now = self._clock()
+            for question, kept in zip(questions, found, strict=True):
+                answer = kept.answer
+                location.answer(question, answer and answer._replace(ttl=max(1.0, kept.until - now)))
+        if location.targets:
+            return Resolved(location.targets, RETRY_AFTER if location.failed else min(location.ttl, MAX_TTL))
+        transport = name.transport if name.transport in DEFAULT_PORTS else "UDP"
+        if name.transport == "SIPS":
+            transport = "TLS"
+        port = DEFAULT_PORTS[transport] if name.port is None else name.port
+        return await _ask_system(transport, name.host, port)
 
-    async def _by_srv(self, name: HostName) -> Resolved | None:
-        answer = await self._query(f"{_SRV_LABELS[name.transport]}.{name.host}", dns.rdatatype.SRV)
-        if answer is None:
-            return None
-        records = [record for record in answer if isinstance(record, SRV) and record.target != dns.name.root]
-        # Within one priority the heavier target first: every gate would otherwise need the same die (RFC
-        # 2782).
-        records.sort(key=lambda record: (record.priority, -record.weight))
-        addresses: list[tuple[str, int]] = []
-        ttl = _ttl(answer)
-        for record in records:
-            found = await self._addresses(record.target.to_text(omit_final_dot=True), record.port)
-            if found is not None:
-                addresses += found.addresses
-                ttl = min(ttl, found.ttl)
-        return Resolved(tuple(addresses), ttl) if addresses else None
+    async def _ask(self, question: Question) -> _Kept:
+        """Answer from what is kept, or ask DNS: once, however many want to know."""
+        kept = self._kept.get(question)
+        if kept is not None and self._clock() < kept.until:
+            return kept
+        task = self._asking.get(question)
+        if task is None:
+            task = asyncio.create_task(self._ask_dns(question, kept), name=f"ask {question.name}")
+            self._asking[question] = task
+            task.add_done_callback(lambda _task: self._asking.pop(question, None))
+        # Who asked first may be cancelled; the others still want the answer.
+        return await asyncio.shield(task)
 
-    async def _addresses(self, host: str, port: int) -> Resolved | None:
-        v4, v6 = await asyncio.gather(
-            self._query(host, dns.rdatatype.A), self._query(host, dns.rdatatype.AAAA)
-        )
-        addresses: list[tuple[str, int]] = []
-        ttl = MAX_TTL
-        for answer in (v4, v6):
-            if answer is not None:
-                addresses += [(record.address, port) for record in answer if isinstance(record, A | AAAA)]
-                ttl = min(ttl, _ttl(answer))
-        if addresses:
-            return Resolved(tuple(addresses), ttl)
-        return await _ask_system(host, port)
+    async def _ask_dns(self, question: Question, before: _Kept | None) -> _Kept:
+        answer = await self._query(question)
+        now = self._clock()
+        if answer is not None:
+            kept = _Kept(answer, now + answer.ttl)
+        elif before is not None and before.answer is not None and now < before.until + STALE:
+            # `until` moves on with each failure; a week is only a bound for what nobody refreshes.
+            kept = _Kept(before.answer, now + RETRY_AFTER)
+        else:
+            kept = _Kept(None, now + RETRY_AFTER)
+        if len(self._kept) >= MAX_CACHED:
+            self._kept.clear()
+        self._kept[question] = kept
+        return kept
 
-    async def _query(self, name: str, kind: dns.rdatatype.RdataType) -> dns.resolver.Answer | None:
+    async def _query(self, question: Question) -> Answer | None:
+        """Ask DNS; None when it gives no answer: silence, SERVFAIL, a loop of CNAMEs, no server at all."""
         if self._resolver is None:
             return None
+        kind = dns.rdatatype.from_text(question.kind.value)
         try:
-            return await self._resolver.resolve(name, kind, lifetime=LOOKUP_TIMEOUT)
-        except (dns.exception.DNSException, OSError) as error:
-            logger.debug("no answer for %s %s: %s", name, kind.name, error)
+            answer = await self._resolver.resolve(
+                question.name, kind, lifetime=LOOKUP_TIMEOUT, search=False, raise_on_no_answer=False
+            )
+        except dns.resolver.NXDOMAIN:
+            return Answer((), NEGATIVE_TTL)
+        except (dns.exception.DNSException, OSError, ValueError) as error:
+            logger.debug("no answer for %s %s: %s", question.name, question.kind.value, error)
             return None
+        if answer.rrset is None:
+            return Answer((), NEGATIVE_TTL)
+        records = tuple(record for data in answer.rrset if (record := _record(data)) is not None)
+        return Answer(records, max(MIN_TTL, min(MAX_TTL, float(answer.rrset.ttl))))
 
 
-def _ttl(answer: dns.resolver.Answer) -> float:
-    seconds = answer.rrset.ttl if answer.rrset is not None else MIN_TTL
-    return max(MIN_TTL, min(MAX_TTL, float(seconds)))
+def _record(data: object) -> Record | None:
+    if isinstance(data, A | AAAA):
+        return str(data.address)
+    if isinstance(data, SRV):
+        return Srv(
+            data.priority, data.weight, data.port, data.target.to_text(omit_final_dot=True).rstrip(".")
+        )
+    if isinstance(data, NAPTR):
+        return Naptr(
+            data.order,
+            data.preference,
+            data.flags.decode("ascii", "replace"),
+            data.service.decode("ascii", "replace"),
+            data.replacement.to_text(omit_final_dot=True).rstrip("."),
+        )
+    return None
 
 
-async def _ask_system(host: str, port: int) -> Resolved | None:
+async def _ask_system(transport: str, host: str, port: int) -> Resolved | None:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(LOOKUP_TIMEOUT):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError, TimeoutError):
         return None
-    addresses = [(str(entry[4][0]), port) for entry in found]
-    return Resolved(tuple(dict.fromkeys(addresses)), SYSTEM_TTL)
+    targets = [Target(transport, str(entry[4][0]), port) for entry in found]
+    return Resolved(tuple(dict.fromkeys(targets)), SYSTEM_TTL)
 
 
 class NameTable:
@@ -161,11 +224,11 @@ class NameTable:
     def __init__(self, resolver: Resolver, on_change: Callable[[], None]) -> None:
         self._resolver = resolver
         self._on_change = on_change
-        self._answers: dict[HostName, tuple[tuple[str, int], ...]] = {}
+        self._answers: dict[HostName, tuple[Target, ...]] = {}
         self._tasks: dict[HostName, asyncio.Task[None]] = {}
 
-    def get(self, name: HostName) -> tuple[tuple[str, int], ...]:
-        """Addresses to try in order; empty when the name has never resolved."""
+    def get(self, name: HostName) -> tuple[Target, ...]:
+        """Targets to try in order; empty when the name has never resolved."""
         return self._answers.get(name, ())
 
     async def watch(self, names: Iterable[HostName]) -> None:
@@ -196,7 +259,8 @@ class NameTable:
             before = self.get(name)
             delay = await self._refresh(name)
             if self.get(name) != before:
-                logger.info("%s is now at %s", name.host, self.get(name))
+                addresses = ", ".join(f"{target.host}:{target.port}" for target in self.get(name))
+                logger.info("%s is now at %s", name.host, addresses)
                 self._on_change()
 
     async def _refresh(self, name: HostName) -> float:
@@ -206,7 +270,7 @@ class NameTable:
             kept = "keeping the last answer" if self.get(name) else "it has no address yet"
             logger.warning("cannot resolve %s: %s", name.host, kept)
             return RETRY_AFTER
-        # The order of equal records rotates from answer to answer; only other addresses are news.
-        if set(found.addresses) != set(self.get(name)):
-            self._answers[name] = found.addresses
+        # A, AAAA and SRV of one weight come in another order each time; only other targets are news.
+        if set(found.targets) != set(self.get(name)):
+            self._answers[name] = found.targets
         return found.ttl

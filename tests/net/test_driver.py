@@ -26,6 +26,7 @@ from proxy.sip.config import EndpointConfig
 from proxy.sip.endpoint import Endpoint, InviteSpec
 from proxy.sip.events import Event, RequestFailed, RequestReceived, RequestTimedOut, ResponseReceived
 from proxy.sip.flow import Flow, ListenPoint
+from proxy.sip.routing import Target
 from tests.cdr.samples import full_record
 from tests.net.waiting import until
 from tests.support.ids import CountingIds
@@ -93,7 +94,7 @@ class Names(Resolver):
         self.asked.append(name)
         await asyncio.sleep(0)
         return (
-            Resolved((("::1", name.port or 0), ("127.0.0.1", name.port or 0)), 60)
+            Resolved((Target("UDP", "::1", name.port or 0), Target("UDP", "127.0.0.1", name.port or 0)), 60)
             if name.host == "here"
             else None
         )

@@ -4,71 +4,65 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import cast
 
 import dns.asyncresolver
-import dns.flags
-import dns.message
-import dns.rcode
-import dns.rrset
+import dns.resolver
 import pytest
 
 from proxy.net import resolver as module
 from proxy.net.resolver import HostName, NameTable, Resolver, is_literal
+from proxy.sip.routing import Target
+from tests.support.dns_server import DnsServer, running_dns_server
 
 
-class DnsServer(asyncio.DatagramProtocol):
-    """Answers from `zone`; a name that is not in it does not exist; a broken server answers SERVFAIL."""
+class Clock:
+    """Time that stands still until it is moved."""
 
     def __init__(self) -> None:
-        self.zone: dict[tuple[str, str], tuple[int, list[str]]] = {}
-        self.broken = False
-        self.transport: asyncio.DatagramTransport | None = None
+        self.now = 1_000.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        assert self.transport is not None
-        query = dns.message.from_wire(data)
-        question = query.question[0]
-        answer = dns.message.make_response(query)
-        answer.flags |= dns.flags.RA
-        name = question.name.to_text(omit_final_dot=True)
-        kind = dns.rdatatype.to_text(question.rdtype)
-        if self.broken:
-            answer.set_rcode(dns.rcode.SERVFAIL)
-        elif (name, kind) in self.zone:
-            ttl, values = self.zone[name, kind]
-            answer.answer.append(dns.rrset.from_text_list(question.name, ttl, "IN", kind, values))
-        elif not any(known == name for known, _ in self.zone):
-            answer.set_rcode(dns.rcode.NXDOMAIN)
-        self.transport.sendto(answer.to_wire(), addr)
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[DnsServer]:
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_datagram_endpoint(DnsServer, local_addr=("127.0.0.1", 0))
-    yield protocol
-    transport.close()
-    await asyncio.sleep(0)
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def resolver(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> Resolver:
-    assert server.transport is not None
-    client = dns.asyncresolver.Resolver(configure=False)
-    client.nameservers = ["127.0.0.1"]
-    client.port = server.transport.get_extra_info("sockname")[1]
+async def dns_pair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[tuple[DnsServer, dns.asyncresolver.Resolver]]:
     monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 1.0)
-    return Resolver(client)
+    async with running_dns_server() as pair:
+        yield pair
+
+
+@pytest.fixture
+def server(dns_pair: tuple[DnsServer, dns.asyncresolver.Resolver]) -> DnsServer:
+    return dns_pair[0]
+
+
+@pytest.fixture
+def resolver(dns_pair: tuple[DnsServer, dns.asyncresolver.Resolver], clock: Clock) -> Resolver:
+    return Resolver(dns_pair[1], supported=("TLS", "TCP", "UDP"), choose=lambda: 0.999, clock=clock)
+
+
+@pytest.fixture
+def live(dns_pair: tuple[DnsServer, dns.asyncresolver.Resolver]) -> Resolver:
+    """A resolver whose time passes."""
+    return Resolver(dns_pair[1])
+
+
+async def addresses(resolver: Resolver, name: HostName) -> list[tuple[str, int]]:
+    found = await resolver.resolve(name)
+    return [] if found is None else [(target.host, target.port) for target in found.targets]
 
 
 async def test_an_address_is_its_own_answer(resolver: Resolver) -> None:
-    found = await resolver.resolve(HostName("192.0.2.1", None))
-    assert found is not None
-    assert found.addresses == (("192.0.2.1", 5060),)
+    assert await addresses(resolver, HostName("192.0.2.1", None)) == [("192.0.2.1", 5060)]
+    assert await addresses(resolver, HostName("192.0.2.1", None, "TLS")) == [("192.0.2.1", 5061)]
 
 
 async def test_a_name_with_a_port_gives_a_and_aaaa(server: DnsServer, resolver: Resolver) -> None:
@@ -76,7 +70,7 @@ async def test_a_name_with_a_port_gives_a_and_aaaa(server: DnsServer, resolver: 
     server.zone["sip.example.com", "AAAA"] = (60, ["2001:db8::7"])
     found = await resolver.resolve(HostName("sip.example.com", 5070))
     assert found is not None
-    assert found.addresses == (("192.0.2.7", 5070), ("2001:db8::7", 5070))
+    assert found.targets == (Target("UDP", "192.0.2.7", 5070), Target("UDP", "2001:db8::7", 5070))
     assert found.ttl == 60
 
 
@@ -92,22 +86,131 @@ async def test_rfc3263_4_2_a_name_without_port_is_looked_up_by_srv(
     server.zone["backup.example.com", "A"] = (600, ["192.0.2.3"])
     found = await resolver.resolve(HostName("example.com", None))
     assert found is not None
-    assert found.addresses == (("192.0.2.1", 5061), ("192.0.2.2", 5062), ("192.0.2.3", 5080))
-    assert found.ttl == 300
+    assert {target.port for target in found.targets[:2]} == {5061, 5062}
+    assert found.targets[2] == Target("UDP", "192.0.2.3", 5080)
+    assert found.ttl == module.NEGATIVE_TTL, "the AAAA records that are not there hold for less"
+
+
+async def test_rfc3263_4_1_naptr_chooses_the_transport(server: DnsServer, resolver: Resolver) -> None:
+    server.zone["example.com", "NAPTR"] = (
+        300,
+        [
+            '20 50 "s" "SIP+D2U" "" _sip._udp.example.com.',
+            '10 50 "s" "SIPS+D2T" "" _sips._tcp.example.com.',
+        ],
+    )
+    server.zone["_sips._tcp.example.com", "SRV"] = (300, ["0 0 5061 a.example.com."])
+    server.zone["_sip._udp.example.com", "SRV"] = (300, ["0 0 5060 a.example.com."])
+    server.zone["a.example.com", "A"] = (600, ["192.0.2.1"])
+    tls, udp = Target("TLS", "192.0.2.1", 5061), Target("UDP", "192.0.2.1", 5060)
+    found = await resolver.resolve(HostName("example.com", None, "SIP"))
+    assert found is not None
+    assert found.targets == (tls, udp)
+    found = await resolver.resolve(HostName("example.com", None, "SIPS"))
+    assert found is not None
+    assert found.targets == (tls,)
 
 
 async def test_rfc2782_a_target_of_root_means_no_such_service(server: DnsServer, resolver: Resolver) -> None:
     server.zone["_sip._tcp.example.com", "SRV"] = (300, ["0 0 0 ."])
     server.zone["example.com", "A"] = (300, ["192.0.2.9"])
-    found = await resolver.resolve(HostName("example.com", None, "TCP"))
+    assert await resolver.resolve(HostName("example.com", None, "TCP")) is None
+
+
+async def test_an_alias_is_followed(server: DnsServer, resolver: Resolver) -> None:
+    server.zone["sip.example.com", "CNAME"] = (300, ["real.example.net."])
+    server.zone["real.example.net", "A"] = (300, ["192.0.2.4"])
+    assert await addresses(resolver, HostName("sip.example.com", 5060)) == [("192.0.2.4", 5060)]
+
+
+async def test_aliases_in_a_loop_give_nothing(server: DnsServer, resolver: Resolver) -> None:
+    server.zone["a.invalid", "CNAME"] = (300, ["b.invalid."])
+    server.zone["b.invalid", "CNAME"] = (300, ["a.invalid."])
+    assert await resolver.resolve(HostName("a.invalid", 5060)) is None
+
+
+async def test_rfc2308_what_is_kept_is_not_asked_again(
+    server: DnsServer, resolver: Resolver, clock: Clock
+) -> None:
+    server.zone["sip.example.com", "A"] = (100, ["192.0.2.7"])
+    name = HostName("sip.example.com", 5060)
+    first = await asyncio.gather(*(resolver.resolve(name) for _ in range(5)))
+    assert len({id(found) for found in first}) == 5
+    assert server.asked == {("sip.example.com", "A"): 1, ("sip.example.com", "AAAA"): 1}
+    clock.now += module.NEGATIVE_TTL - 1
+    found = await resolver.resolve(name)
     assert found is not None
-    assert found.addresses == (("192.0.2.9", 5060),)
+    assert found.ttl == 1.0, "what is left of the shortest"
+    clock.now += 2
+    await resolver.resolve(name)
+    assert server.asked == {("sip.example.com", "A"): 1, ("sip.example.com", "AAAA"): 2}
+    clock.now += 60
+    await resolver.resolve(name)
+    assert server.asked["sip.example.com", "A"] == 2
+
+
+@pytest.mark.parametrize("fault", ["broken", "silent"])
+async def test_the_last_good_answer_stands_in_when_dns_fails(
+    fault: str, server: DnsServer, resolver: Resolver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 0.2)
+    server.zone["sip.example.com", "A"] = (20, ["192.0.2.7"])
+    name = HostName("sip.example.com", 5060)
+    assert await addresses(resolver, name) == [("192.0.2.7", 5060)]
+    setattr(server, fault, True)
+    clock.now += 100
+    found = await resolver.resolve(name)
+    assert found is not None
+    assert found.targets == (Target("UDP", "192.0.2.7", 5060),)
+    assert found.ttl <= module.RETRY_AFTER
+    asked = server.asked["sip.example.com", "A"]
+    await resolver.resolve(name)
+    assert server.asked["sip.example.com", "A"] == asked, "a server in trouble is not asked at every turn"
+    setattr(server, fault, False)
+    server.zone["sip.example.com", "A"] = (20, ["192.0.2.8"])
+    clock.now += module.RETRY_AFTER
+    assert await addresses(resolver, name) == [("192.0.2.8", 5060)]
+
+
+async def test_a_stale_answer_does_not_stand_in_for_ever(
+    server: DnsServer, resolver: Resolver, clock: Clock
+) -> None:
+    server.zone["sip.invalid", "A"] = (20, ["192.0.2.7"])
+    name = HostName("sip.invalid", 5060)
+    assert await addresses(resolver, name) == [("192.0.2.7", 5060)]
+    server.broken = True
+    clock.now += module.STALE + 100
+    assert await resolver.resolve(name) is None
+
+
+async def test_one_broken_answer_of_two_shortens_the_time(server: DnsServer, resolver: Resolver) -> None:
+    server.broken = True
+    assert await resolver.resolve(HostName("sip.invalid", 5060)) is None
+    server.broken = False
+    server.zone["sip.invalid", "A"] = (300, ["192.0.2.7"])
+    assert await resolver.resolve(HostName("sip.invalid", 5060)) is None, "asked again later only"
+
+
+async def test_the_answers_kept_are_bounded(
+    server: DnsServer, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_CACHED", 2)
+    server.zone["sip.example.com", "A"] = (100, ["192.0.2.7"])
+    for name in ("sip.example.com", "a.invalid", "sip.example.com"):
+        await resolver.resolve(HostName(name, 5060))
+    assert server.asked["sip.example.com", "A"] == 2
+
+
+async def test_a_name_that_dns_cannot_hold_is_none(resolver: Resolver) -> None:
+    assert await resolver.resolve(HostName("x" * 70 + ".invalid", 5060)) is None
+    assert await resolver.resolve(HostName("a..invalid", 5060)) is None
 
 
 async def test_what_dns_does_not_know_the_system_may(resolver: Resolver) -> None:
     found = await resolver.resolve(HostName("localhost", 5060))
     assert found is not None
-    assert ("127.0.0.1", 5060) in found.addresses
+    assert Target("UDP", "127.0.0.1", 5060) in found.targets
+    assert ("127.0.0.1", 5061) in await addresses(resolver, HostName("localhost", None, "SIPS"))
 
 
 async def test_a_host_without_any_dns_uses_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +237,7 @@ NAME = HostName("sip.example.com", 5060)
 
 
 async def test_the_table_keeps_the_last_good_answer(
-    server: DnsServer, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+    server: DnsServer, live: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MIN_TTL", 0.02)
     monkeypatch.setattr(module, "MAX_TTL", 0.02)
@@ -147,30 +250,30 @@ async def test_the_table_keeps_the_last_good_answer(
         changed.set()
 
     server.zone["sip.example.com", "A"] = (1, ["192.0.2.7"])
-    table = NameTable(resolver, on_change)
+    table = NameTable(live, on_change)
     assert table.get(NAME) == ()
     await table.watch([NAME])
-    assert table.get(NAME) == (("192.0.2.7", 5060),)
+    assert table.get(NAME) == (Target("UDP", "192.0.2.7", 5060),)
     server.broken = True
     await asyncio.sleep(0.15)
-    assert table.get(NAME) == (("192.0.2.7", 5060),)
+    assert table.get(NAME) == (Target("UDP", "192.0.2.7", 5060),)
     assert not changes
     server.broken = False
     server.zone["sip.example.com", "A"] = (1, ["192.0.2.8"])
     await asyncio.wait_for(changed.wait(), 5)
-    assert table.get(NAME) == (("192.0.2.8", 5060),)
+    assert table.get(NAME) == (Target("UDP", "192.0.2.8", 5060),)
     await table.watch([])
     await table.close()
 
 
 async def test_the_order_of_equal_addresses_is_no_change(
-    server: DnsServer, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+    server: DnsServer, live: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MIN_TTL", 0.01)
     monkeypatch.setattr(module, "MAX_TTL", 0.01)
     changes: list[int] = []
     server.zone["sip.example.com", "A"] = (1, ["192.0.2.7", "192.0.2.8"])
-    table = NameTable(resolver, lambda: changes.append(1))
+    table = NameTable(live, lambda: changes.append(1))
     await table.watch([NAME])
     server.zone["sip.example.com", "A"] = (1, ["192.0.2.8", "192.0.2.7"])
     await asyncio.sleep(0.1)
