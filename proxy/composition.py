@@ -41,6 +41,7 @@ from proxy.sdp import SrtpPolicy
 from proxy.settings import Address, PeerSettings, PhonesSettings, Settings, TrunkSettings
 from proxy.sip.config import EndpointConfig
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
+from proxy.sip.routing import Target
 
 __all__ = [
     "Lookup",
@@ -55,13 +56,14 @@ __all__ = [
     "tcp_limits",
     "tls_config",
     "tls_names",
+    "transports",
     "trusted_networks",
 ]
 
 logger = logging.getLogger(__name__)
 
-Lookup = Callable[[HostName], Sequence[tuple[str, int]]]
-"""Addresses of a host name, in order; empty while it is unknown."""
+Lookup = Callable[[HostName], Sequence[Target]]
+"""Targets of a host name, in order; empty while it is unknown."""
 
 
 def listeners(settings: Settings) -> list[Listener]:
@@ -107,10 +109,11 @@ def tls_names(settings: Settings, lookup: Lookup) -> dict[tuple[str, int], str]:
     wanted += [(peer.address, peer.tls_name, "") for peer in settings.peers if peer.address is not None]
     names: dict[tuple[str, int], str] = {}
     for address, name, host in wanted:
-        if address.transport == "TLS":
+        if address.transport in {"TLS", "SIP", "SIPS"}:
             domain = host if is_literal(address.host) and host and not is_literal(host) else address.host
             for flow in _flows(settings, address, lookup):
-                names[flow.remote_host, flow.remote_port] = name or domain
+                if flow.transport == "TLS":
+                    names[flow.remote_host, flow.remote_port] = name or domain
     return names
 
 
@@ -322,7 +325,13 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
 
 
 def _port(address: Address) -> int:
-    return DEFAULT_PORTS[address.transport] if address.port is None else address.port
+    return DEFAULT_PORTS[address.socket_transport] if address.port is None else address.port
+
+
+def transports(settings: Settings) -> tuple[str, ...]:
+    """Return the transports of the gate's sockets, the safest first: what DNS may choose from."""
+    own = {address.transport for address in settings.sip.listen}
+    return tuple(name for name in ("TLS", "TCP", "UDP") if name in own)
 
 
 def _host_name(address: Address) -> HostName:
@@ -332,18 +341,16 @@ def _host_name(address: Address) -> HostName:
 def _flows(settings: Settings, address: Address, lookup: Lookup) -> tuple[Flow, ...]:
     """Return the ways to an address: each over the first own socket of its transport and IP version."""
     if is_literal(address.host):
-        found: Sequence[tuple[str, int]] = [(address.host, _port(address))]
+        found: Sequence[Target] = [Target(address.socket_transport, address.host, _port(address))]
     else:
         found = lookup(_host_name(address))
     flows: list[Flow] = []
-    for host, port in found:
-        listener = _listener_for(settings, address.transport, host)
+    for transport, host, port in found:
+        listener = _listener_for(settings, transport, host)
         if listener is None:
-            logger.warning(
-                "no own %s socket of the IP version of %s: add one to sip.listen", address.transport, host
-            )
+            logger.warning("no own %s socket of the IP version of %s: add one to sip.listen", transport, host)
         else:
-            flows.append(Flow(address.transport, host, port, listener, 0))
+            flows.append(Flow(transport, host, port, listener, 0))
     return tuple(flows)
 
 

@@ -53,12 +53,18 @@ class Address(NamedTuple):
 
     The port may be left out where a name stands (then DNS SRV is asked) or 5060 (TLS: 5061) is meant.
     """
+    ``sip:carrier.example`` leaves the transport to DNS as well (RFC 3263), ``sips:`` is that over TLS only.
 
     transport: str
     host: str
     port: int | None
 
     def __str__(self) -> str:
+    @property
+    def socket_transport(self) -> str:
+        """Transport of the socket that an IP address is reached from."""
+        return {"SIP": "UDP", "SIPS": "TLS"}.get(self.transport, self.transport)
+
         port = "" if self.port is None else f":{self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.transport.lower()}:{host}{port}"
@@ -72,8 +78,8 @@ def _parse_address(text: object) -> object:
     if not isinstance(text, str):
         raise ValueError(problem)
     transport, colon, rest = text.partition(":")
-    if not colon or transport.upper() not in {"UDP", "TCP", "TLS"}:
-        raise ValueError(f"{problem}; allowed transports: udp, tcp, tls")
+    if not colon or transport.upper() not in {"UDP", "TCP", "TLS", "SIP", "SIPS"}:
+        raise ValueError(f"{problem}; allowed transports: udp, tcp, tls, sip, sips")
     if rest.startswith("["):
         host, bracket, port_text = rest[1:].partition("]")
         if not bracket or (port_text and not port_text.startswith(":")):
@@ -172,6 +178,8 @@ class SipSettings(_Section):
         for address in listen:
             _require_ip(address.host)
         return listen
+            if address.transport in {"SIP", "SIPS"}:
+                raise ValueError(f"{address} names no transport; allowed here: udp, tcp, tls")
 
     @model_validator(mode="after")
     def _has_certificate(self) -> Self:
