@@ -86,6 +86,7 @@ class Call:
         "_gate",
         "_guard_at",
         "_hunt",
+        "_left_media",
         "_repeat_at",
         "a",
         "answers_first",
@@ -121,6 +122,8 @@ class Call:
         self.answers_first = False
         """The caller is answered before the callee: whatever is to be said is said to an answered caller."""
         self.b_media: MediaLeg | None = None
+        self._left_media: tuple[MediaLeg, ...] = ()
+        """Ports of the called side that were given up for those of the other address family."""
         self._gate: CodeGate | None = None
         self._hunt: TrunkHunt | PhoneHunt | None = None
         self._answer_headers: Sequence[tuple[str, str]] = ()
@@ -174,13 +177,28 @@ class Call:
             self.b_media = self.core.open_media(self, ipv6=route.ipv6, emergency=route.emergency)
         return self.b_media
 
+    def b_media_of(self, *, ipv6: bool) -> MediaLeg:
+        """Return the called side's ports in this address family, asked for anew if they are of the other."""
+        media = self._open_b_media()
+        if media.ipv6 is not ipv6:
+            media.close()
+            self._left_media = (*self._left_media, media)
+            media = self.b_media = self.core.open_media(self, ipv6=ipv6, emergency=self.route.emergency)
+        return media
+
+    @property
+    def media_legs(self) -> tuple[MediaLeg, ...]:
+        """Every port pair that was asked for."""
+        legs = (self.a.media, self.b_media, *self._left_media)
+        return tuple(media for media in legs if media is not None)
+
     def media_opened(self, answer: MediaLegOpened, media: MediaLeg, now: float) -> None:
         """A leg has its ports."""
         media.opened(answer)
         if self.state is CallState.ENDED:
             return
-        if media is self.b_media:
-            if self._hunt is not None and self._hunt.leg is None:
+        if media is not self.a.media:
+            if media is self.b_media and self._hunt is not None and self._hunt.leg is None:
                 self._hunt.advance(now)
                 self._arm()
             return
@@ -213,9 +231,11 @@ class Call:
         media.closed(None)
         if self.state is CallState.ENDED:
             self._settle(now)
-        elif media is self.a.media or self._hunt is not None:
+        elif media is self.b_media and isinstance(self._hunt, TrunkHunt) and self._hunt.without_ports(now):
+            self._arm()
+        elif media is self.a.media or (media is self.b_media and self._hunt is not None):
             self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
-        # else: the caller is still being asked; `_dial` will try again
+        # else: the caller is still being asked and `_dial` will try again, or the ports were given up
 
     def a_confirmed(self, now: float) -> None:
         """The caller has ACKed the 200, and what it answers to a late offer is in force."""
@@ -543,14 +563,13 @@ class Call:
         media.closed(statistics)
         if self.state is CallState.ENDED:
             self._settle(now)
-        elif media is self.a.media or self._hunt is not None:
+        elif media is self.a.media or (media is self.b_media and self._hunt is not None):
             # The engine took ports away that were in use.
             self.break_off(now)
 
     def _settle(self, now: float) -> None:
         """Write the final record and be forgotten, once no port is held."""
-        a_media, b_media = self.a.media, self.b_media
-        if (a_media is None or a_media.gone) and (b_media is None or b_media.gone):
+        if all(media.gone for media in self.media_legs):
             self._write_final(now)
         else:
             self._arm()

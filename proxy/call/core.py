@@ -560,9 +560,8 @@ class CallCore:
         """Drop a call that has its final record."""
         call.armed_at = NEVER
         self.calls.pop(call.id, None)
-        for leg in (call.a.media, call.b_media):
-            if leg is not None:
-                self.media.pop(leg.id, None)
+        for leg in call.media_legs:
+            self.media.pop(leg.id, None)
 
     # For the world ------------------------------------------------------------------------------------------
 

@@ -67,6 +67,7 @@ class MediaLeg:
         "awaited",
         "end",
         "id",
+        "ipv6",
         "listening",
         "silent",
         "state",
@@ -75,6 +76,7 @@ class MediaLeg:
 
     def __init__(self, leg: LegId, world: Outlet, *, ipv6: bool, emergency: bool) -> None:
         self.id = leg
+        self.ipv6 = ipv6
         self._world = world
         self.state = MediaState.OPENING
         self.end: LocalEnd | None = None

@@ -32,6 +32,11 @@ class Hop(NamedTuple):
     trunk: Trunk
     flow: Flow
 
+    @property
+    def ipv6(self) -> bool:
+        """The gate offers IPv6 media: the family that the peer's signalling speaks is the one it takes."""
+        return ":" in self.flow.remote_host
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -104,7 +109,7 @@ class Route:
 
     @property
     def ipv6(self) -> bool:
-        """The B leg's media is IPv6."""
+        """The B leg's media will probably be IPv6: that of the first trunk is asked for ahead."""
         if self.phones:
             return ":" in self.phones[0][0].flow.remote_host
         return bool(self.trunks) and any(":" in flow.remote_host for flow in self.trunks[0].flows[:1])

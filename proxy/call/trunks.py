@@ -39,7 +39,7 @@ class TrunkHunt:
         self._rang = False
         self._taken = ""
         self.media = media
-        """The called side's ports: the same for every trunk that is tried."""
+        """The called side's ports: the same for every trunk of one address family that is tried."""
         self.leg: BLeg | None = None
         self.deadline = NEVER
         """When the trunk has been silent for too long."""
@@ -52,9 +52,12 @@ class TrunkHunt:
     def advance(self, now: float) -> None:
         """Send the INVITE to the next trunk; waits for `MediaLegOpened` if the ports are not there yet."""
         hop = self._next
-        if hop is None or self.media.state is not MediaState.OPEN:
+        if hop is None:
             return
         call = self._call
+        self.media = call.b_media_of(ipv6=hop.ipv6)
+        if self.media.state is not MediaState.OPEN:
+            return
         route = call.route
         self._release()
         self._next = next(self._hops, None)
@@ -77,6 +80,13 @@ class TrunkHunt:
             if route.emergency:
                 silence = min(silence, call.config.emergency_response_timeout)
             self.deadline = now + silence
+
+    def without_ports(self, now: float) -> bool:
+        """There are no ports for the next trunk: go on with one of the other address family, if any."""
+        while self._next is not None and self._next.ipv6 == self.media.ipv6:
+            self._next = next(self._hops, None)
+        self.advance(now)
+        return not self.hopeless
 
     def trying(self, leg: BLeg, now: float) -> None:
         """100 came: the trunk is alive, but progress is still awaited."""
@@ -120,6 +130,7 @@ class TrunkHunt:
         self.deadline = NEVER
         self._call.record.trunk_ended(0)
         self.leg.hang_up(RECOVERY_ON_TIMER, now)
+        self.leg = None
         self.advance(now)
 
     def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:

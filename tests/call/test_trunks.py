@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.call.config import Trunk
+from proxy.call.ports import LegId, LegStatistics, MediaLegClosed, OpenMediaLeg
 from proxy.cdr.record import Disposition
 from proxy.policy import NumberStyle, TrunkNumberFormat
 from proxy.sip.flow import Flow
@@ -255,3 +256,76 @@ def last_200(bench: GateBench) -> bytes:
         f"CSeq: {invite.headers.get('CSeq')}\r\nContact: <sip:carrier@{CARRIER[0]}:{CARRIER[1]}>\r\n"
         f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
+
+
+SIX = Trunk("six", (Flow("UDP", "2001:db8::9", 5060),), "six.example.com")
+BOTH_FAMILIES = default_config(trunks=(SIX, SECOND))
+
+
+def families(bench: GateBench) -> list[bool]:
+    """Whether each port pair that was asked for was to be IPv6, the caller's first."""
+    return [command.ipv6 for command in bench.media.commands if isinstance(command, OpenMediaLeg)]
+
+
+def test_a_trunk_of_the_other_address_family_is_offered_media_of_its_own_family() -> None:
+    with GateBench(config=BOTH_FAMILIES) as bench:
+        call = bench.pbx.call("911")
+        bench.run(1.1)
+        assert call.status == 200
+        assert families(bench) == [False, True, False]
+        (second,) = bench.carrier_2.calls
+        assert second.invite is not None
+        assert b"c=IN IP4 " in second.invite.body
+        # The ports that were given up are free while the call goes on.
+        assert len(bench.media.legs) == 2
+        assert bench.a_leg().bridged_with is not None
+        call.bye()
+
+
+def test_a_family_without_ports_leaves_the_trunks_of_the_other() -> None:
+    six_too = replace(SIX, name="six too")
+    with GateBench(config=default_config(trunks=(SIX, six_too, SECOND))) as bench:
+        bench.media.refuse = {2}
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.1)
+        assert call.status == 200
+        call.bye()
+    assert tried(bench) == [("second", 200)]
+
+
+def test_no_ports_for_any_trunk_is_503() -> None:
+    with GateBench(config=BOTH_FAMILIES) as bench:
+        bench.media.refuse = {2, 3, 4}
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.1)
+        assert call.status == 503
+
+
+@pytest.mark.parametrize("refused", [set(), {2}])
+def test_ports_asked_for_ahead_in_the_wrong_family_are_given_up(refused: set[int]) -> None:
+    config = default_config(trunks=(replace(SIX, codecs=("G722",)), SECOND))
+    with GateBench(config=config) as bench:
+        bench.media.refuse = refused
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        assert call.status == 200
+        assert families(bench) == [False, True, False]
+        call.bye()
+    assert tried(bench) == [("second", 200)]
+
+
+def test_a_call_that_ends_while_ports_are_awaited_waits_for_all_of_them_to_be_given_back() -> None:
+    with GateBench(config=BOTH_FAMILIES) as bench:
+        call = bench.pbx.call("911")
+        bench.run(0.5)
+        bench.media.silent = True
+        bench.run(1.0)
+        assert families(bench) == [False, True, False]
+        call.cancel()
+        bench.run(0.1)
+        assert call.status == 487
+        for leg in (3, 1, 2):
+            assert not bench.journal.final
+            bench.answer(MediaLegClosed(LegId(leg), LegStatistics()))
+        bench.media.legs.clear()
+    assert bench.record.disposition is Disposition.ABANDONED_RINGING

@@ -119,6 +119,9 @@ class MediaBench:
             raise AssertionError("a record is not the engine's")
         if self.silent:
             return
+        if isinstance(command, CloseMediaLeg) and command.leg not in self.legs:
+            self.answers.append(MediaLegClosed(command.leg, LegStatistics()))  # it was refused
+            return
         leg = self.legs[command.leg if not isinstance(command, BridgeMedia) else command.first]
         if isinstance(command, BridgeMedia | UnbridgeMedia | CloseMediaLeg):
             self._connect(command, leg)
