@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from proxy.errors import RemoteProtocolError
 from proxy.policy.classes import CallClass, Treatment
-from proxy.policy.dial_string import SOS, read_dial_string
+from proxy.policy.dial_string import SOS, emergency_readings, read_dial_string
 from proxy.policy.groups import PatternVerdict, UserGroup
 from proxy.policy.number_plan import UNIVERSAL_EMERGENCY, DialledNumber, NumberRefused
 from proxy.policy.snapshot import Snapshot
@@ -66,7 +66,9 @@ def decide(request: CallRequest, snapshot: Snapshot) -> Decision:
     try:
         return _decide(request, snapshot)
     except Exception as error:  # noqa: BLE001 - a broken policy must not stop an emergency call
-        return _without_policy(request, f"the policy could not be evaluated ({type(error).__name__})")
+        return _without_policy(
+            request, snapshot, f"the policy could not be evaluated ({type(error).__name__})"
+        )
 
 
 def _decide(request: CallRequest, snapshot: Snapshot) -> Decision:
@@ -173,18 +175,30 @@ def _unlock(
     return treatment, f"{outside}, and no account code unlocks them"
 
 
-def _without_policy(request: CallRequest, reason: str) -> Decision:
-    """Decide with nothing but the dial string: emergency numbers known everywhere go, the rest does not."""
-    dialled = request.dialled[:64]
+def _without_policy(request: CallRequest, snapshot: Snapshot, reason: str) -> Decision:
+    """Decide with nothing but the dial string and the emergency numbers: those go, the rest does not."""
+    for reading in emergency_readings(request.dialled):
+        send = _emergency_number(reading, snapshot)
+        if send is not None:
+            dialled = send if reading == SOS.digits else reading
+            number = DialledNumber(
+                dialled, send, CallClass.EMERGENCY, forms=(send,), how=f"{dialled} is an emergency number"
+            )
+            steps = (reason, "decision: allow, because emergency calls are always placed at once")
+            return Decision(Treatment.ALLOW, steps[1], dialled, number, steps=steps)
     try:
-        dial = read_dial_string(request.dialled)
+        dialled = read_dial_string(request.dialled).digits
     except RemoteProtocolError:
-        return Decision(Treatment.BLOCK, reason, dialled, steps=(reason,), status_hint=500)
-    if dial is SOS or dial.digits.lstrip("+") in UNIVERSAL_EMERGENCY:
-        digits = "112" if dial is SOS else dial.digits.lstrip("+")
-        number = DialledNumber(
-            digits, digits, CallClass.EMERGENCY, forms=(digits,), how="an emergency number"
-        )
-        steps = (reason, "decision: allow, because emergency calls are always placed at once")
-        return Decision(Treatment.ALLOW, steps[1], dialled, number, steps=steps)
-    return Decision(Treatment.BLOCK, reason, dial.digits, steps=(reason,), status_hint=500)
+        dialled = request.dialled[:64]
+    return Decision(Treatment.BLOCK, reason, dialled, steps=(reason,), status_hint=500)
+
+
+def _emergency_number(reading: str, snapshot: Snapshot) -> str | None:
+    """Return the emergency number to send for these digits; without a plan, one that is known everywhere."""
+    try:
+        return snapshot.plan.emergency(reading)
+    except Exception:  # noqa: BLE001 - a broken policy must not stop an emergency call
+        if reading == SOS.digits:
+            return "112"
+        digits = reading.lstrip("+")
+        return digits if digits in UNIVERSAL_EMERGENCY else None

@@ -6,16 +6,17 @@ surely a dial string raises RemoteProtocolError; nothing is guessed.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from proxy.errors import RemoteProtocolError
 
-__all__ = ["MAX_DIGITS", "MAX_TEXT", "DialString", "read_dial_string"]
+__all__ = ["MAX_DIGITS", "MAX_TEXT", "DialString", "emergency_readings", "read_dial_string"]
 
 MAX_TEXT = 512
-"""Characters of the longest text that is looked at."""
+"""Characters of the longest user part that is looked at."""
 MAX_DIGITS = 40
 """Digits of the longest dial string: E.164 has 15, prefixes and private numbers take the rest."""
 
@@ -25,6 +26,10 @@ _SEPARATORS = frozenset(
 _DASHES = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d")
 _SKIPPED = _SEPARATORS | _DASHES
 _PLUS = frozenset("+\uff0b")
+_PAUSES = frozenset(",pPwW")
+"""Dialled by some phones after a number, with what is to be pressed later."""
+_SERVICE_CODE = re.compile(r"^(\d{0,3})(?:\*67|\*70|\*82|[*#]31#)")
+"""Before a number, or between it and the outside prefix: hide or show the own number, no call waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,6 @@ def read_dial_string(text: str) -> DialString:
     """
     if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
         return DialString(text)
-    if len(text) > MAX_TEXT:
-        raise RemoteProtocolError("the number is too long", status_hint=404)
     text = text.strip()
     scheme, colon, rest = text.partition(":")
     scheme = scheme.lower() if colon else ""
@@ -65,11 +68,58 @@ def read_dial_string(text: str) -> DialString:
         user, host_only = (_user_part(text)[0] if "@" in text else text), False
     else:
         raise RemoteProtocolError("the address is neither sip, tel nor an emergency service", status_hint=416)
+    if len(user) > MAX_TEXT:
+        raise RemoteProtocolError("the number is too long", status_hint=404)
     number, *params = user.split(";")
     number = _unescape(number)
     if number.lower() == "sos" or number.lower().startswith("sos."):
         return SOS
     return DialString(_digits(number), _context(params), host_only)
+
+
+def emergency_readings(text: str) -> tuple[str, ...]:
+    """Return the digit strings to be held against the emergency numbers, ``sos`` for a service URN.
+
+    Never raises, and reads the user part alone: nothing that stands around a number, behind it or before it
+    (host, parameters, a ``phone-context``, ``#``, ``*``, pauses, ``*67``) may keep an emergency call from
+    being known as one. What is no emergency number is then judged strictly, by `read_dial_string`.
+    """
+    if text.isascii() and text.isdigit():
+        return (text[: MAX_DIGITS + 1],)
+    scheme, colon, rest = text.strip().partition(":")
+    scheme = scheme.lower() if colon else ""
+    if scheme == "urn":
+        name = rest[:MAX_TEXT].partition(";")[0].strip().lower()
+        return (SOS.digits,) if name == "service:sos" or name.startswith("service:sos.") else ()
+    if scheme not in {"", "sip", "sips", "tel"}:
+        return ()
+    user, at, _ = (rest if colon else scheme or text).partition("@")
+    if not at and scheme.startswith("sip"):
+        user = user.partition("?")[0]
+    number = user[:MAX_TEXT].partition(";")[0].partition(":")[0]
+    number = unquote(number, errors="replace").strip()
+    if number.lower() == SOS.digits or number.lower().startswith(f"{SOS.digits}."):
+        return (SOS.digits,)
+    digits = _leading_digits(number).rstrip("*#")
+    bare = _SERVICE_CODE.sub(r"\1", digits)
+    return (digits,) if bare == digits else (digits, bare)
+
+
+def _leading_digits(text: str) -> str:
+    """Return the digits up to the first pause; "" when anything else stands among them."""
+    collected: list[str] = []
+    for character in text:
+        if character in "0123456789*#":
+            collected.append(character)
+        elif character in _PLUS and not collected:
+            collected.append("+")
+        elif character in _PAUSES and collected:
+            break
+        elif character.isdecimal():
+            collected.append(str(unicodedata.decimal(character)))
+        elif character not in _SKIPPED:
+            return ""
+    return "".join(collected)
 
 
 def _service(rest: str) -> DialString:

@@ -19,7 +19,7 @@ from phonenumbers.shortnumberinfo import expected_cost_for_region, is_valid_shor
 
 from proxy.errors import RemoteProtocolError
 from proxy.policy.classes import CallClass
-from proxy.policy.dial_string import SOS, DialString, read_dial_string
+from proxy.policy.dial_string import MAX_TEXT, SOS, DialString, emergency_readings, read_dial_string
 from proxy.policy.number_plan import DialledNumber, NumberPlan, NumberRefused
 
 __all__ = ["Normaliser", "internal_number"]
@@ -50,18 +50,18 @@ class Normaliser:
 
     def __call__(self, text: str) -> DialledNumber | NumberRefused:
         """Return the number in normal form, or why it has none. Never raises."""
-        if len(text) > 2048:
-            return NumberRefused(text[:64], "the number is too long")
-        return self._cached(text)
+        # Long URIs are not remembered: strangers could fill the memory with theirs.
+        return self._cached(text) if len(text) <= MAX_TEXT else self._normalise(text)
 
     def _normalise(self, text: str) -> DialledNumber | NumberRefused:
+        for reading in emergency_readings(text):
+            emergency = self.plan.emergency(reading)
+            if emergency is not None:
+                return self._emergency(reading, emergency)
         try:
             dial = read_dial_string(text)
         except RemoteProtocolError as error:
             return NumberRefused(text[:64], str(error), error.status_hint)
-        emergency = self.plan.emergency(dial.digits)
-        if emergency is not None:
-            return self._emergency(dial, emergency)
         if dial.host_only:
             return NumberRefused(dial.digits, "the address has no user part, so it names no number", 404)
         found = self._find(dial)
@@ -74,18 +74,23 @@ class Normaliser:
                     return replace(found, call_class=override.call_class, how=how)
         return found
 
-    def _emergency(self, dial: DialString, number: str) -> DialledNumber:
-        dialled = number if dial is SOS else dial.digits
-        how = "an emergency service was asked for" if dial is SOS else f"{dialled} is an emergency number"
+    def _emergency(self, reading: str, number: str) -> DialledNumber:
+        service = reading == SOS.digits
+        dialled = number if service else reading
+        how = "an emergency service was asked for" if service else f"{dialled} is an emergency number"
         if number != dialled:
             how += f", sent as {number}"
         return DialledNumber(dialled, number, CallClass.EMERGENCY, self.plan.country, (number,), how=how)
 
     def _find(self, dial: DialString) -> DialledNumber | NumberRefused:
         plan, digits = self.plan, dial.digits
-        if dial.context and not digits.startswith("+") and dial.context != f"+{plan.country_code}":
+        if dial.context and not digits.startswith("+"):
             # RFC 3966 §5.1.5: the digits are local to that context; put together they are the global number.
-            digits = dial.context + digits
+            joined = dial.context + digits
+            if dial.context != f"+{plan.country_code}":
+                digits = joined
+            elif joined[1:].isdigit() and (found := self._public(joined, joined)) is not None:
+                return found
         if digits.startswith("+"):
             if not digits[1:].isdigit():
                 return _unknown(digits)
@@ -96,13 +101,17 @@ class Normaliser:
                     return internal_number(digits, f"{digits} has the internal shape {pattern}")
         if "*" in digits or "#" in digits:
             return self._private(digits) or _unknown(digits)
-        readings = tuple(self._readings(digits, prefixed=not dial.context))
+        return self._dialled(digits, local=not dial.context)
+
+    def _dialled(self, digits: str, *, local: bool) -> DialledNumber | NumberRefused:
+        """Read what was dialled at home; ``local``: without a context, as the site's own phones do."""
+        readings = tuple(self._readings(digits, prefixed=local))
         for reading in readings:
             # Local numbers of so few digits don't exist, and none begins with 1 where service numbers do.
             if len(reading) <= 4 or reading[0] == "1":
-                found = self._short(digits, reading) or self._public(digits, reading)
+                found = self._short(digits, reading) or self._public(digits, reading, local=local)
             else:
-                found = self._public(digits, reading) or self._short(digits, reading)
+                found = self._public(digits, reading, local=local) or self._short(digits, reading)
             if found is not None:
                 return found
         # Not the other way round: 19765550100 and +19765550100 must be one number.
@@ -114,9 +123,9 @@ class Normaliser:
             yield digits[len(prefix) :]
         yield digits
 
-    def _public(self, dialled: str, digits: str) -> DialledNumber | None:
-        """Read an E.164 number in a range that exists."""
-        for candidate in self._completions(digits):
+    def _public(self, dialled: str, digits: str, *, local: bool = False) -> DialledNumber | None:
+        """Read an E.164 number in a range that exists; ``local``: it may have come without its area code."""
+        for candidate in self._completions(digits) if local else (digits,):
             number = self._parse(candidate)
             if number is not None and phonenumbers.is_valid_number(number):
                 return self._describe(dialled, number, known=True)
@@ -136,7 +145,7 @@ class Normaliser:
     def _completions(self, digits: str) -> Iterator[str]:
         """Give the ways to complete a number that was dialled without its area code, most local first."""
         plan = self.plan
-        if plan.area_codes and not digits.startswith("+"):
+        if plan.area_codes:
             if plan.country_code == 1:
                 if len(digits) == 7:
                     yield f"+1{plan.area_codes[0]}{digits}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Never
 
 import pytest
@@ -14,6 +15,7 @@ from proxy.policy import (
     CodeCollection,
     Decision,
     DialledNumber,
+    NumberPlan,
     NumberRefused,
     Snapshot,
     Treatment,
@@ -21,7 +23,7 @@ from proxy.policy import (
     UserGroup,
     decide,
 )
-from tests.policy.support import INTERNAL, service, snapshot
+from tests.policy.support import INTERNAL, US, service, snapshot
 
 ABROAD = "sip:9011442079460000@192.0.2.1"
 LOCAL = "5550100"
@@ -192,8 +194,8 @@ def test_disabled_user_and_missing_group_are_blocked() -> None:
 class Broken(Snapshot):
     """A policy whose every user look-up fails, or whose normaliser does."""
 
-    def __init__(self, *, normaliser_too: bool) -> None:
-        super().__init__()
+    def __init__(self, plan: NumberPlan | None = None, *, normaliser_too: bool) -> None:
+        super().__init__(plan)
         self.normaliser_too = normaliser_too
 
     def normalise(self, text: str) -> DialledNumber | NumberRefused:
@@ -237,13 +239,35 @@ def test_emergency_is_placed_when_the_users_cannot_be_looked_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dialled", "number"), [("911", "911"), ("sip:+112@h", "112"), ("urn:service:sos.fire", "112")]
+    ("dialled", "number"),
+    [
+        ("911", "911"),
+        ("9911", "911"),
+        ("+1911", "911"),
+        ("933", "933"),
+        ("sip:+112@h", "112"),
+        ("sip:911@h;x=" + "a" * 4000, "911"),
+        ("urn:service:sos.fire", "911"),
+    ],
 )
 def test_emergency_is_placed_when_the_whole_policy_is_broken(dialled: str, number: str) -> None:
-    decision = decide(CallRequest(dialled, user="204"), Broken(normaliser_too=True))
+    plan = replace(US, emergency_numbers=frozenset({"933"}))
+    decision = decide(CallRequest(dialled, user="204"), Broken(plan, normaliser_too=True))
     assert decision.treatment is Treatment.ALLOW
     assert decision.number is not None
     assert decision.number.number == number
+
+
+@pytest.mark.parametrize(
+    ("dialled", "number"), [("+911", "911"), ("112", "112"), ("999", "999"), ("urn:service:sos", "112")]
+)
+def test_emergency_is_placed_without_any_number_plan(dialled: str, number: str) -> None:
+    broken = Broken(normaliser_too=True)
+    object.__setattr__(broken, "plan", None)
+    decision = decide(CallRequest(dialled), broken)
+    assert decision.number is not None
+    assert (decision.treatment, decision.number.number) == (Treatment.ALLOW, number)
+    assert decide(CallRequest("9110"), broken).treatment is Treatment.BLOCK
 
 
 @pytest.mark.parametrize("dialled", ["201", "sip:x@h", LOCAL])

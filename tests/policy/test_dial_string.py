@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import RemoteProtocolError
-from proxy.policy.dial_string import MAX_DIGITS, MAX_TEXT, SOS, DialString, read_dial_string
+from proxy.policy.dial_string import (
+    MAX_DIGITS,
+    MAX_TEXT,
+    SOS,
+    DialString,
+    emergency_readings,
+    read_dial_string,
+)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,7 @@ def test_host_only_is_told(text: str) -> None:
         ("urn:service:sosx", 404, "not an emergency service"),
         ("urn:ietf:sos", 404, "not an emergency service"),
         ("1" * (MAX_DIGITS + 1), 404, "too long"),
-        ("1" + " " * MAX_TEXT, 404, "too long"),
+        ("1" + "-" * MAX_TEXT, 404, "too long"),
     ],
 )
 def test_what_is_no_dial_string_is_refused(text: str, status: int, reason: str) -> None:
@@ -110,3 +117,69 @@ def test_any_text_gives_ascii_digits_or_the_documented_error(text: str) -> None:
     if dial is not SOS:
         assert dial.digits.removeprefix("+").strip("0123456789*#") == ""
         assert 1 <= len(dial.digits) <= MAX_DIGITS
+
+
+def test_what_stands_around_the_user_part_does_not_count_for_its_length() -> None:
+    assert read_dial_string(f"sip:204@example.com;x={'a' * 4000}") == DialString("204")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "911",
+        " 911\n",
+        "911#",
+        "911*",
+        "sip:911%23@h",
+        "911,",
+        "911p1",
+        "911w123#",
+        "9-1-1",
+        "\u0669\u0661\u0661",
+        "sip:911:secret@h",
+        "sip:911",
+        "sip:911:5060",
+        "sip:911?Subject=x",
+        f"sip:911@h;x={'a' * 4000}",
+        f"tel:911;x={'a' * 4000}",
+        "tel:911;phone-context=+1;phone-context=+1",
+        "tel:911;phone-context=",
+        "tel:911;phone-context=+1x",
+        "sip:911;phone-context=+zz@h",
+        "sip:911@a@b",
+        "911@h",
+    ],
+)
+def test_an_emergency_number_is_read_from_the_user_part_alone(text: str) -> None:
+    assert emergency_readings(text) == ("911",)
+
+
+@pytest.mark.parametrize(
+    ("text", "readings"),
+    [
+        ("+911", ("+911",)),
+        ("*67911", ("*67911", "911")),
+        ("#31#112", ("#31#112", "112")),
+        ("9*67911", ("9*67911", "9911")),
+        ("*85911", ("*85911",)),
+        ("urn:service:sos.fire;x=y", ("sos",)),
+        ("SIP:SOS@h", ("sos",)),
+        ("tel:sos.police", ("sos",)),
+        ("urn:service:counseling", ()),
+        ("http:911", ()),
+        ("call 911", ("",)),
+        ("911 or 112", ("",)),
+        ("9+11", ("",)),
+        (",911", ("",)),
+        ("sip:9%ff11@h", ("",)),
+        ("", ("",)),
+    ],
+)
+def test_what_may_mean_an_emergency_number(text: str, readings: tuple[str, ...]) -> None:
+    assert emergency_readings(text) == readings
+
+
+@given(st.one_of(st.text(max_size=60), st.text("0123456789+%;:@*#-,p. sipte\uff11\u0661", max_size=60)))
+def test_looking_for_emergency_numbers_never_raises(text: str) -> None:
+    for reading in emergency_readings(text):
+        assert reading == "sos" or reading.removeprefix("+").strip("0123456789*#") == ""

@@ -204,6 +204,45 @@ def test_extension_shape_does_not_hold_behind_the_outside_prefix_or_a_context() 
     assert number("tel:204;phone-context=pbx.example.com").call_class is CallClass.INTERNAL
 
 
+@pytest.mark.parametrize(
+    ("text", "normal", "call_class"),
+    [
+        ("tel:15123456789;phone-context=+49", "+4915123456789", CallClass.MOBILE),
+        ("tel:9001234567;phone-context=+49", "+499001234567", CallClass.PREMIUM),
+        ("tel:30123456;phone-context=+49", "+4930123456", CallClass.LOCAL),
+        ("tel:030123456;phone-context=+49", "+4930123456", CallClass.LOCAL),
+        ("tel:123456;phone-context=+4930", "+4930123456", CallClass.LOCAL),
+        ("tel:00442079460000;phone-context=+49", "+442079460000", CallClass.INTERNATIONAL),
+        ("tel:115;phone-context=+49", "115", CallClass.SPECIAL),
+    ],
+)
+def test_rfc3966_5_1_5_a_global_context_completes_the_digits_and_no_area_code_does(
+    text: str, normal: str, call_class: CallClass
+) -> None:
+    found = number(text, DE)
+    assert (found.number, found.call_class) == (normal, call_class)
+
+
+def test_what_its_global_context_does_not_complete_is_refused() -> None:
+    assert isinstance(_US("tel:5550100;phone-context=+1"), NumberRefused)
+    assert isinstance(_US("tel:*98;phone-context=+1"), NumberRefused)
+
+
+def test_long_uris_are_read_and_not_remembered() -> None:
+    text = f"sip:4155550100@example.com;x={'a' * 4000}"
+    assert number(text).number == "+14155550100"
+    normaliser = Normaliser(US)
+    assert normaliser(text) is not normaliser(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["911#", "9911#", "sip:911%23@h", "*67911", "9*67911", "911,", "tel:911;phone-context="]
+)
+def test_emergency_numbers_in_their_odd_dresses(text: str) -> None:
+    found = number(text)
+    assert (found.number, found.emergency) == ("911", True)
+
+
 def test_forms_are_all_ways_to_dial_it_at_home() -> None:
     assert number("+14155550100").forms == ("+14155550100", "4155550100", "14155550100", "5550100")
     assert number("030123456", DE).forms == ("+4930123456", "30123456", "030123456", "4930123456", "123456")
