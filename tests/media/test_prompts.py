@@ -6,6 +6,7 @@ import math
 import os
 import struct
 import tempfile
+import time
 import tomllib
 import wave
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy._native import encode_prompt
 from proxy.errors import ConfigurationError
 from proxy.media.prompts import (
     CODECS,
@@ -263,3 +265,13 @@ def test_only_the_wanted_codecs_are_encoded() -> None:
     assert len(encoded) == len(SOUND_NAMES)
     assert {sound.frames for sound in encoded} == {(b"PCMU", b"30")}
     assert all("frames" not in repr(sound) for sound in encoded)
+
+
+@pytest.mark.parametrize(("codec", "most"), [("PCMU", 0.15), ("PCMA", 0.15), ("G722", 0.4), ("OPUS", 1.5)])
+def test_the_gates_start_does_not_wait_for_its_prompts(codec: str, most: float) -> None:
+    """``most`` is in seconds of CPU, several times what it costs, so that a busy machine fails nothing."""
+    library = PromptLibrary.load()
+    begun = time.thread_time()
+    frames = sum(len(sound.frames) for sound in library.encode(encode_prompt, [codec]))
+    assert time.thread_time() - begun < most
+    assert frames == sum(-(-library.duration_ms(name) // 20) for name in SOUND_NAMES)

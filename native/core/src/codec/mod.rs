@@ -43,11 +43,13 @@ impl Codec {
         }
     }
 
+    /// Rate of the samples that the encoder takes. Recordings have 16 kHz at most, so Opus gets no more: its clock in RTP is
+    /// that of 48 kHz all the same (RFC 7587 §4.1), and wideband costs a fraction.
     fn sample_rate(self) -> u32 {
         match self {
             Self::Pcmu | Self::Pcma => 8_000,
             Self::G722 => 16_000,
-            Self::Opus => 48_000,
+            Self::Opus => sys::OPUS_RATE,
         }
     }
 }
