@@ -233,13 +233,13 @@ class ALeg(Leg):
             self.state = ALegState.CONFIRMED
             super().ack_timed_out(now)
 
-    def cancelled(self, now: float) -> None:
+    def cancelled(self, cancel: Request, now: float) -> None:
         """Answer the INVITE that was cancelled with 487 (§9.2) and tell the call."""
         if self.state in _UNANSWERED:
             self.over = True
             self.state = ALegState.TERMINATED
             self.endpoint.respond(self.transaction, 487, now=now)
-            self.call.a_cancelled(now)
+            self.call.a_cancelled(now, cancel)
 
     def transport_lost(self, now: float) -> None:
         """The response to the INVITE can't be delivered: the caller is gone."""

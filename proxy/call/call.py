@@ -265,6 +265,7 @@ class Call:
             a.media,
             self.record,
             partial(self.core.judge, self),
+            self.core.policy.plan,
             required=required,
             inband=inband,
         )
@@ -275,11 +276,16 @@ class Call:
         self._arm()
 
     def digit_pressed(self, leg: Leg, digit: str, means: DigitMeans, now: float) -> None:
-        """A digit came: for the gate, or for the other side when INFO brought it in talk."""
+        """A digit came: for the gate, or for the other side when INFO brought it in talk.
+
+        A phone may tell each key twice, the second one late: the code's last keys must not reach the callee
+        so, nor any key count double.
+        """
         if self._gate is not None:
             if leg is self.a:
+                leg.note_key(means)
                 self._after_gate(self._gate.digit(digit, means, now), now)
-        elif self.state is CallState.TALKING and means is DigitMeans.INFO:
+        elif self.state is CallState.TALKING and means is DigitMeans.INFO and leg.speaks_info:
             other = self.b if leg is self.a else self.a
             if (
                 other is not None
@@ -417,12 +423,14 @@ class Call:
         self._guard_at = now + _ANSWER_GUARD
         if not self.answers_first:
             self._answer_headers = self._crossing(leg, response)
-        self.core.emit(JournalRecord(record.snapshot(RecordPhase.ANSWERED, now=now), True))
+        emergency = self.route.emergency
+        self.core.emit(JournalRecord(record.snapshot(RecordPhase.ANSWERED, now=now), not emergency))
+        if emergency:
+            self.answer_recorded(True, now)  # nobody in need waits for a disk
         self._arm()
 
     def answer_recorded(self, durable: bool, now: float) -> None:
-        """The record of the answer is on the disk, or could not be written: then only emergency calls go
-        on."""
+        """The record of the answer is on the disk, or could not be written: then the call can't go on."""
         if self.state is not CallState.CONFIRMING:
             return
         self._guard_at = self._repeat_at = NEVER
@@ -430,7 +438,6 @@ class Call:
             _log.warning(
                 "the answer is not recorded on the disk in time", extra={"call_id": self.id, "leg": "b"}
             )
-        if not durable and not self.route.emergency:
             self._end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
             return
         self._enter(CallState.TALKING, now)
@@ -479,11 +486,19 @@ class Call:
         reasons = [("Reason", value) for value in bye.headers.get_all("Reason")]
         cause = cause_of_reason([value for _, value in reasons]) or NORMAL_CLEARING
         who = HungUpBy.A_LEG if leg is self.a else HungUpBy.B_LEG
-        self._end(self._failure or Ending(self._disposition(), 480, cause, reasons), who, now)
+        # §15.1.2: a BYE of the caller within the early dialog ends its own INVITE.
+        status = 487 if leg is self.a else 480
+        self._end(self._failure or Ending(self._disposition(), status, cause, reasons), who, now)
 
-    def a_cancelled(self, now: float) -> None:
-        """The caller gave up before any final response, or can't be reached any more."""
-        self._end(Ending(self._disposition(), 487, NORMAL_CLEARING), HungUpBy.A_LEG, now)
+    def a_cancelled(self, now: float, cancel: Request | None = None) -> None:
+        """The caller gave up before any final response, or can't be reached any more.
+
+        Why it cancelled reaches the other side (RFC 3326 §2).
+        """
+        values = [] if cancel is None else cancel.headers.get_all("Reason")
+        cause = cause_of_reason(values) or NORMAL_CLEARING
+        reasons = [("Reason", value) for value in values]
+        self._end(Ending(self._disposition(), 487, cause, reasons), HungUpBy.A_LEG, now)
 
     def leg_lost(self, now: float) -> None:
         """A leg's peer never ACKed, or its dialog is gone: the call can't go on."""

@@ -181,7 +181,7 @@ class CallCore:
             self._unanswered(event, now)
         elif isinstance(event, Cancelled):
             if isinstance(event.transaction.owner, ALeg):
-                event.transaction.owner.cancelled(now)
+                event.transaction.owner.cancelled(event.request, now)
         elif isinstance(event, ConnectionLost):
             if self.registrations is not None:
                 self.registrations.connection_lost(event.flow.connection)
@@ -238,7 +238,10 @@ class CallCore:
     def handle_timer(self, now: float) -> None:
         """Run what is due."""
         if self.registrations is not None:
-            self.registrations.handle_timer(now)
+            try:
+                self.registrations.handle_timer(now)
+            except Exception:  # noqa: BLE001  (calls have timers too)
+                _log.exception("a timer of the registrations failed")
         timers = self._timers
         while timers and timers[0][0] <= now:
             at, _, call = heapq.heappop(timers)
@@ -246,7 +249,13 @@ class CallCore:
                 continue
             call.armed_at = NEVER
             if call.deadline <= now:
-                call.handle_timer(now)
+                try:
+                    call.handle_timer(now)
+                except Exception:  # noqa: BLE001  (a bug costs one call)
+                    _log.exception(
+                        "a timer failed; its call is ended", extra={"call_id": call.id, "leg": "a"}
+                    )
+                    self._break_off(call, now)
             elif call.deadline != NEVER:
                 self.arm(call)
 
@@ -267,18 +276,24 @@ class CallCore:
         """End the call that ``cause`` belongs to, whose handling raised: a bug costs one call, not the
         gate."""
         call = self._call_of(cause)
-        try:
-            if call is not None:
-                call.break_off(now)
-            elif isinstance(cause, RequestReceived) and not cause.transaction.answered:
+        if call is not None:
+            self._break_off(call, now)
+        elif isinstance(cause, RequestReceived) and not cause.transaction.answered:
+            try:
                 self.endpoint.respond(cause.transaction, 500, now=now)
-        except Exception:  # noqa: BLE001  (whatever is broken in one call, the others go on)
+            except Exception:  # noqa: BLE001
+                _log.exception("a call could not be ended in order")
+
+    def _break_off(self, call: Call, now: float) -> None:
+        """End a call that is broken; whatever is wrong with it, the others go on."""
+        try:
+            call.break_off(now)
+        except Exception:  # noqa: BLE001
             _log.exception("a call could not be ended in order")
-            if call is not None:
-                call.deadline = NEVER
-                for leg in [leg for leg, (owner, _) in self.media.items() if owner is call]:
-                    self.media.pop(leg)[1].close()
-                self.forget(call)
+            call.deadline = NEVER
+            for leg in [leg for leg, (owner, _) in self.media.items() if owner is call]:
+                self.media.pop(leg)[1].close()
+            self.forget(call)
 
     def _call_of(self, cause: Event | Answer) -> Call | None:
         if isinstance(cause, ConnectionLost):

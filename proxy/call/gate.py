@@ -23,7 +23,7 @@ from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import UsedCode
 from proxy.dtmf.collector import EntryCollector, EntryFinished, EntryKind, EntryRules, PromptInterrupted
 from proxy.dtmf.digits import DigitMeans
-from proxy.policy import CodeOutcome, CodeVerdict, DialledNumber, UserGroup
+from proxy.policy import CodeOutcome, CodeVerdict, DialledNumber, NumberPlan, UserGroup
 from proxy.sip.timers import NEVER
 
 __all__ = ["CodeGate", "GateEnd", "GateResult"]
@@ -53,12 +53,18 @@ _REFUSED = GateResult(GateEnd.REFUSED)
 
 @lru_cache(maxsize=256)
 def _rules(  # noqa: PLR0917
-    first_digit: float, inter_digit: float, total: float, shortest: int, longest: int, fixed: int | None
+    first_digit: float,
+    inter_digit: float,
+    total: float,
+    shortest: int,
+    longest: int,
+    fixed: int | None,
+    emergency_prefixes: frozenset[str],
 ) -> EntryRules:
-    return EntryRules(first_digit, inter_digit, total, shortest, longest, fixed)
+    return EntryRules(first_digit, inter_digit, total, shortest, longest, fixed, emergency_prefixes)
 
 
-def rules_of(group: UserGroup) -> EntryRules:
+def rules_of(group: UserGroup, plan: NumberPlan) -> EntryRules:
     """Return how codes of a user group are entered."""
     return _rules(
         group.first_digit,
@@ -67,6 +73,7 @@ def rules_of(group: UserGroup) -> EntryRules:
         group.min_length,
         group.max_length,
         group.fixed_length,
+        plan.emergency_prefixes,
     )
 
 
@@ -92,6 +99,7 @@ class CodeGate:
         media: MediaLeg,
         record: RecordBuilder,
         check: Callable[[str], CodeVerdict],
+        plan: NumberPlan,
         *,
         required: bool,
         inband: bool,
@@ -103,7 +111,7 @@ class CodeGate:
         """Judges an entry and, when it is accepted, reserves its use."""
         self._required = required
         self._inband = inband
-        self._rules = rules_of(group)
+        self._rules = rules_of(group, plan)
         self._tries_left = group.tries
         self._collector: EntryCollector
         self.deadline = NEVER
@@ -130,8 +138,15 @@ class CodeGate:
         return self._drain(now)
 
     def give_up(self, now: float) -> GateResult:
-        """The time for asking is over, whatever the tries (early mode)."""
-        return self._out_of_tries(now)
+        """The time for asking is over, whatever the tries (early mode); what was typed until now counts."""
+        self._collector.give_up()
+        result = None
+        while (event := self._collector.poll_event()) is not None:
+            if isinstance(event, EntryFinished) and event.digits:
+                result = self._take(event, now)
+                if result is None:
+                    self._record.code_wrong()
+        return result or self._out_of_tries(now)
 
     def _next_try(self, prompt: str, after: EntryFinished | None, now: float) -> None:
         self._collector = EntryCollector(self._rules, now, after=after)
@@ -152,20 +167,9 @@ class CodeGate:
         if entry.kind is EntryKind.EMPTY and not self._required:
             return self._pass_without(now)
         if entry.digits:
-            verdict = self._check(entry.digits)
-            if verdict.outcome is CodeOutcome.EMERGENCY:
-                self._media.listen_no_more()
-                self._record.code_forgone(now=now)
-                return GateResult(GateEnd.PASSED, verdict.emergency)
-            if verdict.accepted and verdict.code is not None and entry.means is not None:
-                code = verdict.code
-                self._media.listen_no_more()
-                self._record.code_accepted(
-                    UsedCode(verdict.recorded_form, verdict.entry, code.digits, code.description),
-                    entry.means.value,
-                    now=now,
-                )
-                return _PASSED
+            result = self._take(entry, now)
+            if result is not None:
+                return result
         self._record.code_wrong()
         self._tries_left -= 1
         _log.info(
@@ -176,6 +180,24 @@ class CodeGate:
         if not self._tries_left:
             return self._out_of_tries(now)
         self._next_try("not_valid_try_again", entry, now)
+        return None
+
+    def _take(self, entry: EntryFinished, now: float) -> GateResult | None:
+        """Take an entry that has digits; None when they are neither a valid code nor an emergency number."""
+        verdict = self._check(entry.digits)
+        if verdict.outcome is CodeOutcome.EMERGENCY:
+            self._media.listen_no_more()
+            self._record.code_forgone(now=now)
+            return GateResult(GateEnd.PASSED, verdict.emergency)
+        if verdict.accepted and verdict.code is not None and entry.means is not None:
+            code = verdict.code
+            self._media.listen_no_more()
+            self._record.code_accepted(
+                UsedCode(verdict.recorded_form, verdict.entry, code.digits, code.description),
+                entry.means.value,
+                now=now,
+            )
+            return _PASSED
         return None
 
     def _out_of_tries(self, now: float) -> GateResult:

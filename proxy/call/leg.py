@@ -55,6 +55,8 @@ class Leg:
     """One side of a call. `ALeg` and `BLeg` add how the dialog comes about."""
 
     __slots__ = (
+        "_info_heard",
+        "_other_heard",
         "answer_due",
         "call",
         "chosen",
@@ -95,6 +97,8 @@ class Leg:
         """What this leg speaks, once negotiated."""
         self.answer_due = False
         """An offer of the gate in a 2xx waits for its answer in the ACK (RFC 3264 §4, RFC 3261 §13.2.1)."""
+        self._info_heard = False
+        self._other_heard = False
         self.signalled_from = ""
         self.established = False
         """A 2xx has made the dialog: it is for BYE to end it."""
@@ -143,6 +147,23 @@ class Leg:
             srtp=self.security.keys,
         )
 
+    def note_key(self, means: DigitMeans) -> None:
+        """Remember by which means this peer tells its keys."""
+        if means is DigitMeans.INFO:
+            self._info_heard = True
+        else:
+            self._other_heard = True
+
+    @property
+    def speaks_info(self) -> bool:
+        """An INFO of this peer is a key of its own: it tells no key otherwise, as far as is known.
+
+        A peer that negotiated telephone-event is taken to use it, until it was heard to use INFO alone.
+        """
+        return not self._other_heard and (
+            self._info_heard or self.chosen is None or self.chosen.event is None
+        )
+
     # Requests within the dialog -----------------------------------------------------------------------------
 
     def request(self, event: RequestReceived, now: float) -> None:
@@ -162,14 +183,21 @@ class Leg:
 
     def _info(self, event: RequestReceived, now: float) -> None:
         request = event.request
-        if not request.body:
+        of_package = "Info-Package" in request.headers
+        if not request.body and not of_package:
             self.endpoint.respond(event.transaction, 200, now=now)
             return
         try:
             press = parse_info(content_type_of(request), request.body)
         except RemoteProtocolError as error:
-            headers = [("Accept", INFO_TYPES)] if error.status_hint == 415 else []
-            self.endpoint.respond(event.transaction, error.status_hint, headers=headers, now=now)
+            status, headers = error.status_hint, [("Accept", INFO_TYPES)]
+            if (
+                of_package
+            ):  # key presses are taken whatever the package; the gate knows none (RFC 6086 §4.2.2)
+                status, headers = 469, [("Recv-Info", "")]
+            self.endpoint.respond(
+                event.transaction, status, headers=headers if status in {415, 469} else (), now=now
+            )
             return
         self.endpoint.respond(event.transaction, 200, now=now)
         if press is not None and not self.over:

@@ -20,7 +20,8 @@ What a caller may rely on:
 * ``#`` ends the entry, ``*`` clears it, A to D are not heard at all.
 * An entry longer than allowed is wrong as a whole. It is neither cut to something that might be a code nor
   matched with a sliding window, and it ends with ``#`` or time, so that its rest does not spill into the
-  next entry. With a fixed length the entry ends at that digit by itself.
+  next entry. With a fixed length the entry ends at that digit by itself, unless an emergency number begins
+  with just these digits: then the caller may go on, and ``#`` or time ends it.
 * After an entry that ended without ``#`` (by its length or by time), callers still press ``#`` out of habit.
   The next entry, given the last one as ``after``, swallows one ``#`` that comes first and within `GRACE_S`.
 * The first means by which a key arrives in an entry is the only one heard for that entry. A phone that sends
@@ -71,6 +72,8 @@ class EntryRules:
     max_length: int = MAX_LENGTH
     fixed_length: int | None = None
     """Ends the entry by itself at this many digits, and replaces the other two lengths."""
+    emergency_prefixes: frozenset[str] = field(default=frozenset(), repr=False)
+    """Digits with which an emergency number begins, whole ones left out."""
 
     def __post_init__(self) -> None:
         for name in ("first_digit_s", "inter_digit_s", "total_s"):
@@ -103,7 +106,7 @@ class EntryKind(enum.Enum):
     TOO_SHORT = "too_short"
     """Digits that are too few for a code. They may still be an emergency number."""
     TOO_LONG = "too_long"
-    """More digits than any code has; none are kept."""
+    """More digits than any code has. They may still be an emergency number."""
     EMPTY = "empty"
     """``#`` alone: the caller has no code to give."""
     NO_INPUT = "no_input"
@@ -129,7 +132,7 @@ class EntryFinished:
 
     kind: EntryKind
     digits: str = field(repr=False)
-    """What was entered, for COMPLETE and TOO_SHORT; else ""."""
+    """What was entered; "" when nothing was, or more than `MAX_LENGTH` digits."""
     means: DigitMeans | None
     """By which means the keys came; None when there was no key."""
     ended_by: EntryEnd
@@ -201,6 +204,11 @@ class EntryCollector:
         if deadline is not None and now >= deadline:
             self._finish(EntryEnd.TIME_OUT)
 
+    def give_up(self) -> None:
+        """End the entry before its time is up, with what is there."""
+        if self._state is not _State.FINISHED:
+            self._finish(EntryEnd.TIME_OUT)
+
     def digit(self, digit: str, means: DigitMeans, now: float) -> None:
         """Take one key. One that comes when the time is up is too late, even if no timer was handled yet."""
         self.handle_timer(now)
@@ -223,13 +231,14 @@ class EntryCollector:
             self._collect(digit, now)
 
     def _collect(self, digit: str, now: float) -> None:
-        """Add a digit; one past the longest is kept to mark the entry as too long, further ones are not."""
+        """Add a digit; one past the longest of all is kept to mark the entry as too long, further ones are
+        not."""
         rules = self._rules
         self._state = _State.COLLECTING
         self._deadline = now + rules.inter_digit_s
-        if len(self._digits) <= rules.longest:
+        if len(self._digits) <= MAX_LENGTH:
             self._digits += digit
-        if len(self._digits) == rules.fixed_length:
+        if len(self._digits) == rules.fixed_length and self._digits not in rules.emergency_prefixes:
             self._finish(EntryEnd.LENGTH)
 
     def _wait(self, now: float) -> None:
@@ -253,7 +262,9 @@ class EntryCollector:
         elif len(digits) < self._rules.shortest:
             kind = EntryKind.TOO_SHORT
         elif len(digits) > self._rules.longest:
-            kind, digits = EntryKind.TOO_LONG, ""
+            kind = EntryKind.TOO_LONG
+            if len(digits) > MAX_LENGTH:
+                digits = ""
         else:
             kind = EntryKind.COMPLETE
         self._digits = ""

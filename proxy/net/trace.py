@@ -1,7 +1,8 @@
 """SIP messages as text for the trace, without what must never be written down.
 
-Digits are in the bodies of INFO requests, credentials in Authorization and Proxy-Authorization, and keys in
-SDP ``a=crypto`` lines: each is replaced by a mark. Bytes that are no text are escaped.
+Digits are in the bodies of INFO requests and of whatever else carries key presses, credentials in
+Authorization and Proxy-Authorization, and keys in SDP ``a=crypto`` lines: each is replaced by a mark. Bytes
+that are no text are escaped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _FLAGS = re.IGNORECASE | re.MULTILINE
 _CREDENTIALS = re.compile(r"^((?:proxy-)?authorization\s*:)[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*", _FLAGS)
 _CRYPTO = re.compile(r"^(a=crypto:)[^\r\n]*", _FLAGS)
 _INFO = re.compile(rb"\s*INFO[ \t]|SIP/2\.0.*\r?\ncseq\s*:\s*\d+\s+INFO", re.IGNORECASE | re.DOTALL)
+_KEYS = re.compile(r"^(?:content-type|c)\s*:[^\r\n]*(?:dtmf|kpml|telephone-event)", _FLAGS)
 _BODY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
@@ -30,7 +32,7 @@ def masked(data: bytes) -> str:
     body = parts[1] if len(parts) > 1 else b""
     if not body:
         return head
-    if _INFO.match(data):
+    if _INFO.match(data) or _KEYS.search(head):
         return f"{head}\n\n{HIDDEN}"
     text = _CRYPTO.sub(rf"\1 {HIDDEN}", body.decode("utf-8", "backslashreplace"))
     return f"{head}\n\n{text}"

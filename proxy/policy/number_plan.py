@@ -95,6 +95,8 @@ class NumberPlan:
     international_prefix: str = field(init=False)
     emergency_dress: dict[str, str] = field(init=False, repr=False, compare=False, hash=False)
     """Every digit string (``+`` kept) that means an emergency call -> the number to send."""
+    emergency_prefixes: frozenset[str] = field(init=False, repr=False, compare=False, hash=False)
+    """Digits with which one of them begins, without those that mean an emergency call by themselves."""
 
     def __post_init__(self) -> None:
         country = self.country.upper()
@@ -124,6 +126,9 @@ class NumberPlan:
         idd = metadata.preferred_international_prefix or metadata.international_prefix or ""
         set_once(self, "international_prefix", idd if idd.isdigit() else "00")
         set_once(self, "emergency_dress", self._emergency_dress())
+        digits = [form for form in self.emergency_dress if form.isdigit()]
+        beginnings = {form[:length] for form in digits for length in range(1, len(form))}
+        set_once(self, "emergency_prefixes", frozenset(beginnings.difference(self.emergency_dress)))
 
     def emergency(self, digits: str) -> str | None:
         """Return the emergency number to send if these digits mean one, else None. Cheap: one look-up."""

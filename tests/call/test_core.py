@@ -365,6 +365,46 @@ class TestTimers:
             assert not bench.core._timers or bench.core._timers[0] != stale
             call.bye()
 
+    def test_a_timer_that_raises_costs_one_call(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(_now: float) -> None:
+            raise RuntimeError("broken")
+
+        with GateBench() as bench:
+            first = bench.pbx.call(NUMBER)
+            second = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            gate = next(iter(bench.core.calls.values()))._gate
+            assert gate is not None
+            monkeypatch.setattr(type(gate), "handle_timer", lambda self, now: broken(now))
+            with caplog.at_level(logging.ERROR):
+                bench.run(100.0)
+            assert first.ended
+            assert second.ended
+        assert [record.disposition for record in bench.journal.final] == [Disposition.FAILED] * 2
+        assert [message for message in caplog.messages if "timer failed" in message]
+
+    def test_a_registration_timer_that_raises_does_not_hold_up_calls(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Broken:
+            def handle_timer(self, _now: float) -> None:
+                raise RuntimeError("broken")
+
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            at = bench.core.next_timer()
+            assert at is not None
+            monkeypatch.setattr(bench.core, "registrations", Broken())
+            with caplog.at_level(logging.ERROR):
+                bench.core.handle_timer(at)
+            monkeypatch.undo()
+            assert bench.core.next_timer() != at
+            assert [message for message in caplog.messages if "registrations" in message]
+            call.bye()
+
     def test_compaction_keeps_what_lives(self) -> None:
         with GateBench() as bench:
             call = bench.pbx.call(NUMBER)

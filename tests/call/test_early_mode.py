@@ -8,7 +8,7 @@ from proxy.call.config import CodeMode
 from proxy.cdr.record import Disposition
 from proxy.policy import CodeCollection
 from tests.support.gate import NUMBER, GateBench, default_config, default_policy
-from tests.support.ua import RING_AND_ANSWER, Step
+from tests.support.ua import RING_AND_ANSWER, Step, UaCall
 
 EARLY = default_config(code_mode=CodeMode.EARLY)
 
@@ -88,6 +88,70 @@ def test_bound_is_exact_with_patient_rules() -> None:
         assert call.status == 200
         call.bye()
     assert bench.record.code is None
+
+
+def late_in_the_gate(bench: GateBench) -> UaCall:
+    """A caller who keeps clearing the entry until 116 s, into the second try."""
+    call = bench.pbx.call(NUMBER)
+    while bench.network.clock.elapsed < 112.0:
+        bench.press("*")
+        bench.run(6.0)
+    bench.run(116.0 - bench.network.clock.elapsed)
+    return call
+
+
+@pytest.mark.parametrize(
+    ("digits", "wrong_tries", "disposition"),
+    [
+        ("911", 1, Disposition.ANSWERED),
+        ("1234", 1, Disposition.ANSWERED),
+        ("99", 2, Disposition.CODE_REFUSED),
+        ("1*", 1, Disposition.CODE_REFUSED),
+    ],
+)
+def test_what_was_typed_when_the_time_is_over_counts(
+    digits: str, wrong_tries: int, disposition: Disposition
+) -> None:
+    with GateBench(config=EARLY) as bench:
+        call = late_in_the_gate(bench)
+        bench.press(digits, every=0.1)
+        assert call.statuses == [183, 183]
+        bench.run(121.0 - bench.network.clock.elapsed)
+        if disposition is Disposition.ANSWERED:
+            assert call.status == 200
+            invite = bench.carrier.calls[0].invite
+            assert invite is not None
+            assert invite.uri.startswith("sip:911@") == (digits == "911")
+            call.bye()
+        else:
+            assert call.status == 403
+    assert bench.record.wrong_tries == wrong_tries
+    assert bench.record.disposition is disposition
+
+
+def test_rfc3261_15_1_2_bye_within_the_early_dialog_ends_the_invite_with_487() -> None:
+    with GateBench(config=EARLY) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.run(1.0)
+        call.bye()
+        bench.run(0.1)
+        assert call.statuses == [183, 487]
+    assert bench.record.disposition is Disposition.ABANDONED_AT_PROMPT
+
+
+def test_rfc3326_the_reason_of_a_cancel_reaches_the_callee() -> None:
+    with GateBench(config=EARLY, script=(Step(0.0, 180),)) as bench:
+        call = bench.pbx.call("918005550123")
+        bench.run(0.5)
+        assert call.client is not None
+        reasons = [("Reason", 'SIP;cause=200;text="Call completed elsewhere"'), ("Reason", "Q.850;cause=26")]
+        bench.pbx.endpoint.cancel(call.client, headers=reasons, now=bench.now)
+        bench.run(0.5)
+        assert call.status == 487
+        carried = bench.carrier.calls[0].requests[-1]
+        assert carried.method == "CANCEL"
+        assert carried.headers.get_all("Reason") == [value for _, value in reasons]
+    assert bench.record.q850_cause == 26
 
 
 def test_cancel_at_the_prompt() -> None:

@@ -235,6 +235,36 @@ def test_emergency_digits_typed_as_a_code_become_the_emergency_call() -> None:
     assert record.disposition is Disposition.ANSWERED
 
 
+@pytest.mark.parametrize(("longest", "fixed"), [(2, None), (3, None), (20, 2), (20, 3), (20, 4)])
+@pytest.mark.parametrize("typed", ["911#", "9911#", "112#", "911", "9911"])
+def test_emergency_digits_are_heard_whatever_lengths_codes_have(
+    longest: int, fixed: int | None, typed: str
+) -> None:
+    staff = dataclasses.replace(
+        next(iter(default_policy().groups.values())), max_length=longest, fixed_length=fixed
+    )
+    with GateBench(policy=default_policy(groups=(staff,))) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.press(typed)
+        bench.run(6.0)
+        invite = bench.carrier.calls[0].invite
+        assert invite is not None
+        number = "112" if typed == "112#" else "911"
+        assert invite.uri == f"sip:{number}@carrier.example.com"
+        call.bye()
+    assert bench.record.wrong_tries == 0
+
+
+def test_emergency_digits_of_a_fixed_length_do_not_wait_for_more() -> None:
+    staff = dataclasses.replace(next(iter(default_policy().groups.values())), fixed_length=3)
+    with GateBench(policy=default_policy(groups=(staff,))) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.press("911")
+        bench.run(0.1)
+        assert bench.carrier.calls
+        call.bye()
+
+
 def test_sip_info_digits_go_through_the_same_collector() -> None:
     with GateBench() as bench:
         call = bench.pbx.call(NUMBER)

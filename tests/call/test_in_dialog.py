@@ -7,6 +7,7 @@ import pytest
 
 from proxy.call.ports import ConfigureMediaLeg, LegId
 from proxy.cdr.record import Disposition
+from proxy.dtmf.digits import DigitMeans
 from tests.support.gate import NUMBER, GateBench, default_config
 from tests.support.ua import ANSWER, Step, UaCall, sdp
 
@@ -199,14 +200,81 @@ class TestUpdate:
 class TestInfo:
     """RFC 6086; digits in talk cross as RFC 4733."""
 
-    def test_digit_in_talk_crosses_as_an_event(self) -> None:
+    def test_digit_in_talk_of_a_phone_that_keys_by_info_crosses_as_an_event(self) -> None:
+        with GateBench(script=(Step(0.0, 200, body=sdp("192.0.2.90", events=False)),)) as bench:
+            call = talking(bench)
+            bench.carrier.calls[0].info("#")
+            bench.run(0.5)
+            assert bench.media.all[LegId(1)].digits_sent == "#"
+            call.bye()
+
+    def test_digit_in_talk_of_a_phone_that_keyed_its_code_by_info_crosses(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            for digit in "1234#":
+                call.info(digit)
+                bench.run(0.2)
+            bench.run(0.5)
+            call.info("5")
+            bench.run(0.2)
+            assert bench.media.all[LegId(2)].digits_sent == "5"
+            call.bye()
+
+    @pytest.mark.parametrize("means", [DigitMeans.RFC4733, DigitMeans.INBAND])
+    def test_digits_told_twice_do_not_reach_the_callee(self, means: DigitMeans) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(1.0)
+            bench.press("1234#", means=means)
+            bench.run(0.05)
+            for digit in "4#5":  # the last of the code, late; then a key in talk
+                call.info(digit)
+                bench.run(0.2)
+            assert bench.media.all[LegId(2)].digits_sent == ""
+            call.bye()
+
+    def test_digits_told_twice_with_info_first_do_not_reach_the_callee(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(1.0)
+            for digit in "1234":
+                call.info(digit)
+                bench.press(digit)
+            call.info("#")
+            bench.run(0.5)
+            call.info("5")
+            bench.run(0.2)
+            assert bench.media.all[LegId(2)].digits_sent == ""
+            call.bye()
+
+    def test_info_of_a_phone_that_negotiated_telephone_event_is_not_doubled_in_a_plain_call(self) -> None:
         with GateBench() as bench:
             call = talking(bench)
             call.info("5")
-            bench.carrier.calls[0].info("#")
+            bench.run(0.2)
+            assert call.replies[-1].status == 200
+            assert bench.media.all[LegId(2)].digits_sent == ""
+            call.bye()
+
+    @pytest.mark.parametrize("body", [b"", b"x"])
+    def test_rfc6086_4_2_2_an_unknown_info_package_gets_469_with_recv_info(self, body: bytes) -> None:
+        with GateBench() as bench:
+            call = talking(bench)
+            call.request("INFO", body, "application/foo", headers=[("Info-Package", "foo")])
             bench.run(0.5)
-            assert bench.media.all[LegId(2)].digits_sent == "5"
-            assert bench.media.all[LegId(1)].digits_sent == "#"
+            assert call.replies[-1].status == 469
+            assert call.replies[-1].headers.get("Recv-Info") == ""
+            call.bye()
+
+    def test_keys_are_taken_whatever_the_info_package_is_called(self) -> None:
+        with GateBench(script=(Step(0.0, 200, body=sdp("192.0.2.90", events=False)),)) as bench:
+            call = talking(bench)
+            bench.carrier.calls[0].request(
+                "INFO", b"Signal=5\r\n", "application/dtmf-relay", headers=[("Info-Package", "dtmf")]
+            )
+            bench.run(0.5)
+            assert bench.media.all[LegId(1)].digits_sent == "5"
             call.bye()
 
     def test_digit_for_a_side_without_telephone_event_is_dropped(self) -> None:
@@ -253,7 +321,6 @@ class TestInfo:
             bench.run(0.5)
             live = next(iter(bench.core.calls.values()))
             from proxy.call.leg import Leg
-            from proxy.dtmf.digits import DigitMeans
 
             other: Leg = Leg(
                 "b", live, bench.gate.endpoint, latching=live.a.latching, security=live.a.security

@@ -7,7 +7,7 @@ import pytest
 from proxy.call.config import GateConfig
 from proxy.call.ports import OpenMediaLeg
 from proxy.cdr.record import Direction, Disposition, RecordPhase
-from tests.support.gate import GateBench, default_config
+from tests.support.gate import NUMBER, GateBench, default_config
 from tests.support.ua import RING_AND_ANSWER, Step, sdp
 
 TOLL_FREE = "918005550123"
@@ -184,6 +184,23 @@ class TestEmergency:
             assert call.status == 200
             call.bye()
         assert bench.record.disposition is Disposition.ANSWERED
+
+    @pytest.mark.parametrize("number", ["911", NUMBER])
+    def test_does_not_wait_for_a_hung_journal(self, number: str) -> None:
+        with GateBench() as bench:
+            bench.journal.delay = 1e9
+            call = bench.pbx.call(number)
+            if number == NUMBER:
+                bench.press("911#")
+            bench.run(0.1)
+            assert call.status == 200
+            assert bench.carrier.calls[0].connected
+            assert bench.a_leg().bridged_with is not None
+            call.bye()
+        assert [record.phase for record in bench.journal.records][-2:] == [
+            RecordPhase.ANSWERED,
+            RecordPhase.FINAL,
+        ]
 
     def test_without_any_trunk_is_refused_with_500(self) -> None:
         with GateBench(config=default_config(trunks=())) as bench:

@@ -195,13 +195,43 @@ def test_the_longest_entry_is_taken_whole() -> None:
     assert Caller().press(digits + "#", 1.0).result == (EntryKind.COMPLETE, digits, EntryEnd.POUND)
 
 
-@pytest.mark.parametrize("extra", ["5", "5678", "5" * 500])
-def test_an_entry_past_its_length_is_wrong_as_a_whole(extra: str) -> None:
+@pytest.mark.parametrize(("extra", "kept"), [("5", "12345"), ("5678", "12345678"), ("5" * 500, "")])
+def test_an_entry_past_its_length_is_wrong_as_a_whole(extra: str, kept: str) -> None:
     caller = Caller(EntryRules(max_length=4)).press("1234" + extra, 1.0)
     assert (
         caller.events == []
     )  # it ends with "#" or time, so that the rest does not spill into the next entry
-    assert caller.press("#", 1.1).result == (EntryKind.TOO_LONG, "", EntryEnd.POUND)
+    assert caller.press("#", 1.1).result == (EntryKind.TOO_LONG, kept, EntryEnd.POUND)
+
+
+@pytest.mark.parametrize("number", ["911", "9911", "112"])
+@pytest.mark.parametrize("longest", [2, 3])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_an_emergency_number_is_kept_whatever_lengths_codes_have(
+    number: str, longest: int, fixed: bool
+) -> None:
+    rules = EntryRules(
+        max_length=longest,
+        fixed_length=longest if fixed else None,
+        emergency_prefixes=frozenset({"9", "91", "99", "991", "1", "11"}),
+    )
+    caller = Caller(rules).press(number + "#", 1.0)
+    assert caller.finished.digits == number
+
+
+def test_a_fixed_length_does_not_end_an_emergency_number_but_time_does() -> None:
+    rules = EntryRules(fixed_length=2, emergency_prefixes=frozenset({"9", "91"}))
+    assert Caller(rules).press("12", 1.0).result == (EntryKind.COMPLETE, "12", EntryEnd.LENGTH)
+    waiting = Caller(rules).press("91", 1.0)
+    assert waiting.events == []
+    assert waiting.wait_until(6.0).result == (EntryKind.COMPLETE, "91", EntryEnd.TIME_OUT)
+
+
+def test_an_entry_can_be_ended_before_its_time() -> None:
+    caller = Caller().press("12", 1.0)
+    caller.entry.give_up()
+    caller.entry.give_up()
+    assert caller._drain().result == (EntryKind.COMPLETE, "12", EntryEnd.TIME_OUT)
 
 
 def test_an_entry_past_its_length_can_be_cleared() -> None:

@@ -31,6 +31,21 @@ def test_a_response_to_info_hides_its_body_too() -> None:
 
 
 @pytest.mark.parametrize(
+    "content_type",
+    [
+        b"Content-Type: application/dtmf-relay",
+        b"c:application/dtmf",
+        b"content-type : Application/KPML-Response+xml",
+        b"Content-Type: audio/telephone-event",
+    ],
+)
+@pytest.mark.parametrize("method", [b"NOTIFY", b"MESSAGE"])
+def test_digits_are_hidden_in_whatever_request_brings_them(method: bytes, content_type: bytes) -> None:
+    head = method + b" sip:gate@192.0.2.1 SIP/2.0\r\n" + content_type
+    assert "5" not in trace.masked(head + b"\r\n\r\nSignal=5\r\n").partition("\n\n")[2]
+
+
+@pytest.mark.parametrize(
     "line",
     [
         b"Authorization: Digest username=204, response=deadbeef",

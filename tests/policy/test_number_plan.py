@@ -112,3 +112,12 @@ def test_bad_plan_is_refused_by_field(changes: dict[str, object], complaint: str
 def test_override_cannot_make_a_number_an_emergency_number() -> None:
     with pytest.raises(ConfigurationError, match="emergency_numbers"):
         override("7.", CallClass.EMERGENCY)
+
+
+def test_emergency_prefixes_are_what_emergency_numbers_begin_with() -> None:
+    prefixes = NumberPlan(country="US", outside_prefix="9").emergency_prefixes
+    assert {"9", "91", "99", "1", "11", "991"} <= prefixes
+    # 9112 is 112 behind the outside-line prefix; 911 needs no more digits all the same
+    assert "911" not in prefixes
+    assert "12" not in prefixes
+    assert all(prefix.isdigit() for prefix in prefixes)
