@@ -6,6 +6,9 @@ the work could not be done, 2 when the command line itself is wrong, 130 when it
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version as distribution_version
@@ -71,6 +74,9 @@ app.add_typer(usage.app, name="usage")
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own) and return its exit status."""
+    if sys.stdout is None:
+        _complain("standard output is closed")
+        return 1
     try:
         status = get_command(app).main(
             args=None if arguments is None else list(arguments), prog_name="tollgate", standalone_mode=False
@@ -80,6 +86,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except TollgateError as error:
         _complain(str(error))
+        return 1
+    except OSError as error:
+        _give_up_output(error)
         return 1
     except typer.Abort:
         status = _INTERRUPTED
@@ -97,6 +106,15 @@ def _complain_of_usage(error: typer.TyperException) -> None:
     path = getattr(getattr(error, "ctx", None), "command_path", "")
     hint = f" (see {path} --help)" if path else ""
     _complain(" ".join(message.split()) + hint)
+
+
+def _give_up_output(error: OSError) -> None:
+    """Say what the system refused, and write nothing more: the end of the process would try again."""
+    if error.errno != errno.EPIPE:
+        where = error.filename or "the output"
+        _complain(f"{where}: {error.strerror or error}")
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def _complain(text: str) -> None:

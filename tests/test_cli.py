@@ -17,6 +17,7 @@ from proxy.errors import ConfigurationError
 from proxy.net import control
 from proxy.settings import Settings
 
+ROOT = Path(__file__).parent.parent
 COMMANDS = (
     ("serve",),
     ("check-config",),
@@ -137,6 +138,38 @@ def test_reader_that_has_gone_is_no_traceback() -> None:
     done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "complaint"),
+    [
+        (">/dev/full", b"tollgate: the output: No space left on device\n"),
+        (">&-", b"tollgate: standard output is closed\n"),
+    ],
+)
+def test_output_that_goes_nowhere_is_one_line(redirection: str, complaint: bytes) -> None:
+    run(["codes", "add", "4711"])
+    program = f"exec {sys.executable} -m proxy codes export - {redirection}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, complaint)
+
+
+def test_a_url_that_is_none_is_one_line_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "postgresql://gate:hunter2@host:port/x")
+    monkeypatch.setenv("TOLLGATE_JOURNAL__FOLDER", "journal")
+    monkeypatch.setenv("TOLLGATE_CONTROL__SOCKET", "sock")
+    assert run(["codes", "list"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("tollgate: store.url: write a database URL")
+    assert len(error.splitlines()) == 1
+    assert "hunter2" not in error
 
 
 def test_main_ends_the_process_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,8 @@ def test_export_for_spreadsheets_has_no_formulas(capsys: pytest.CaptureFixture[s
         (["export", "x", "--format", "xls"], "--format: 'xls' is not known; write usage-log, asterisk"),
         (["list", "--from", "yesterday"], "--from: 'yesterday' is no date"),
         (["list", "--from", "2026-07-02", "--until", "2026-07-01"], "--from lies after --until"),
+        (["list", "--until", "9999-12-31"], "--until: 9999-12-31 is too far away"),
+        (["list", "--from", "0001-01-01"], "--from: 0001-01-01 is too far away"),
         (["list", "--result", "happy"], "--result: 'happy' is not known"),
         (["list", "--code", "#"], "# ends it"),
         (["export", "no/file"], "can't be written"),

@@ -46,6 +46,8 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help=_CONFIG_HELP, envvar="TOLLGATE_CONFIG", show_envvar=False),
 ]
+_FIRST_YEAR, _LAST_YEAR = 1971, 2999
+"""Years whose days have a time since 1970 in every time zone."""
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
@@ -170,10 +172,14 @@ def parse_date(text: str | None, option: str) -> date | None:
     if not text:
         return None
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         message = f"{option}: {text!r} is no date; write it like {datetime.now().astimezone().date()}"
         raise ConfigurationError(message) from None
+    if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+        message = f"{option}: {text} is too far away; write a year from {_FIRST_YEAR} to {_LAST_YEAR}"
+        raise ConfigurationError(message)
+    return day
 
 
 def parse_classes(text: str, option: str) -> frozenset[CallClass]:

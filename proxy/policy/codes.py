@@ -28,6 +28,8 @@ __all__ = [
 MAX_TYPED_LENGTH = 64
 """Characters of a code as typed, separators included."""
 MAX_DESCRIPTION_LENGTH = 255
+MAX_USES = 1_000_000_000
+"""Fits into every database's integers."""
 
 _KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
 _SEPARATORS = str.maketrans("", "", " -_./\\:,;'\"()[]&|~=@!$%^<>{}+\t\u00a0\u2010\u2011\u2012\u2013\u2014")
@@ -157,8 +159,9 @@ def new_code(
     base = template or AccountCode("")
     if base.valid_from and base.valid_until and base.valid_from > base.valid_until:
         raise ConfigurationError("code validity: the first day lies after the last")
-    if base.max_uses is not None and base.max_uses < 1:
-        raise ConfigurationError("code maximum uses: must be at least 1")
+    if base.max_uses is not None and not 1 <= base.max_uses <= MAX_USES:
+        message = f"code maximum uses: must be 1 to {MAX_USES}"
+        raise ConfigurationError(message)
     if template is None:
         return AccountCode(digits, "" if typed == digits else typed, description)
     return replace(template, digits=digits, typed="" if typed == digits else typed, description=description)

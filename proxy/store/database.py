@@ -93,7 +93,7 @@ class Database:
         except DBAPIError as error:
             # Only the driver's own line: SQLAlchemy's text repeats the parameters, which may be codes.
             raise StoreUnavailable(f"store {self.name}: {_driver_line(error)}") from error
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OverflowError) as error:
             raise StoreUnavailable(f"store {self.name}: {type(error).__name__}") from error
 
     def _upgrade(self) -> None:

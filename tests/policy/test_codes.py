@@ -108,7 +108,7 @@ def test_longer_code_that_begins_like_an_emergency_number_is_allowed() -> None:
         ("x" * 256, None, "256 characters"),
         ("a\nb", None, "control characters"),
         ("", AccountCode("", valid_from=date(2026, 2, 1), valid_until=date(2026, 1, 1)), "first day"),
-        ("", AccountCode("", max_uses=0), "at least 1"),
+        ("", AccountCode("", max_uses=0), "must be 1 to 1000000000"),
     ],
 )
 def test_bad_fields_are_refused(description: str, template: AccountCode | None, complaint: str) -> None:

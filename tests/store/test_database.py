@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from proxy.errors import ConfigurationError
+from proxy.policy import AccountCode
 from proxy.store import Store, StoreUnavailable
 from proxy.store.database import HEAD, Database, public_name
 from proxy.store.models import metadata
@@ -162,6 +163,11 @@ def test_a_missing_table_is_reported_without_parameters(store: Store) -> None:
         store.codes.get("4711")
     assert "no such table: account_codes" in str(caught.value)
     assert "4711" not in str(caught.value)
+
+
+def test_a_number_that_no_column_holds_is_reported(store: Store) -> None:
+    with pytest.raises(StoreUnavailable, match="OverflowError"):
+        store.codes.add(AccountCode("4711", max_uses=10**30))
 
 
 def test_a_write_that_fails_leaves_nothing(store: Store) -> None:
