@@ -189,6 +189,20 @@ def test_module_is_the_command_too() -> None:
 # Settings
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_file_that_is_named_wins_over_the_environments(
+    behind: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("gate.toml").write_text('[number_plan]\ncountry = "DE"\n')
+    Path("other.toml").write_text('[number_plan]\ncountry = "US"\n')
+    run(["groups", "add", "staff"])
+    monkeypatch.setenv("TOLLGATE_CONFIG", "other.toml")
+    named, command = ["--config", "gate.toml"], ["explain", "--group", "staff", "--number", "110"]
+    capsys.readouterr()
+    assert run([*command, *named] if behind else [*named, *command]) == 0
+    assert "decision: allow" in lines_of(capsys)  # an emergency number in Germany only
+
+
 def test_settings_come_from_the_file_before_or_behind_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     Path("gate.toml").write_text('[number_plan]\ncountry = "DE"\n')
     run(["groups", "add", "staff"])

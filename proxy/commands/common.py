@@ -44,7 +44,7 @@ _CONFIG_HELP = "Settings file (TOML). Without one: TOLLGATE_CONFIG, else the def
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help=_CONFIG_HELP, envvar="TOLLGATE_CONFIG", show_envvar=False),
+    typer.Option("--config", metavar="FILE", help=_CONFIG_HELP),
 ]
 _FIRST_YEAR, _LAST_YEAR = 1971, 2999
 """Years whose days have a time since 1970 in every time zone."""
@@ -63,10 +63,14 @@ def example(*lines: str) -> str:
 
 
 def read_settings(config: Path | None) -> Settings:
-    """Load the settings: the command's own ``--config``, else the one before the command, else none."""
+    """Load the settings: the command's own ``--config``, else the one before the command, else the file that
+    the environment names, else none.
+    """
     from proxy.settings import load_settings
 
-    return load_settings(config or config_before_command.get())
+    # Not by the option's ``envvar``: the environment would then beat the option before the command.
+    named = os.environ.get("TOLLGATE_CONFIG")
+    return load_settings(config or config_before_command.get() or (Path(named) if named else None))
 
 
 def open_store(settings: Settings) -> Store:
