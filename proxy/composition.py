@@ -39,7 +39,7 @@ from proxy.policy import (
 )
 from proxy.sdp import SrtpPolicy
 from proxy.settings import Address, PeerSettings, PhonesSettings, Settings, TrunkSettings
-from proxy.sip.config import EndpointConfig
+from proxy.sip.config import ALLOW, EndpointConfig
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.routing import Target
 
@@ -135,6 +135,7 @@ def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> End
         t1=timers.t1,
         t2=timers.t2,
         t4=timers.t4,
+        allow=(*ALLOW, "REGISTER") if settings.phones.enabled else ALLOW,
         user_agent=settings.sip.user_agent,
         invites_to_tu=True,
     )
@@ -165,6 +166,8 @@ def prompt_codecs(settings: Settings) -> tuple[str, ...]:
         callers.append(set(settings.phones.codecs))
     callees = [set(trunk.codecs) for trunk in settings.trunks]
     callees += [set(peer.codecs) for peer in settings.peers if peer.address is not None]
+    if settings.phones.enabled:
+        callees.append(set(settings.phones.codecs))
     shared = {codec for caller in callers for callee in callees for codec in caller & callee}
     return tuple(codec for codec in CODECS if codec in shared or codec in {"PCMU", "PCMA"})
 
@@ -224,13 +227,15 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
     return GateConfig(
         peers=tuple(peers),
         trunks=tuple(_trunk(settings, trunk, lookup) for trunk in settings.trunks),
-        did_routes=tuple(DidRoute(route.prefix, route.peer) for route in settings.did_routes),
+        did_routes=tuple(DidRoute(route.prefix, route.peer, route.user) for route in settings.did_routes),
         local_domains=tuple(name.lower() for name in (*settings.sip.local_domains, *sorted(own))),
         realm=settings.auth.realm,
         phones=_phones(settings.phones) if settings.phones.enabled else None,
         local_networks=settings.local_networks,
         max_calls=settings.limits.max_calls,
         emergency_response_timeout=timers.emergency_response_timeout,
+        phone_response_timeout=settings.phones.response_timeout,
+        phone_ring_time=settings.phones.ring_time,
         ring_timeout=timers.ring_timeout,
         early_gate_bound=timers.early_gate_bound,
         early_repeat=timers.early_repeat,

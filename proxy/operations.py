@@ -69,6 +69,8 @@ def _status(gate: Gate) -> dict[str, object]:
         "listening": [f"{host}:{port}" for host, port in gate.bound],
         "calls": len(gate.core.calls),
         "draining": gate.core.draining,
+        "registered_users": 0 if gate.phones is None else gate.phones.users,
+        "registered_contacts": 0 if gate.phones is None else gate.phones.contacts,
         "policy_version": gate.core.policy.version,
         "store_trouble": gate.store_trouble,
         "journal_durable": gate.journal.durable,
@@ -86,6 +88,7 @@ def samples(gate: Gate) -> list[Sample]:
     return [
         Sample("calls", "Live calls.", len(core.calls)),
         Sample("media_legs", "Open RTP port pairs.", len(core.media)),
+        Sample("registered_contacts", "Contacts of phones.", gate.phones.contacts if gate.phones else 0),
         Sample("draining", "1 while the gate takes no new calls.", core.draining),
         Sample("policy_version", "Number of the policy change in force.", core.policy.version),
         Sample("store_readable", "1 while the policy can be read.", not gate.store_trouble),

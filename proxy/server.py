@@ -11,13 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -31,6 +29,7 @@ from proxy.call.core import CallCore
 from proxy.call.ports import Command, JournalRecord, MediaAnswer, RecordDurable
 from proxy.cdr.journal import Journal
 from proxy.cdr.sinks import RecordPump, release_delivered
+from proxy.clock import LocalClock, record_id
 from proxy.errors import ConfigurationError, JournalUnavailable, TollgateError
 from proxy.media.embedded import EmbeddedEngine
 from proxy.media.prompts import EncodedSound, PromptLibrary
@@ -41,6 +40,7 @@ from proxy.net.resolver import NameTable, Resolver
 from proxy.net.tls import TlsContexts
 from proxy.net.trace import log_message
 from proxy.operations import handlers, samples
+from proxy.phone_register import PhoneRegister
 from proxy.policy import NumberPlan, Snapshot, UserGroup
 from proxy.process import calm_garbage_collector, notify, prepare_limits, watchdog_interval
 from proxy.settings import Settings
@@ -92,6 +92,8 @@ class Gate:
         self._pump: RecordPump | None = None
         self.tls: TlsContexts | None = None
         """None without a certificate."""
+        self.phones: PhoneRegister | None = None
+        """None where phones may not register."""
         self._names: NameTable
         self.lag: LoopLag
         self._stack = AsyncExitStack()
@@ -195,6 +197,8 @@ class Gate:
         if self._pump is not None:
             self._pump.stop()
             self._release_records()
+        if self.phones is not None:
+            self.phones.close()
         if self.store is not None:
             self.store.close()
 
@@ -270,17 +274,23 @@ class Gate:
         )
         config = composition.gate_config(settings, self.bound, self._names.get)
         self._is_trusted = composition.trusted_networks(config)
+        clock, authenticator = LocalClock(), DigestAuthenticator(digest, ids.tag)
+        if settings.phones.enabled:
+            self.phones = PhoneRegister(settings, config, endpoint, authenticator, wall_clock=clock)
         self.core = CallCore(
             endpoint,
             config,
             Snapshot(self._plan) if self._source is None else self._source.current,
-            wall_clock=_LocalClock(),
-            record_ids=_record_id,
-            authenticator=DigestAuthenticator(digest, ids.tag),
+            wall_clock=clock,
+            record_ids=record_id,
+            authenticator=authenticator,
+            registrations=None if self.phones is None else self.phones.registrations,
             srtp_keys=secrets.token_bytes,
         )
         self._watch_journal()
         self._name_destinations()
+        if self.phones is not None:
+            await self.phones.open(self.store, self.core.policy)
         await self.driver.start(endpoint, self.core)
 
     async def _start_service(self) -> None:
@@ -339,6 +349,9 @@ class Gate:
         if now >= self._heartbeat_due and self.core.calls:
             self._heartbeat_due = now + self.settings.timers.checkpoint_interval
             self.journal.heartbeat()
+        if self.phones is not None:
+            await self.phones.open(self.store, self.core.policy)
+            self.phones.write()
         if now >= self._release_due:
             self._release_due = now + RELEASE
             await asyncio.to_thread(self._release_records)
@@ -427,6 +440,8 @@ class Gate:
             self._is_trusted = composition.trusted_networks(config)
             self._name_destinations()
             self.core.reconfigure(config)
+            if self.phones is not None:
+                self.phones.reconfigure(self.settings, config)
 
     def _name_destinations(self) -> None:
         if self.driver.tcp is not None:
@@ -487,28 +502,6 @@ def _one_line(error: Exception) -> str:
 
 def _encoded(library: PromptLibrary, codec: str) -> list[EncodedSound]:
     return list(library.encode(encode_prompt, (codec,)))
-
-
-class _LocalClock:
-    """The site's local time. Its offset is asked for once a minute: asking costs more than all the rest."""
-
-    def __init__(self) -> None:
-        self._zone = UTC
-        self._until = 0.0
-
-    def __call__(self) -> datetime:
-        now = time.time()
-        if not self._until - 60.0 <= now < self._until:
-            local = datetime.fromtimestamp(now).astimezone()
-            self._zone = timezone(local.utcoffset() or timedelta())
-            # Offsets change on the minute.
-            self._until = now - now % 60.0 + 60.0
-        return datetime.fromtimestamp(now, self._zone)
-
-
-def _record_id() -> str:
-    """Return a record id that sorts by time: milliseconds and 64 random bits."""
-    return f"{time.time_ns() // 1_000_000:012x}-{os.urandom(8).hex()}"
 
 
 # The process ------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ from proxy.settings_sections import (
     PeerSettings,
     PhonesSettings,
     PromptSettings,
+    RegistrarSettings,
     SipSettings,
     StoreSettings,
     TimerSettings,
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     number_plan: NumberPlanSettings = NumberPlanSettings()
     peers: tuple[PeerSettings, ...] = ()
     phones: PhonesSettings = PhonesSettings()
+    registrar: RegistrarSettings = RegistrarSettings()
     trunks: tuple[TrunkSettings, ...] = ()
     did_routes: tuple[DidRouteSettings, ...] = ()
     groups: tuple[GroupSettings, ...] = ()
@@ -108,7 +110,7 @@ class Settings(BaseSettings):
         _require_unique("peers", [peer.name for peer in self.peers] + [trunk.name for trunk in self.trunks])
         reachable = {peer.name for peer in self.peers if peer.address is not None}
         for index, route in enumerate(self.did_routes):
-            if route.peer not in reachable:
+            if route.peer and route.peer not in reachable:
                 known = ", ".join(sorted(reachable)) or "none has one"
                 raise ValueError(
                     f"did_routes[{index}].peer: no peer {route.peer!r} with an address; allowed: {known}"

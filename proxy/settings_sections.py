@@ -40,6 +40,7 @@ __all__ = [
     "PeerSettings",
     "PhonesSettings",
     "PromptSettings",
+    "RegistrarSettings",
     "SipSettings",
     "StoreSettings",
     "TimerSettings",
@@ -363,6 +364,37 @@ class PhonesSettings(_CallingSide):
     """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
 
 
+    response_timeout: Seconds = 4.0
+    """A phone that says nothing for so long when it is called is given up."""
+    ring_time: Seconds = 20.0
+    """The contacts of one q ring so long before those of the next lower q do."""
+
+
+class RegistrarSettings(_Section):
+    """Registrations of phones. Expiries are in whole seconds."""
+
+    default_expires: int = Field(default=3_600, ge=1, le=86_400)
+    min_expires: int = Field(default=60, ge=1, le=3_600)
+    """Less is answered with 423."""
+    max_expires: int = Field(default=7_200, ge=1, le=86_400)
+    """More is shortened to this."""
+    max_contacts: int = Field(default=10, ge=1, le=100)
+    """Contacts of one user."""
+    max_bindings: int = Field(default=100_000, ge=1)
+    """Contacts of all users."""
+    path_needs_support: bool = True
+    """A Path that the phone does not say it supports is answered with 420."""
+    keep_alive: Literal["options", "crlf", "off"] = "options"
+    """What keeps a NAT open towards phones on UDP."""
+    keep_alive_interval: Seconds = 25.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min_expires <= self.default_expires <= self.max_expires:
+            raise ValueError("min_expires, default_expires and max_expires: each at least the one before")
+        return self
+
+
 class NumberFormatSettings(_Section):
     """How a trunk wants numbers written."""
 
@@ -408,10 +440,18 @@ class TrunkSettings(_Section):
 
 
 class DidRouteSettings(_Section):
-    """Calls from the trunk to numbers with this prefix go to this peer."""
+    """Calls from the trunk to numbers with this prefix go to this peer, or to the phones of this user."""
 
     prefix: str = ""
-    peer: str
+    peer: str = ""
+    user: str = Field(default="", pattern=r"^[0-9]{0,20}$")
+    """Extension."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if bool(self.peer) == bool(self.user):
+            raise ValueError("name either a peer or a user")
+        return self
 
 
 class GroupSettings(_Section):

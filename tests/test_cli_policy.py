@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from proxy.cli import run
 from proxy.commands import codes as codes_command
 from proxy.policy import AccountCode, CallClass, CodeCollection, CodeOwner, OwnerKind, Treatment
+from proxy.sip.bindings import StoredBinding
 from proxy.store.store import Store
 
 
@@ -376,7 +378,54 @@ def test_add_user_shows_a_made_password_once_and_stores_its_hashes_alone(
         "204",
         "enabled",
         "SHA-256, MD5",
+        "",
     ]
+
+
+def test_md5_is_a_setting_of_each_user(capsys: pytest.CaptureFixture[str]) -> None:
+    def algorithms(extension: str) -> list[str]:
+        with Store("sqlite:///cli.db") as store:
+            user = store.users.get(extension)
+        assert user is not None
+        return [credential.algorithm for credential in user.credentials]
+
+    good("groups", "add", "sales")
+    good("users", "add", "204", "--group", "sales", "--no-md5")
+    good("users", "add", "205", "--group", "sales")
+    assert (algorithms("204"), algorithms("205")) == (["SHA-256"], ["SHA-256", "MD5"])
+    good("users", "set", "204", "--new-password")
+    good("users", "set", "205", "--new-password")
+    assert (algorithms("204"), algorithms("205")) == (["SHA-256"], ["SHA-256", "MD5"])
+    assert "--md5 needs the password" in bad(capsys, "users", "set", "204", "--md5")
+    good("users", "set", "204", "--md5", "--new-password")
+    good("users", "set", "205", "--no-md5")
+    assert (algorithms("204"), algorithms("205")) == (["SHA-256", "MD5"], ["SHA-256"])
+
+
+def test_list_shows_where_the_phones_of_a_user_are(capsys: pytest.CaptureFixture[str]) -> None:
+    def binding(contact: str, flow: tuple[str, int], **changes: object) -> StoredBinding:
+        until = time.time() + 60
+        plain = StoredBinding("204", contact, "", 1.0, until, "c", 1, "UDP", flow, flow, False, (), "", 0, "")
+        return replace(plain, **changes)  # type: ignore[arg-type]
+
+    good("groups", "add", "sales")
+    good("users", "add", "204", "--group", "sales")
+    with Store("sqlite:///cli.db") as store:
+        store.bindings.replace(
+            {
+                "204": [
+                    binding("sip:204@192.0.2.20", ("192.0.2.20", 5060)),
+                    binding("sip:204@[2001:db8::20]:5070", ("2001:db8::20", 5070), transport="TCP"),
+                    binding("sip:204@10.0.0.5:5060", ("203.0.113.7", 32000), behind_nat=True),
+                    binding("sip:204@192.0.2.21", ("192.0.2.21", 5060), expires_at=time.time() - 1),
+                ]
+            }
+        )
+    capsys.readouterr()
+    good("users", "list")
+    assert capsys.readouterr().out.splitlines()[1].split("\t")[-1] == (
+        "192.0.2.20 (udp), [2001:db8::20]:5070 (tcp), 10.0.0.5:5060 via 203.0.113.7:32000 (udp)"
+    )
 
 
 def test_password_can_be_given_or_typed(

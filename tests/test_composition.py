@@ -150,6 +150,9 @@ def test_via_and_contact_say_the_advertised_address(settings: Settings) -> None:
 
 
 def test_prompts_are_encoded_for_codecs_that_both_sides_take(settings: Settings) -> None:
+    assert composition.prompt_codecs(settings) == ("PCMU", "PCMA", "G722", "OPUS"), "phones call phones"
+    no_phones = settings.phones.model_copy(update={"enabled": False})
+    settings = settings.model_copy(update={"phones": no_phones})
     assert composition.prompt_codecs(settings) == ("PCMU", "PCMA")
     wide = settings.trunks[0].model_copy(update={"codecs": ("G722",)})
     assert composition.prompt_codecs(settings.model_copy(update={"trunks": (wide,)})) == (
@@ -172,3 +175,10 @@ def test_a_bad_number_plan_is_named(settings: Settings, update: dict[str, object
     plan = type(settings.number_plan).model_validate(update)
     with pytest.raises(ConfigurationError, match=expected):
         composition.number_plan(settings.model_copy(update={"number_plan": plan}))
+
+
+def test_a_gate_with_phones_takes_register(settings: Settings) -> None:
+    assert "REGISTER" in composition.endpoint_config(settings, BOUND).allow
+    no_phones = settings.phones.model_copy(update={"enabled": False})
+    settings = settings.model_copy(update={"phones": no_phones})
+    assert "REGISTER" not in composition.endpoint_config(settings, BOUND).allow

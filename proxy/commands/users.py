@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from proxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from proxy.policy import User
+    from proxy.sip.bindings import StoredBinding
 
 app = typer.Typer(help="Users: extensions with a group and a SIP password.", no_args_is_help=True)
 
@@ -37,6 +39,17 @@ Password = Annotated[
     typer.Option(
         help="SIP password; others on this machine may see it while the command runs.", metavar="TEXT"
     ),
+]
+Md5 = Annotated[
+    bool,
+    typer.Option(
+        "--md5/--no-md5",
+        help="Keep an MD5 hash beside SHA-256, for phones that know no other.",
+    ),
+]
+Md5Change = Annotated[
+    bool | None,
+    typer.Option("--md5/--no-md5", help="Keep an MD5 hash of a new password too, or drop it."),
 ]
 AskPassword = Annotated[bool, typer.Option("--ask-password", help="Type the SIP password, unseen.")]
 
@@ -56,6 +69,7 @@ def add(
     digest_name: DigestName = None,
     password: Password = None,
     ask_password: AskPassword = False,
+    md5: Md5 = True,
     disabled: Annotated[bool, typer.Option("--disabled", help="May not call yet.")] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -68,7 +82,8 @@ def add(
         extension, group, name or "", _caller_number(caller_number), digest_name or "", enabled=not disabled
     )
     secret, shown = _password(password, ask=ask_password, make=True)
-    user = replace(user, credentials=digest_credentials(user.digest_name, settings.auth.realm, secret))
+    credentials = digest_credentials(user.digest_name, settings.auth.realm, secret, md5=md5)
+    user = replace(user, credentials=credentials)
     with open_store(settings) as store:
         store.users.add(user)
     say(f"user {extension} is in the store")
@@ -91,6 +106,7 @@ def set_(
     new_password: Annotated[
         bool, typer.Option("--new-password", help="Make a SIP password and show it, this once.")
     ] = False,
+    md5: Md5Change = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="May call, or not.")] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -114,12 +130,18 @@ def set_(
             enabled=user.enabled if enabled is None else enabled,
         )
         if secret:
-            credentials = digest_credentials(changed.digest_name, settings.auth.realm, secret)
+            with_md5 = _keeps_md5(user) if md5 is None else md5
+            credentials = digest_credentials(changed.digest_name, settings.auth.realm, secret, md5=with_md5)
             changed = replace(changed, credentials=credentials)
         elif changed.digest_name != user.digest_name:
             raise ConfigurationError(
                 "--digest-name is part of the password's hash: give a password or --new-password"
             )
+        elif md5 and not _keeps_md5(user):
+            raise ConfigurationError("--md5 needs the password: give it, or --new-password")
+        elif md5 is False:
+            kept = tuple(found for found in user.credentials if found.algorithm != "MD5")
+            changed = replace(changed, credentials=kept)
         if changed == user:
             raise ConfigurationError("nothing to change: give at least one option with another value")
         repository.change(changed)
@@ -137,14 +159,47 @@ def list_(
 
     with open_store(read_settings(config)) as store:
         users = store.users.all(group=group)
-    columns = ("Extension", "Name", "Group", "Caller number", "Digest name", "State", "Password hashes")
-    show_table(columns, [_row(user) for user in users], empty="no users")
+        phones: dict[str, list[StoredBinding]] = {}
+        for binding in store.bindings.all(now=time.time()):
+            phones.setdefault(binding.user, []).append(binding)
+    columns = (
+        "Extension",
+        "Name",
+        "Group",
+        "Caller number",
+        "Digest name",
+        "State",
+        "Password hashes",
+        "Phones",
+    )
+    show_table(columns, [_row(user, phones.get(user.extension, [])) for user in users], empty="no users")
 
 
-def _row(user: User) -> tuple[str, ...]:
+def _row(user: User, phones: list[StoredBinding]) -> tuple[str, ...]:
     hashes = ", ".join(credential.algorithm for credential in user.credentials) or "none"
     state = "enabled" if user.enabled else "disabled"
-    return (user.extension, user.name, user.group, user.caller_number, user.digest_name, state, hashes)
+    contacts = ", ".join(_phone(binding) for binding in phones)
+    return (
+        user.extension,
+        user.name,
+        user.group,
+        user.caller_number,
+        user.digest_name,
+        state,
+        hashes,
+        contacts,
+    )
+
+
+def _phone(binding: StoredBinding) -> str:
+    """Say where a phone is: its own word, and where it is seen if that is elsewhere."""
+    from proxy.sip.uri import Uri, format_host
+
+    uri = Uri.parse(binding.contact)
+    own = f"{format_host(uri.host)}:{uri.port}" if uri.port else format_host(uri.host)
+    host, port = binding.flow
+    seen = f" via {format_host(host)}:{port}" if binding.behind_nat or binding.path else ""
+    return f"{own}{seen} ({binding.transport.lower()})"
 
 
 @app.command(epilog=example("tollgate users delete 204 205"))
@@ -165,6 +220,11 @@ def delete(
         confirm_deletion(f"{len(extensions)} user(s): {', '.join(extensions)}", yes=yes)
         repository.delete_many(extensions)
     say(f"{len(extensions)} user(s) deleted")
+
+
+def _keeps_md5(user: User) -> bool:
+    """Say whether a user's passwords are hashed with MD5 too: until it is said otherwise."""
+    return not user.credentials or any(found.algorithm == "MD5" for found in user.credentials)
 
 
 def _caller_number(text: str | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from proxy.sip.flow import ListenPoint
 
-__all__ = ["KNOWN_METHODS", "EndpointConfig"]
+__all__ = ["ALLOW", "KNOWN_METHODS", "EndpointConfig"]
 
 KNOWN_METHODS = frozenset(
     {
@@ -29,6 +29,10 @@ KNOWN_METHODS = frozenset(
 """Methods of the registry: one of these that is not in `EndpointConfig.allow` gets 405, any other 501."""
 
 
+ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
+"""Methods that every gate takes; a registrar takes REGISTER too."""
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointConfig:
     """What one endpoint is told when it is made. Times are in seconds."""
@@ -43,7 +47,7 @@ class EndpointConfig:
     """Longest time a message stays in the network."""
     trying_after: float = 0.2
     """An INVITE that the TU has not answered by then gets a 100 (Trying) (§17.2.1)."""
-    allow: tuple[str, ...] = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
+    allow: tuple[str, ...] = ALLOW
     """Methods that the TU takes; the Allow header."""
     accept: tuple[str, ...] = ("application/sdp", "multipart/mixed")
     """Bodies that INVITE and UPDATE may carry; the Accept header of a 415 (§8.2.3)."""

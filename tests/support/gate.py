@@ -54,7 +54,7 @@ from proxy.policy import (
     UserGroup,
     parse_patterns,
 )
-from proxy.sip.config import EndpointConfig
+from proxy.sip.config import ALLOW, EndpointConfig
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.flow import Flow, ListenPoint, Transmit
 from proxy.sip.reachability import Surroundings
@@ -222,9 +222,7 @@ class GateNode:
         self.media = MediaBench()
         self.journal = JournalBench()
         points = (ListenPoint(transport, *GATE),)
-        allow = EndpointConfig(points).allow
-        if config.phones is not None:
-            allow += ("REGISTER",)
+        allow = ALLOW if config.phones is None else (*ALLOW, "REGISTER")
         self.endpoint = Endpoint(EndpointConfig(points, allow=allow, invites_to_tu=True), CountingIds("gate"))
         ids = count(1)
         self.core = CallCore(

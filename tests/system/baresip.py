@@ -80,8 +80,12 @@ def running_phone(
     port: int = 0,
     tone_hz: int = 440,
     parameters: str = "",
+    regint: int = 0,
 ) -> Iterator[Phone]:
-    """Start a phone of one account at ``address``; it sends a tone and records what it hears."""
+    """Start a phone of one account at ``address``; it sends a tone and records what it hears.
+
+    ``regint`` is how often it registers, in seconds; 0: never.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     control = free_port(address)
     (folder / "config").write_text(
@@ -98,6 +102,7 @@ module g722.so
 module opus.so
 module ausine.so
 module sndfile.so
+module srtp.so
 snd_path {folder}
 module_app account.so
 module_app menu.so
@@ -106,7 +111,7 @@ ctrl_tcp_listen {address}:{control}
 """
     )
     (folder / "accounts").write_text(
-        f"<sip:{user}@{proxy}>;auth_user={user};auth_pass={password};regint=0;dtmfmode=rtpevent{parameters}\n"
+        f"<sip:{user}@{proxy}>;auth_user={user};auth_pass={password};regint={regint};dtmfmode=rtpevent{parameters}\n"
     )
     (folder / "contacts").touch()
     with (folder / "phone.log").open("wb") as log:

@@ -1,0 +1,137 @@
+"""Phones that register: SIPp for the flows of RFC 3665 §2, baresip as real phones that call each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.cdr.record import Direction, Disposition
+from proxy.policy import User
+from proxy.store import digest_credentials
+from tests.system import sipp
+from tests.system.baresip import running_phone
+from tests.system.gate import STRANGER_ADDRESS, Gate, free_port, running_gate
+from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD, share_of_tone
+
+SCENARIOS = Path(__file__).parent / "registration"
+OTHER_ADDRESS = "127.0.0.5"
+EXTENSIONS = ("201", "202", "203", "204")
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    with running_gate(
+        tmp_path_factory.mktemp("gate"), media="24000-24999", latching="learning", extra=MD5_ONLY
+    ) as running:
+        for extension in EXTENSIONS:
+            credentials = digest_credentials(extension, "tollgate", PASSWORD)
+            running.store.users.add(User(extension, "required", credentials=credentials))
+        running.wait_for_policy()
+        yield running
+
+
+def register(
+    gate: Gate, folder: Path, scenario: str, *, user: str, password: str, transport: str = "udp"
+) -> sipp.Sipp:
+    """Run one scenario against the gate to its end."""
+    # SIPp takes no keyword within its authentication keyword.
+    text = (SCENARIOS / f"{scenario}.xml").read_text().replace("USER", user).replace("PASSWORD", password)
+    file = folder / f"{scenario}.xml"
+    file.write_text(text)
+    running = sipp.start(
+        file,
+        folder,
+        name="phone",
+        address=STRANGER_ADDRESS,
+        port=free_port(STRANGER_ADDRESS),
+        media_port=free_port(STRANGER_ADDRESS),
+        remote=f"127.0.0.1:{gate.port}",
+        transport=transport,
+        service=user,
+    )
+    running.wait()
+    return running
+
+
+def wait_for_phones(gate: Gate, *extensions: str) -> None:
+    """Return when these users are registered."""
+    until = time.monotonic() + 15.0
+    while not {binding.user for binding in gate.store.bindings.all(now=time.time())} >= set(extensions):
+        assert time.monotonic() < until, "the phones do not register"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_rfc3665_2_register_refresh_and_unregister(gate: Gate, tmp_path: Path, transport: str) -> None:
+    register(gate, tmp_path, "register", user="203", password=PASSWORD, transport=transport)
+
+
+@pytest.mark.parametrize(("user", "password"), [("203", "wrong"), ("299", PASSWORD)])
+def test_rfc3665_2_5_wrong_password_and_unknown_user_look_the_same(
+    gate: Gate, tmp_path: Path, user: str, password: str
+) -> None:
+    running = register(gate, tmp_path, "register_wrongly", user=user, password=password)
+    assert running.messages().count("SIP/2.0 401 Unauthorized") == 2
+
+
+def test_phones_register_and_call_each_other(gate: Gate, tmp_path: Path) -> None:
+    known = {record.record_id for record in gate.records()}
+    callee = running_phone(
+        tmp_path / "callee",
+        address=OTHER_ADDRESS,
+        proxy=f"127.0.0.1:{gate.port}",
+        user="202",
+        password=PASSWORD,
+        tone_hz=FAR_END_HZ,
+        parameters=";answermode=auto;audio_codecs=PCMU/8000/1",
+        regint=60,
+    )
+    caller = running_phone(
+        tmp_path / "caller",
+        address=STRANGER_ADDRESS,
+        proxy=f"127.0.0.1:{gate.port}",
+        user="201",
+        password=PASSWORD,
+        tone_hz=CALLER_HZ,
+        parameters=";audio_codecs=PCMU/8000/1",
+        regint=60,
+    )
+    with callee as answering, caller as phone:
+        wait_for_phones(gate, "201", "202")
+        assert "registered users: 2" in gate.tollgate("status").splitlines()
+        phone.command("dial", f"sip:202@127.0.0.1:{gate.port}")
+        phone.wait_for("CALL_ESTABLISHED")
+        answering.wait_for("CALL_ESTABLISHED")
+        listed = {line.split("\t")[0]: line for line in gate.tollgate("users", "list").splitlines()}
+        time.sleep(1.0)
+        answering.command("hangup")
+        phone.wait_for("CALL_CLOSED")
+    assert f"{OTHER_ADDRESS}:" in listed["202"]
+    assert f"{STRANGER_ADDRESS}:" in listed["201"]
+    record = gate.wait_for_record(known)
+    assert (record.direction, record.disposition) == (Direction.INTERNAL, Disposition.ANSWERED)
+    assert (record.user, record.destination_user) == ("201", "202")
+    assert share_of_tone(phone.heard, FAR_END_HZ) > 0.8, "the caller did not hear the callee"
+    assert share_of_tone(answering.heard, CALLER_HZ) > 0.8, "the callee did not hear the caller"
+
+
+def test_a_user_without_a_phone_can_not_be_reached(gate: Gate, tmp_path: Path) -> None:
+    known = {record.record_id for record in gate.records()}
+    with running_phone(
+        tmp_path / "phone",
+        address=STRANGER_ADDRESS,
+        proxy=f"127.0.0.1:{gate.port}",
+        user="201",
+        password=PASSWORD,
+        regint=60,
+    ) as phone:
+        wait_for_phones(gate, "201")
+        # The PBX is asked for extensions without a phone here; it is not there.
+        phone.command("dial", f"sip:204@127.0.0.1:{gate.port}")
+        phone.wait_for("CALL_CLOSED", 40.0)
+    assert gate.wait_for_record(known).destination_user == "204"
