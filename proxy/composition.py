@@ -229,6 +229,7 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         trunks=tuple(_trunk(settings, trunk, lookup) for trunk in settings.trunks),
         did_routes=tuple(DidRoute(route.prefix, route.peer, route.user) for route in settings.did_routes),
         local_domains=tuple(name.lower() for name in (*settings.sip.local_domains, *sorted(own))),
+        site=settings.site,
         realm=settings.auth.realm,
         phones=_phones(settings.phones) if settings.phones.enabled else None,
         local_networks=settings.local_networks,

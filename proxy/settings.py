@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self, get_args
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -71,6 +71,8 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
+    site: str = Field(default="", max_length=64)
+    """Name of the site in the usage log (its column Location)."""
     sip: SipSettings = SipSettings()
     media: MediaSettings = MediaSettings()
     store: StoreSettings = StoreSettings()

@@ -94,8 +94,8 @@ def test_export_in_every_format(form: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_export_for_spreadsheets_has_no_formulas(capsys: pytest.CaptureFixture[str]) -> None:
     lines = out_of(capsys, "usage", "export")
-    assert lines[0].startswith("Location,Start of Call Date")
-    assert ",'=1+1," in lines[2]
+    assert lines[0].startswith('"Location","Start of Call Date"')
+    assert ',"\'=1+1",' in lines[2]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ BOUND = [("192.0.2.20", 5060), ("2001:db8::20", 5060), ("192.0.2.20", 5062)]
 
 TEXT = """
 auth.realm = "example.com"
+site = "Main site"
 local_networks = ["192.0.2.0/24"]
 sip.listen = ["udp:192.0.2.20", "udp:[2001:db8::20]:5060", "tcp:192.0.2.20:5062"]
 sip.advertised = ["203.0.113.7"]
@@ -125,6 +126,7 @@ def test_peers_and_trunks_carry_their_settings(settings: Settings) -> None:
     assert gate.phones is not None
     assert not gate.phones.trusted
     assert (gate.realm, gate.ring_timeout, gate.max_duration) == ("example.com", 30, 3600)
+    assert gate.site == "Main site"
     assert gate.local_domains[0] == "gate.example.com"
     assert "203.0.113.7" in gate.local_domains
     assert [route.prefix for route in gate.did_routes] == ["1415"]

@@ -136,6 +136,8 @@ class GateConfig:
     """Empty: every number goes to the only PBX."""
     local_domains: tuple[str, ...] = ()
     """Host names and addresses that mean the gate itself, in lower case."""
+    site: str = ""
+    """Name of the site, for the records."""
     realm: str = "tollgate"
     phones: Peer | None = None
     """How phones are treated that authenticate by digest; None: only trusted addresses may call."""

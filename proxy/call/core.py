@@ -414,12 +414,13 @@ class CallCore:
     ) -> Route | None:
         """Find whose number it is: by the DID routes, the only PBX, or the users' own numbers."""
         callee = self._routes.did_user(did)
-        route = None if callee else self._routes.inbound(caller, decision, did)
-        if route is not None:
-            return route
         if not callee:
             user = self._policy.user_by_caller(did)
-            callee = "" if user is None else user.extension
+            if user is not None:
+                callee = record.destination_user = user.extension
+            route = self._routes.inbound(caller, decision, did)
+            if route is not None:
+                return route
         return self._to_user(caller, decision, record, callee)
 
     def _to_user(
@@ -472,6 +473,8 @@ class CallCore:
         user = decision.user
         record.caller_number = caller.number or (user.extension if user is not None else "")
         record.caller_name = caller.name
+        record.caller_e164 = self._policy.caller_e164(caller.number, user)
+        record.location = self.config.site
         if user is not None:
             record.user = user.extension
         if decision.group is not None:

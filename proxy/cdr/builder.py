@@ -41,6 +41,7 @@ class RecordBuilder:
         "b_call_id",
         "b_media",
         "call_class",
+        "caller_e164",
         "caller_name",
         "caller_number",
         "codec",
@@ -71,6 +72,7 @@ class RecordBuilder:
         self.b_call_id = ""
         self.caller_number = ""
         self.caller_name = ""
+        self.caller_e164 = ""
         self.user = ""
         self.group = ""
         self.peer = ""
@@ -188,6 +190,7 @@ class RecordBuilder:
             now - self._started if ended_after is None else ended_after,
             self.caller_number,
             self.caller_name,
+            self.caller_e164,
             self.user,
             self.group,
             self.peer,

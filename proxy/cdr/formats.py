@@ -7,19 +7,29 @@ cells can't become formulas there; the other formats are read by programs and ar
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 import enum
 import functools
 import io
+import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import phonenumbers
 
-from proxy.cdr.encoding import encode_record
 from proxy.cdr.record import CallRecord, Direction, Disposition
 
-__all__ = ["USAGE_LOG_COLUMNS", "ExportFormat", "export_lines", "header_row", "neutralise", "record_row"]
+__all__ = [
+    "USAGE_LOG_COLUMNS",
+    "ExportFormat",
+    "export_lines",
+    "header_row",
+    "neutralise",
+    "record_object",
+    "record_row",
+]
 
 USAGE_LOG_COLUMNS = (
     "Location",
@@ -54,11 +64,8 @@ class ExportFormat(enum.StrEnum):
     @property
     def quoting(self) -> Literal[0, 1, 2]:
         """Which cells the format quotes."""
-        if self is ExportFormat.FREESWITCH:
-            return csv.QUOTE_ALL
-        if self is ExportFormat.ASTERISK:
-            return csv.QUOTE_NONNUMERIC
-        return csv.QUOTE_MINIMAL
+        # The usage log too: a spreadsheet may take another separator than the comma for one.
+        return csv.QUOTE_NONNUMERIC if self is ExportFormat.ASTERISK else csv.QUOTE_ALL
 
 
 def export_lines(
@@ -67,7 +74,7 @@ def export_lines(
     """The export as lines with their line ends. ``zone`` is that of the dates and times in CSV formats."""
     if form is ExportFormat.JSON_LINES:
         for record in records:
-            yield encode_record(record) + "\n"
+            yield json.dumps(record_object(record), ensure_ascii=False) + "\n"
         return
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n", quoting=form.quoting)
@@ -94,19 +101,36 @@ def header_row(form: ExportFormat) -> tuple[str, ...]:
 def record_row(
     form: ExportFormat, record: CallRecord, *, zone: datetime.tzinfo = datetime.UTC
 ) -> tuple[str | int, ...]:
-    """One record as a row of a CSV format."""
+    """One record as a row of a CSV format (all but JSON lines)."""
     if form is ExportFormat.USAGE_LOG:
         return tuple(neutralise(cell) for cell in _usage_log_row(record, zone))
     if form is ExportFormat.ASTERISK:
         return _asterisk_row(record, zone)
-    if form is ExportFormat.FREESWITCH:
-        return _freeswitch_row(record, zone)
-    return (encode_record(record),)
+    return _freeswitch_row(record, zone)
+
+
+def record_object(record: CallRecord) -> dict[str, object]:
+    """One record as a JSON object: every field by its name, set or not, times in seconds."""
+    found = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+    # The usage log holds final records only.
+    del found["phase"]
+    for name in ("code", "a_media", "b_media"):
+        if found[name] is not None:
+            found[name] = dataclasses.asdict(found[name])
+    found["trunks"] = [dataclasses.asdict(trunk) for trunk in record.trunks]
+    return {"start": record.start.isoformat(timespec="milliseconds"), **found, "talk_time": record.talk_time}
 
 
 def neutralise(cell: str) -> str:
-    """A cell that a spreadsheet would take for a formula gets an apostrophe in front: then it is text."""
-    return "'" + cell if cell and cell[0] in "=+-@\t\r\n" else cell
+    """A cell that a spreadsheet would take for a formula gets an apostrophe in front: then it is text.
+
+    So does what stands behind a semicolon: where that separates cells, some spreadsheets split even what is
+    quoted.
+    """
+    return _FORMULA.sub(r"\1'", cell)
+
+
+_FORMULA = re.compile(r"(^|;)(?=[=+\-@\t\r\n])")
 
 
 # --- usage log
@@ -117,7 +141,7 @@ def _usage_log_row(record: CallRecord, zone: datetime.tzinfo) -> tuple[str, ...]
     start = record.start.astimezone(zone)
     caller = record.caller_number or record.user
     dialled = record.normalised_number or record.dialled_number
-    from_city, from_state = _place(caller)
+    from_city, from_state = _place(record.caller_e164 or caller)
     to_city, to_state = _place(dialled)
     return (
         record.location,
@@ -270,6 +294,7 @@ _Q850_NAMES = {
     20: "SUBSCRIBER_ABSENT",
     21: "CALL_REJECTED",
     22: "NUMBER_CHANGED",
+    25: "EXCHANGE_ROUTING_ERROR",
     27: "DESTINATION_OUT_OF_ORDER",
     28: "INVALID_NUMBER_FORMAT",
     29: "FACILITY_REJECTED",
@@ -282,6 +307,7 @@ _Q850_NAMES = {
     52: "OUTGOING_CALL_BARRED",
     57: "BEARERCAPABILITY_NOTAUTH",
     58: "BEARERCAPABILITY_NOTAVAIL",
+    63: "SERVICE_UNAVAILABLE",
     65: "BEARERCAPABILITY_NOTIMPL",
     79: "SERVICE_NOT_IMPLEMENTED",
     88: "INCOMPATIBLE_DESTINATION",
@@ -289,6 +315,7 @@ _Q850_NAMES = {
     127: "INTERWORKING",
 }
 
+_ABANDONED = frozenset({Disposition.ABANDONED_AT_PROMPT, Disposition.ABANDONED_RINGING})
 _CAUSES_OF_DISPOSITIONS = {
     Disposition.ANSWERED: 16,
     Disposition.NO_ANSWER: 19,
@@ -305,7 +332,7 @@ _CAUSES_OF_DISPOSITIONS = {
 
 
 def _hangup_cause(record: CallRecord) -> str:
-    cause = record.q850_cause or _CAUSES_OF_DISPOSITIONS.get(record.disposition)
-    if cause is None:
+    if record.disposition in _ABANDONED:
         return "ORIGINATOR_CANCEL"
+    cause = record.q850_cause or _CAUSES_OF_DISPOSITIONS[record.disposition]
     return _Q850_NAMES.get(cause, "NORMAL_UNSPECIFIED")

@@ -143,6 +143,8 @@ class CallRecord:
 
     caller_number: str = ""
     caller_name: str = ""
+    caller_e164: str = ""
+    """The caller's number in E.164 with ``+``, or that of its user; "" when neither is a public number."""
     user: str = ""
     """The caller's user (extension), or "" when the caller matched none."""
     group: str = ""

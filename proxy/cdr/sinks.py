@@ -1,15 +1,12 @@
 """The pump from the journal to one sink: in order, exactly once, patient while the sink is down.
 
 Exactly once: the pump remembers in a file how far its sink has come, and after a crash offers again what
-lies behind that position. A sink must therefore know what it has: the store by record id, a CSV file by its
-own length at the remembered position (`CsvSink`).
+lies behind that position. A sink must therefore know what it has: the store knows records by their ids.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import logging
 import os
@@ -18,11 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from proxy.cdr.formats import ExportFormat, header_row, record_row
 from proxy.cdr.segments import Position
 from proxy.cdr.tail import JournalEntry, JournalTail
 
-__all__ = ["CsvSink", "RecordPump", "RecordSink", "release_delivered"]
+__all__ = ["RecordPump", "RecordSink", "release_delivered"]
 
 _log = logging.getLogger(__name__)
 
@@ -172,43 +168,6 @@ def release_delivered(tail: JournalTail, pumps: Sequence[RecordPump]) -> None:
     """Delete the journal segments that every sink has. Called now and then (each minute) and at the end."""
     if pumps:
         tail.release(min(pump.position for pump in pumps))
-
-
-class CsvSink:
-    """Appends records to a CSV file in one of the export formats; 0600, a header row when the format has one.
-
-    The note is the length of the file after a batch: after a crash the file is cut back to it.
-    """
-
-    def __init__(self, path: Path, form: ExportFormat) -> None:
-        """Nothing is opened before the first batch."""
-        self._path = path
-        self._form = form
-
-    def write(self, entries: Sequence[JournalEntry]) -> str:
-        """Append and fsync. Raises OSError."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n", quoting=self._form.quoting)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        with os.fdopen(os.open(self._path, flags, 0o600), "ab") as file:
-            before = file.tell()
-            if before == 0 and (header := header_row(self._form)):
-                writer.writerow(header)
-            writer.writerows(record_row(self._form, entry.record) for entry in entries)
-            try:
-                file.write(text.getvalue().encode("utf-8", "replace"))
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(file.fileno(), before)
-                raise
-            return str(file.tell())
-
-    def resume(self, note: str) -> None:
-        """Cut off what was written after the remembered batch. A file that was moved away begins anew."""
-        if note.isdecimal() and self._path.exists() and self._path.stat().st_size > int(note):
-            os.truncate(self._path, int(note))
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,7 +32,9 @@ __all__ = [
 
 _HEADER = ("code", "description")
 _SEPARATORS = (",", ";", "\t")
-_GUARDED = ("=", "+", "-", "@", "\t", "\r", "'")
+_TO_GUARD = re.compile(r"(^|;)(?=[=+\-@\t\r'])")
+"""Behind a semicolon too: where that separates cells, some spreadsheets split even what is quoted."""
+_IS_GUARDED = re.compile(r"(^|;)'(?=[=+\-@\t\r'])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,8 @@ def read_code_file(text: str, plan: NumberPlan) -> CodeFile:
 def write_code_file(codes: Iterable[AccountCode]) -> Iterator[str]:
     """Give the file's lines, header first, with their line ends."""
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
+    # All quoted: a spreadsheet may take another separator than the comma for one.
+    writer = csv.writer(buffer, quoting=csv.QUOTE_ALL)
     rows: Iterator[tuple[str, str]] = ((code.form, code.description) for code in codes)
     writer.writerow(("Code", "Description"))
     yield _taken(buffer)
@@ -125,12 +129,12 @@ def write_code_file(codes: Iterable[AccountCode]) -> Iterator[str]:
 
 def guard_cell(cell: str) -> str:
     """Return a cell that no spreadsheet takes for a formula; `unguard_cell` undoes it."""
-    return f"'{cell}" if cell.startswith(_GUARDED) else cell
+    return _TO_GUARD.sub(r"\1'", cell)
 
 
 def unguard_cell(cell: str) -> str:
     """Return what `guard_cell` was given."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_GUARDED) else cell
+    return _IS_GUARDED.sub(r"\1", cell)
 
 
 def _open(text: str) -> tuple[Reader, int]:

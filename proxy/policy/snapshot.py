@@ -104,6 +104,14 @@ class Snapshot:
             user = self._by_caller.get(number.number)
         return user
 
+    def caller_e164(self, number: str, user: User | None) -> str:
+        """Return a caller's number in E.164 with ``+``, else that of its user, else ""."""
+        for text in (number, "" if user is None else user.caller_number):
+            found = self._normaliser(text) if text else None
+            if isinstance(found, DialledNumber) and found.number.startswith("+"):
+                return found.number
+        return ""
+
     def _index_callers(self) -> dict[str, User]:
         found: dict[str, User] = {}
         shared: set[str] = set()

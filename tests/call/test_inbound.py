@@ -88,3 +88,14 @@ def test_overload_and_drain_refuse_with_503_without_retry_after() -> None:
         assert call.status == 503
         assert call.last.headers.get("Retry-After") is None
     assert bench.record.disposition is Disposition.OVERLOADED
+
+
+def test_the_record_names_the_user_whose_number_was_called_and_the_site() -> None:
+    with GateBench(config=default_config(site="Main site")) as bench:
+        bench.pbx.script = RING_AND_ANSWER
+        call = bench.carrier.call("", uri="sip:+12125550204@192.0.2.1", caller="+13105550188")
+        bench.run(2.0)
+        call.bye()
+    record = bench.record
+    assert (record.destination_user, record.location) == ("204", "Main site")
+    assert record.caller_e164 == "+13105550188"

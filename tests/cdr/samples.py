@@ -30,6 +30,7 @@ def full_record(record_id: str = "r1", *, phase: RecordPhase = RecordPhase.FINAL
         ended_after=66.4,
         caller_number="+12125550123",
         caller_name="Desk",
+        caller_e164="+12125550123",
         user="204",
         group="Consultants",
         peer="pbx",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
+import json
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cdr.encoding import decode_record
+from proxy.call.outcome import cause_of_status
 from proxy.cdr.formats import USAGE_LOG_COLUMNS, ExportFormat, export_lines, neutralise, record_row
 from proxy.cdr.record import CallRecord, Direction, Disposition
 from tests.cdr.samples import START, full_record
@@ -76,6 +78,10 @@ def test_formulas_become_text(cell: str) -> None:
     assert neutralise(cell) == "'" + cell
 
 
+def test_a_formula_behind_a_semicolon_becomes_text_too() -> None:
+    assert neutralise("A;=1+1") == "A;'=1+1"
+
+
 @given(st.text())
 def test_no_cell_of_the_usage_log_begins_a_formula(text: str) -> None:
     record = replace(full_record(), caller_number=text, location=text, dialled_number=text, user=text)
@@ -136,7 +142,15 @@ def test_freeswitch_default_template_order() -> None:
     ("record", "cause"),
     [
         (CallRecord("r1", START, disposition=Disposition.BUSY), "USER_BUSY"),
-        (CallRecord("r1", START, disposition=Disposition.ABANDONED_RINGING), "ORIGINATOR_CANCEL"),
+        (
+            CallRecord("r1", START, disposition=Disposition.ABANDONED_RINGING, q850_cause=16),
+            "ORIGINATOR_CANCEL",
+        ),
+        (
+            CallRecord("r1", START, disposition=Disposition.ABANDONED_AT_PROMPT, q850_cause=16),
+            "ORIGINATOR_CANCEL",
+        ),
+        (CallRecord("r1", START, disposition=Disposition.ANSWERED, q850_cause=16), "NORMAL_CLEARING"),
         (CallRecord("r1", START, q850_cause=21), "CALL_REJECTED"),
         (CallRecord("r1", START, q850_cause=99), "NORMAL_UNSPECIFIED"),
     ],
@@ -145,10 +159,41 @@ def test_freeswitch_hangup_cause(record: CallRecord, cause: str) -> None:
     assert record_row(ExportFormat.FREESWITCH, record)[9] == cause
 
 
-def test_json_lines_are_records() -> None:
+@pytest.mark.parametrize("status", [*range(400, 500), *range(500, 507), *range(600, 609)])
+def test_every_cause_that_the_gate_gives_has_its_name(status: int) -> None:
+    record = CallRecord("r1", START, disposition=Disposition.REJECTED, q850_cause=cause_of_status(status))
+    assert record_row(ExportFormat.FREESWITCH, record)[9] != "NORMAL_UNSPECIFIED"
+
+
+def test_json_lines_name_every_field() -> None:
     [line] = export_lines(ExportFormat.JSON_LINES, [full_record()])
-    assert decode_record(line) == full_record()
-    assert decode_record(str(record_row(ExportFormat.JSON_LINES, full_record())[0])) == full_record()
+    found = json.loads(line)
+    names = {item.name for item in dataclasses.fields(CallRecord)} - {"phase"}
+    assert set(found) == names | {"start", "talk_time"}
+    assert found["start"] == "2026-01-01T00:00:00.250+00:00"
+    assert found["talk_time"] == pytest.approx(60.4)
+    assert set(found["code"]) == {"form", "dialled", "key", "description"}
+    assert found["code"]["form"] == "ACME-12/7"
+    assert found["trunks"][-1]["trunk"] == "second"
+    assert found["a_media"]["packets_received"] >= 0
+    assert found["disposition"] == "answered"
+
+
+def test_json_lines_name_what_is_not_set_too() -> None:
+    [line] = export_lines(ExportFormat.JSON_LINES, [CallRecord("r1", START)])
+    found = json.loads(line)
+    assert (found["code"], found["trunks"], found["a_media"], found["user"]) == (None, [], None, "")
+    assert found["answered_after"] is None
+
+
+def test_every_cell_of_the_usage_log_is_quoted() -> None:
+    [header, _] = export_lines(ExportFormat.USAGE_LOG, [full_record()])
+    assert header.startswith('"Location","Start of Call Date"')
+
+
+def test_the_place_of_a_caller_is_that_of_its_public_number() -> None:
+    record = CallRecord("r1", START, caller_number="204", caller_e164="+12125550123")
+    assert record_row(ExportFormat.USAGE_LOG, record)[3:8] == ("204", "Outbound", "", "New York", "NY")
 
 
 def test_an_export_is_made_as_it_is_read() -> None:

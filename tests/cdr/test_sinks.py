@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import os
 import stat
@@ -12,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cdr.formats import ExportFormat
 from proxy.cdr.journal import Journal, JournalSettings
-from proxy.cdr.sinks import CsvSink, RecordPump, RecordSink, release_delivered
+from proxy.cdr.sinks import RecordPump, RecordSink, release_delivered
 from proxy.cdr.tail import JournalEntry
 from tests.cdr.samples import full_record
 
@@ -174,43 +172,3 @@ def test_segments_go_when_every_sink_has_them(journal: Journal, pump_to: Pumps, 
     assert len(list(tmp_path.glob("journal-*.log"))) == before > 2
     release_delivered(journal.tail, [pump])
     assert len(list(tmp_path.glob("journal-*.log"))) == 1
-
-
-def test_a_csv_sink_has_each_record_once_after_a_crash(journal: Journal, tmp_path: Path) -> None:
-    path = tmp_path / "usage.csv"
-    _append(journal, 0, 4)
-    entries, _ = journal.tail.read(journal.tail.start, 10)
-    sink = CsvSink(path, ExportFormat.USAGE_LOG)
-    note = sink.write(entries[:2])
-    sink.write(entries[2:])
-    # The position after the second batch was never saved: it is offered again.
-    again = CsvSink(path, ExportFormat.USAGE_LOG)
-    again.resume(note)
-    again.write(entries[2:])
-    rows = list(csv.reader(path.read_text().splitlines()))
-    assert len(rows) == 1 + len(entries)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.unlink()
-    again.resume(note)
-    again.resume("")
-    again.write(entries[:1])
-    assert len(path.read_text().splitlines()) == 2
-
-
-def test_a_csv_sink_leaves_no_half_batch(
-    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(_: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    path = tmp_path / "master.csv"
-    _append(journal, 0, 2)
-    entries, _ = journal.tail.read(journal.tail.start, 10)
-    sink = CsvSink(path, ExportFormat.ASTERISK)
-    sink.write(entries[:1])
-    size = path.stat().st_size
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", broken)
-        with pytest.raises(OSError, match="Input/output error"):
-            sink.write(entries[1:])
-    assert path.stat().st_size == size

@@ -114,7 +114,25 @@ def test_formula_cells_are_guarded_and_come_back(cell: str) -> None:
     assert unguard_cell(guard_cell(cell)) == cell
 
 
-@pytest.mark.parametrize("cell", ["", "1234", "a=b", "O'Neill", " =x"])
+@pytest.mark.parametrize(
+    ("cell", "guarded"), [("A;=1+1", "A;'=1+1"), ("A;'=1", "A;''=1"), ("=1;-2", "'=1;'-2"), (";;@x", ";;'@x")]
+)
+def test_formulas_behind_a_semicolon_are_guarded_and_come_back(cell: str, guarded: str) -> None:
+    assert guard_cell(cell) == guarded
+    assert unguard_cell(guarded) == cell
+
+
+def test_every_cell_is_quoted() -> None:
+    lines = list(write_code_file([AccountCode("4711", description="A")]))
+    assert lines == ['"Code","Description"\r\n', '"4711","A"\r\n']
+
+
+@given(st.text(";='+-@x", max_size=12))
+def test_what_is_guarded_comes_back(cell: str) -> None:
+    assert unguard_cell(guard_cell(cell)) == cell
+
+
+@pytest.mark.parametrize("cell", ["", "1234", "a=b", "O'Neill", " =x", "a;b"])
 def test_other_cells_stay(cell: str) -> None:
     assert guard_cell(cell) == cell
     assert unguard_cell(cell) == cell

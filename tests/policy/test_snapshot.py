@@ -44,6 +44,13 @@ def test_user_by_caller_in_any_dress() -> None:
     assert SNAPSHOT.user_by_caller("") is None
 
 
+def test_a_caller_has_a_public_number_of_its_own_or_of_its_user() -> None:
+    assert SNAPSHOT.caller_e164("5550199", None) == "+14155550199"
+    assert SNAPSHOT.caller_e164("204", USERS[0]) == "+14155550104"
+    assert SNAPSHOT.caller_e164("", USERS[1]) == "+14155550105"
+    assert SNAPSHOT.caller_e164("anonymous", None) == ""
+
+
 def test_caller_number_that_several_users_share_names_none_of_them() -> None:
     assert SNAPSHOT.user_by_caller("+14155550100") is None
 
