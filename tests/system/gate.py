@@ -92,7 +92,14 @@ def tollgate(config: Path, *arguments: str) -> str:
 
 
 def configuration(
-    folder: Path, port: int, pbx_port: int, carriers: tuple[int, int], *, media: str, latching: str
+    folder: Path,
+    port: int,
+    pbx_port: int,
+    carriers: tuple[int, int],
+    *,
+    media: str,
+    latching: str,
+    trunk_srtp: str,
 ) -> str:
     """Return the settings of a gate between a PBX and two carriers, all on loopback."""
     return f"""
@@ -137,6 +144,7 @@ number_format = {{ style = "e164" }}
 codecs = ["PCMU", "PCMA", "G722", "OPUS"]
 response_timeout = 2
 latching = "{latching}"
+srtp = "{trunk_srtp}"
 [[trunks]]
 name = "second"
 addresses = ["udp:{CARRIER_ADDRESSES[1]}:{carriers[1]}"]
@@ -154,14 +162,22 @@ level = "debug"
 
 @contextmanager
 def running_gate(
-    folder: Path, *, media: str = "20000-20999", latching: str = "strict", extra: str = ""
+    folder: Path,
+    *,
+    media: str = "20000-20999",
+    latching: str = "strict",
+    trunk_srtp: str = "off",
+    extra: str = "",
 ) -> Iterator[Gate]:
     """Start a gate and wait until it says that it is ready; stop it by its process id."""
     port = free_port()
     pbx_port = free_port(PBX_ADDRESS)
     carriers = (free_port(CARRIER_ADDRESSES[0]), free_port(CARRIER_ADDRESSES[1]))
     config = folder / "gate.toml"
-    config.write_text(configuration(folder, port, pbx_port, carriers, media=media, latching=latching) + extra)
+    settings = configuration(
+        folder, port, pbx_port, carriers, media=media, latching=latching, trunk_srtp=trunk_srtp
+    )
+    config.write_text(settings + extra)
     log = folder / "gate.log"
     with log.open("w") as out:
         process = subprocess.Popen(

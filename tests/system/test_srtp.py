@@ -1,0 +1,88 @@
+"""SRTP keyed in SDP (RFC 4568) with real phones: baresip's own SRTP on one side or both of a gated call."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from proxy.cdr.record import Disposition
+from tests.system.baresip import running_phone
+from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, Gate, running_gate
+from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD, share_of_tone
+
+pytestmark = pytest.mark.system
+
+PLAIN = ""
+BEST_EFFORT = ";mediaenc=srtp"
+"""RTP/AVP with keys."""
+MANDATORY = ";mediaenc=srtp-mand"
+"""RTP/SAVP; baresip then refuses to be plain."""
+
+
+def gated_call(gate: Gate, folder: Path, phone_wants: str, far_end_wants: str) -> None:
+    """Place a call with its code; both ends must hear each other's tone and nothing but."""
+    known = {record.record_id for record in gate.records()}
+    far_end = running_phone(
+        folder / "far_end",
+        address=CARRIER_ADDRESSES[0],
+        port=gate.carrier_ports[0],
+        proxy=f"127.0.0.1:{gate.port}",
+        user="+12025550123",
+        password="unused",
+        tone_hz=FAR_END_HZ,
+        parameters=f";answermode=auto{far_end_wants}",
+    )
+    caller = running_phone(
+        folder / "phone",
+        address=GATE_ADDRESS,  # where baresip's RTP comes from on loopback, whatever its SDP says
+        proxy=f"127.0.0.1:{gate.port}",
+        user="201",
+        password=PASSWORD,
+        tone_hz=CALLER_HZ,
+        parameters=f";audio_codecs=PCMU/8000/1{phone_wants}",
+    )
+    with far_end as answering, caller as phone:
+        phone.command("dial", f"sip:2025550123@127.0.0.1:{gate.port}")
+        phone.wait_for("CALL_ESTABLISHED")
+        phone.command("sndcode", "1234#")
+        answering.wait_for("CALL_ESTABLISHED")
+        time.sleep(1.5)
+        phone.command("hangup")
+        answering.wait_for("CALL_CLOSED")
+    record = gate.wait_for_record(known)
+    assert record.disposition is Disposition.ANSWERED
+    assert record.code is not None, "the digits came as encrypted telephone-events"
+    for media in (record.a_media, record.b_media):
+        assert media is not None
+        assert media.packets_received > 40
+        assert media.packets_sent > 40
+        # The far end's latch is open for the first half second; nothing later may fail its authentication.
+        assert media.packets_discarded < 40
+    assert share_of_tone(phone.heard, FAR_END_HZ) > 0.8, "the phone did not hear the far end"
+    assert share_of_tone(answering.heard, CALLER_HZ) > 0.8, "the far end did not hear the phone"
+
+
+@pytest.mark.parametrize(
+    ("phones", "phone_wants", "trunk", "far_end_wants"),
+    [
+        pytest.param("optional", BEST_EFFORT, "off", PLAIN, id="phone-best-effort"),
+        pytest.param("required", MANDATORY, "off", PLAIN, id="phone-only"),
+        pytest.param("optional", PLAIN, "required", MANDATORY, id="trunk-only"),
+        pytest.param("required", MANDATORY, "optional", BEST_EFFORT, id="both"),
+    ],
+)
+def test_srtp_where_it_is_set(
+    phones: str, phone_wants: str, trunk: str, far_end_wants: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    extra = f'{MD5_ONLY}\n[phones]\nsrtp = "{phones}"\n'
+    with running_gate(
+        folder, media="22000-22999", latching="learning", trunk_srtp=trunk, extra=extra
+    ) as gate:
+        gate.tollgate("users", "add", "201", "--group", "required", "--password", PASSWORD)
+        gate.tollgate("codes", "add", "1234", "--description", "Office")
+        gated_call(gate, tmp_path, phone_wants, far_end_wants)
+        assert "inline:" not in gate.log.read_text(), "a key in the log"
