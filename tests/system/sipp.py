@@ -34,6 +34,12 @@ class Sipp:
     name: str
     folder: Path
     process: subprocess.Popen[bytes]
+    address: str
+
+    @property
+    def call_id(self) -> str:
+        """Call-ID of the one call that it places."""
+        return f"1-{self.process.pid}@{self.address}"
 
     def wait(self, seconds: float = 50.0) -> None:
         """Wait for its one call to end; fails with SIPp's own words when the call did not go as written."""
@@ -92,4 +98,4 @@ def start(
     if remote:
         command.append(remote)
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return Sipp(name, folder, process)
+    return Sipp(name, folder, process, address)
