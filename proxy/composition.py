@@ -325,6 +325,9 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
         latching=Latching(trunk.latching),
         srtp=SrtpPolicy(trunk.srtp),
         max_calls=trunk.max_calls,
+        priority=trunk.priority,
+        weight=trunk.weight,
+        probe_interval=trunk.probe_interval,
         response_timeout=trunk.response_timeout,
         progress_timeout=trunk.progress_timeout,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
@@ -23,6 +25,8 @@ class Sample:
     help: str
     value: float
     counter: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+    """Name and value of each; samples of one name have the same names here, and stand together."""
 
 
 class LoopLag:
@@ -66,9 +70,14 @@ class _SamplesCollector(Collector):
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        for sample in self._read():
-            family = CounterMetricFamily if sample.counter else GaugeMetricFamily
-            yield family(f"tollgate_{sample.name}", sample.help, value=sample.value)
+        for name, group in groupby(self._read(), key=attrgetter("name")):
+            samples: list[Sample] = list(group)
+            first = samples[0]
+            kind = CounterMetricFamily if first.counter else GaugeMetricFamily
+            family = kind(f"tollgate_{name}", first.help, labels=[label for label, _ in first.labels])
+            for sample in samples:
+                family.add_metric([value for _, value in sample.labels], sample.value)
+            yield family
 
 
 class MetricsServer:

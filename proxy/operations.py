@@ -6,11 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from proxy.call.trunk_watch import TrunkState
 from proxy.errors import ConfigurationError
 from proxy.metrics import Sample
 from proxy.net.control import Handler
 
 if TYPE_CHECKING:
+    from proxy.call.core import CallCore
     from proxy.server import Gate
 
 __all__ = ["handlers", "samples"]
@@ -76,9 +78,52 @@ def _status(gate: Gate) -> dict[str, object]:
         "journal_durable": gate.journal.durable,
         "records_delayed": gate.records_delayed,
         "faults": gate.driver.faults,
+        "trunks": _trunks(gate),
         "certificate_expires": gate.tls.expires.isoformat() if gate.tls else None,
         "loop_lag_ms": round(gate.lag.take_worst() * 1000, 1),
     }
+
+
+def _trunks(gate: Gate) -> list[dict[str, object]]:
+    now = time.monotonic()
+    return [
+        {
+            "name": trunk.name,
+            "calls": gate.core.calls_of_trunk(trunk.name),
+            "max_calls": trunk.max_calls,
+            "destinations": [
+                {
+                    "address": one.address,
+                    "state": one.state.value,
+                    "seconds": round(now - one.since, 1) if one.since else None,
+                    "reason": one.reason,
+                }
+                for one in gate.core.watch.status()
+                if one.trunk == trunk.name
+            ],
+        }
+        for trunk in gate.core.config.trunks
+    ]
+
+
+def _trunk_samples(core: CallCore) -> list[Sample]:
+    """Return what is told of each trunk; the watch may be reconfigured meanwhile, by another thread."""
+    states = core.watch.status()
+    return [
+        *(
+            Sample("trunk_calls", "B legs of a trunk.", core.calls_of_trunk(name), labels=(("trunk", name),))
+            for name in dict.fromkeys(one.trunk for one in states)
+        ),
+        *(
+            Sample(
+                "trunk_up",
+                "1 while the destination answers.",
+                one.state is TrunkState.UP,
+                labels=(("trunk", one.trunk), ("address", one.address)),
+            )
+            for one in states
+        ),
+    ]
 
 
 def samples(gate: Gate) -> list[Sample]:
@@ -113,4 +158,5 @@ def samples(gate: Gate) -> list[Sample]:
             "End of the certificate's validity, in seconds since 1970; 0 without one.",
             gate.tls.expires.timestamp() if gate.tls else 0,
         ),
+        *_trunk_samples(core),
     ]

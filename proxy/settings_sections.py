@@ -53,19 +53,19 @@ class Address(NamedTuple):
     """A SIP address as it is written in the file: ``udp:192.0.2.1:5060``, ``tls:[2001:db8::1]:5061``.
 
     The port may be left out where a name stands (then DNS SRV is asked) or 5060 (TLS: 5061) is meant.
-    """
     ``sip:carrier.example`` leaves the transport to DNS as well (RFC 3263), ``sips:`` is that over TLS only.
+    """
 
     transport: str
     host: str
     port: int | None
 
-    def __str__(self) -> str:
     @property
     def socket_transport(self) -> str:
         """Transport of the socket that an IP address is reached from."""
         return {"SIP": "UDP", "SIPS": "TLS"}.get(self.transport, self.transport)
 
+    def __str__(self) -> str:
         port = "" if self.port is None else f":{self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.transport.lower()}:{host}{port}"
@@ -178,9 +178,9 @@ class SipSettings(_Section):
     def _literal(cls, listen: tuple[Address, ...]) -> tuple[Address, ...]:
         for address in listen:
             _require_ip(address.host)
-        return listen
             if address.transport in {"SIP", "SIPS"}:
                 raise ValueError(f"{address} names no transport; allowed here: udp, tcp, tls")
+        return listen
 
     @model_validator(mode="after")
     def _has_certificate(self) -> Self:
@@ -363,7 +363,6 @@ class PhonesSettings(_CallingSide):
     srtp: Literal["off", "optional", "required"] = "off"
     """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
 
-
     response_timeout: Seconds = 4.0
     """A phone that says nothing for so long when it is called is given up."""
     ring_time: Seconds = 20.0
@@ -429,6 +428,14 @@ class TrunkSettings(_Section):
     srtp: Literal["off", "optional", "required"] = "off"
     """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
     max_calls: int = Field(default=0, ge=0)
+    priority: int = Field(default=0, ge=0, le=1_000)
+    """Lower ones are tried first; within one priority by weight, else in the order of the file."""
+    weight: int = Field(default=0, ge=0, le=1_000)
+    """Share of the calls among trunks of one priority."""
+    probe_interval: float = Field(default=0.0, ge=0, le=86_400)
+    """An OPTIONS goes to each address so often, so that a dead trunk is known before a call waits for it;
+    0: never.
+    """
     response_timeout: Seconds = 4.0
     progress_timeout: Seconds = 20.0
 

@@ -205,6 +205,8 @@ async def test_status_and_metrics_tell_how_the_gate_is(house: House, tmp_path: P
     status = await asyncio.to_thread(house.ask, "status")
     assert isinstance(status, dict)
     assert (status["calls"], status["journal_durable"], status["store_trouble"]) == (0, True, "")
+    (shown,) = status["trunks"]
+    assert shown["destinations"][0]["state"] == "up"
     assert all(sample.value >= 0 for sample in samples(house.gate))
     other = House(tmp_path / "other")
     other.folder.mkdir()
@@ -212,6 +214,9 @@ async def test_status_and_metrics_tell_how_the_gate_is(house: House, tmp_path: P
     await other.open()
     page = await asyncio.to_thread(_fetch, other.gate.settings.metrics.port)
     assert "tollgate_journal_durable 1.0" in page
+    (trunk,) = other.gate.settings.trunks
+    assert f'tollgate_trunk_up{{address="{trunk.addresses[0]}",trunk="{trunk.name}"}} 1.0' in page
+    assert f'tollgate_trunk_calls{{trunk="{trunk.name}"}} 0.0' in page
     await other.close()
 
 

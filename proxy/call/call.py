@@ -333,7 +333,7 @@ class Call:
         if self.b_media is not None and self.b_media.id not in self.core.media:
             self.b_media = None  # it was refused while the caller was asked
         self._bound_at = now + self.config.ring_timeout
-        hunt = self._hunt = self._new_hunt()
+        hunt = self._hunt = self._new_hunt(now)
         if hunt.hopeless:
             if self.route.trunks:  # all are full
                 self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
@@ -345,13 +345,13 @@ class Call:
             self.a.media.play(("connecting",), group=self.route.prompts)
         self._arm()
 
-    def _new_hunt(self) -> TrunkHunt | PhoneHunt:
+    def _new_hunt(self, now: float) -> TrunkHunt | PhoneHunt:
         media, codecs = self._open_b_media(), self._codecs_for_b()
         line = self.core.line
         if self.route.phones and line is not None:
             return PhoneHunt(self, line, media, codecs)
         chosen = self.a.chosen
-        hops = self.core.hops(self.route, None if chosen is None else chosen.codec.name)
+        hops = self.core.hops(self.route, None if chosen is None else chosen.codec.name, now)
         return TrunkHunt(self, hops, media, codecs)
 
     def _codecs_for_b(self) -> tuple[Codec, ...]:

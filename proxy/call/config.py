@@ -108,6 +108,12 @@ class Trunk:
     """Whether its media is SRTP; emergency calls take plain RTP where it is required, too."""
     max_calls: int = 0
     """Concurrent calls other than emergency calls; 0: no limit."""
+    priority: int = 0
+    """Lower ones are tried first."""
+    weight: int = 0
+    """Trunks of one priority share the calls by it; all 0: they are tried in their order."""
+    probe_interval: float = 0.0
+    """An OPTIONS goes to each destination so often; 0: never."""
     response_timeout: float = 4.0
     """Without any response for so long the next trunk is tried."""
     progress_timeout: float = 20.0

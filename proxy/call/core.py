@@ -42,6 +42,7 @@ from proxy.call.ports import (
 from proxy.call.registrations import Registrations
 from proxy.call.routing import Caller, Hop, Route, RouteTable, did_of
 from proxy.call.state import CallState
+from proxy.call.trunk_watch import Probe, TrunkWatch
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Direction, Disposition, HungUpBy
 from proxy.policy import (
@@ -135,6 +136,8 @@ class CallCore:
         self._serial = count()
         self._leg_ids = count(1)
         self._trunk_calls: dict[str, int] = {}
+        self.watch = TrunkWatch(endpoint)
+        """Which trunks answer."""
         self.emit: Callable[[Command], None] = self._commands.append
         """Leave a command for the world."""
         self.reconfigure(config)
@@ -144,6 +147,7 @@ class CallCore:
     def reconfigure(self, config: GateConfig) -> None:
         """Take a new configuration; calls that are under way keep theirs."""
         self.config = config
+        self.watch.reconfigure(config.trunks)
         self._peers = PeerTable(config)
         self._routes = RouteTable(config)
         self._local_peer = config.phones or Peer("local", Side.PHONES, trusted=False)
@@ -175,6 +179,8 @@ class CallCore:
             owner = event.transaction.owner
             if isinstance(owner, BLeg) and owner.transaction is event.transaction:
                 owner.responded(event.response, event.dialog, now)
+            elif isinstance(owner, Probe) and event.response.status >= 200:
+                owner.answered(event.response.status, now)
         elif isinstance(event, RequestReceived):
             self._request(event, now)
         elif isinstance(event, RequestTimedOut | RequestFailed):
@@ -195,6 +201,8 @@ class CallCore:
                 owner.unreachable(408 if isinstance(event, RequestTimedOut) else 503, now)
         elif isinstance(owner, ALeg) and owner.transaction is event.transaction:
             owner.transport_lost(now)
+        elif isinstance(owner, Probe):
+            owner.failed(now)
 
     def _in_dialog(self, event: AckReceived | AckTimedOut | DialogEnded, now: float) -> None:
         leg = event.dialog.owner
@@ -243,6 +251,7 @@ class CallCore:
             except Exception:  # noqa: BLE001  (calls have timers too)
                 _log.exception("a timer of the registrations failed")
         timers = self._timers
+        self.watch.handle_timer(now)
         while timers and timers[0][0] <= now:
             at, _, call = heapq.heappop(timers)
             if at != call.armed_at:
@@ -266,11 +275,13 @@ class CallCore:
             at, _, call = heapq.heappop(timers)
             if at == call.armed_at:
                 call.armed_at = NEVER
-        call_at = timers[0][0] if timers else None
+        at = timers[0][0] if timers else NEVER
         phones_at = None if self.registrations is None else self.registrations.next_timer()
-        if call_at is None or phones_at is None:
-            return phones_at if call_at is None else call_at
-        return min(call_at, phones_at)
+        if phones_at is not None and phones_at < at:
+            at = phones_at
+        probe_at = self.watch.next_timer()
+        at = min(at, probe_at)
+        return None if at == NEVER else at
 
     def abandon(self, cause: Event | Answer, now: float) -> None:
         """End the call that ``cause`` belongs to, whose handling raised: a bug costs one call, not the
@@ -544,15 +555,19 @@ class CallCore:
         call.record.direction = Direction.OUTBOUND
         return self._routes.outbound(call.route.caller, decision)
 
-    def hops(self, route: Route, codec: str | None) -> Iterator[Hop]:
+    def hops(self, route: Route, codec: str | None, now: float) -> Iterator[Hop]:
         """Return the attempts in order, without trunks that don't take the caller's codec (None: still open)
         and those that are full (but for emergency calls)."""
         taken = self._trunk_calls
         trunks = [trunk for trunk in route.trunks if codec is None or codec in trunk.codecs]
-        for trunk in trunks or (route.trunks if route.emergency else ()):
+        for hop in self.watch.arrange(trunks or (route.trunks if route.emergency else ()), now):
+            trunk = hop.trunk
             if route.emergency or not trunk.max_calls or taken.get(trunk.name, 0) < trunk.max_calls:
-                for flow in trunk.flows:
-                    yield Hop(trunk, flow)
+                yield hop
+
+    def calls_of_trunk(self, name: str) -> int:
+        """Return how many B legs a trunk carries or is being asked to."""
+        return self._trunk_calls.get(name, 0)
 
     def trunk_taken(self, name: str) -> None:
         """One more B leg on a trunk."""

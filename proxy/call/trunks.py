@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from proxy.call.b_leg import BLeg, Refusal
+from proxy.call.b_leg import BLeg, BLegState, Refusal
 from proxy.call.media_leg import MediaLeg, MediaState
 from proxy.call.outcome import RECOVERY_ON_TIMER, Ending, may_fail_over
 from proxy.call.routing import Hop, invite_spec
@@ -29,7 +29,10 @@ __all__ = ["TrunkHunt"]
 class TrunkHunt:
     """The search for a trunk that takes one call. ``leg`` is the INVITE that counts now."""
 
-    __slots__ = ("_call", "_codecs", "_hops", "_next", "_rang", "_taken", "deadline", "leg", "media")
+    __slots__ = ("_call", "_codecs", "_hop", "_hops", "_next", "_rang", "_taken", "deadline", "leg", "media")
+
+    _hop: Hop
+    """The one whose INVITE counts now."""
 
     def __init__(self, call: Call, hops: Iterable[Hop], media: MediaLeg, codecs: tuple[Codec, ...]) -> None:
         self._call = call
@@ -70,6 +73,7 @@ class TrunkHunt:
             attributes=call.a.carried_attributes,
         )
         self.leg = leg
+        self._hop = hop
         self._taken = hop.trunk.name
         call.core.trunk_taken(self._taken)
         call.record.trunk_tried(self._taken)
@@ -90,6 +94,7 @@ class TrunkHunt:
 
     def trying(self, leg: BLeg, now: float) -> None:
         """100 came: the trunk is alive, but progress is still awaited."""
+        self._lives(now)
         if self._next is not None:
             self.deadline = now + leg.trunk.progress_timeout
 
@@ -107,6 +112,7 @@ class TrunkHunt:
 
     def answered(self, leg: BLeg, now: float) -> None:
         """B has answered."""
+        self._lives(now)
         self.progressed(leg)
 
     def progressed(self, leg: BLeg) -> None:
@@ -119,6 +125,12 @@ class TrunkHunt:
         self._call.record.trunk_ended(0 if response is None else status)
         self.deadline = NEVER
         self.leg = None
+        if response is None:
+            self._fails("no answer" if status == 408 else "not reachable", now)
+        else:
+            self._lives(now)
+            if status == 503:
+                self._call.core.watch.call_declined(self._hop, response.headers.get("Retry-After"), now)
         if self._next is None or self._rang or not may_fail_over(status):
             return Refusal(leg, status, response)
         self.advance(now)
@@ -129,6 +141,8 @@ class TrunkHunt:
         assert self.leg is not None  # noqa: S101  (the deadline is that of its silence)
         self.deadline = NEVER
         self._call.record.trunk_ended(0)
+        if self.leg.state is BLegState.CALLING:
+            self._fails("no answer", now)
         self.leg.hang_up(RECOVERY_ON_TIMER, now)
         self.leg = None
         self.advance(now)
@@ -140,6 +154,12 @@ class TrunkHunt:
         self._release()
         if self.leg is not None:
             self.leg.hang_up(cause, now, headers)
+
+    def _lives(self, now: float) -> None:
+        self._call.core.watch.call_answered(self._hop, now)
+
+    def _fails(self, reason: str, now: float) -> None:
+        self._call.core.watch.call_failed(self._hop, reason, now)
 
     def _release(self) -> None:
         if self._taken:

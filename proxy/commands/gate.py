@@ -92,9 +92,28 @@ def status(*, config: ConfigOption = None) -> None:
     found = _ask(read_settings(config), "status")
     if not isinstance(found, dict):
         raise ConfigurationError("the gate's answer is not understood; is it of another version?")
+    trunks = found.pop("trunks", [])
     for name, value in found.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         say(f"{str(name).replace('_', ' ')}: {shown}")
+    for trunk in trunks if isinstance(trunks, list) else ():
+        say(_trunk_line(trunk))
+
+
+def _trunk_line(trunk: dict[str, object]) -> str:
+    """Say how one trunk is: its calls, and each of its destinations."""
+    limit = f" of {trunk['max_calls']}" if trunk.get("max_calls") else ""
+    destinations = trunk.get("destinations")
+    states = []
+    for one in destinations if isinstance(destinations, list) else ():
+        since = f" for {one['seconds']:.0f} s" if one.get("seconds") is not None else ""
+        states.append(f"{one['address']} {one['state']}{since}{_bracketed(one.get('reason'))}")
+    shown = ", ".join(states) or "no address"
+    return f"trunk {trunk.get('name')}: {trunk.get('calls')}{limit} calls; {shown}"
+
+
+def _bracketed(reason: object) -> str:
+    return f" ({reason})" if reason else ""
 
 
 def reload(*, config: ConfigOption = None) -> None:

@@ -223,6 +223,25 @@ class TestPeerTable:
         assert table.find(Flow("UDP", "fe80::1%eth0", 5060)) is None
         assert table.find(Flow("UDP", "no address", 5060)) is None
 
+    def test_rfc5922_a_certificate_names_the_peer(self) -> None:
+        roaming = Peer("roaming", Side.PBX, certificate_names=("pbx.example.com",))
+        fixed = Peer(
+            "fixed",
+            Side.PBX,
+            networks=(ip_network("192.0.2.40/32"),),
+            certificate_names=("branch.example.com",),
+        )
+        table = PeerTable(GateConfig(peers=(roaming, fixed)))
+
+        def found(host: str, *certified: str) -> Peer | None:
+            return table.find(Flow("TLS", host, 40_000, 0, 1, certified))
+
+        assert found("203.0.113.1", "www.example.com", "pbx.example.com") is roaming
+        assert found("203.0.113.1", "www.example.com") is None
+        assert found("192.0.2.40", "branch.example.com") is fixed
+        assert found("192.0.2.40") is None
+        assert found("203.0.113.1", "branch.example.com") is None
+
     def test_memory_of_strangers_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("proxy.call.identity._REMEMBERED", 10)
         table = PeerTable(GateConfig())
