@@ -324,6 +324,7 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
         trusted=trunk.trusted,
         latching=Latching(trunk.latching),
         srtp=SrtpPolicy(trunk.srtp),
+        emergency_calls=trunk.emergency_calls,
         max_calls=trunk.max_calls,
         priority=trunk.priority,
         weight=trunk.weight,

@@ -427,6 +427,8 @@ class TrunkSettings(_Section):
     latching: Literal["strict", "learning"] = "strict"
     srtp: Literal["off", "optional", "required"] = "off"
     """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
+    emergency_calls: int = Field(default=1, ge=0)
+    """So many of ``max_calls`` are kept free for emergency calls (all but one at most)."""
     max_calls: int = Field(default=0, ge=0)
     priority: int = Field(default=0, ge=0, le=1_000)
     """Lower ones are tried first; within one priority by weight, else in the order of the file."""

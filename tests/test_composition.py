@@ -46,6 +46,7 @@ caller_id = "fixed"
 fixed_caller_number = "+14155550100"
 number_format = { style = "national", national_prefix = false, strip = 1, prepend = "8" }
 max_calls = 5
+emergency_calls = 2
 
 [[trunks]]
 name = "second"
@@ -116,10 +117,11 @@ def test_peers_and_trunks_carry_their_settings(settings: Settings) -> None:
         "198.51.100.0/28",
     }
     trunk = gate.trunks[0]
-    assert (trunk.caller_id, trunk.fixed_caller_number, trunk.max_calls) == (
+    assert (trunk.caller_id, trunk.fixed_caller_number, trunk.max_calls, trunk.room) == (
         CallerIdPolicy.FIXED,
         "+14155550100",
         5,
+        3,
     )
     form = trunk.number_format
     assert (form.style.value, form.national_prefix, form.strip, form.prepend) == ("national", False, 1, "8")

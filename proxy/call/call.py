@@ -42,7 +42,7 @@ from proxy.call.outcome import (
     reason_header,
     status_for_caller,
 )
-from proxy.call.ports import JournalRecord, LegStatistics, MediaLegOpened
+from proxy.call.ports import JournalRecord, LegStatistics, MediaLegOpened, MediaLegRefused
 from proxy.call.ring import PhoneHunt
 from proxy.call.routing import Route
 from proxy.call.state import CallState
@@ -146,8 +146,7 @@ class Call:
                 self._end(not_acceptable(error.status_hint), HungUpBy.GATE, now)
                 return
         self.answers_first = route.gated and (not route.early or a.late_offer)
-        a.media = self.core.open_media(self, ipv6=a.ipv6, emergency=route.emergency)
-        a.session_id = a.media.id
+        self._open_a_media(ipv6=a.ipv6)
         if not route.gated:
             self._open_b_media()
         self._guard_at = now + _OPEN_GUARD
@@ -226,16 +225,37 @@ class Call:
         """Journal the call before B has answered: one that is cut off here has its record too."""
         self.core.emit(JournalRecord(self.record.snapshot(RecordPhase.SETUP, now=now)))
 
-    def media_refused(self, media: MediaLeg, now: float) -> None:
+    def _open_a_media(self, *, ipv6: bool) -> None:
+        a = self.a
+        a.media = self.core.open_media(self, ipv6=ipv6, emergency=self.route.emergency)
+        a.session_id = a.media.id
+
+    def media_refused(self, answer: MediaLegRefused, media: MediaLeg, now: float) -> None:
         """There are no ports for a leg."""
         media.closed(None)
         if self.state is CallState.ENDED:
             self._settle(now)
+        elif media is self.a.media and answer.no_such_family:
+            self._family_refused(media, now)
+        elif media is self.b_media and self._hunt is not None and self.route.emergency > media.emergency:
+            # Asked for while the caller dialled something else: emergency calls have ports of their own.
+            self.b_media = None
+            self._hunt.advance(now)
         elif media is self.b_media and isinstance(self._hunt, TrunkHunt) and self._hunt.without_ports(now):
             self._arm()
         elif media is self.a.media or (media is self.b_media and self._hunt is not None):
             self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
         # else: the caller is still being asked and `_dial` will try again, or the ports were given up
+
+    def _family_refused(self, media: MediaLeg, now: float) -> None:
+        """The gate has no media address of the caller's IP version."""
+        a = self.a
+        if media.ipv6 is a.ipv6 and (a.late_offer or self.route.emergency):
+            # The gate's own offer may name the other one. For an emergency it is the best there is: a caller
+            # with both versions may take it for an answer too.
+            self._open_a_media(ipv6=not media.ipv6)
+        else:
+            self._end(not_acceptable(), HungUpBy.GATE, now)
 
     def a_confirmed(self, now: float) -> None:
         """The caller has ACKed the 200, and what it answers to a late offer is in force."""

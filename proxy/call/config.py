@@ -106,6 +106,8 @@ class Trunk:
     latching: Latching = Latching.STRICT
     srtp: SrtpPolicy = SrtpPolicy.OFF
     """Whether its media is SRTP; emergency calls take plain RTP where it is required, too."""
+    emergency_calls: int = 1
+    """So many of `max_calls` are kept free for emergency calls."""
     max_calls: int = 0
     """Concurrent calls other than emergency calls; 0: no limit."""
     priority: int = 0
@@ -118,6 +120,11 @@ class Trunk:
     """Without any response for so long the next trunk is tried."""
     progress_timeout: float = 20.0
     """With nothing but 100 for so long the next trunk is tried."""
+
+    @property
+    def room(self) -> int:
+        """Concurrent calls other than emergency calls that a limited trunk takes: one at least."""
+        return max(1, self.max_calls - self.emergency_calls)
 
 
 @dataclass(frozen=True, slots=True)

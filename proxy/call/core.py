@@ -239,7 +239,7 @@ class CallCore:
         elif isinstance(answer, MediaLegRefused):
             del self.media[answer.leg]
             _log.warning("no media ports: %s", answer.reason, extra={"call_id": call.id, "leg": "a"})
-            call.media_refused(media, now)
+            call.media_refused(answer, media, now)
         else:
             _note_silence(call, media, answer, now)
 
@@ -562,7 +562,7 @@ class CallCore:
         trunks = [trunk for trunk in route.trunks if codec is None or codec in trunk.codecs]
         for hop in self.watch.arrange(trunks or (route.trunks if route.emergency else ()), now):
             trunk = hop.trunk
-            if route.emergency or not trunk.max_calls or taken.get(trunk.name, 0) < trunk.max_calls:
+            if route.emergency or not trunk.max_calls or taken.get(trunk.name, 0) < trunk.room:
                 yield hop
 
     def calls_of_trunk(self, name: str) -> int:

@@ -65,6 +65,7 @@ class MediaLeg:
         "_playing",
         "_world",
         "awaited",
+        "emergency",
         "end",
         "id",
         "ipv6",
@@ -76,6 +77,8 @@ class MediaLeg:
 
     def __init__(self, leg: LegId, world: Outlet, *, ipv6: bool, emergency: bool) -> None:
         self.id = leg
+        self.emergency = emergency
+        """It was asked for with the right to the ports that are kept for emergency calls."""
         self.ipv6 = ipv6
         self._world = world
         self.state = MediaState.OPENING

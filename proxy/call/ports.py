@@ -213,6 +213,8 @@ class MediaLegRefused:
 
     leg: LegId
     reason: str
+    no_such_family: bool = False
+    """The engine has no media address of the IP version that was asked for, now or later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,8 @@ class EmbeddedEngine:
         try:
             rtp_port, rtcp_port = self._core.open_leg(leg, command.ipv6, command.emergency)
         except OSError as error:
-            self._on_answer(MediaLegRefused(leg, str(error)))
+            served = config.address_ipv6 if command.ipv6 else config.address
+            self._on_answer(MediaLegRefused(leg, str(error), no_such_family=not served))
             return
         if command.ipv6:
             address = config.advertised_address_ipv6 or config.address_ipv6

@@ -17,6 +17,7 @@ from functools import partial
 
 from proxy.errors import RemoteProtocolError
 from proxy.net.connection import Connection
+from proxy.net.sparse_log import SparseLog
 from proxy.net.tls import TlsContexts, TlsStream
 from proxy.sip.flow import DEFAULT_PORTS, Flow
 from proxy.sip.message import Request
@@ -83,6 +84,7 @@ class TcpConnections:
         self.messages_out = 0
         self.handshakes = 0
         self.failed_handshakes = 0
+        self._strangers = SparseLog(logger, loop.time)
         self._loop = loop
         self._on_message = on_message
         self._on_failure = on_failure
@@ -218,7 +220,7 @@ class TcpConnections:
         connection.last_traffic = self._loop.time()
         self.messages_out += 1
         if connection.unsent > self.limits.unsent:
-            logger.warning("connection cut: its peer does not read", extra={"peer": connection.peer})
+            self._strangers.warning("connection cut: its peer does not read", peer=connection.peer)
             connection.abort()
         return True
 
@@ -292,7 +294,7 @@ class TcpConnections:
             connection.write(b"\r\n" * pongs)
         failure = framer.failure
         if failure is not None:
-            logger.warning("connection closed: %s", failure, extra={"peer": connection.peer})
+            self._strangers.warning("connection closed: %s", failure, peer=connection.peer)
             if failure.answer:
                 connection.write(failure.answer)
             connection.close()
@@ -342,7 +344,7 @@ class TcpConnections:
         if connection.ready is not None and not connection.ready.done():
             connection.ready.set_exception(RemoteProtocolError(reason))
         else:
-            logger.warning("TLS connection closed: %s", reason, extra={"peer": connection.peer})
+            self._strangers.warning("TLS connection closed: %s", reason, peer=connection.peer)
         connection.close()
 
     def _decide_alias(self, connection: Connection, message: bytes) -> None:
@@ -405,10 +407,10 @@ class TcpConnections:
         for connection in list(self._by_number.values()):
             since, began = connection.message_since, connection.handshake_since
             if since is not None and now - since > self.limits.message:
-                logger.warning("connection closed: unfinished message", extra={"peer": connection.peer})
+                self._strangers.warning("connection closed: unfinished message", peer=connection.peer)
                 connection.abort()
             elif began is not None and connection.wanted is None and now - began > self.limits.handshake:
-                logger.warning("connection closed: unfinished handshake", extra={"peer": connection.peer})
+                self._strangers.warning("connection closed: unfinished handshake", peer=connection.peer)
                 self.failed_handshakes += 1
                 connection.abort()
             elif now - connection.last_traffic > self.limits.idle:

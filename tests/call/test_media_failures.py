@@ -68,6 +68,65 @@ def test_no_ports_for_the_callee_at_all_is_announced() -> None:
     assert bench.record.disposition is Disposition.OVERLOADED
 
 
+def test_ports_refused_to_a_plain_call_are_asked_for_again_when_it_becomes_an_emergency() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.media.latency = iter((0.0, 2.0, 0.0, 0.0, 0.0)).__next__
+        bench.media.refuse = {2}
+        bench.run(0.5)
+        bench.press("911#")  # the answer to the asking for the callee's ports is still on its way
+        assert not bench.carrier.calls
+        bench.run(2.0)
+        assert bench.carrier.calls[0].connected
+        assert not call.has_ended()
+        assert bench.media.emergencies == 1
+        bench.media.latency = None
+        call.bye()
+
+
+def test_ports_refused_to_an_emergency_call_are_not_asked_for_without_end() -> None:
+    with GateBench() as bench:
+        bench.media.refuse = {2, 3, 4}
+        call = bench.pbx.call("911")
+        bench.run(1.0)
+        assert call.status == 503
+        assert bench.media.opened == 2
+
+
+SIX = sdp().replace(b"IP4", b"IP6").replace(b"192.0.2.10", b"2001:db8::5")
+
+
+def test_rfc3264_6_an_ipv6_offer_where_there_is_no_ipv6_media_is_488() -> None:
+    with GateBench() as bench:
+        bench.media.ipv4_only = True
+        call = bench.pbx.call(TOLL_FREE, body=SIX)
+        bench.run(0.5)
+        assert call.statuses == [488]
+    assert bench.record.disposition is Disposition.NOT_ACCEPTABLE
+
+
+def test_an_emergency_call_with_an_ipv6_offer_is_placed_all_the_same() -> None:
+    with GateBench() as bench:
+        bench.media.ipv4_only = True
+        call = bench.pbx.call("911", body=SIX)
+        bench.run(0.5)
+        assert call.status == 200
+        assert b"c=IN IP4 192.0.2.1" in call.last.body
+        call.bye()
+
+
+def test_an_emergency_call_without_any_media_address_is_488() -> None:
+    with GateBench() as bench:
+        bench.media.silent = True
+        call = bench.pbx.call("911")
+        bench.run(0.1)
+        bench.answer(MediaLegRefused(LegId(1), "no address", no_such_family=True))
+        bench.answer(MediaLegRefused(LegId(3), "no address", no_such_family=True))
+        bench.answer(MediaLegRefused(LegId(2), "no address", no_such_family=True))
+        bench.run(0.1)
+        assert call.status == 488
+
+
 @pytest.mark.parametrize("number", [NUMBER, TOLL_FREE, "911"])
 def test_engine_that_never_answers_is_503_after_5_s_and_leaves_a_record(number: str) -> None:
     with GateBench() as bench:

@@ -185,6 +185,21 @@ def test_full_trunk_is_passed_over_but_not_by_an_emergency_call() -> None:
             call.bye()
 
 
+@pytest.mark.parametrize(("kept", "plain"), [(1, 2), (2, 1), (0, 3), (9, 1)])
+def test_calls_of_a_trunk_are_kept_free_for_emergencies(kept: int, plain: int) -> None:
+    trunk = Trunk("first", FIRST.flows, "one.example.com", max_calls=3, emergency_calls=kept)
+    with GateBench(config=default_config(trunks=(trunk,))) as bench:
+        calls = [bench.pbx.call(TOLL_FREE) for _ in range(4)]
+        bench.run(0.5)
+        assert [call.status for call in calls].count(200) == plain
+        emergency = bench.pbx.call("911")
+        bench.run(0.5)
+        assert emergency.status == 200
+        for call in (*calls, emergency):
+            if call.connected:
+                call.bye()
+
+
 def test_all_trunks_full_is_503_without_retry_after() -> None:
     config = default_config(trunks=(Trunk("first", FIRST.flows, "one.example.com", max_calls=1),))
     with GateBench(config=config) as bench:

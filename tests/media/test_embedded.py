@@ -107,7 +107,9 @@ async def test_ipv6_leg_and_advertised_address() -> None:
 
 
 async def test_a_family_without_address_is_refused(bench: Bench) -> None:
-    assert isinstance(bench.open_any(ipv6=True), MediaLegRefused)
+    refused = bench.open_any(ipv6=True)
+    assert isinstance(refused, MediaLegRefused)
+    assert refused.no_such_family
 
 
 async def test_a_bad_configuration_is_named() -> None:
@@ -121,6 +123,7 @@ async def test_an_address_that_is_not_of_this_machine_is_refused_per_leg() -> No
         refused = bench.open_any()
         assert isinstance(refused, MediaLegRefused)
         assert "192.0.2.1" in refused.reason
+        assert not refused.no_such_family
 
 
 # Prompts ----------------------------------------------------------------------------------------------------

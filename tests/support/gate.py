@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from itertools import count
@@ -103,17 +103,30 @@ class MediaBench:
         self.answers: deque[Answer] = deque()
         self.refuse: set[int] = set()
         """Which opening (1, 2 ...) gets no ports."""
+        self.refuses: Callable[[], bool] = lambda: False
+        """Whether an opening gets no ports this time."""
+        self.ipv4_only = False
+        """There is no IPv6 media address."""
+        self.latency: Callable[[], float] | None = None
+        """How long an answer takes; None: it comes at once."""
         self.silent = False
         """The engine has stopped answering."""
         self.opened = 0
         self.emergencies = 0
         self._due: list[tuple[float, int, LegId, PlayId]] = []
+        self._late: list[tuple[float, int, Answer]] = []
         self._serial = count()
+
+    def _answer(self, answer: Answer, now: float) -> None:
+        if self.latency is None:
+            self.answers.append(answer)
+        else:
+            heapq.heappush(self._late, (now + self.latency(), next(self._serial), answer))
 
     def submit(self, command: Command, now: float) -> None:
         self.commands.append(command)
         if isinstance(command, OpenMediaLeg):
-            self._open(command)
+            self._open(command, now)
             return
         if isinstance(command, JournalRecord):
             raise AssertionError("a record is not the engine's")
@@ -124,7 +137,7 @@ class MediaBench:
             return
         leg = self.legs[command.leg if not isinstance(command, BridgeMedia) else command.first]
         if isinstance(command, BridgeMedia | UnbridgeMedia | CloseMediaLeg):
-            self._connect(command, leg)
+            self._connect(command, leg, now)
         elif isinstance(command, ConfigureMediaLeg):
             leg.configured.append(command)
         elif isinstance(command, PlayPrompts):
@@ -144,12 +157,12 @@ class MediaBench:
             at = now + PROMPT_SECONDS * len(command.prompts)
             heapq.heappush(self._due, (at, next(self._serial), leg.id, command.play))
 
-    def _connect(self, command: BridgeMedia | UnbridgeMedia | CloseMediaLeg, leg: Leg) -> None:
+    def _connect(self, command: BridgeMedia | UnbridgeMedia | CloseMediaLeg, leg: Leg, now: float) -> None:
         if isinstance(command, CloseMediaLeg):
             del self.legs[leg.id]
             if leg.bridged_with in self.legs:
                 self.legs[leg.bridged_with].bridged_with = None
-            self.answers.append(MediaLegClosed(leg.id, LegStatistics(10, 11, 1, 2.5, 0)))
+            self._answer(MediaLegClosed(leg.id, LegStatistics(10, 11, 1, 2.5, 0)), now)
         elif isinstance(command, BridgeMedia):
             other = self.legs[command.second]
             assert leg.configured, "bridge before the first leg's SDP"
@@ -161,22 +174,23 @@ class MediaBench:
                 self.legs[leg.bridged_with].bridged_with = None
             leg.bridged_with = None
 
-    def _open(self, command: OpenMediaLeg) -> None:
+    def _open(self, command: OpenMediaLeg, now: float) -> None:
         self.opened += 1
         if command.emergency:
             self.emergencies += 1
         if self.silent:
             return
-        if self.opened in self.refuse:
-            self.answers.append(MediaLegRefused(command.leg, "no ports left"))
+        no_such_family = command.ipv6 and self.ipv4_only
+        if no_such_family or self.opened in self.refuse or self.refuses():
+            self._answer(MediaLegRefused(command.leg, "no ports left", no_such_family), now)
             return
         leg = self.legs[command.leg] = self.all[command.leg] = Leg(command.leg)
         port = 10000 + 2 * leg.id
         address = "2001:db8::1" if command.ipv6 else "192.0.2.1"
-        self.answers.append(MediaLegOpened(command.leg, address, port, port + 1))
+        self._answer(MediaLegOpened(command.leg, address, port, port + 1), now)
 
     def next_timer(self) -> float | None:
-        return self._due[0][0] if self._due else None
+        return min((queue[0][0] for queue in (self._due, self._late) if queue), default=None)
 
     def handle_timer(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:
@@ -184,7 +198,9 @@ class MediaBench:
             leg = self.legs.get(leg_id)
             if leg is not None and leg.playing is not None and leg.playing.play == play:
                 leg.playing = None
-                self.answers.append(PromptsFinished(leg_id, play))
+                self._answer(PromptsFinished(leg_id, play), now)
+        while self._late and self._late[0][0] <= now:
+            self.answers.append(heapq.heappop(self._late)[2])
 
 
 class JournalBench:
