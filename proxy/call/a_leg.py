@@ -203,6 +203,11 @@ class ALeg(Leg):
             self.bye_cause = cause
             self.state = ALegState.ENDING
 
+    def let_go(self) -> None:
+        """The call is over: what the INVITE's transaction still waits for is not this leg's affair."""
+        if self.state is ALegState.TERMINATED:
+            self.transaction.owner = None
+
     # What the caller does -----------------------------------------------------------------------------------
 
     def acked(self, event: AckReceived, now: float) -> None:

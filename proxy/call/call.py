@@ -616,6 +616,17 @@ class Call:
         self.deadline = NEVER
         self.core.emit(JournalRecord(record.final(now=now)))
         self.core.forget(self)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Part from the legs: transactions hold them for half a minute more, for late answers.
+
+        Without this a call would be a ring of references, which only the garbage collector takes apart, in
+        pauses that calls would hear.
+        """
+        self._gate = self._hunt = None
+        self.a.let_go()
+        del self.a
 
     # Time ---------------------------------------------------------------------------------------------------
 

@@ -213,6 +213,7 @@ class CallCore:
                 leg.ack_timed_out(now)
             else:
                 leg.dialog_ended(event.dialog, now)
+                event.dialog.owner = None
 
     def handle_answer(self, answer: Answer, now: float) -> None:
         """Take one answer of the media engine or the journal."""

@@ -113,6 +113,9 @@ class MediaLeg:
         """The ports are gone, or never were."""
         self.state = MediaState.CLOSED
         self.statistics = statistics
+        if self._partner is not None:
+            self._partner._partner = None
+            self._partner = None
 
     @property
     def gone(self) -> bool:

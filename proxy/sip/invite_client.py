@@ -176,6 +176,8 @@ class InviteClientTransaction(Timed):
             self._terminate()
             if state is InviteClientState.ACCEPTED:
                 layer.client_user.invite_settled(self)
+            # The TU hears nothing of this end: its owner would tie a ring of references.
+            self.owner = None
 
     def transport_failed(self, now: float) -> None:
         """The transport gave the request up: Calling or Proceeding to Terminated (§17.1.4)."""

@@ -140,6 +140,8 @@ class InviteServerTransaction(Timed):
             layer.server_user.send_trying(self, now)
         elif state is not InviteServerState.COMPLETED:
             self._terminate()
+            # The TU hears nothing of this end: its owner would tie a ring of references.
+            self.owner = None
         elif now < self._timer_h:
             layer.send(self._last, self.flow)
             self._interval = min(2 * self._interval, layer.config.t2)

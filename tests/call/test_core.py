@@ -474,11 +474,22 @@ class TestOddMoments:
             call = bench.pbx.call(TOLL_FREE)
             bench.run(0.5)
             live = next(iter(bench.core.calls.values()))
-            assert live.b is not None
-            assert live.b.dialog is not None
+            leg = live.b
+            assert leg is not None
+            assert leg.dialog is not None
             call.bye()
             bench.run(0.1)
-            bench.core.handle_sip(AckTimedOut(live.b.dialog), bench.now)
+            leg.dialog.owner = leg
+            bench.core.handle_sip(AckTimedOut(leg.dialog), bench.now)
+        assert bench.record.disposition is Disposition.ANSWERED
+
+    def test_caller_is_lost_when_the_call_is_over_already(self) -> None:
+        with GateBench() as bench:
+            bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            bench.core.hang_up(live.id, bench.now)
+            bench.core.handle_sip(RequestFailed(live.a.transaction), bench.now)
         assert bench.record.disposition is Disposition.ANSWERED
 
     def test_dialog_of_somebody_else_ends(self) -> None:
