@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from proxy.call.identity import Authenticator, Challenge
 from proxy.policy import Snapshot
-from proxy.sip.bindings import Bindings, StoredBinding
+from proxy.sip.bindings import Binding, Bindings, StoredBinding
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import RequestReceived
 from proxy.sip.registrar import Registrar
@@ -124,9 +124,7 @@ class Registrations:
     def restore(self, stored: Iterable[StoredBinding], *, epoch: float, now: float) -> int:
         """Take over the bindings of an earlier run; returns how many are still good (`Registrar.restore`)."""
         count = self.registrar.restore(stored, epoch=epoch, now=now)
-        users = [
-            binding.user for binding in self.registrar.all() if _needs_keep_alive(binding.flow.transport)
-        ]
+        users = [binding.user for binding in self.registrar.all() if _is_pinged(binding)]
         new = [user for user in dict.fromkeys(users) if user not in self._kept_open]
         if self.keep_alive is not KeepAlive.OFF:
             # Evenly over the interval: all at once would be a burst, again and again.
@@ -138,7 +136,7 @@ class Registrations:
     def _keep_open(self, user: str, now: float) -> None:
         if self.keep_alive is KeepAlive.OFF or user in self._kept_open:
             return
-        if any(binding.behind_nat for binding in self.registrar.bindings(user)):
+        if any(map(_is_pinged, self.registrar.bindings(user))):
             self._kept_open.add(user)
             self._next.append((now + self.interval, user))
 
@@ -146,7 +144,7 @@ class Registrations:
         """Ping the contacts of a user behind a NAT; returns whether there are any."""
         found = False
         for binding in self.registrar.bindings(user):
-            if binding.behind_nat and _needs_keep_alive(binding.flow.transport):
+            if _is_pinged(binding):
                 found = True
                 if self.keep_alive is KeepAlive.OPTIONS:
                     self._endpoint.ping(binding.contact, binding.flow)
@@ -155,9 +153,9 @@ class Registrations:
         return found
 
 
-def _needs_keep_alive(transport: str) -> bool:
+def _is_pinged(binding: Binding) -> bool:
     """Over TCP and TLS the phone pings (RFC 5626 §4.4.1), and a NAT keeps a connection for hours."""
-    return transport == "UDP"
+    return binding.behind_nat and not binding.flow.reliable
 
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -46,6 +46,7 @@ class PhoneBench(GateBench):
         policy: Snapshot | None = None,
         ring_timeout: float = 180.0,
         phone_ring_time: float = 20.0,
+        seed: int = 1,
     ) -> None:
         config = default_config(
             phones=PHONES,
@@ -55,7 +56,9 @@ class PhoneBench(GateBench):
         )
         if not pbx:
             config = replace(config, peers=config.peers[1:])
-        super().__init__(config=config, policy=policy or phone_policy(), authenticator=BelievesFrom())
+        super().__init__(
+            config=config, policy=policy or phone_policy(), authenticator=BelievesFrom(), seed=seed
+        )
         assert self.core.registrations is not None
         self.registrations: Registrations = self.core.registrations
         self.desk = self.phone("192.0.2.24")

@@ -467,3 +467,33 @@ def test_carrier_is_untouched_by_phones() -> None:
         assert bench.carrier.calls[0].connected
         assert bench.carrier.address == CARRIER
         call.bye()
+
+
+# Over a bad network -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_at_most_one_phone_is_connected_over_a_terrible_network(seed: int) -> None:
+    with PhoneBench(ring_timeout=60.0, seed=seed) as bench:
+        scripts = (
+            RING,
+            (Step(0.5, 180), Step(2.0, 200, with_sdp=True)),
+            BUSY,
+            (Step(2.5, 200, with_sdp=True),),
+        )
+        phones = [bench.phone(f"192.0.2.{30 + at}", script=script) for at, script in enumerate(scripts)]
+        for at, phone in enumerate(phones):
+            q = "0.5" if at == 3 else "1"
+            bench.register(phone, "205", contact=f"<sip:205@{phone.host}>;q={q}")
+        bench.network.loss, bench.network.duplication, bench.network.delay = 0.3, 0.1, (0.0, 0.3)
+        call = caller(bench)
+        bench.run(70.0)
+        # What was dialled or answered too late has been ended again.
+        assert (
+            sum(phone_call.connected and not phone_call.ended for p in phones for phone_call in p.calls) <= 1
+        )
+        assert call.status in {200, 480, 486}
+        if call.connected and not call.ended:
+            call.bye()
+        bench.run(40.0)
+    assert len(bench.journal.final) == 1
