@@ -9,7 +9,13 @@ TollgateError
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "JournalUnavailable", "LocalProtocolError", "RemoteProtocolError", "TollgateError"]
+__all__ = [
+    "ConfigurationError",
+    "JournalUnavailable",
+    "LocalProtocolError",
+    "RemoteProtocolError",
+    "TollgateError",
+]
 
 
 class TollgateError(Exception):
