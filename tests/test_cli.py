@@ -225,6 +225,24 @@ def test_settings_file_can_be_named_by_environment_and_changed_by_it(
     assert "decision: block" in lines_of(capsys)
 
 
+@pytest.mark.parametrize("in_store", [False, True])
+def test_check_config_warns_of_default_groups_that_are_nowhere(
+    in_store: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("gate.toml").write_text(
+        'phones.default_group = "nosuch"\n[[groups]]\nname = "callers"\n'
+        '[[peers]]\nname = "pbx"\nnetworks = ["192.0.2.1"]\ndefault_group = "callers"\n'
+    )
+    if in_store:
+        run(["groups", "add", "nosuch"])
+    capsys.readouterr()
+    assert run(["check-config", "gate.toml"]) == 0
+    error = capsys.readouterr().err
+    assert ("warning: phones.default_group: there is no group 'nosuch'" in error) is not in_store
+    assert "'callers'" not in error
+    assert Path("cli.db").exists() is in_store
+
+
 def test_check_config_names_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.toml").write_text('[number_plan]\ncountri = "DE"\n[limits]\nmax_calls = 0\n')
     assert run(["check-config", "bad.toml"]) == 1

@@ -324,6 +324,7 @@ def test_add_group_set_and_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["add", "x", "--cell", "all=block"], "--cell: 'all=block' is no cell"),
         (["add", "x", "--cell", "emergency=block"], "emergency calls are always allowed"),
         (["add", "x", "--restrict", "abc"], "number pattern 'abc'"),
+        (["add", "x", "--permit", "+"], "number pattern '+' fits no number"),
         (["add", "x", "--tries", "0"], "tries must be 1 to 20"),
         (["add", " "], "group name"),
         (["set", "nobody", "--tries", "2"], "group 'nobody' does not exist"),
@@ -337,6 +338,16 @@ def test_bad_group_is_refused(
 ) -> None:
     good("groups", "add", "sales")
     assert complaint in bad(capsys, "groups", *arguments)
+
+
+def test_a_pattern_with_the_outside_prefix_gets_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_NUMBER_PLAN__OUTSIDE_PREFIX", "9")
+    good("groups", "add", "sales", "--restrict", "9011.", "--permit", "411")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tollgate: warning: pattern 9011.: numbers are compared without")
+    assert line.endswith("write 011. if that was meant")
 
 
 def test_delete_group_only_when_nobody_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -494,6 +505,9 @@ def test_set_user(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["add", "205", "--group", "sales", "--digest-name", "204"], "digest name '204' is that of user 204"),
         (["add", "205", "--group", "sales", "--caller-number", "abc"], "--caller-number"),
+        (["add", "911", "--group", "sales"], "extension 911: dialled, it is an emergency number"),
+        (["add", "205", "--group", "sales", "--caller-number", "9-1-1"], "caller number 9-1-1"),
+        (["set", "204", "--caller-number", "112"], "caller number 112"),
         (["set", "299", "--disable"], "user 299 does not exist"),
         (["set", "204"], "nothing to change"),
         (["set", "204", "--digest-name", "desk"], "part of the password's hash"),

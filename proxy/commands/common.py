@@ -37,6 +37,7 @@ __all__ = [
     "say",
     "service_of",
     "show_table",
+    "warn",
     "write_file",
 ]
 
@@ -90,6 +91,11 @@ def plan_of(settings: Settings) -> NumberPlan:
 def say(text: str) -> None:
     """Print one line of result."""
     typer.echo(text)
+
+
+def warn(text: str) -> None:
+    """Print one line of warning beside the result."""
+    typer.echo(f"tollgate: warning: {text}", err=True)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:

@@ -16,6 +16,7 @@ from proxy.commands.common import (
     read_settings,
     say,
     show_table,
+    warn,
 )
 from proxy.errors import ConfigurationError
 
@@ -60,8 +61,27 @@ def check_config(
     composition.gate_config(settings, names, lambda _name: ())
     folder = Path(settings.prompts.folder) if settings.prompts.folder else None
     PromptLibrary.load(folder, country=settings.prompts.country or plan.country)
+    for problem in _unknown_groups(settings):
+        warn(problem)
     trunks = ", ".join(trunk.name for trunk in settings.trunks) or "none"
     say(f"{file}: good; trunks: {trunks}; peers: {len(settings.peers)}; groups: {len(groups)}")
+
+
+def _unknown_groups(settings: Settings) -> list[str]:
+    """Say which default groups neither the file names nor the store holds."""
+    from proxy.store.people import known_group_names
+
+    named = [(f"peers[{index}]", peer.default_group) for index, peer in enumerate(settings.peers)]
+    named.append(("phones", settings.phones.default_group))
+    missing = [(where, name) for where, name in named if name is not None]
+    known = {group.name for group in settings.groups}
+    if any(name not in known for _, name in missing):
+        known |= known_group_names(settings.store.url)
+    return [
+        f"{where}.default_group: there is no group {name!r} in the file or the store; its callers are refused"
+        for where, name in missing
+        if name not in known
+    ]
 
 
 def calls(*, config: ConfigOption = None) -> None:

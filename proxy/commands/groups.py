@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,11 +19,13 @@ from proxy.commands.common import (
     say,
     service_of,
     show_table,
+    warn,
 )
 from proxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from proxy.policy import CallClass, Treatment, UserGroup
+    from proxy.settings import Settings
 
 app = typer.Typer(help="User groups.", no_args_is_help=True)
 
@@ -70,47 +73,69 @@ FixedLength = Annotated[
 Prompts = Annotated[str | None, typer.Option(help="Folder of the group's own recordings; '' for none.")]
 
 
+_Change = Callable[["UserGroup"], "UserGroup"]
+"""Gives a group what the options say; what they don't say stays."""
+
+
+def _with_rules_as_options(
+    work: Callable[[str, _Change, Settings], None],
+) -> Callable[..., None]:
+    """Return the command that reads all rules of a group as options and hands ``work`` their effect."""
+
+    def command(
+        name: Name,
+        *,
+        permissions: Permissions = None,
+        collection: Collection = None,
+        unlock: Unlock = None,
+        restrict: Restrict = None,
+        permit: Permit = None,
+        unlock_restrict: UnlockRestrict = None,
+        unlock_permit: UnlockPermit = None,
+        cell: Cell = None,
+        tries: Tries = None,
+        first_digit: FirstDigit = None,
+        inter_digit: InterDigit = None,
+        whole_entry: WholeEntry = None,
+        min_length: MinLength = None,
+        max_length: MaxLength = None,
+        fixed_length: FixedLength = None,
+        prompts: Prompts = None,
+        config: ConfigOption = None,
+    ) -> None:
+        def change(group: UserGroup) -> UserGroup:
+            group = _with_services(
+                group, (permissions, restrict, permit), (unlock, unlock_restrict, unlock_permit)
+            )
+            group = _with_rules(group, collection, cell, prompts)
+            return _with_limits(
+                group,
+                {"tries": tries, "min_length": min_length, "max_length": max_length},
+                {"first_digit": first_digit, "inter_digit": inter_digit, "whole_entry": whole_entry},
+                fixed_length,
+            )
+
+        work(name, change, read_settings(config))
+
+    command.__doc__ = work.__doc__
+    return command
+
+
 @app.command(
+    "add",
     epilog=example(
         "tollgate groups add sales --permissions internal,toll_free,local --collection required",
         "tollgate groups add lobby --permissions internal --collection off --permit +14155550100",
-    )
+    ),
 )
-def add(
-    name: Name,
-    *,
-    permissions: Permissions = None,
-    collection: Collection = None,
-    unlock: Unlock = None,
-    restrict: Restrict = None,
-    permit: Permit = None,
-    unlock_restrict: UnlockRestrict = None,
-    unlock_permit: UnlockPermit = None,
-    cell: Cell = None,
-    tries: Tries = None,
-    first_digit: FirstDigit = None,
-    inter_digit: InterDigit = None,
-    whole_entry: WholeEntry = None,
-    min_length: MinLength = None,
-    max_length: MaxLength = None,
-    fixed_length: FixedLength = None,
-    prompts: Prompts = None,
-    config: ConfigOption = None,
-) -> None:
+@_with_rules_as_options
+def add(name: str, change: _Change, settings: Settings) -> None:
     """Add a user group. What is not given has its default: internal calls only, no codes."""
     from proxy.policy import UserGroup
 
-    group = _with_services(
-        UserGroup(name), (permissions, restrict, permit), (unlock, unlock_restrict, unlock_permit)
-    )
-    group = _with_rules(group, collection, cell, prompts)
-    group = _with_limits(
-        group,
-        {"tries": tries, "min_length": min_length, "max_length": max_length},
-        {"first_digit": first_digit, "inter_digit": inter_digit, "whole_entry": whole_entry},
-        fixed_length,
-    )
-    with open_store(read_settings(config)) as store:
+    group = change(UserGroup(name))
+    _look_at_patterns(group, settings)
+    with open_store(settings) as store:
         store.groups.add(group)
     say(f"group {name!r} is in the store")
 
@@ -122,49 +147,37 @@ def add(
         "tollgate groups set sales --cell international=required --cell premium=block",
     ),
 )
-def set_(
-    name: Name,
-    *,
-    permissions: Permissions = None,
-    collection: Collection = None,
-    unlock: Unlock = None,
-    restrict: Restrict = None,
-    permit: Permit = None,
-    unlock_restrict: UnlockRestrict = None,
-    unlock_permit: UnlockPermit = None,
-    cell: Cell = None,
-    tries: Tries = None,
-    first_digit: FirstDigit = None,
-    inter_digit: InterDigit = None,
-    whole_entry: WholeEntry = None,
-    min_length: MinLength = None,
-    max_length: MaxLength = None,
-    fixed_length: FixedLength = None,
-    prompts: Prompts = None,
-    config: ConfigOption = None,
-) -> None:
+@_with_rules_as_options
+def set_(name: str, change: _Change, settings: Settings) -> None:
     """Change what is given of a user group; everything else stays, edited cells too."""
 
-    with open_store(read_settings(config)) as store:
+    with open_store(settings) as store:
         repository = store.groups
         group = repository.get(name)
         if group is None:
             message = f"group {name!r} does not exist"
             raise ConfigurationError(message)
-        changed = _with_services(
-            group, (permissions, restrict, permit), (unlock, unlock_restrict, unlock_permit)
-        )
-        changed = _with_rules(changed, collection, cell, prompts)
-        changed = _with_limits(
-            changed,
-            {"tries": tries, "min_length": min_length, "max_length": max_length},
-            {"first_digit": first_digit, "inter_digit": inter_digit, "whole_entry": whole_entry},
-            fixed_length,
-        )
+        changed = change(group)
         if changed == group:
             raise ConfigurationError("nothing to change: give at least one option with another value")
+        _look_at_patterns(changed, settings)
         repository.change(changed)
     say(f"group {name!r} changed, live in a running gate within a second")
+
+
+def _look_at_patterns(group: UserGroup, settings: Settings) -> None:
+    """Refuse patterns that fit no number, and warn of those that can hardly mean what they say."""
+    from proxy.policy.patterns import behind_prefix, refuse_empty
+
+    prefix = settings.number_plan.outside_prefix
+    for service in (group.permissions, group.unlock):
+        for pattern in (*service.restricted, *service.permitted):
+            refuse_empty(pattern)
+            if rest := behind_prefix(pattern, prefix):
+                warn(
+                    f"pattern {pattern}: numbers are compared without the outside-line prefix {prefix}; "
+                    f"write {rest} if that was meant"
+                )
 
 
 @app.command("list", epilog=example("tollgate groups list"))

@@ -14,6 +14,7 @@ from proxy.commands.common import (
     confirm_deletion,
     example,
     open_store,
+    plan_of,
     read_settings,
     say,
     show_table,
@@ -74,13 +75,14 @@ def add(
     config: ConfigOption = None,
 ) -> None:
     """Add a user. Without a password one is made and shown, this once; only its hashes are stored."""
-    from proxy.policy import User
+    from proxy.policy import User, refuse_emergency_user
     from proxy.store.credentials import digest_credentials
 
     settings = read_settings(config)
     user = User(
         extension, group, name or "", _caller_number(caller_number), digest_name or "", enabled=not disabled
     )
+    refuse_emergency_user(user, plan_of(settings))
     secret, shown = _password(password, ask=ask_password, make=True)
     credentials = digest_credentials(user.digest_name, settings.auth.realm, secret, md5=md5)
     user = replace(user, credentials=credentials)
@@ -111,6 +113,7 @@ def set_(
     config: ConfigOption = None,
 ) -> None:
     """Change what is given of a user; everything else stays."""
+    from proxy.policy import refuse_emergency_user
     from proxy.store.credentials import digest_credentials
 
     settings = read_settings(config)
@@ -142,6 +145,8 @@ def set_(
         elif md5 is False:
             kept = tuple(found for found in user.credentials if found.algorithm != "MD5")
             changed = replace(changed, credentials=kept)
+        if caller_number is not None:
+            refuse_emergency_user(changed, plan_of(settings))
         if changed == user:
             raise ConfigurationError("nothing to change: give at least one option with another value")
         repository.change(changed)

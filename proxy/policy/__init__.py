@@ -24,7 +24,7 @@ from proxy.policy.number_plan import ClassOverride, DialledNumber, NumberPlan, N
 from proxy.policy.patterns import NumberPattern, parse_patterns
 from proxy.policy.snapshot import Snapshot
 from proxy.policy.trunk_format import NumberStyle, TrunkNumberFormat, format_for_trunk
-from proxy.policy.users import DigestCredential, User
+from proxy.policy.users import DigestCredential, User, refuse_emergency_user
 
 __all__ = [
     "ALL_CLASSES",
@@ -61,4 +61,5 @@ __all__ = [
     "parse_patterns",
     "refuse_duplicate",
     "refuse_emergency_code",
+    "refuse_emergency_user",
 ]

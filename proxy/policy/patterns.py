@@ -25,7 +25,14 @@ from dataclasses import dataclass, field
 
 from proxy.errors import ConfigurationError
 
-__all__ = ["MAX_PATTERN_LENGTH", "NumberPattern", "first_match", "parse_patterns"]
+__all__ = [
+    "MAX_PATTERN_LENGTH",
+    "NumberPattern",
+    "behind_prefix",
+    "first_match",
+    "parse_patterns",
+    "refuse_empty",
+]
 
 MAX_PATTERN_LENGTH = 64
 
@@ -59,6 +66,21 @@ def first_match(patterns: Iterable[NumberPattern], forms: tuple[str, ...]) -> Nu
             if pattern.matches(form):
                 return pattern
     return None
+
+
+def behind_prefix(pattern: NumberPattern, outside_prefix: str) -> str:
+    """Return what stands behind the outside-line prefix in a pattern that begins with it, or "".
+
+    No form of a number holds that prefix, so most such patterns fit nothing; a few mean another number.
+    """
+    text = pattern.text.strip(_IGNORED)
+    return text[len(outside_prefix) :] if outside_prefix and text.startswith(outside_prefix) else ""
+
+
+def refuse_empty(pattern: NumberPattern) -> None:
+    """Raise ConfigurationError for a pattern that fits no number: one that holds nothing but a ``+``."""
+    if pattern.text.strip(_IGNORED) == "+":
+        raise ConfigurationError("number pattern '+' fits no number: write digits behind it, or +. for all")
 
 
 def parse_patterns(texts: Iterable[str]) -> tuple[NumberPattern, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from proxy.errors import ConfigurationError
+from proxy.policy.dial_string import emergency_readings
+from proxy.policy.number_plan import NumberPlan
 
-__all__ = ["DigestCredential", "User"]
+__all__ = ["DigestCredential", "User", "refuse_emergency_user"]
 
 _TOKEN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!~*'+")
 _HA1_LENGTHS = {"SHA-256": 64, "SHA-512-256": 64, "MD5": 32}
@@ -72,3 +74,11 @@ class User:
             if credential.algorithm == algorithm and credential.realm == realm:
                 return credential
         return None
+
+
+def refuse_emergency_user(user: User, plan: NumberPlan) -> None:
+    """Raise ConfigurationError when nobody could call a user, because that places an emergency call."""
+    for what, text in (("extension", user.extension), ("caller number", user.caller_number)):
+        if any(plan.emergency(reading) is not None for reading in emergency_readings(text)):
+            message = f"{what} {text}: dialled, it is an emergency number"
+            raise ConfigurationError(message)

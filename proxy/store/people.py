@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from sqlalchemy import Column, Connection, delete, func, insert, select, update
+from sqlalchemy import Column, Connection, create_engine, delete, func, insert, make_url, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from proxy.errors import ConfigurationError
 from proxy.policy import User, UserGroup
@@ -13,7 +15,7 @@ from proxy.store.database import Database
 from proxy.store.models import account_codes, groups, users
 from proxy.store.rows import group_row, read_group, read_user, user_row
 
-__all__ = ["GroupsRepository", "UsersRepository", "load_groups", "load_users"]
+__all__ = ["GroupsRepository", "UsersRepository", "known_group_names", "load_groups", "load_users"]
 
 
 class GroupsRepository:
@@ -130,6 +132,22 @@ class UsersRepository:
         if (other := connection.execute(statement).scalar()) is not None:
             message = f"digest name {user.digest_name!r} is that of user {other}"
             raise ConfigurationError(message)
+
+
+def known_group_names(url: str) -> frozenset[str]:
+    """The names of the groups in a store, which is neither made nor migrated; none if it can't be read."""
+    file = make_url(url).database if url.startswith("sqlite:") else None
+    if file is not None and not Path(file).exists():
+        return frozenset()
+    try:
+        engine = create_engine(url)
+        try:
+            with engine.connect() as connection:
+                return frozenset(connection.execute(select(groups.c.name)).scalars())
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError, ValueError):
+        return frozenset()
 
 
 def load_groups(connection: Connection) -> list[UserGroup]:

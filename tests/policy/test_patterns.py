@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import ConfigurationError
-from proxy.policy.patterns import MAX_PATTERN_LENGTH, NumberPattern, first_match, parse_patterns
+from proxy.policy.patterns import (
+    MAX_PATTERN_LENGTH,
+    NumberPattern,
+    behind_prefix,
+    first_match,
+    parse_patterns,
+    refuse_empty,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +63,18 @@ def test_pattern_language(pattern: str, fits: list[str], fails: list[str]) -> No
 def test_bad_pattern_is_refused_with_its_reason(pattern: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         NumberPattern(pattern)
+
+
+def test_a_pattern_that_begins_with_the_outside_prefix_is_told() -> None:
+    assert behind_prefix(NumberPattern("9011."), "9") == "011."
+    assert behind_prefix(NumberPattern("011."), "9") == ""
+    assert behind_prefix(NumberPattern("9011."), "") == ""
+
+
+def test_a_plus_alone_fits_nothing() -> None:
+    with pytest.raises(ConfigurationError, match="fits no number"):
+        refuse_empty(NumberPattern(" + "))
+    refuse_empty(NumberPattern("+."))
 
 
 def test_first_match_goes_by_order_of_patterns_over_all_forms() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import ConfigurationError
-from proxy.policy import DigestCredential, User
+from proxy.policy import DigestCredential, User, refuse_emergency_user
+from tests.policy.support import US
 
 SHA = DigestCredential("SHA-256", "tollgate", "ab" * 32)
 MD5 = DigestCredential("MD5", "tollgate", "cd" * 16)
@@ -62,3 +63,18 @@ def test_bad_credential_is_refused_without_telling_it(algorithm: str, ha1: str, 
 def test_bad_user_is_refused_by_field(changes: dict[str, str], complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         User(**{"extension": "204", "group": "staff", **changes})  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("extension", "caller_number", "complaint"),
+    [
+        ("911", "", "extension 911"),
+        ("9911", "", "extension 9911"),
+        ("204", "9-1-1", "caller number 9-1-1"),
+        ("204", "tel:112", "caller number tel:112"),
+    ],
+)
+def test_a_user_whom_nobody_could_call_is_refused(extension: str, caller_number: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        refuse_emergency_user(User(extension, "staff", caller_number=caller_number), US)
+    refuse_emergency_user(User("204", "staff", caller_number="+14155550104"), US)
