@@ -324,3 +324,12 @@ def test_rfc5626_5_3_a_lost_connection_is_told() -> None:
         harness.endpoint.transport_failed(flow, harness.now)
     harness.assert_quiet()
     assert harness.lost == [TCP]
+
+
+def test_rfc3261_7_5_line_ends_keep_a_way_open() -> None:
+    harness = Harness()
+    harness.endpoint.keep_open(UDP)
+    harness.drain()
+    assert [(sent.data, sent.flow) for sent in harness.sent] == [(b"\r\n\r\n", UDP)]
+    harness.receive(b"\r\n\r\n")
+    assert len(harness.sent) == 1
