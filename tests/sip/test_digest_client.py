@@ -1,0 +1,184 @@
+"""Answering the challenges of a trunk (RFC 3261 §22.2, RFC 7616)."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.sip.digest import Credentials, Ha1, digest_response
+from proxy.sip.digest_client import DigestAccount, DigestAttempt, DigestClient
+from proxy.sip.message import Response
+from proxy.sip.parser import parse_message
+
+ACCOUNT = DigestAccount("trunk-user", "trunk-password")
+URI = "sip:carrier.example"
+
+
+def client(account: DigestAccount = ACCOUNT) -> DigestClient:
+    numbers = count(1)
+    return DigestClient(account, lambda: f"cnonce{next(numbers)}")
+
+
+def refusal(status: int, *challenges: str) -> Response:
+    name = "Proxy-Authenticate" if status == 407 else "WWW-Authenticate"
+    lines = "".join(f"{name}: {challenge}\r\n" for challenge in challenges)
+    message = parse_message(
+        f"SIP/2.0 {status} No\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n"
+        f"To: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 REGISTER\r\n{lines}Content-Length: 0\r\n\r\n".encode()
+    )
+    assert isinstance(message, Response)
+    return message
+
+
+def challenge(nonce: str = "n1", *, realm: str = "carrier", more: str = ', qop="auth"') -> str:
+    return f'Digest realm="{realm}", nonce="{nonce}"{more}'
+
+
+def checked(headers: tuple[tuple[str, str], ...], method: str = "REGISTER") -> tuple[str, Credentials]:
+    """Return the header's name and its credentials, after proving them as a server does."""
+    ((name, value),) = headers
+    credentials = Credentials.parse(value)
+    assert credentials is not None
+    assert credentials.algorithm is not None
+    ha1 = Ha1.of(credentials.algorithm, "trunk-user", credentials.realm, "trunk-password")
+    assert credentials.response == digest_response(ha1, credentials, method)
+    assert (credentials.username, credentials.uri) == ("trunk-user", URI)
+    return name, credentials
+
+
+def challenged(attempt: DigestAttempt, status: int = 401, value: str = "") -> bool:
+    return attempt.may_repeat(refusal(status, value or challenge()))
+
+
+@pytest.mark.parametrize(
+    ("status", "name"), [(401, "Authorization"), (407, "Proxy-Authorization")], ids=["uas", "proxy"]
+)
+def test_rfc3261_22_2_a_challenge_is_answered_in_its_own_header(status: int, name: str) -> None:
+    attempt = client().attempt()
+    assert attempt.headers("REGISTER", URI) == ()
+    assert challenged(attempt, status)
+    shown, credentials = checked(attempt.headers("REGISTER", URI))
+    assert shown == name
+    assert (credentials.nonce_count, credentials.qop, credentials.cnonce) == (1, "auth", "cnonce1")
+
+
+def test_rfc7616_3_4_the_next_request_answers_at_once_and_counts() -> None:
+    trunk = client()
+    first = trunk.attempt()
+    first.headers("REGISTER", URI)
+    assert challenged(first)
+    first.headers("REGISTER", URI)
+    _, credentials = checked(trunk.attempt().headers("INVITE", URI), "INVITE")
+    assert (credentials.nonce, credentials.nonce_count, credentials.cnonce) == ("n1", 2, "cnonce2")
+
+
+def test_rfc8760_2_4_the_topmost_known_algorithm_is_taken() -> None:
+    attempt = client().attempt()
+    assert attempt.may_repeat(
+        refusal(
+            401,
+            challenge("n1", more=', qop="auth", algorithm=SHA-512-256'),
+            challenge("n2", more=', qop="auth", algorithm=SHA-256'),
+            challenge("n3", more=""),
+        )
+    )
+    assert checked(attempt.headers("REGISTER", URI))[1].nonce == "n2"
+
+
+def test_a_challenge_of_rfc2069_has_neither_count_nor_cnonce() -> None:
+    attempt = client().attempt()
+    assert challenged(attempt, 401, challenge(more=""))
+    _, credentials = checked(attempt.headers("REGISTER", URI))
+    assert (credentials.qop, credentials.nonce_count, credentials.cnonce) == (None, None, None)
+
+
+def test_rfc3261_22_1_a_refused_answer_to_the_same_nonce_is_the_end() -> None:
+    trunk = client()
+    attempt = trunk.attempt()
+    assert challenged(attempt)
+    attempt.headers("REGISTER", URI)
+    assert not challenged(attempt)
+    assert trunk.attempt().headers("REGISTER", URI) == (), "what was refused is not sent again"
+
+
+def test_rfc7616_3_3_a_stale_nonce_is_answered_anew() -> None:
+    attempt = client().attempt()
+    assert challenged(attempt)
+    attempt.headers("REGISTER", URI)
+    assert challenged(attempt, 401, challenge("n1", more=', qop="auth", stale=TRUE'))
+    assert checked(attempt.headers("REGISTER", URI))[1].nonce_count == 2
+
+
+def test_a_changed_nonce_is_answered_once_and_not_for_ever() -> None:
+    attempt = client().attempt()
+    for nonce in ("n1", "n2"):
+        assert challenged(attempt, 401, challenge(nonce))
+        assert checked(attempt.headers("REGISTER", URI))[1].nonce_count == 1
+    assert not challenged(attempt, 401, challenge("n3"))
+
+
+def test_requests_side_by_side_may_get_the_same_nonce() -> None:
+    trunk = client()
+    first, second = trunk.attempt(), trunk.attempt()
+    assert first.headers("INVITE", URI) == second.headers("INVITE", URI) == ()
+    assert challenged(first)
+    assert challenged(second), "it has answered nothing yet"
+    counts = [checked(one.headers("INVITE", URI), "INVITE")[1].nonce_count for one in (first, second)]
+    assert counts == [1, 2]
+
+
+def test_an_old_refusal_does_not_forget_a_newer_nonce() -> None:
+    trunk = client()
+    slow, fast = trunk.attempt(), trunk.attempt()
+    assert challenged(slow)
+    slow.headers("REGISTER", URI)
+    assert challenged(fast, 401, challenge("n2"))
+    assert not challenged(slow)
+    assert checked(trunk.attempt().headers("REGISTER", URI))[1].nonce == "n2"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [challenge(realm="elsewhere"), "Basic realm=carrier", "Digest realm=", challenge(more=", qop=auth-int")],
+)
+def test_what_is_no_challenge_of_this_account_is_not_answered(value: str) -> None:
+    attempt = client(DigestAccount("trunk-user", "trunk-password", "carrier")).attempt()
+    assert not challenged(attempt, 401, value)
+    assert attempt.headers("REGISTER", URI) == ()
+
+
+def test_the_own_realm_is_found_among_others() -> None:
+    attempt = client(DigestAccount("trunk-user", "trunk-password", "carrier")).attempt()
+    assert attempt.may_repeat(refusal(407, challenge(realm="elsewhere"), challenge("n2")))
+    assert checked(attempt.headers("REGISTER", URI))[1].nonce == "n2"
+
+
+@pytest.mark.parametrize("status", [200, 403, 503])
+def test_other_responses_ask_for_nothing(status: int) -> None:
+    assert not challenged(client().attempt(), status)
+
+
+def test_the_password_is_in_no_repr() -> None:
+    trunk = client()
+    assert "trunk-password" not in f"{ACCOUNT!r}{trunk!r}{trunk.attempt()!r}"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([401, 407, 500]),
+            st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=40),
+        ),
+        max_size=5,
+    )
+)
+def test_no_challenge_raises_and_repetitions_end(answers: list[tuple[int, str]]) -> None:
+    attempt = client().attempt()
+    repeated = 0
+    for status, text in [*answers, *[(401, challenge(str(number))) for number in range(5)]]:
+        attempt.headers("REGISTER", URI)
+        repeated += challenged(attempt, status, f"Digest {text}".rstrip())
+    assert repeated <= 2
