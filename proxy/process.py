@@ -16,8 +16,11 @@ logger = logging.getLogger(__name__)
 
 FEW_FILES = 8_192
 """Below this many file descriptors the media ports of a busy gate may not fit (four per call)."""
-GC_THRESHOLDS = (50_000, 20, 100)
-"""Allocations between young collections: a few hundred calls, so that most die by their reference counts."""
+GC_THRESHOLDS = (2_000, 500, 10)
+"""Young collections look at 2,000 objects at most, a millisecond's work that no call notices. Older ones look
+at all that lives, which is half a minute of calls, and find little: a call that is over leaves no ring of
+references. They come after a million objects more.
+"""
 
 
 def prepare_limits(needed: int = 0) -> None:
