@@ -99,11 +99,11 @@ impl EventFd {
 
 /// Receive buffer of a media socket in octets, of which the kernel makes twice as many.
 ///
-/// A media thread that can't keep up must shed packets, not queue them: with the kernel's default of 208 KiB each socket holds
-/// five seconds of speech, and a call that is late by that much is worse than one with gaps. A packet of speech takes 832
-/// octets of it, or 2304 where a driver spends half a page on each, so this is room for 19 packets, or 7: some 400, or
-/// 140 ms at 20 ms each. Less would lose what a Wi-Fi phone sends in one burst after a pause.
-const RECEIVE_BUFFER: libc::c_int = 8192;
+/// A media thread that can't keep up must shed packets, not queue them: with the kernel's default of 208 KiB each
+/// socket holds five seconds of speech, and a call that is late by that much is worse than one with gaps. A packet of
+/// speech takes 832 octets of it, or 2304 where a driver spends half a page on each, so this is room for 49 packets, or
+/// 17: a second, or a third of one. Less would lose keys when the machine itself stands still for a moment.
+const RECEIVE_BUFFER: libc::c_int = 20_480;
 
 /// Bind a non-blocking UDP socket with a short queue; an IPv6 one takes IPv6 only.
 pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
