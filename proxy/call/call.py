@@ -307,12 +307,7 @@ class Call:
                 self._after_gate(self._gate.digit(digit, means, now), now)
         elif self.state is CallState.TALKING and means is DigitMeans.INFO and leg.speaks_info:
             other = self.b if leg is self.a else self.a
-            if (
-                other is not None
-                and other.media is not None
-                and other.chosen is not None
-                and other.chosen.event
-            ):
+            if other is not None and other.media is not None:
                 other.media.send_digit(digit)
 
     def prompts_finished(self, now: float) -> None:

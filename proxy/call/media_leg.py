@@ -232,5 +232,5 @@ class MediaLeg:
             self._world.emit(UnbridgeMedia(self.id))
 
     def send_digit(self, digit: str) -> None:
-        """Send one digit to the peer as RFC 4733 events."""
+        """Send one digit to the peer: as events, or as a tone where it takes none."""
         self._world.emit(SendDigit(self.id, digit))

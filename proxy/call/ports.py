@@ -168,7 +168,8 @@ class UnbridgeMedia:
 
 @dataclass(frozen=True, slots=True)
 class SendDigit:
-    """Send one digit to the leg's peer as RFC 4733 events."""
+    """Send one digit to the leg's peer as RFC 4733 events, or as a tone in G.711 or G.722 audio when it takes
+    none."""
 
     leg: LegId
     digit: str = field(repr=False)

@@ -277,13 +277,18 @@ class TestInfo:
             assert bench.media.all[LegId(1)].digits_sent == "5"
             call.bye()
 
-    def test_digit_for_a_side_without_telephone_event_is_dropped(self) -> None:
+    def test_digit_for_a_side_without_telephone_event_is_left_to_the_engine(self) -> None:
         with GateBench(script=(Step(0.0, 200, body=sdp("192.0.2.90", events=False)),)) as bench:
-            call = talking(bench)
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            for digit in "1234#":
+                call.info(digit)
+                bench.run(0.2)
+            bench.run(0.5)
             call.info("5")
             bench.run(0.5)
             assert call.replies[-1].status == 200
-            assert bench.media.all[LegId(2)].digits_sent == ""
+            assert bench.media.all[LegId(2)].digits_sent == "5"  # as a tone
             call.bye()
 
     @pytest.mark.parametrize(

@@ -300,6 +300,25 @@ async def test_rfc4733_2_5_1_a_digit_is_sent_as_events(bench: Bench) -> None:
     assert [(packet.sequence - packets[0].sequence) % 2**16 for packet in packets] == list(range(9))
 
 
+async def test_keys_in_talk_reach_a_peer_without_telephone_event_as_tones(bench: Bench) -> None:
+    with RtpPeer() as phone, RtpPeer() as trunk:
+        a_leg, b_leg = bench.configured(phone), bench.configured(trunk, event_payload_type=None)
+        bench.engine.submit(BridgeMedia(a_leg, b_leg))
+        phone.send(SILENCE)
+        packets = [await trunk.receive()]
+        phone.press("5")
+        phone.press("#")
+        packets += await trunk.receive_many(10)
+        bench.engine.submit(SendDigit(b_leg, "1", 20))  # what came as SIP INFO
+        packets += await trunk.receive_many(1)
+        phone.send(SILENCE)
+        packets += await trunk.receive_many(1)
+    assert {packet.payload_type for packet in packets} == {0}
+    assert [(packet.sequence - packets[0].sequence) % 2**16 for packet in packets] == list(range(13))
+    assert [packet.payload == SILENCE for packet in packets] == [True] + 11 * [False] + [True]
+    assert [n for n, packet in enumerate(packets[1:12]) if packet.marker] == [0, 5, 10]
+
+
 # Latching ---------------------------------------------------------------------------------------------------
 
 

@@ -6,8 +6,8 @@
 const BLOCK: usize = 102;
 
 /// 2 cos(2 pi f / 8000) of the row and column frequencies, 697 to 941 Hz and 1209 to 1633 Hz.
-const FREQUENCIES: [f32; 8] = [697.0, 770.0, 852.0, 941.0, 1209.0, 1336.0, 1477.0, 1633.0];
-const KEYS: [[u8; 4]; 4] = [*b"123A", *b"456B", *b"789C", *b"*0#D"];
+pub const FREQUENCIES: [f32; 8] = [697.0, 770.0, 852.0, 941.0, 1209.0, 1336.0, 1477.0, 1633.0];
+pub const KEYS: [[u8; 4]; 4] = [*b"123A", *b"456B", *b"789C", *b"*0#D"];
 
 /// Each tone's amplitude at least: about -33 dBm0.
 const LEAST_AMPLITUDE: f32 = 500.0;

@@ -1,5 +1,6 @@
 //! One media leg: its sockets, what its peer signalled, what it hears and what it sends.
 
+mod digit_sender;
 mod sending;
 
 use std::collections::VecDeque;
@@ -7,9 +8,9 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use self::digit_sender::DigitSender;
 use crate::codec::Codec;
 use crate::event::{Event, EventQueue, LegId};
-use crate::event_sender::EventSender;
 use crate::g711;
 use crate::inband::Detector;
 use crate::latch::{Latch, Verdict};
@@ -85,7 +86,9 @@ pub struct Leg {
     player: Option<Box<Player>>,
     /// The next packet's timestamp within a prompt: it steps evenly even when the thread was late.
     prompt_timestamp: Option<u32>,
-    sender: Option<Box<EventSender>>,
+    sender: Option<Box<DigitSender>>,
+    /// SSRC and timestamp of the partner's last events that became tones here.
+    toned: [Option<(u32, u32)>; 2],
     digits: VecDeque<(u8, u32)>,
     rtcp_due_us: u64,
     rtcp_source: Option<SocketAddr>,
@@ -128,6 +131,7 @@ impl Leg {
             player: None,
             prompt_timestamp: None,
             sender: None,
+            toned: [None; 2],
             digits: VecDeque::new(),
             rtcp_due_us: u64::MAX,
             rtcp_source: None,
@@ -214,6 +218,12 @@ impl Leg {
     pub fn bridge(&mut self, partner: u32) {
         self.partner = Some(partner);
         self.player = None;
+    }
+
+    /// Digits wait to be sent: the timers are to be looked at.
+    #[inline]
+    pub fn has_digits(&self) -> bool {
+        !self.digits.is_empty()
     }
 
     pub fn send_digit(&mut self, code: u8, duration_ms: u32) {

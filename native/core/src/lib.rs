@@ -28,6 +28,7 @@ pub mod statistics;
 pub mod stream;
 pub mod sys;
 pub mod telephone_event;
+pub mod tone_sender;
 pub mod transcode;
 pub mod wheel;
 pub mod worker;

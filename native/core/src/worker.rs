@@ -318,6 +318,10 @@ impl Worker {
             if let (Some((header, kind)), Some(partner), Some(from)) = (forward, partner, from) {
                 if let Some(other) = &mut self.slots[partner as usize].leg {
                     other.relay(&mut self.buffer[..], &header, kind, &from, now_us);
+                    if other.has_digits() {
+                        let due_us = other.due_us(self.inactivity_us);
+                        self.arm(partner, due_us);
+                    }
                 }
             }
             if !again {

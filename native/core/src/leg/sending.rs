@@ -4,13 +4,24 @@ use super::*;
 use crate::srtp;
 use crate::transcode::{Ready, Transcoder};
 
+/// A tone begins with the first packet of an event, so how long the key is held is not known yet.
+const RELAYED_TONE_MS: u32 = 100;
+
 impl Leg {
     /// Pass on a packet that the partner (of format `from`) received. It is rewritten in its buffer, which has room behind it.
     #[inline]
     pub fn relay(&mut self, buffer: &mut [u8], header: &Header, kind: Kind, from: &Format, now_us: u64) {
         let Some(remote) = &self.remote else { return };
         let format = remote.format;
-        if !remote.peer_receives || self.sender.is_some() || self.player.is_some() {
+        if !remote.peer_receives {
+            return;
+        }
+        if kind == Kind::Event && format.event.is_none() {
+            self.map.skip(header);
+            self.tone_of_event(header, &buffer[header.start..header.end]);
+            return;
+        }
+        if self.sender.is_some() || self.player.is_some() {
             return; // what the gate itself has to say comes first
         }
         let payload = header.end - header.start;
@@ -83,6 +94,16 @@ impl Leg {
         self.transcoder = Some(transcoder);
     }
 
+    /// The partner's peer presses a key and this leg's takes no telephone-events: say it with a tone, once per event.
+    fn tone_of_event(&mut self, header: &Header, payload: &[u8]) {
+        let event = (header.ssrc, header.timestamp);
+        let Some(Payload { code, .. }) = Payload::parse(payload) else { return };
+        if !self.toned.contains(&Some(event)) {
+            self.toned = [Some(event), self.toned[0]];
+            self.send_digit(code, RELAYED_TONE_MS);
+        }
+    }
+
     /// A packet of the partner that is not passed on by choice.
     pub fn relay_nothing(&mut self, header: &Header) {
         self.map.skip(header);
@@ -119,29 +140,30 @@ impl Leg {
 
     pub(super) fn run_sender(&mut self, now_us: u64) {
         let Some(remote) = &self.remote else { return };
-        let (Some((payload_type, clock_rate)), receives) = (remote.format.event, remote.peer_receives) else {
-            self.digits.clear();
-            self.sender = None;
-            return;
-        };
+        let (format, receives) = (remote.format, remote.peer_receives);
+        self.sender = self.sender.take().filter(|sender| sender.fits(&format));
         if self.sender.is_none() {
             let Some((code, duration_ms)) = self.digits.pop_front() else { return };
-            let timestamp = if clock_rate == self.out.clock_rate() {
-                self.out.fresh_timestamp(now_us)
-            } else {
-                self.out.clock_in(clock_rate, now_us)
-            };
-            self.sender = Some(Box::new(EventSender::new(code, duration_ms, clock_rate, timestamp, now_us)));
+            self.sender = DigitSender::new(code, duration_ms, &format, &self.out, now_us).map(Box::new);
         }
         let Some(mut sender) = self.sender.take() else { return };
-        while let Some((marker, event)) = sender.poll(now_us) {
-            const END: usize = rtp::HEADER + 4;
-            let mut packet = [0; END + srtp::ROOM];
-            event.write(&mut packet[rtp::HEADER..END]);
-            let sequence = self.out.take_sequence();
-            rtp::write(&mut packet, marker, payload_type, sequence, sender.timestamp, self.out.ssrc);
-            if receives && self.transmit(&mut packet, END) {
-                self.out.sent(sender.timestamp, 0, 4);
+        match (&mut *sender, format.event) {
+            (DigitSender::Events(events), Some((payload_type, _))) => {
+                while let Some((marker, event)) = events.poll(now_us) {
+                    let mut payload = [0; 4];
+                    event.write(&mut payload);
+                    if receives {
+                        self.send_frame(&payload, marker, payload_type, events.timestamp, 0);
+                    }
+                }
+            }
+            (DigitSender::Events(_), None) => {}
+            (DigitSender::Tone(tone), _) => {
+                while let Some((marker, timestamp, payload)) = tone.poll(now_us, format.ptime_ms) {
+                    if receives {
+                        self.send_frame(payload, marker, format.payload_type, timestamp, payload.len() as u32);
+                    }
+                }
             }
         }
         if !sender.is_over() || now_us < sender.due_us() + DIGIT_PAUSE_US && !self.digits.is_empty() {
