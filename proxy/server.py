@@ -1,5 +1,7 @@
 """The composition root of the gate: builds every room from the settings, starts, drains, reloads, ends.
 
+`proxy.persistence` opens what lies on disks; `proxy.serve` makes a process of a gate.
+
 Order of the start: what can be wrong in the settings, the store and its policy, the journal (calls that an
 earlier run left open are closed), prompts and media, sockets; only then the gate says that it is ready. The
 end goes the other way round, so that a call's last record still finds the journal and the journal its
@@ -9,18 +11,14 @@ store.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
-import signal
+import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from functools import partial
 from itertools import chain
 from pathlib import Path
-
-import uvloop
 
 from proxy import composition, log
 from proxy._native import encode_prompt
@@ -28,9 +26,8 @@ from proxy.call.authentication import DigestAuthenticator
 from proxy.call.core import CallCore
 from proxy.call.ports import Command, JournalRecord, MediaAnswer, RecordDurable
 from proxy.cdr.journal import Journal
-from proxy.cdr.sinks import RecordPump, release_delivered
 from proxy.clock import LocalClock, record_id
-from proxy.errors import ConfigurationError, JournalUnavailable, TollgateError
+from proxy.errors import ConfigurationError
 from proxy.media.embedded import EmbeddedEngine
 from proxy.media.prompts import EncodedSound, PromptLibrary
 from proxy.metrics import LoopLag, MetricsServer
@@ -40,25 +37,24 @@ from proxy.net.resolver import NameTable, Resolver
 from proxy.net.tls import TlsContexts
 from proxy.net.trace import log_message
 from proxy.operations import handlers, samples
+from proxy.persistence import Persistence
 from proxy.phone_register import PhoneRegister
-from proxy.policy import NumberPlan, Snapshot, UserGroup
-from proxy.process import calm_garbage_collector, notify, prepare_limits, watchdog_interval
+from proxy.policy import Snapshot
+from proxy.process import notify, watchdog_interval
 from proxy.settings import Settings
 from proxy.sip.digest_server import DigestServer, RecentNonceCounts
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.ids import KeyedIds
-from proxy.store import SnapshotSource, Store, UsageSink, public_name, seed_example_data
+from proxy.store import Store, public_name
 
-__all__ = ["Gate", "serve"]
+__all__ = ["Gate", "Load", "cancelled"]
 
 logger = logging.getLogger(__name__)
 
 TICK = 0.5
 """Seconds between two looks at what has to be done now and then."""
 RELEASE = 60.0
-STORE_PATIENCE = 2.0
-"""A start waits so long for the store; then the gate begins with emergency calls only."""
-STORE_RETRY = 5.0
+PHONES_PATIENCE = 2.0
 LAST_WORDS = 2.0
 """After the drain limit calls are ended; their BYEs and records get so many seconds."""
 
@@ -75,21 +71,14 @@ class Gate:
         self.settings = settings
         self.core: CallCore
         self.driver: Driver
-        self.journal: Journal
         self.engine: EmbeddedEngine
-        self.store: Store | None = None
-        """None while it has not been reachable since the start: then only emergency calls pass."""
         self.bound: list[tuple[str, int]] = []
         self.failure = ""
         """What makes a fresh start of the process necessary, once `failed` is set."""
         self.failed = asyncio.Event()
         self._load = load
         self._example_data = example_data
-        self._plan: NumberPlan
-        self._opening_trouble = ""
-        self._ending = asyncio.Event()
-        self._source: SnapshotSource | None = None
-        self._pump: RecordPump | None = None
+        self._kept: Persistence
         self.tls: TlsContexts | None = None
         """None without a certificate."""
         self.phones: PhoneRegister | None = None
@@ -120,105 +109,16 @@ class Gate:
 
     async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._plan = composition.number_plan(self.settings)
         composition.groups(self.settings)
-        self.journal = Journal(self.settings.journal_folder, post=self._loop.call_soon_threadsafe)
-        self._stack.callback(self._close_store)
-        with contextlib.suppress(JournalUnavailable):
-            self.journal.start()  # else it is tried again below, and what is wrong is said there
-        tried = asyncio.Event()
-        opening = self._loop.create_task(self._keep_opening(tried), name="open store")
-        self._stack.push_async_callback(self._stop_opening, opening)
-        try:
-            await asyncio.wait_for(tried.wait(), STORE_PATIENCE)
-        except TimeoutError:
-            logger.error("only emergency calls pass until the store has been opened")
+        self._kept = Persistence(
+            self.settings, on_policy=self._policy_changed, example_data=self._example_data
+        )
+        self._stack.push_async_callback(self._kept.stop)
+        await self._kept.start()
+        _require_own_addresses(self.settings)
         await self._start_media()
         await self._start_signalling()
         await self._start_service()
-
-    async def _keep_opening(self, tried: asyncio.Event) -> None:
-        """Open journal and store, again and again: whatever is wrong with them, emergency calls pass."""
-        while not self._ending.is_set():
-            try:
-                if not self.journal.is_open:
-                    await asyncio.to_thread(self.journal.start)
-                await self._open_store()
-            except Exception as error:  # noqa: BLE001 - no fault of a disk or database may end the gate
-                trouble = _one_line(error)
-                if trouble != self._opening_trouble:
-                    logger.error("only emergency calls pass: %s", trouble)
-                self._opening_trouble = trouble
-            else:
-                if self._opening_trouble:
-                    logger.warning("the store is open")
-                self._opening_trouble = ""
-                return
-            finally:
-                tried.set()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), STORE_RETRY)
-
-    async def _stop_opening(self, opening: asyncio.Task[None]) -> None:
-        """Let a try that is under way end: what it opens is closed in order."""
-        self._ending.set()
-        await opening
-
-    async def _open_store(self) -> None:
-        """Open the store, make the groups of the settings, and follow its policy. Raises TollgateError."""
-        settings = self.settings
-        store = await asyncio.to_thread(Store, settings.store.url)
-        try:
-            if self._example_data:
-                made = await asyncio.to_thread(
-                    seed_example_data, store, self._plan, realm=settings.auth.realm
-                )
-                for user in made:
-                    print(
-                        f"example user {user.extension} ({user.group}): password {user.password}", flush=True
-                    )
-            await asyncio.to_thread(_make_groups, store, composition.groups(settings))
-        except BaseException:
-            store.close()
-            raise
-        self.store = store
-        self._pump = RecordPump(
-            "store", self.journal.tail, UsageSink(store.usage), directory=settings.journal_folder
-        )
-        self._pump.start()
-        self._source = await self._follow_policy(store, Snapshot(self._plan))
-
-    def _close_store(self) -> None:
-        """End what reads the store and what writes to it, the last records first."""
-        if self._source is not None:
-            self._source.stop()
-        if not self.journal.stop():
-            logger.error("the journal has records that could not be written")
-        if self._pump is not None:
-            self._pump.stop()
-            self._release_records()
-        if self.phones is not None:
-            self.phones.close()
-        if self.store is not None:
-            self.store.close()
-
-    def _release_records(self) -> None:
-        if self._pump is not None:
-            release_delivered(self.journal.tail, [self._pump])
-
-    async def _follow_policy(self, store: Store, present: Snapshot) -> SnapshotSource:
-        source = SnapshotSource(
-            store.database,
-            present,
-            on_change=lambda snapshot: self._post(partial(self._policy_changed, snapshot)),
-        )
-        self._policy_changed(await asyncio.to_thread(source.start))
-        return source
-
-    def _post(self, what: Callable[[], None]) -> None:
-        """Run ``what`` in the event loop, from another thread; nothing when the loop has ended meanwhile."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(what)
 
     def _policy_changed(self, snapshot: Snapshot) -> None:
         if hasattr(self, "core") and self.core.policy is not snapshot:
@@ -277,10 +177,11 @@ class Gate:
         clock, authenticator = LocalClock(), DigestAuthenticator(digest, ids.tag)
         if settings.phones.enabled:
             self.phones = PhoneRegister(settings, config, endpoint, authenticator, wall_clock=clock)
+            self._stack.callback(self.phones.close)
         self.core = CallCore(
             endpoint,
             config,
-            Snapshot(self._plan) if self._source is None else self._source.current,
+            self._kept.policy,
             wall_clock=clock,
             record_ids=record_id,
             authenticator=authenticator,
@@ -289,9 +190,16 @@ class Gate:
         )
         self._watch_journal()
         self._name_destinations()
-        if self.phones is not None:
-            await self.phones.open(self.store, self.core.policy)
+        await self._open_phones()
         await self.driver.start(endpoint, self.core)
+
+    async def _open_phones(self) -> None:
+        """Take over the phones of the last run; a store that keeps them back must not hold up the start."""
+        if self.phones is not None:
+            try:
+                await asyncio.wait_for(self.phones.open(self.store, self.core.policy), PHONES_PATIENCE)
+            except Exception:
+                logger.exception("the phones of the last run can't be read yet")
 
     async def _start_service(self) -> None:
         control = ControlServer(self.settings.control_socket, handlers(self))
@@ -313,7 +221,7 @@ class Gate:
                 raise ConfigurationError(f"metrics.port: {error.strerror or error}") from error
             self._stack.callback(metrics.close)
         housekeeping = self._loop.create_task(self._housekeeping(), name="housekeeping")
-        self._stack.push_async_callback(_cancelled, housekeeping)
+        self._stack.push_async_callback(cancelled, housekeeping)
 
     def _trusts(self, host: str) -> bool:
         return self._is_trusted(host)
@@ -354,7 +262,7 @@ class Gate:
             self.phones.write()
         if now >= self._release_due:
             self._release_due = now + RELEASE
-            await asyncio.to_thread(self._release_records)
+            await asyncio.to_thread(self._kept.release_records)
 
     def _watch_journal(self) -> None:
         """Tell the call core whether calls that cost money may be taken."""
@@ -383,16 +291,24 @@ class Gate:
         return f"tollgate ready: listening on {listening}; store {store}{trouble}; trunks {trunks or 'none'}"
 
     @property
+    def journal(self) -> Journal:
+        """Where records are made durable."""
+        return self._kept.journal
+
+    @property
+    def store(self) -> Store | None:
+        """None while it has not been reachable since the start: then only emergency calls pass."""
+        return self._kept.store
+
+    @property
     def store_trouble(self) -> str:
         """Why the policy can't be read at the moment, or ""."""
-        if self._source is None:
-            return self._opening_trouble or "not open yet"
-        return self._source.trouble
+        return self._kept.trouble
 
     @property
     def records_delayed(self) -> bool:
         """Records wait in the journal, because the store does not take them."""
-        return self._pump is None or self._pump.failing
+        return self._kept.records_delayed
 
     async def reload(self) -> list[str]:
         """Take the settings anew; returns the sections that wait for the next start.
@@ -410,28 +326,14 @@ class Gate:
         composition.gate_config(fresh, self.bound, self._names.get)
         if self.tls is not None:
             self.tls.reload()
-        if self.store is not None and any(group.name not in self.core.policy.groups for group in groups):
-            await asyncio.to_thread(_make_groups, self.store, groups)
+        await self._kept.make_groups(groups)
         await self._names.watch(composition.host_names(fresh))
-        await self._change_plan(plan)
+        await self._kept.reconfigure(fresh, plan)
         self.settings = fresh
         self._reconfigure()
         log.configure(fresh.log.level, fresh.log.format, threaded=True)
         logger.info("settings read again%s", f"; after a restart: {', '.join(waiting)}" if waiting else "")
         return waiting
-
-    async def _change_plan(self, plan: NumberPlan) -> None:
-        """Read numbers by another plan; groups, users and codes stay until the store says otherwise."""
-        if plan == self._plan:
-            return
-        self._plan = plan
-        if self._source is None or self.store is None:
-            self._policy_changed(Snapshot(plan))
-            return
-        await asyncio.to_thread(self._source.stop)
-        present = self._source.current
-        present = present.with_changes(version=present.version, plan=plan)
-        self._source = await self._follow_policy(self.store, present)
 
     def _reconfigure(self) -> None:
         """Give the call core its configuration: after a reload, or when a name has another address."""
@@ -452,6 +354,8 @@ class Gate:
         over.
         """
         self.core.draining = True
+        self.core.accounts.leave(time.monotonic())
+        self.driver.settle()
         logger.info("draining: %d calls are up", len(self.core.calls))
         if await self._all_calls_end(limit):
             return
@@ -481,110 +385,27 @@ class Gate:
         logging.getLogger(log_message.__module__).setLevel(level)
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def cancelled(task: asyncio.Task[None]) -> None:
+    """End a task and wait for its end."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _make_groups(store: Store, groups: Iterable[UserGroup]) -> None:
-    """Add the groups that the store has not got. Raises StoreUnavailable."""
-    known = {group.name for group in store.groups.all()}
-    for group in groups:
-        if group.name not in known:
-            store.groups.add(group)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, TollgateError):
-        return str(error).partition("\n")[0]
-    return f"the store can't be opened ({type(error).__name__})"
 
 
 def _encoded(library: PromptLibrary, codec: str) -> list[EncodedSound]:
     return list(library.encode(encode_prompt, (codec,)))
 
 
-# The process ------------------------------------------------------------------------------------------------
-
-
-def serve(settings: Settings, *, load: Load | None = None, example_data: bool = False) -> None:
-    """Run the gate until SIGTERM or SIGINT; calls that are up may end first (``timers.drain``).
-
-    ``load`` reads the settings again (SIGHUP, ``tollgate reload``). Raises ConfigurationError when it can't
-    start.
-    """
-    log.configure(settings.log.level, settings.log.format, threaded=True)
-    prepare_limits(needed=4 * settings.limits.max_calls + 1_000)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, load, example_data))
-
-
-async def _serve(settings: Settings, load: Load | None, example_data: bool) -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_log_loop_error)
-    gate = Gate(settings, load=load, example_data=example_data)
-    await gate.start()
-    try:
-        calm_garbage_collector()
-        print(gate.ready_line, flush=True)
-        notify(f"READY=1\nSTATUS={gate.ready_line}")
-        await _until_told_to_end(gate)
-    finally:
-        notify("STOPPING=1")
-        await gate.stop()
-    logger.info("ended")
-
-
-async def _until_told_to_end(gate: Gate) -> None:
-    """Return when the process is to end: after a drain, or at once when it is told twice."""
-    loop = asyncio.get_running_loop()
-    ending, at_once = asyncio.Event(), asyncio.Event()
-    reloads: set[asyncio.Task[None]] = set()
-
-    def end() -> None:
-        (at_once if ending.is_set() else ending).set()
-
-    def reload() -> None:
-        task = loop.create_task(_reload(gate), name="reload")
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    if not await _first_of(ending, gate.failed):
-        raise TollgateError(f"the gate ends: {gate.failure}")
-    notify(f"STOPPING=1\nSTATUS=draining {len(gate.core.calls)} calls")
-    draining = loop.create_task(gate.drain(gate.settings.timers.drain), name="drain")
-    draining.add_done_callback(lambda _task: at_once.set())
-    await _first_of(at_once, gate.failed)
-    await _cancelled(draining)
-
-
-async def _first_of(wanted: asyncio.Event, other: asyncio.Event) -> bool:
-    """Wait for either; returns whether ``wanted`` is set."""
-    waiting = [asyncio.create_task(event.wait(), name="event") for event in (wanted, other)]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-    return wanted.is_set()
-
-
-async def _reload(gate: Gate) -> None:
-    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-    try:
-        await gate.reload()
-    except TollgateError as error:
-        for line in str(error).splitlines():
-            logger.error("settings not taken, the old ones stay: %s", line)
-    finally:
-        notify("READY=1")
-
-
-def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    error = context.get("exception")
-    logger.error(
-        "event loop: %s",
-        context.get("message"),
-        exc_info=error if isinstance(error, BaseException) else None,
-    )
+def _require_own_addresses(settings: Settings) -> None:
+    """Refuse media addresses that are not this machine's: no call could have a port."""
+    for name in ("address", "address_ipv6"):
+        host = getattr(settings.media, name)
+        if not host:
+            continue
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        try:
+            with socket.socket(family, kind) as probe:
+                probe.bind(address)
+        except OSError as error:
+            raise ConfigurationError(f"media.{name}: {host}: {error.strerror or error}") from error

@@ -243,6 +243,30 @@ def test_check_config_warns_of_default_groups_that_are_nowhere(
     assert Path("cli.db").exists() is in_store
 
 
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("", True),
+        ('local_networks = ["192.0.2.0/24"]\n', False),
+        ("[phones]\nenabled = false\n", False),
+    ],
+)
+def test_check_config_warns_of_phones_without_emergency_calls(
+    text: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("gate.toml").write_text(text)
+    assert run(["check-config", "gate.toml"]) == 0
+    assert ("warning: local_networks is empty" in capsys.readouterr().err) is warned
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "config").glob("*.toml")), ids=lambda path: path.name)
+def test_check_config_has_nothing_against_the_examples(
+    example: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["check-config", str(example)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_check_config_names_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.toml").write_text('[number_plan]\ncountri = "DE"\n[limits]\nmax_calls = 0\n')
     assert run(["check-config", "bad.toml"]) == 1
@@ -388,8 +412,9 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], li
         monkeypatch.setattr(control, "ask", ask)
         return asked
 
+    before = threading.active_count()
     yield give
-    assert threading.active_count() == 1
+    assert threading.active_count() == before
 
 
 def test_calls_shows_the_live_calls(
@@ -446,7 +471,7 @@ def test_serve_hands_the_settings_over_and_can_read_them_again(monkeypatch: pyte
     def serve(settings: Settings, *, load: Callable[[], Settings], example_data: bool) -> None:
         seen.append((settings.limits.max_calls, load().limits.max_calls, example_data))
 
-    monkeypatch.setattr("proxy.server.serve", serve)
+    monkeypatch.setattr("proxy.serve.serve", serve)
     assert run(["serve", "--config", "gate.toml", "--example-data"]) == 0
     assert seen == [(7, 7, True)]
 
@@ -464,7 +489,7 @@ def test_gate_that_cannot_start_says_why(
     def serve(_settings: Settings, **_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr("proxy.server.serve", serve)
+    monkeypatch.setattr("proxy.serve.serve", serve)
     assert run(["serve"]) == 1
     assert capsys.readouterr().err.splitlines() == [line]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import composition, server
+from proxy import composition, persistence, serve, server
 from proxy._native import encode_prompt
 from proxy.cdr.record import CallRecord, Disposition
 from proxy.clock import LocalClock
@@ -298,6 +298,24 @@ async def test_a_bad_reload_changes_nothing(house: House) -> None:
     assert house.gate.core.config is before
 
 
+async def test_a_reload_makes_new_groups_and_refuses_bad_ones(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.extra = '[[groups]]\nname = "callers"\n'
+    await asyncio.to_thread(house.ask, "reload")
+    await until(lambda: "callers" in house.gate.core.policy.groups)
+    looked_up: list[object] = []
+
+    async def watch(names: object) -> None:
+        looked_up.append(names)
+
+    monkeypatch.setattr(house.gate._names, "watch", watch)
+    house.extra = '[[groups]]\nname = " bad "\n'
+    with pytest.raises(ConfigurationError, match="group name"):
+        await asyncio.to_thread(house.ask, "reload")
+    assert looked_up == []
+
+
 async def test_a_gate_without_a_file_cannot_reload(house: House) -> None:
     house.gate._load = None
     with pytest.raises(ConfigurationError, match="without a file"):
@@ -389,7 +407,7 @@ def _newer_database(path: Path) -> None:
 async def test_a_broken_store_leaves_emergency_calls_until_it_is_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], says: str
 ) -> None:
-    monkeypatch.setattr(server, "STORE_RETRY", 0.05)
+    monkeypatch.setattr(persistence, "STORE_RETRY", 0.05)
     path = tmp_path / "gate.db"
     spoil(path)
     house = House(tmp_path)
@@ -412,8 +430,8 @@ async def test_a_store_that_takes_its_time_does_not_hold_up_emergency_calls(
         assert mended.wait(20)
         return Store(url)
 
-    monkeypatch.setattr(server, "Store", slow)
-    monkeypatch.setattr(server, "STORE_PATIENCE", 0.05)
+    monkeypatch.setattr(persistence, "Store", slow)
+    monkeypatch.setattr(persistence, "STORE_PATIENCE", 0.05)
     house = House(tmp_path)
     house.extra = PBX
     await house.open(fill=False)
@@ -444,7 +462,7 @@ class FullDisk:
 async def test_a_full_disk_at_start_leaves_emergency_calls_and_keeps_their_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "STORE_RETRY", 0.05)
+    monkeypatch.setattr(persistence, "STORE_RETRY", 0.05)
     disk = FullDisk(monkeypatch)
     house = House(tmp_path)
     house.extra = PBX
@@ -497,6 +515,7 @@ async def test_the_ready_line_never_shows_the_stores_password(tmp_path: Path) ->
     gate = Gate(House(tmp_path).load())
     store = gate.settings.store.model_copy(update={"url": "postgresql://gate:hunter2@db.example.com/x"})
     gate.settings = gate.settings.model_copy(update={"store": store})
+    gate._kept = persistence.Persistence(gate.settings, on_policy=lambda _policy: None)
     gate.bound = [("127.0.0.1", 5060), ("127.0.0.1", 5060)]
     assert "gate:***@db.example.com" in gate.ready_line
     assert "hunter2" not in gate.ready_line + repr(gate.settings)
@@ -533,7 +552,7 @@ async def test_housekeeping_outlives_its_faults(
 
 
 async def test_a_dead_media_thread_ends_the_process_with_its_reason(house: House) -> None:
-    ending = asyncio.create_task(server._until_told_to_end(house.gate))
+    ending = asyncio.create_task(serve._until_told_to_end(house.gate))
     await asyncio.sleep(0)
     house.gate._media_failed("media thread died")
     with pytest.raises(TollgateError, match="media thread died"):
@@ -573,6 +592,7 @@ async def test_example_data_is_made_with_passwords_shown_once(
     [
         ('control.socket = "/nonexistent/gate.sock"', "control socket"),
         ('prompts.folder = "{folder}/prompts"', "prompts"),
+        ('media.address = "192.0.2.77"', r"media\.address: 192\.0\.2\.77"),
     ],
 )
 async def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path, extra: str, expected: str) -> None:

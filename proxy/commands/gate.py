@@ -38,10 +38,10 @@ def serve(
 ) -> None:
     """Run the gate until it is told to end (SIGTERM, Ctrl-C); SIGHUP reads the settings again."""
     settings = read_settings(config)
-    from proxy import server
+    from proxy.serve import serve as run_gate
 
     try:
-        server.serve(settings, load=lambda: read_settings(config), example_data=example_data)
+        run_gate(settings, load=lambda: read_settings(config), example_data=example_data)
     except OSError as error:
         message = f"the gate can't start: {error.strerror or error}"
         raise ConfigurationError(message) from error
