@@ -39,7 +39,9 @@ from proxy.policy import (
 )
 from proxy.sdp import SrtpPolicy
 from proxy.settings import Address, PeerSettings, PhonesSettings, Settings, TrunkSettings
+from proxy.settings_sections import TrunkAccountSettings
 from proxy.sip.config import ALLOW, EndpointConfig
+from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.routing import Target
 
@@ -192,6 +194,7 @@ def number_plan(settings: Settings) -> NumberPlan:
         extensions=extensions,
         emergency_numbers=frozenset(plan.emergency_numbers),
         sos_number=plan.sos_number,
+        international_prefix=plan.international_prefix,
         home_regions=frozenset(plan.home_regions),
         overrides=tuple(overrides),
     )
@@ -311,7 +314,7 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
 
 
 def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
-    form = trunk.number_format
+    form, account = trunk.number_format, trunk.account
     return Trunk(
         name=trunk.name,
         flows=tuple(flow for address in trunk.addresses for flow in _flows(settings, address, lookup)),
@@ -328,10 +331,17 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
         max_calls=trunk.max_calls,
         priority=trunk.priority,
         weight=trunk.weight,
+        account=None if account is None else _account(account),
+        register=trunk.register_here,
+        register_expires=trunk.register_expires,
         probe_interval=trunk.probe_interval,
         response_timeout=trunk.response_timeout,
         progress_timeout=trunk.progress_timeout,
     )
+
+
+def _account(account: TrunkAccountSettings) -> DigestAccount:
+    return DigestAccount(account.username, account.password.get_secret_value(), account.realm)
 
 
 def _port(address: Address) -> int:

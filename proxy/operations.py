@@ -91,6 +91,7 @@ def _trunks(gate: Gate) -> list[dict[str, object]]:
             "name": trunk.name,
             "calls": gate.core.calls_of_trunk(trunk.name),
             "max_calls": trunk.max_calls,
+            "registration": _registration(gate, trunk.name),
             "destinations": [
                 {
                     "address": one.address,
@@ -104,6 +105,13 @@ def _trunks(gate: Gate) -> list[dict[str, object]]:
         }
         for trunk in gate.core.config.trunks
     ]
+
+
+def _registration(gate: Gate, trunk: str) -> str | None:
+    status = gate.core.accounts.status(trunk)
+    if status is None:
+        return None
+    return status.state.value + (f" ({status.reason})" if status.reason else "")
 
 
 def _trunk_samples(core: CallCore) -> list[Sample]:

@@ -45,6 +45,7 @@ __all__ = [
     "StoreSettings",
     "TimerSettings",
     "TlsSettings",
+    "TrunkAccountSettings",
     "TrunkSettings",
 ]
 
@@ -321,6 +322,7 @@ class NumberPlanSettings(_Section):
     extensions: tuple[str, ...] = ()
     emergency_numbers: tuple[str, ...] = ()
     sos_number: str = ""
+    international_prefix: str = ""
     home_regions: tuple[str, ...] = ()
     classes: tuple[ClassOverrideSettings, ...] = ()
 
@@ -403,6 +405,15 @@ class NumberFormatSettings(_Section):
     prepend: str = Field(default="", pattern=r"^[0-9*#+]*$")
 
 
+class TrunkAccountSettings(_Section):
+    """Who the gate is to a trunk."""
+
+    username: str = Field(pattern=r"^[A-Za-z0-9._~+*-]+$")
+    password: SecretStr
+    realm: str = ""
+    """Only challenges of this realm are answered; empty: any that the trunk's own address sends."""
+
+
 class TrunkSettings(_Section):
     """One way out to a carrier; the order of the trunks is the order in which they are tried."""
 
@@ -434,6 +445,11 @@ class TrunkSettings(_Section):
     """Lower ones are tried first; within one priority by weight, else in the order of the file."""
     weight: int = Field(default=0, ge=0, le=1_000)
     """Share of the calls among trunks of one priority."""
+    account: TrunkAccountSettings | None = None
+    """Answers the trunk's challenges, to calls and to registrations."""
+    register_here: bool = Field(default=False, alias="register")
+    """Keep the gate registered at the trunk, under its account."""
+    register_expires: int = Field(default=3_600, ge=60, le=86_400)
     probe_interval: float = Field(default=0.0, ge=0, le=86_400)
     """An OPTIONS goes to each address so often, so that a dead trunk is known before a call waits for it;
     0: never.
@@ -445,6 +461,8 @@ class TrunkSettings(_Section):
     def _caller(self) -> Self:
         if self.caller_id == "fixed" and not self.fixed_caller_number:
             raise ValueError('fixed_caller_number: needed with caller_id = "fixed"')
+        if self.register_here and self.account is None:
+            raise ValueError("account: needed with register = true")
         return self
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.call.config import Trunk
@@ -58,7 +59,7 @@ class Refusal(NamedTuple):
 class BLeg(Leg):
     """The called side, one attempt."""
 
-    __slots__ = ("_symmetric", "state", "transaction", "trunk")
+    __slots__ = ("_attempt", "_spec", "_symmetric", "state", "transaction", "trunk")
 
     transaction: InviteClientTransaction
 
@@ -72,11 +73,27 @@ class BLeg(Leg):
         self.trunk = trunk
         self.media = media
         self.state = BLegState.CALLING
+        self._attempt = call.core.accounts.attempt(trunk)
+        self._spec: InviteSpec | None = None
 
     def send(self, spec: InviteSpec, now: float) -> None:
         """Send the INVITE."""
         self.signalled_from = spec.flow.remote_host
+        if self._attempt is not None:
+            self._spec = spec
+            spec = replace(spec, headers=(*spec.headers, *self._attempt.headers("INVITE", spec.uri)))
         self.transaction = self.endpoint.invite(spec, self, now)
+
+    def _answers_challenge(self, response: Response, now: float) -> bool:
+        """Repeat the INVITE with credentials where the trunk asks for them and has an account (§22.2)."""
+        attempt, spec = self._attempt, self._spec
+        if attempt is None or spec is None or not attempt.may_repeat(response):
+            return False
+        before = self.transaction
+        spec = replace(spec, call_id=before.call_id, local_tag=before.local_tag, cseq=before.cseq + 1)
+        self.state = BLegState.CALLING
+        self.send(spec, now)
+        return True
 
     # What the trunk does ------------------------------------------------------------------------------------
 
@@ -87,6 +104,8 @@ class BLeg(Leg):
             dialog.symmetric = True
         if status >= 300:
             if self.state in _OPEN:
+                if self._answers_challenge(response, now):
+                    return
                 self.state = BLegState.TERMINATED
                 self.over = True
                 self.call.b_failed(self, status, response, now)

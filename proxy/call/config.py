@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from proxy.call.ports import Latching
 from proxy.policy.trunk_format import TrunkNumberFormat
 from proxy.sdp import SrtpPolicy
+from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import Flow
 
 __all__ = [
@@ -114,6 +115,11 @@ class Trunk:
     """Lower ones are tried first."""
     weight: int = 0
     """Trunks of one priority share the calls by it; all 0: they are tried in their order."""
+    account: DigestAccount | None = None
+    """Answers the trunk's challenges; None: they are refusals."""
+    register: bool = False
+    """Keep the gate registered there; needs an account."""
+    register_expires: int = 3600
     probe_interval: float = 0.0
     """An OPTIONS goes to each destination so often; 0: never."""
     response_timeout: float = 4.0

@@ -42,6 +42,7 @@ from proxy.call.ports import (
 from proxy.call.registrations import Registrations
 from proxy.call.routing import Caller, Hop, Route, RouteTable, did_of
 from proxy.call.state import CallState
+from proxy.call.trunk_accounts import TrunkAccounts, TrunkRegistration
 from proxy.call.trunk_watch import Probe, TrunkWatch
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Direction, Disposition, HungUpBy
@@ -136,7 +137,9 @@ class CallCore:
         self._serial = count()
         self._leg_ids = count(1)
         self._trunk_calls: dict[str, int] = {}
-        self.watch = TrunkWatch(endpoint)
+        self.accounts = TrunkAccounts(endpoint)
+        """Who the gate is to its trunks."""
+        self.watch = TrunkWatch(endpoint, self.accounts.usable)
         """Which trunks answer."""
         self.emit: Callable[[Command], None] = self._commands.append
         """Leave a command for the world."""
@@ -147,6 +150,7 @@ class CallCore:
     def reconfigure(self, config: GateConfig) -> None:
         """Take a new configuration; calls that are under way keep theirs."""
         self.config = config
+        self.accounts.reconfigure(config.trunks)
         self.watch.reconfigure(config.trunks)
         self._peers = PeerTable(config)
         self._routes = RouteTable(config)
@@ -181,6 +185,8 @@ class CallCore:
                 owner.responded(event.response, event.dialog, now)
             elif isinstance(owner, Probe) and event.response.status >= 200:
                 owner.answered(event.response.status, now)
+            elif isinstance(owner, TrunkRegistration) and event.response.status >= 200:
+                owner.responded(event.transaction, event.response, now)
         elif isinstance(event, RequestReceived):
             self._request(event, now)
         elif isinstance(event, RequestTimedOut | RequestFailed):
@@ -203,6 +209,8 @@ class CallCore:
             owner.transport_lost(now)
         elif isinstance(owner, Probe):
             owner.failed(now)
+        elif isinstance(owner, TrunkRegistration):
+            owner.unanswered(event.transaction, now)
 
     def _in_dialog(self, event: AckReceived | AckTimedOut | DialogEnded, now: float) -> None:
         leg = event.dialog.owner
@@ -251,8 +259,9 @@ class CallCore:
                 self.registrations.handle_timer(now)
             except Exception:  # noqa: BLE001  (calls have timers too)
                 _log.exception("a timer of the registrations failed")
-        timers = self._timers
+        self.accounts.handle_timer(now)
         self.watch.handle_timer(now)
+        timers = self._timers
         while timers and timers[0][0] <= now:
             at, _, call = heapq.heappop(timers)
             if at != call.armed_at:
@@ -280,8 +289,7 @@ class CallCore:
         phones_at = None if self.registrations is None else self.registrations.next_timer()
         if phones_at is not None and phones_at < at:
             at = phones_at
-        probe_at = self.watch.next_timer()
-        at = min(at, probe_at)
+        at = min(at, self.watch.next_timer(), self.accounts.next_timer())
         return None if at == NEVER else at
 
     def abandon(self, cause: Event | Answer, now: float) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from proxy.call.config import Trunk
@@ -164,10 +164,14 @@ class _Destination:
 class TrunkWatch:
     """Every destination of every trunk."""
 
-    __slots__ = ("_destinations", "_due", "_endpoint", "_shares")
+    __slots__ = ("_destinations", "_due", "_endpoint", "_shares", "_usable")
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(
+        self, endpoint: Endpoint, usable: Callable[[Trunk, float], bool] = lambda _trunk, _now: True
+    ) -> None:
+        """``usable``: whether a trunk has what it needs besides an answering address: a registration."""
         self._endpoint = endpoint
+        self._usable = usable
         self._destinations: dict[tuple[str, Flow], _Destination] = {}
         self._shares: dict[str, float] = {}
         """Running sums of the weighted round robin, by trunk."""
@@ -200,7 +204,7 @@ class TrunkWatch:
 
     def _serves(self, hop: Hop, now: float) -> bool:
         destination = self._destinations.get((hop.trunk.name, hop.flow))
-        return destination is None or destination.serves(now)
+        return destination is None or (destination.serves(now) and self._usable(hop.trunk, now))
 
     def _by_priority(self, trunks: Iterable[Trunk]) -> Iterator[Trunk]:
         groups: dict[int, list[Trunk]] = {}

@@ -61,7 +61,7 @@ def check_config(
     composition.gate_config(settings, names, lambda _name: ())
     folder = Path(settings.prompts.folder) if settings.prompts.folder else None
     PromptLibrary.load(folder, country=settings.prompts.country or plan.country)
-    for problem in _unknown_groups(settings):
+    for problem in (*_unknown_groups(settings), *_emergency_gaps(settings)):
         warn(problem)
     trunks = ", ".join(trunk.name for trunk in settings.trunks) or "none"
     say(f"{file}: good; trunks: {trunks}; peers: {len(settings.peers)}; groups: {len(groups)}")
@@ -82,6 +82,21 @@ def _unknown_groups(settings: Settings) -> list[str]:
         for where, name in missing
         if name not in known
     ]
+
+
+def _emergency_gaps(settings: Settings) -> list[str]:
+    """Say which emergency calls the gate would refuse although it could know better.
+
+    What proves a phone is in the store. With none that can be read since the start, only a peer's calls and
+    those from `local_networks` are known.
+    """
+    if settings.local_networks or not settings.phones.enabled:
+        return []
+    problem = (
+        "local_networks is empty: an emergency call of a phone that can't prove who it is gets 401, every "
+        "phone's while the store can't be read; name the networks of your phones"
+    )
+    return [problem]
 
 
 def calls(*, config: ConfigOption = None) -> None:
@@ -129,6 +144,8 @@ def _trunk_line(trunk: dict[str, object]) -> str:
         since = f" for {one['seconds']:.0f} s" if one.get("seconds") is not None else ""
         states.append(f"{one['address']} {one['state']}{since}{_bracketed(one.get('reason'))}")
     shown = ", ".join(states) or "no address"
+    if trunk.get("registration"):
+        shown += f"; registration: {trunk['registration']}"
     return f"trunk {trunk.get('name')}: {trunk.get('calls')}{limit} calls; {shown}"
 
 

@@ -17,8 +17,18 @@ __all__ = ["UNIVERSAL_EMERGENCY", "ClassOverride", "DialledNumber", "NumberPlan"
 UNIVERSAL_EMERGENCY = frozenset({"112", "911", "999"})
 """Recognised in every country (3GPP TS 22.101 §10.1 has the first two)."""
 
-_PREFERRED_SOS = {"AU": "000", "NZ": "111"}
-"""Where 112 is in the metadata but reaches nobody from a fixed line."""
+_PREFERRED_SOS = {
+    # Where 112 is in the metadata but reaches nobody from a fixed line.
+    "AU": "000",
+    "NZ": "111",
+    # The police, where each service has its own number and none of `_SOS_ORDER` is one.
+    "CN": "110",
+    "EG": "122",
+    "JP": "110",
+    "TH": "191",
+    "VN": "113",
+}
+_SOS_ORDER = ("911", "112", "999")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +96,14 @@ class NumberPlan:
     """What ``urn:service:sos`` and another country's emergency number become; "" means the country's own."""
     home_regions: frozenset[str] = frozenset()
     """Further countries that count as national, e.g. ``CA`` beside ``US``."""
+    international_prefix: str = ""
+    """Dialled before a country code; "" means the country's own, where it has one and not one per carrier."""
     overrides: tuple[ClassOverride, ...] = ()
     """In order; the first that fits wins. Emergency numbers come before all of them."""
 
     country_code: int = field(init=False)
     """E.164 country code."""
     national_prefix: str = field(init=False)
-    international_prefix: str = field(init=False)
     emergency_dress: dict[str, str] = field(init=False, repr=False, compare=False, hash=False)
     """Every digit string (``+`` kept) that means an emergency call -> the number to send."""
     emergency_prefixes: frozenset[str] = field(init=False, repr=False, compare=False, hash=False)
@@ -109,6 +120,7 @@ class NumberPlan:
             ("outside_prefix", (self.outside_prefix,) if self.outside_prefix else ()),
             ("emergency_numbers", tuple(self.emergency_numbers)),
             ("sos_number", (self.sos_number,) if self.sos_number else ()),
+            ("international_prefix", (self.international_prefix,) if self.international_prefix else ()),
         ):
             for value in values:
                 if not (value.isascii() and value.isdigit() and len(value) <= 8):
@@ -123,8 +135,11 @@ class NumberPlan:
                 raise ConfigurationError(message)
         set_once(self, "country_code", metadata.country_code)
         set_once(self, "national_prefix", metadata.national_prefix or "")
-        idd = metadata.preferred_international_prefix or metadata.international_prefix or ""
-        set_once(self, "international_prefix", idd if idd.isdigit() else "00")
+        set_once(
+            self,
+            "international_prefix",
+            self.international_prefix or _international_prefix(metadata, country),
+        )
         set_once(self, "emergency_dress", self._emergency_dress())
         digits = [form for form in self.emergency_dress if form.isdigit()]
         beginnings = {form[:length] for form in digits for length in range(1, len(form))}
@@ -171,10 +186,33 @@ def _country_emergency_numbers(country: str) -> frozenset[str]:
 
 
 def _preferred_sos(country: str, own: frozenset[str]) -> str:
+    """Return the one number to send for a call to no service in particular. Raises ConfigurationError."""
     preferred = _PREFERRED_SOS.get(country)
     if preferred is not None:
         return preferred
-    for number in ("911", "112", *sorted(own)):
+    for number in _SOS_ORDER:
         if number in own:
             return number
-    return "112"
+    if len(own) > 1:
+        message = (
+            f"number plan sos_number: {country} has {', '.join(sorted(own)[:5])} and no one number for all; "
+            "name the one that calls to urn:service:sos, 112 and 911 are sent to"
+        )
+        raise ConfigurationError(message)
+    return next(iter(own), "112")
+
+
+def _international_prefix(metadata: PhoneMetadata, country: str) -> str:
+    """Return what is dialled before a country code. Raises ConfigurationError where each carrier has its
+    own.
+    """
+    # In 8~10 the ~ is a second dial tone.
+    plain = (metadata.preferred_international_prefix or metadata.international_prefix or "00").replace(
+        "~", ""
+    )
+    if plain.isdigit():
+        return plain
+    if re.fullmatch(plain, "00"):
+        return "00"
+    message = f"number plan international_prefix: {country} has one per carrier; name the one dialled here"
+    raise ConfigurationError(message)

@@ -39,6 +39,7 @@ class Endpoint:
 
     def __init__(self, config: EndpointConfig, ids: IdSource, trace: TraceHook | None = None) -> None:
         self.config = config
+        self.ids = ids
         self.trace = trace
         self._events: list[Event] = []
         self._layer = layer = TransactionLayer(config)
@@ -217,12 +218,16 @@ class Endpoint:
         content_type: str = "application/sdp",
         flow: Flow,
         owner: object = None,
+        call_id: str = "",
+        local_tag: str = "",
+        cseq: int = 1,
         now: float,
     ) -> ClientTransaction:
         """Send a request other than INVITE outside a dialog (OPTIONS, MESSAGE ...).
 
         ``from_`` and ``to`` are name-addrs without tag: the gate's own address and the Request-URI if not
-        given.
+        given. ``call_id`` and ``local_tag`` are fresh ones if not given: a request that is repeated with
+        credentials (§22.2) keeps them and raises ``cseq``, as do all REGISTERs of one binding (§10.2).
         """
         return self._uac.send_request(
             method,
@@ -234,6 +239,9 @@ class Endpoint:
             content_type=content_type,
             flow=flow,
             owner=owner,
+            call_id=call_id,
+            local_tag=local_tag,
+            cseq=cseq,
             now=now,
         )
 

@@ -191,12 +191,17 @@ class Uac:
         content_type: str,
         flow: Flow,
         owner: object,
+        call_id: str = "",
+        local_tag: str = "",
+        cseq: int = 1,
         now: float,
     ) -> NonInviteClientTransaction:
         """Send a request outside a dialog (§8.1.1)."""
         if method in {"INVITE", "ACK", "CANCEL"}:
             raise LocalProtocolError(f"{method} is not sent with send_request()")
-        tag, call_id, branch = self._ids.tag(), self._ids.call_id(), self._ids.branch()
+        tag = local_tag or self._ids.tag()
+        call_id = call_id or self._ids.call_id()
+        branch = self._ids.branch()
         point = self._layer.config.listen_points[flow.listener]
         from_ = from_ or f"<sip:{self._layer.config.contact_user}@{point.sent_by}>"
         extra = self._fixed.contact(flow.listener) + self._fixed.user_agent
@@ -207,12 +212,12 @@ class Uac:
             from_=f"{from_};tag={tag}",
             to=to or f"<{uri}>",
             call_id=call_id,
-            cseq=1,
+            cseq=cseq,
             local_tag=tag,
         )
         data = lines.request(method, self._fixed.overridden(extra, headers), body, content_type)
         transaction = NonInviteClientTransaction(
-            self._layer, method, branch, flow, call_id=call_id, local_tag=tag, cseq=1, owner=owner
+            self._layer, method, branch, flow, call_id=call_id, local_tag=tag, cseq=cseq, owner=owner
         )
         transaction.start(data, now)
         return transaction

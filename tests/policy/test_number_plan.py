@@ -37,7 +37,7 @@ def test_country_gives_the_dialling_rules(
 
 @pytest.mark.parametrize("country", ["US", "GB", "DE", "FR", "AU", "JP", "SE", "BR", "GN"])
 def test_universal_emergency_numbers_count_in_every_country(country: str) -> None:
-    plan = NumberPlan(country)
+    plan = NumberPlan(country, international_prefix="00")
     for digits in UNIVERSAL_EMERGENCY:
         assert plan.emergency(digits) in {digits, plan.sos}
 
@@ -121,3 +121,36 @@ def test_emergency_prefixes_are_what_emergency_numbers_begin_with() -> None:
     assert "911" not in prefixes
     assert "12" not in prefixes
     assert all(prefix.isdigit() for prefix in prefixes)
+
+
+@pytest.mark.parametrize(
+    ("country", "prefix"),
+    [("US", "011"), ("DE", "00"), ("RU", "810"), ("KZ", "810"), ("UA", "00"), ("IL", "00")],
+)
+def test_the_international_prefix_is_the_countrys(country: str, prefix: str) -> None:
+    assert NumberPlan(country).international_prefix == prefix
+
+
+@pytest.mark.parametrize("country", ["SG", "BR", "CO"])
+def test_a_country_with_a_prefix_per_carrier_must_be_told_which(country: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"international_prefix: .* has one per carrier"):
+        NumberPlan(country)
+    plan = NumberPlan(country, international_prefix="001")
+    assert plan.international_prefix == "001"
+
+
+@pytest.mark.parametrize(
+    ("country", "number"),
+    [("US", "911"), ("DE", "112"), ("AU", "000"), ("JP", "110"), ("BN", None), ("UZ", None), ("HN", "199")],
+)
+def test_the_number_for_no_service_in_particular_is_never_guessed(country: str, number: str | None) -> None:
+    if number is None:
+        with pytest.raises(ConfigurationError, match=r"sos_number: .* no one number for all"):
+            NumberPlan(country)
+        assert NumberPlan(country, sos_number="101").sos == "101"
+    else:
+        assert NumberPlan(country).sos == number
+
+
+def test_999_goes_before_other_numbers() -> None:
+    assert NumberPlan("SG", international_prefix="001").sos == "999"

@@ -103,7 +103,6 @@ module opus.so
 module ausine.so
 module sndfile.so
 module srtp.so
-module srtp.so
 snd_path {folder}
 module_app account.so
 module_app menu.so

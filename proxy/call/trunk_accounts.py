@@ -1,0 +1,300 @@
+"""The gate's accounts at carriers: credentials for calls, and registrations kept up.
+
+RFC 3261 §10.2 (REGISTER as a UAC), §22; RFC 5626 §4.5 (how long to wait after failures). States of one
+registration::
+
+    WAITING --time--> REGISTERING --200--> REGISTERED --time--> REGISTERING
+                      REGISTERING --refused, silence--> REGISTERING (next address) or WAITING
+    any --leave--> GONE (Expires: 0 is sent if there is a binding)
+
+All REGISTERs of one trunk have one Call-ID and a rising CSeq (§10.2). Credentials go to the addresses of
+the trunk only: a request is repeated where it was sent, never where a response points.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from proxy.call.config import Trunk
+from proxy.sip.digest_client import DigestAttempt, DigestClient
+from proxy.sip.endpoint import Endpoint
+from proxy.sip.events import ClientTransaction
+from proxy.sip.message import Response
+from proxy.sip.timers import NEVER
+from proxy.sip.uri import format_host
+
+__all__ = ["RegistrationState", "RegistrationStatus", "TrunkAccounts", "TrunkRegistration"]
+
+_log = logging.getLogger(__name__)
+
+FIRST_WAIT, LONGEST_WAIT = 30.0, 1_800.0
+"""After failures at every address: doubled each time, shortened by up to half by chance (RFC 5626 §4.5)."""
+REFRESH_AT = 0.8
+"""Part of the expiry after which a binding is renewed."""
+SHORTEST = 10.0
+"""Seconds between two refreshes at least, whatever a registrar grants."""
+
+
+class RegistrationState(enum.Enum):
+    """How far the registration of a trunk has come."""
+
+    WAITING = "waiting"
+    REGISTERING = "registering"
+    REGISTERED = "registered"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationStatus:
+    """One registration as `tollgate status` shows it."""
+
+    state: RegistrationState
+    reason: str
+    """Why it failed last, or ""."""
+
+
+class TrunkRegistration:
+    """Keeps one trunk registered; the owner of its REGISTER transactions."""
+
+    __slots__ = (
+        "_attempt",
+        "_bound_until",
+        "_call_id",
+        "_client",
+        "_cseq",
+        "_endpoint",
+        "_expires",
+        "_failures",
+        "_flow_index",
+        "_tag",
+        "_transaction",
+        "due",
+        "reason",
+        "state",
+        "trunk",
+    )
+
+    def __init__(self, endpoint: Endpoint, trunk: Trunk, client: DigestClient) -> None:
+        self._endpoint = endpoint
+        self._client = client
+        self._attempt: DigestAttempt = client.attempt()
+        self._transaction: ClientTransaction | None = None
+        self._call_id = endpoint.ids.call_id()
+        self._tag = endpoint.ids.tag()
+        self._cseq = 0
+        self._expires = trunk.register_expires
+        self._failures = 0
+        self._flow_index = 0
+        self._bound_until = 0.0
+        self.trunk = trunk
+        self.state = RegistrationState.WAITING
+        self.reason = ""
+        self.due = 0.0
+        """When `handle_timer` has something to do."""
+
+    def bound(self, now: float) -> bool:
+        """Say whether the carrier knows where the gate is."""
+        return now < self._bound_until
+
+    def handle_timer(self, now: float) -> None:
+        """Begin, renew or try again."""
+        if now < self.due:
+            return
+        if not self.trunk.flows:
+            self._wait("no address", now)
+            return
+        self._attempt = self._client.attempt()
+        self._send(now)
+
+    def leave(self, now: float) -> None:
+        """Give the binding up: the gate ends, or the trunk is gone from the settings."""
+        had_binding = self.bound(now)
+        self.state = RegistrationState.GONE
+        self._bound_until = 0.0
+        self.due = NEVER
+        if had_binding and self.trunk.flows:
+            self._attempt = self._client.attempt()
+            self._expires = 0
+            self._send(now)
+
+    def responded(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """Take the final response to a REGISTER."""
+        if transaction is not self._transaction:
+            return
+        status = response.status
+        if self._attempt.may_repeat(response):
+            self._send(now)
+        elif self.state is RegistrationState.GONE:
+            self._transaction = None
+        elif status < 300:
+            self._granted(response, now)
+        elif status == 423 and self._lengthen(response):
+            self._send(now)
+        else:
+            self._failed(f"{status} to REGISTER", now, _seconds(response.headers.get("Retry-After")))
+
+    def unanswered(self, transaction: object, now: float) -> None:
+        """Time-out, or no way to send."""
+        if transaction is self._transaction and self.state is not RegistrationState.GONE:
+            self._failed("no answer to REGISTER", now)
+
+    def _send(self, now: float) -> None:
+        trunk = self.trunk
+        flow = trunk.flows[self._flow_index % len(trunk.flows)]
+        host = trunk.host
+        host = format_host(host) if host.count(":") > 1 and host[0] != "[" else host
+        point = self._endpoint.config.listen_points[flow.listener]
+        user = self._client.account.username
+        uri = f"sip:{host}"
+        self._cseq += 1
+        if self.state is RegistrationState.WAITING:
+            self.state = RegistrationState.REGISTERING
+        self.due = NEVER
+        self._transaction = self._endpoint.send_request(
+            "REGISTER",
+            uri,
+            from_=f"<sip:{user}@{host}>",
+            to=f"<sip:{user}@{host}>",
+            headers=(
+                ("Contact", f"<sip:{user}@{point.sent_by}{point.uri_parameters}>"),
+                ("Expires", str(self._expires)),
+                *self._attempt.headers("REGISTER", uri),
+            ),
+            flow=flow,
+            owner=self,
+            call_id=self._call_id,
+            local_tag=self._tag,
+            cseq=self._cseq,
+            now=now,
+        )
+
+    def _granted(self, response: Response, now: float) -> None:
+        expires = self._expiry_granted(response)
+        self._transaction = None
+        if expires <= 0:
+            self._failed("the registrar keeps no binding", now)
+            return
+        self._failures = 0
+        self._bound_until = now + expires
+        self.due = now + max(SHORTEST, expires * REFRESH_AT)
+        if self.state is not RegistrationState.REGISTERED or self.reason:
+            _log.info("trunk %s is registered for %d s", self.trunk.name, expires)
+        self.state = RegistrationState.REGISTERED
+        self.reason = ""
+
+    def _expiry_granted(self, response: Response) -> int:
+        """Return for how long the registrar keeps our Contact (§10.2.4)."""
+        default = _seconds(response.headers.get("Expires"))
+        own = self._endpoint.config.listen_points
+        hosts = {(point.host.lower(), point.port) for point in own}
+        for contact in response.contacts:
+            uri = contact.uri
+            if uri.user == self._client.account.username and (uri.host.lower(), uri.port) in hosts:
+                expires = _seconds(contact.params.get("expires"))
+                default = default if expires is None else expires
+                break
+        return self._expires if default is None else default
+
+    def _lengthen(self, response: Response) -> bool:
+        """Take the Min-Expires of a 423 (§10.2.8); False when it asks for nothing that we did not offer."""
+        minimum = _seconds(response.headers.get("Min-Expires"))
+        if minimum is None or not self._expires < minimum <= 86_400:
+            return False
+        self._expires = minimum
+        return True
+
+    def _failed(self, reason: str, now: float, retry_after: int | None = None) -> None:
+        """Try the next address at once; wait when all have failed."""
+        self._transaction = None
+        self._flow_index += 1
+        if self._flow_index % len(self.trunk.flows) and retry_after is None:
+            self.reason = reason
+            self.due = now
+        else:
+            self._wait(reason, now, retry_after or 0)
+
+    def _wait(self, reason: str, now: float, retry_after: int = 0) -> None:
+        self._failures += 1
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(self._failures - 1, 10))
+        chance = self._endpoint.ids.retry_after() / 10
+        wait = max(wait * (1 - chance / 2), min(float(retry_after), LONGEST_WAIT))
+        self.due = now + wait
+        if self.reason != reason or self.state is RegistrationState.REGISTERED:
+            _log.warning("trunk %s is not registered: %s; next try in %d s", self.trunk.name, reason, wait)
+        self.reason = reason
+        self.state = RegistrationState.WAITING
+
+
+class TrunkAccounts:
+    """The accounts of all trunks that have one."""
+
+    __slots__ = ("_clients", "_endpoint", "_leaving", "_registrations")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._clients: dict[str, DigestClient] = {}
+        self._registrations: dict[str, TrunkRegistration] = {}
+        self._leaving: list[TrunkRegistration] = []
+
+    def reconfigure(self, trunks: Collection[Trunk]) -> None:
+        """Keep what stays as it was; what is gone or has another account leaves."""
+        clients, registrations = self._clients, self._registrations
+        self._clients, self._registrations = {}, {}
+        for trunk in trunks:
+            if trunk.account is None:
+                continue
+            client = clients.get(trunk.name)
+            if client is None or client.account != trunk.account:
+                client = DigestClient(trunk.account, self._endpoint.ids.tag)
+            self._clients[trunk.name] = client
+            if not trunk.register:
+                continue
+            kept = registrations.get(trunk.name)
+            if kept is not None and client is clients.get(trunk.name) and kept.trunk.host == trunk.host:
+                kept.trunk = trunk
+                self._registrations[trunk.name] = registrations.pop(trunk.name)
+            else:
+                self._registrations[trunk.name] = TrunkRegistration(self._endpoint, trunk, client)
+        self._leaving += registrations.values()
+
+    def attempt(self, trunk: Trunk) -> DigestAttempt | None:
+        """Begin a request to a trunk; None for trunks without an account."""
+        client = self._clients.get(trunk.name)
+        return None if client is None else client.attempt()
+
+    def usable(self, trunk: Trunk, now: float) -> bool:
+        """Say whether calls over a trunk have a chance: it needs no registration, or has one."""
+        registration = self._registrations.get(trunk.name)
+        return registration is None or registration.bound(now)
+
+    def status(self, trunk: str) -> RegistrationStatus | None:
+        """Return how the registration of a trunk is; None where there is none."""
+        registration = self._registrations.get(trunk)
+        return None if registration is None else RegistrationStatus(registration.state, registration.reason)
+
+    def leave(self, now: float) -> None:
+        """Give up every binding: the gate ends."""
+        for registration in self._registrations.values():
+            registration.leave(now)
+
+    def next_timer(self) -> float:
+        """Return when `handle_timer` is to be called next, `NEVER` for not at all."""
+        if self._leaving:
+            return 0.0
+        return min((registration.due for registration in self._registrations.values()), default=NEVER)
+
+    def handle_timer(self, now: float) -> None:
+        """Run what is due."""
+        while self._leaving:
+            self._leaving.pop().leave(now)
+        for registration in self._registrations.values():
+            registration.handle_timer(now)
+
+
+def _seconds(text: str | None) -> int | None:
+    """Read a number of seconds; None for anything else (§20.19, §20.33: a comment may follow)."""
+    digits = (text or "").partition(";")[0].partition("(")[0].strip()
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
