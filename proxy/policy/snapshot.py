@@ -14,6 +14,9 @@ from proxy.policy.users import User
 
 __all__ = ["Snapshot"]
 
+_LEAST_FULL_NUMBER = 7
+"""Digits of an extension that may be a whole national number."""
+
 
 class Snapshot:
     """Plan, groups, users and codes, with the look-ups that a call needs. Never changes once made."""
@@ -21,6 +24,7 @@ class Snapshot:
     __slots__ = (
         "_by_caller",
         "_by_digest_name",
+        "_by_number",
         "_normaliser",
         "codes",
         "groups",
@@ -53,6 +57,7 @@ class Snapshot:
         """Number of the last change of the store that is in it."""
         self._normaliser = normaliser
         self._by_digest_name = {user.digest_name: user for user in self.users.values()}
+        self._by_number = self._index_full_numbers()
         self._by_caller = self._index_callers()
 
     def with_changes(
@@ -84,10 +89,19 @@ class Snapshot:
     def normalise(self, text: str) -> DialledNumber | NumberRefused:
         """Return the normal form of a Request-URI or dial string; the extension of a user is internal."""
         number = self._normaliser(text)
-        user = self.users.get(number.dialled)
-        if user is None or (isinstance(number, DialledNumber) and number.emergency):
+        if isinstance(number, DialledNumber) and number.emergency:
             return number
-        return internal_number(number.dialled, f"{number.dialled} is the extension of a user")
+        user = self._user_of(number)
+        if user is None:
+            return number
+        return internal_number(user.extension, f"{number.dialled} is the extension of a user")
+
+    def _user_of(self, number: DialledNumber | NumberRefused) -> User | None:
+        """Return the user whose extension this is, in whatever dress."""
+        user = self.users.get(number.dialled)
+        if user is None and isinstance(number, DialledNumber):
+            user = self._by_number.get(number.number)
+        return user
 
     def user_by_digest_name(self, name: str) -> User | None:
         """Return the user who authenticates under this name."""
@@ -99,7 +113,7 @@ class Snapshot:
         A caller number that several users share names none of them.
         """
         number = self._normaliser(text)
-        user = self.users.get(number.dialled)
+        user = self._user_of(number)
         if user is None and isinstance(number, DialledNumber):
             user = self._by_caller.get(number.number)
         return user
@@ -111,6 +125,17 @@ class Snapshot:
             if isinstance(found, DialledNumber) and found.number.startswith("+"):
                 return found.number
         return ""
+
+    def _index_full_numbers(self) -> dict[str, User]:
+        """Find the extensions that are whole numbers: they may be dialled as such too."""
+        found: dict[str, User] = {}
+        for user in self.users.values():
+            if len(user.extension) >= _LEAST_FULL_NUMBER:
+                # With this context no area code completes it: 5550100 is a whole number nowhere.
+                number = self._normaliser(f"tel:{user.extension};phone-context=+{self.plan.country_code}")
+                if isinstance(number, DialledNumber) and number.number.startswith("+"):
+                    found[number.number] = user
+        return found
 
     def _index_callers(self) -> dict[str, User]:
         found: dict[str, User] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from proxy.policy import (
     AccountCode,
     CallClass,
@@ -60,6 +62,26 @@ def test_extension_of_a_user_is_internal_without_a_shape() -> None:
     assert isinstance(found, DialledNumber)
     assert (found.number, found.call_class) == ("3005", CallClass.INTERNAL)
     assert SNAPSHOT.normalise("+3005") != found
+
+
+@pytest.mark.parametrize(
+    "dress",
+    ["4155551234", "+14155551234", "14155551234", "sip:94155551234@h", "tel:+1-415-555-1234", "5551234"],
+)
+def test_an_extension_that_is_a_whole_number_is_internal_in_every_dress(dress: str) -> None:
+    user = User("4155551234", "staff")
+    policy = Snapshot(US, [], [user])
+    found = policy.normalise(dress)
+    assert isinstance(found, DialledNumber)
+    assert (found.number, found.call_class) == ("4155551234", CallClass.INTERNAL)
+    assert policy.user_by_caller(dress) is user
+
+
+@pytest.mark.parametrize("extension", ["5551234", "2045", "99999999"])
+def test_an_extension_that_is_no_whole_number_takes_no_public_one(extension: str) -> None:
+    found = Snapshot(US, [], [User(extension, "staff")]).normalise("+14155551234")
+    assert isinstance(found, DialledNumber)
+    assert found.call_class is CallClass.LOCAL
 
 
 def test_emergency_beats_a_users_extension() -> None:
