@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_that_is_not_read_keeps_less_than_half_a_second_of_speech() {
+    fn a_socket_that_is_not_read_keeps_a_second_of_speech_at_most() {
         for host in ["127.0.0.1:0", "[::1]:0"] {
             let socket = bind_udp(host.parse().unwrap()).unwrap();
             let sender = UdpSocket::bind(host).unwrap();
@@ -279,7 +279,7 @@ mod tests {
             }
             let mut buffer = [0; 256];
             let kept = std::iter::from_fn(|| socket.recv(&mut buffer).ok()).count();
-            assert!((5..25).contains(&kept), "{host} kept {kept} packets");
+            assert!((10..=50).contains(&kept), "{host} kept {kept} packets");
         }
     }
 }
