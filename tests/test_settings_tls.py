@@ -14,6 +14,7 @@ from proxy.net.driver import Listener
 from proxy.net.resolver import HostName
 from proxy.net.tls import ClientCertificates, TlsConfig
 from proxy.settings import Settings, load_settings
+from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import Flow
 from proxy.sip.routing import Target
 
@@ -145,3 +146,28 @@ def test_what_is_missing_is_said(text: str, problem: str, tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError) as caught:
         _load(tmp_path, text)
     assert problem in str(caught.value)
+
+
+def test_an_account_of_a_trunk_reaches_the_call_core_and_hides_its_password(tmp_path: Path) -> None:
+    settings = _load(
+        tmp_path,
+        """
+        [[trunks]]
+        name = "carrier"
+        addresses = ["sip:198.51.100.1"]
+        register = true
+        register_expires = 600
+        probe_interval = 30
+        account = { username = "gate", password = "a-password", realm = "carrier" }
+        """,
+    )
+    (trunk,) = composition.gate_config(settings, BOUND, _lookup).trunks
+    assert trunk.account == DigestAccount("gate", "a-password", "carrier")
+    assert (trunk.register, trunk.register_expires, trunk.probe_interval) == (True, 600, 30.0)
+    assert "a-password" not in f"{settings!r}{trunk!r}"
+
+
+def test_a_registration_without_an_account_is_refused(tmp_path: Path) -> None:
+    text = '[[trunks]]\nname = "carrier"\naddresses = ["udp:198.51.100.1"]\nregister = true'
+    with pytest.raises(ConfigurationError, match="account: needed with register = true"):
+        _load(tmp_path, text)
