@@ -305,10 +305,14 @@ class Call:
             if leg is self.a:
                 leg.note_key(means)
                 self._after_gate(self._gate.digit(digit, means, now), now)
-        elif self.state is CallState.TALKING and means is DigitMeans.INFO and leg.speaks_info:
-            other = self.b if leg is self.a else self.a
-            if other is not None and other.media is not None:
-                other.media.send_digit(digit)
+        elif (
+            self.state is CallState.TALKING
+            and means is DigitMeans.INFO
+            and leg.speaks_info
+            and (other := self.b if leg is self.a else self.a) is not None
+            and other.media is not None
+        ):
+            other.media.send_digit(digit)
 
     def prompts_finished(self, now: float) -> None:
         """What was played to the caller has ended by itself."""
