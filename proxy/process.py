@@ -10,16 +10,18 @@ import os
 import resource
 import socket
 
-__all__ = ["calm_garbage_collector", "notify", "prepare_limits", "watchdog_interval"]
+__all__ = ["calm_garbage_collector", "notify", "prepare_limits", "sweep", "watchdog_interval"]
 
 logger = logging.getLogger(__name__)
 
 FEW_FILES = 8_192
 """Below this many file descriptors the media ports of a busy gate may not fit (four per call)."""
-GC_THRESHOLDS = (2_000, 500, 10)
-"""Young collections look at 2,000 objects at most, a millisecond's work that no call notices. Older ones look
-at all that lives, which is half a minute of calls, and find little: a call that is over leaves no ring of
-references. They come after a million objects more.
+GC_THRESHOLDS = (1_000_000, 10, 10)
+"""A million objects more than after the last collection: twice what the busiest half minute of calls keeps.
+
+A collection stops every call for as long as it looks at what lives, and finds nothing: a call that is over
+leaves no ring of references. So it comes when no call is up (`sweep`), and otherwise only if something is
+wrong.
 """
 
 
@@ -44,10 +46,19 @@ def prepare_limits(needed: int = 0) -> None:
 
 
 def calm_garbage_collector() -> None:
-    """Take everything that start-up made out of the collector's sight, and let it come seldom."""
+    """Take everything that start-up made out of the collector's sight, and let it come by itself hardly
+    ever.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def sweep() -> None:
+    """Collect garbage while no call is up that would hear the pause."""
+    found = gc.collect()
+    if found:
+        logger.debug("%d objects in rings of references freed", found)
 
 
 def notify(state: str) -> bool:

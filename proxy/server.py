@@ -40,7 +40,7 @@ from proxy.operations import handlers, samples
 from proxy.persistence import Persistence
 from proxy.phone_register import PhoneRegister
 from proxy.policy import Snapshot
-from proxy.process import notify, watchdog_interval
+from proxy.process import notify, sweep, watchdog_interval
 from proxy.settings import Settings
 from proxy.sip.digest_server import DigestServer, RecentNonceCounts
 from proxy.sip.endpoint import Endpoint
@@ -262,6 +262,8 @@ class Gate:
             self.phones.write()
         if now >= self._release_due:
             self._release_due = now + RELEASE
+            if not self.core.calls:
+                sweep()
             await asyncio.to_thread(self._kept.release_records)
 
     def _watch_journal(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import resource
 import socket
@@ -85,6 +86,18 @@ def test_what_startup_made_is_out_of_the_collectors_sight() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*thresholds)
+
+
+def test_rings_are_freed_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="proxy.process")
+    gc.collect()
+    process.sweep()
+    assert not caplog.records
+    ring: list[object] = []
+    ring.append(ring)
+    del ring
+    process.sweep()
+    assert "1 objects in rings" in caplog.text
 
 
 def test_metrics_are_read_at_each_scrape() -> None:

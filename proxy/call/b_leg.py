@@ -111,6 +111,8 @@ class BLeg(Leg):
                 self.call.b_failed(self, status, response, now)
             else:
                 self.state = BLegState.TERMINATED
+            # Nothing more comes; over TCP the two would keep each other alive.
+            self.transaction.owner = None
         elif status >= 200:
             self._accepted(response, dialog, now)
         elif self.state in _OPEN:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.call.b_leg import BLeg
 from proxy.call.call import Call
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
@@ -51,6 +52,9 @@ def test_call_that_b_refuses_leaves_no_ring() -> None:
         bench.pbx.call(NUMBER)
         bench.run(0.5)
         bench.press("1234#")
+        bench.run(10.0)
+        # Nothing keeps what was refused, the transaction that waits for repeats (Timer D) least of all.
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, BLeg)]
         bench.run(HALF_A_MINUTE)
         assert len(_parts_of_calls()) == before
 
