@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from proxy.errors import ConfigurationError, TollgateError
 
 __all__ = ["HEAD", "Database", "StoreUnavailable", "public_name"]
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision that this version knows."""
 
-_BUSY_TIMEOUT_MS = 10_000
+_BUSY_TIMEOUT_MS = 2_500
+"""How long one statement waits for another process's transaction; long ones are imports."""
 
 
 class StoreUnavailable(TollgateError):  # noqa: N818 - it says what is the case, as its callers do
@@ -169,13 +171,23 @@ def _parse(url: str) -> URL:
 
 
 def _prepare_file(url: URL, name: str) -> None:
-    """Make the file 0600 before SQLite makes it with the process's umask; WAL files inherit its mode."""
+    """Make the file, or an old one, 0600: SQLite would use the umask. New WAL files inherit its mode."""
     path = Path(str(url.database))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            _make_private(file)
     except OSError as error:
         raise ConfigurationError(f"store.url: {name} can't be opened: {error.strerror}") from error
+
+
+def _make_private(file: Path) -> None:
+    """Take a file that is our own away from others: whoever made it may have had another umask."""
+    with contextlib.suppress(FileNotFoundError):
+        status = file.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077 and status.st_uid == os.geteuid():
+            file.chmod(0o600)
 
 
 def _tune_sqlite(engine: Engine) -> None:

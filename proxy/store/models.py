@@ -28,7 +28,6 @@ __all__ = [
     "groups",
     "metadata",
     "policy_changes",
-    "settings",
     "users",
 ]
 
@@ -39,13 +38,6 @@ metadata = MetaData(
         "fk": "fk_%(table_name)s_%(column_0_name)s",
         "pk": "pk_%(table_name)s",
     }
-)
-
-settings = Table(
-    "settings",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("value", Text, nullable=False),
 )
 
 policy_changes = Table(
@@ -61,7 +53,8 @@ policy_changes = Table(
 )
 """The change log: one row per change, whose monotonic id is the version of the policy.
 
-``keys`` is a JSON list of what was deleted, [] for additions (their rows carry the id of the change).
+``keys`` is a JSON list of what was deleted, [] for additions (their rows carry the id of the change). Old rows go
+(`proxy.store.changes`): nobody follows them any more.
 """
 
 groups = Table(

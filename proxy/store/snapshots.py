@@ -16,7 +16,7 @@ from sqlalchemy import Connection, case, select
 from sqlalchemy.exc import DBAPIError
 
 from proxy.policy import CodeTable, NumberPlan, Snapshot
-from proxy.store.changes import ChangeAction, ChangeKind, current_version
+from proxy.store.changes import ChangeAction, ChangeKind, current_version, oldest_version
 from proxy.store.database import Database, StoreUnavailable
 from proxy.store.models import account_codes, policy_changes
 from proxy.store.people import load_groups, load_users
@@ -123,10 +123,10 @@ class SnapshotSource:
         if data_version is not None and data_version == self._data_version:
             return False
         with self._database.read() as connection:
-            version = current_version(connection)
+            version, oldest = current_version(connection), oldest_version(connection)
         changed = True
-        if not self._loaded or version < self.current.version:
-            # The first time, or an older store was put in place of this one.
+        if not self._loaded or version < self.current.version or oldest > self.current.version + 1:
+            # The first time; an older store was put in place of this one; changes were missed.
             self.current = load_snapshot(self._database, self.current.plan)
             self._loaded = True
         elif version > self.current.version:

@@ -32,6 +32,25 @@ def test_files_are_private_and_wal_is_on(tmp_path: Path) -> None:
     database.close()
 
 
+def test_a_file_that_others_could_read_is_made_private(url: str, tmp_path: Path) -> None:
+    Store(url).close()
+    for name in ("tollgate.db", "tollgate.db-wal"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o644)
+    Store(url).close()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("tollgate.db*")}
+    assert modes == dict.fromkeys(modes, 0o600)
+
+
+def test_nobody_waits_long_for_a_locked_store(url: str) -> None:
+    database = Database(url)
+    with database.read() as connection:
+        timeout = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+    database.close()
+    assert isinstance(timeout, int)
+    assert 0 < timeout <= 3_000
+
+
 def test_the_migrations_make_what_the_models_say(url: str) -> None:
     database = Database(url)
     with database.read() as connection:
@@ -173,10 +192,10 @@ def test_a_number_that_no_column_holds_is_reported(store: Store) -> None:
 def test_a_write_that_fails_leaves_nothing(store: Store) -> None:
     def fail() -> None:
         with store.database.write() as connection:
-            connection.exec_driver_sql("INSERT INTO settings VALUES ('a', 'b')")
+            connection.exec_driver_sql("INSERT INTO groups VALUES ('a', 'b')")
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
     with store.database.read() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM settings").scalar() == 0
+        assert connection.exec_driver_sql("SELECT count(*) FROM groups").scalar() == 0

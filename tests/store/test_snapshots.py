@@ -76,6 +76,35 @@ def test_every_change_is_followed(gate: Gate, store: Store) -> None:
     assert not gate.settled().users
 
 
+def test_old_changes_go_and_a_gate_that_missed_them_reads_everything(
+    gate: Gate, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.store.changes.KEPT_CHANGES", 3)
+    store.codes.add(AccountCode("4711"))
+    gate.settled()
+    store.codes.delete_many(["4711"])
+    for digits in ("1", "2", "3", "4", "5"):
+        store.codes.add(AccountCode(digits))
+    with store.database.read() as connection:
+        keys = connection.exec_driver_sql("SELECT keys FROM policy_changes").scalars().all()
+    assert len(keys) == 3
+    assert not any("4711" in text for text in keys)
+    assert {code.digits for code in gate.settled().codes} == {"1", "2", "3", "4", "5"}
+
+
+def test_changes_go_with_time_and_a_gate_that_has_them_reads_on(
+    gate: Gate, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.store.changes.KEPT_SECONDS", -1.0)
+    store.groups.add(UserGroup("Desk"))
+    before = gate.settled()
+    for digits in ("1", "2", "3"):
+        store.codes.add(AccountCode(digits))
+        assert gate.settled().groups is before.groups
+    with store.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM policy_changes").scalar() == 1
+
+
 def test_a_change_of_codes_keeps_the_rest_of_the_snapshot(gate: Gate, store: Store) -> None:
     store.groups.add(UserGroup("Desk"))
     before = gate.settled()
