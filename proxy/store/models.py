@@ -53,8 +53,8 @@ policy_changes = Table(
 )
 """The change log: one row per change, whose monotonic id is the version of the policy.
 
-``keys`` is a JSON list of what was deleted, [] for additions (their rows carry the id of the change). Old rows go
-(`proxy.store.changes`): nobody follows them any more.
+``keys`` is a JSON list of what was deleted, [] for additions (their rows carry the id of the change). Old
+rows go (`proxy.store.changes`): nobody follows them any more.
 """
 
 groups = Table(
