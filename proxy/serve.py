@@ -36,26 +36,37 @@ async def _serve(settings: Settings, load: Load | None, example_data: bool) -> N
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_loop_error)
     gate = Gate(settings, load=load, example_data=example_data)
+    # Before it listens to signals SIGHUP would end the process: whoever reloads too early loses nothing.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     await gate.start()
     try:
+        orders = _take_orders(gate)
         calm_garbage_collector()
         print(gate.ready_line, flush=True)
         notify(f"READY=1\nSTATUS={gate.ready_line}")
-        await _until_told_to_end(gate)
+        await _until_told_to_end(gate, orders)
     finally:
         notify("STOPPING=1")
         await gate.stop()
     logger.info("ended")
 
 
-async def _until_told_to_end(gate: Gate) -> None:
-    """Return when the process is to end: after a drain, or at once when it is told twice."""
+class _Orders:
+    """What signals have told the process."""
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+        self.at_once = asyncio.Event()
+
+
+def _take_orders(gate: Gate) -> _Orders:
+    """Listen to signals from now on."""
     loop = asyncio.get_running_loop()
-    ending, at_once = asyncio.Event(), asyncio.Event()
+    orders = _Orders()
     reloads: set[asyncio.Task[None]] = set()
 
     def end() -> None:
-        (at_once if ending.is_set() else ending).set()
+        (orders.at_once if orders.end.is_set() else orders.end).set()
 
     def reload() -> None:
         task = loop.create_task(_reload(gate), name="reload")
@@ -65,12 +76,17 @@ async def _until_told_to_end(gate: Gate) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, reload)
-    if not await _first_of(ending, gate.failed):
+    return orders
+
+
+async def _until_told_to_end(gate: Gate, orders: _Orders) -> None:
+    """Return when the process is to end: after a drain, or at once when it is told twice."""
+    if not await _first_of(orders.end, gate.failed):
         raise TollgateError(f"the gate ends: {gate.failure}")
     notify(f"STOPPING=1\nSTATUS=draining {len(gate.core.calls)} calls")
-    draining = loop.create_task(gate.drain(gate.settings.timers.drain), name="drain")
-    draining.add_done_callback(lambda _task: at_once.set())
-    await _first_of(at_once, gate.failed)
+    draining = asyncio.create_task(gate.drain(gate.settings.timers.drain), name="drain")
+    draining.add_done_callback(lambda _task: orders.at_once.set())
+    await _first_of(orders.at_once, gate.failed)
     await cancelled(draining)
 
 

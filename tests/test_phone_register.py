@@ -22,6 +22,7 @@ from proxy.sip.message import Response
 from proxy.sip.parser import parse_message
 from proxy.store import Store, StoreUnavailable, digest_credentials
 from proxy.store.bindings import BindingsRepository
+from tests.support.ports import rtp_ports
 
 PASSWORD = "only-for-this-test"
 
@@ -39,7 +40,7 @@ def settings(folder: Path, extra: str = "") -> Settings:
     file.write_text(
         f"""
         sip.listen = ["udp:127.0.0.1:0"]
-        media.ports = "31200-31299"
+        media.ports = "{rtp_ports()}"
         store.url = "sqlite:///{folder}/gate.db"
         phones.codecs = ["PCMU"]
         timers.drain = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
@@ -22,6 +23,7 @@ from proxy.policy import CallClass, ClassOfService, User, UserGroup
 from proxy.settings import load_settings
 from proxy.store import Store, digest_credentials
 from tests.net.waiting import until
+from tests.support.ports import rtp_ports
 
 pytestmark = pytest.mark.system
 
@@ -39,6 +41,8 @@ class Process:
         self.carrier = Carrier({}, ring=0.05)
         self.process: asyncio.subprocess.Process
         self.ready = ""
+        self.log = ""
+        self.notifications = ""
         self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.calls: list[PhoneCall] = []
         self.phones: list[Phone] = []
@@ -47,7 +51,7 @@ class Process:
         self.file.write_text(
             f"""
             sip.listen = ["udp:127.0.0.1:0"]
-            media.ports = "32000-32199"
+            media.ports = "{rtp_ports(1)}"
             store.url = "sqlite:///{self.folder}/gate.db"
             phones.codecs = ["PCMU"]
             {extra}
@@ -93,7 +97,26 @@ class Process:
         if self.process.returncode is None:
             self.process.send_signal(number)
         _, log = await asyncio.wait_for(self.process.communicate(), 20)
-        return log.decode()
+        return self.log + log.decode()
+
+    async def logged(self, text: str) -> None:
+        """Wait until the process has logged something that holds ``text``."""
+        assert self.process.stderr is not None
+        while text not in self.log:
+            line = await asyncio.wait_for(self.process.stderr.readline(), 20)
+            assert line, f"the process ended before it logged {text!r}"
+            self.log += line.decode()
+
+    async def notified_of(self, text: str) -> None:
+        """Wait until the process has told systemd something that holds ``text``."""
+        await until(lambda: text in self.told(), 20)
+
+    def told(self) -> str:
+        """Return all that the process has told systemd so far."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.notifications += self.notified.recv(2_000).decode() + "\n"
+        return self.notifications
 
     def records(self) -> list[CallRecord]:
         with Store(f"sqlite:///{self.folder}/gate.db") as store:
@@ -120,32 +143,21 @@ async def gate(tmp_path: Path) -> AsyncIterator[Process]:
     gate.notified.close()
 
 
-def _notifications(gate: Process) -> str:
-    lines = []
-    while True:
-        try:
-            lines.append(gate.notified.recv(2_000).decode())
-        except BlockingIOError:
-            return "\n".join(lines)
-
-
 async def test_it_says_that_it_is_ready_feeds_the_watchdog_and_ends_on_sigterm(gate: Process) -> None:
     assert gate.ready.startswith("tollgate ready: listening on udp:127.0.0.1:")
-    await asyncio.sleep(2.2)
-    told = _notifications(gate)
-    assert "READY=1" in told
-    assert "WATCHDOG=1" in told
+    await gate.notified_of("READY=1")
+    await gate.notified_of("WATCHDOG=1")
     log = await gate.end()
     assert gate.process.returncode == 0
     assert "ended" in log
-    assert "STOPPING=1" in _notifications(gate)
+    assert "STOPPING=1" in gate.told()
 
 
 async def test_sigterm_lets_calls_end_and_a_second_one_does_not_wait(gate: Process) -> None:
     call = await gate.dial()
     await asyncio.wait_for(call.answered.wait(), 10)
     gate.process.send_signal(signal.SIGTERM)
-    await asyncio.sleep(0.5)
+    await gate.notified_of("STATUS=draining 1 calls")
     assert not call.ended.is_set()
     await gate.end()
     await asyncio.wait_for(call.ended.wait(), 5)
@@ -156,9 +168,10 @@ async def test_sigterm_lets_calls_end_and_a_second_one_does_not_wait(gate: Proce
 async def test_sighup_takes_good_settings_and_refuses_bad_ones_whole(gate: Process) -> None:
     gate.configure("limits.max_calls = 0")
     gate.process.send_signal(signal.SIGHUP)
-    await asyncio.sleep(0.3)
+    await gate.logged("settings not taken, the old ones stay")
     gate.configure("limits.max_calls = 1")
     gate.process.send_signal(signal.SIGHUP)
+    await gate.logged("settings read again")
     call = await gate.dial()
     await asyncio.wait_for(call.answered.wait(), 10)
     second = await gate.dial()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,11 +93,10 @@ def test_table_holds_what_a_dict_would(
 
 
 def test_a_change_among_many_codes_rebuilds_nothing() -> None:
-    table = CodeTable.of(code(f"{n:06d}", "x") for n in range(100_000))
-    start = time.perf_counter()
+    first = table = CodeTable.of(code(f"{n:06d}", "x") for n in range(10_000))
     for n in range(100):
         table = table.apply([code(f"8{n:06d}")])
-    assert (time.perf_counter() - start) / 100 < 0.005
-    assert len(table) == 100_100
+    assert table._base is first._base
+    assert len(table) == 10_100
     assert table.match("8000099") == code("8000099")
-    assert table.match("099999") == code("099999", "x")
+    assert table.match("009999") == code("009999", "x")
