@@ -1,24 +1,26 @@
 """Typed settings from one TOML file and the environment; what is wrong is said by its path in the file.
 
 Every setting can be overridden by an environment variable: ``TOLLGATE_`` and the path with ``__`` between
-its parts (``TOLLGATE_STORE__URL``); lists and tables are given as JSON there
-(``TOLLGATE_TRUNKS='[{...}]'``). All settings have a default with which the gate starts on 127.0.0.1 without
-any file. Unknown settings are refused: a misspelt limit must not silently be no limit. Times are in
-seconds.
+its parts (``TOLLGATE_STORE__URL``). Lists and tables are given as JSON there (``TOLLGATE_TRUNKS='[{...}]'``),
+or one element by its place (``TOLLGATE_TRUNKS__0__NAME``); the next place adds one. All settings have a
+default with which the gate starts on 127.0.0.1 without any file. Unknown settings are refused: a misspelt
+limit must not silently be no limit. Times are in seconds.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -64,6 +66,23 @@ _ENV_NOT_SETTINGS = frozenset({"TOLLGATE_CONFIG"})
 """Variables of this prefix that are options of the command, not settings."""
 
 
+class _Environment(EnvSettingsSource):
+    """The environment without single elements of lists, which `load_settings` has put into their lists."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Return what the environment gives."""
+        return {key: value for key, value in super().__call__().items() if not _is_element(value)}
+
+
+def _is_element(value: object) -> bool:
+    """Take out, at any depth, what stands under places of a list; say whether nothing else was there."""
+    if not isinstance(value, dict) or not value:
+        return False
+    for key in [key for key, inner in value.items() if key.isdigit() or _is_element(inner)]:
+        del value[key]
+    return not value
+
+
 class Settings(BaseSettings):
     """All settings of one gate."""
 
@@ -104,8 +123,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file (which comes as arguments); read nothing else."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
+        del env_settings, dotenv_settings, file_secret_settings
+        return _Environment(settings_cls), init_settings
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -164,6 +183,7 @@ def load_settings(path: Path | None = None) -> Settings:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{path}: not TOML: {error}") from None
     _refuse_unknown_variables(os.environ)
+    _put_elements(values, os.environ)
     try:
         return Settings(**values)  # type: ignore[arg-type]  # checked by pydantic itself
     except ValidationError as error:
@@ -184,6 +204,48 @@ def _refuse_unknown_variables(names: Iterable[str]) -> None:
             raise ConfigurationError(f"environment: {name} is no setting of this version")
 
 
+def _put_elements(values: dict[str, object], environment: Mapping[str, str]) -> None:
+    """Put single elements of lists (``TOLLGATE_TRUNKS__0__NAME``) into the file's values."""
+    for name in sorted(environment):
+        first, *rest = name.lower().split("__")
+        if not first.startswith(ENV_PREFIX.lower()) or not any(part.isdigit() for part in rest):
+            continue
+        parts = [first.removeprefix(ENV_PREFIX.lower()), *rest]
+        text = environment[name]
+        element: object = text
+        if text[:1] in {"[", "{"}:
+            try:
+                element = json.loads(text)
+            except ValueError:
+                raise ConfigurationError(f"environment: {name} is no JSON") from None
+        _put(values, parts, element, name)
+
+
+def _put(holder: object, parts: list[str], element: object, name: str) -> None:
+    """Put an element where ``parts`` lead, making the tables and lists on the way."""
+    key, *rest = parts
+    fresh: object = element if not rest else [] if rest[0].isdigit() else {}
+    if isinstance(holder, list) and key.isdigit():
+        place = int(key)
+        if place > len(holder):
+            raise ConfigurationError(
+                f"environment: {name}: the list has {len(holder)}, the next is {len(holder)}"
+            )
+        if place == len(holder):
+            holder.append(fresh)
+        elif not rest:
+            holder[place] = element
+        following: object = holder[place]
+    elif isinstance(holder, dict) and not key.isdigit():
+        if not rest:
+            holder[key] = element
+        following = holder.setdefault(key, fresh)
+    else:
+        raise ConfigurationError(f"environment: {name} leads to no setting")
+    if rest:
+        _put(following, rest, element, name)
+
+
 def _explain(problem: ErrorDetails) -> str:
     """Say one problem as ``path: what is wrong; allowed: ...``."""
     path = ""
@@ -192,7 +254,10 @@ def _explain(problem: ErrorDetails) -> str:
             path += f"[{part}]"
         else:
             path += f".{part}" if path else part
-    variable = ENV_PREFIX + path.replace(".", "__").upper()
+    variable = "__".join(
+        (ENV_PREFIX + str(problem["loc"][0]) if problem["loc"] else "", *map(str, problem["loc"][1:]))
+    )
+    variable = variable.upper()
     source = f" (from {variable})" if variable in os.environ else ""
     return f"{path}{source}: {_reason(problem)}" if path else _reason(problem)
 

@@ -74,6 +74,48 @@ def test_bad_json_in_the_environment_is_said(monkeypatch: pytest.MonkeyPatch) ->
         load_settings(None)
 
 
+def test_one_element_of_a_list_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOLLGATE_TRUNKS__0__HOST", "carrier.example.com")
+    monkeypatch.setenv("TOLLGATE_TRUNKS__0__NUMBER_FORMAT__STRIP", "2")
+    monkeypatch.setenv("TOLLGATE_TRUNKS__1__NAME", "second")
+    monkeypatch.setenv("TOLLGATE_TRUNKS__1__ADDRESSES", '["udp:198.51.100.2"]')
+    monkeypatch.setenv("TOLLGATE_SIP__LISTEN__0", "udp:127.0.0.1:5070")
+    monkeypatch.setenv("TOLLGATE_SIP__USER_AGENT", "Gate")
+    settings = _load(tmp_path, TRUNK)
+    first, second = settings.trunks
+    assert (first.name, first.host, first.number_format.strip) == ("carrier", "carrier.example.com", 2)
+    assert (second.name, second.addresses) == ("second", (Address("UDP", "198.51.100.2", None),))
+    assert settings.sip.listen == (Address("UDP", "127.0.0.1", 5070),)
+    assert settings.sip.user_agent == "Gate"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        (
+            "TOLLGATE_TRUNKS__0__MAX_CALLS",
+            "many",
+            "trunks[0].max_calls (from TOLLGATE_TRUNKS__0__MAX_CALLS): ",
+        ),
+        (
+            "TOLLGATE_TRUNKS__3__NAME",
+            "x",
+            "environment: TOLLGATE_TRUNKS__3__NAME: the list has 1, the next is 1",
+        ),
+        ("TOLLGATE_TRUNKS__0__CODECS", "[", "environment: TOLLGATE_TRUNKS__0__CODECS is no JSON"),
+        ("TOLLGATE_TRUNKS__NAME__0", "x", "environment: TOLLGATE_TRUNKS__NAME__0 leads to no setting"),
+        ("TOLLGATE_LIMITS__0", "5", "limits"),
+    ],
+)
+def test_a_bad_element_names_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert expected in _error(tmp_path, TRUNK)
+
+
 def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLLGATE_STOER__URL", "x")
     with pytest.raises(ConfigurationError, match="TOLLGATE_STOER__URL is no setting"):
@@ -93,7 +135,7 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[sipp]\n", "sipp: no such setting; allowed here: sip, media, store"),
+        ("[sipp]\n", "sipp: no such setting; allowed here: site, sip, media"),
         ("[limits]\nmaxcalls = 3\n", "limits.maxcalls: no such setting; allowed here: max_calls"),
         (TRUNK + 'codecs = ["PCMU", "G729"]\n', "codecs[1]: 'G729' is not known; allowed: PCMU, PCMA"),
         (TRUNK + "codec = []\n", "trunks[0].codec: no such setting; allowed here: name"),
