@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import calls, latency, relay
+from bench import calls, latency, policy, relay
 
 RESULTS = Path(__file__).parent / "results"
-ROWS = ("calls", "latency", "relay")
+ROWS = ("calls", "latency", "relay", "policy")
 
 
 def main() -> None:
@@ -52,11 +52,24 @@ def main() -> None:
         relayed = relay.run(quick=options.quick)
         result["relay"] = [dataclasses.asdict(row) for row in relayed]
         console.print(_relay_table(relayed))
+    if "policy" in wanted:
+        large = policy.run(quick=options.quick)
+        result["policy"] = [dataclasses.asdict(cost) for cost in large]
+        console.print(_policy_table(large))
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{result['date'][:10]}.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(kept | result, indent=1) + "\n")
     console.print(f"kept in bench/results/{path.name}")
+
+
+def _policy_table(rows: list[policy.PolicyCost]) -> Table:
+    table = Table(title="A large policy")
+    for heading in ("work", "codes", "seconds"):
+        table.add_column(heading, justify="left" if heading == "work" else "right")
+    for row in rows:
+        table.add_row(row.what, f"{row.codes:,}", f"{row.seconds:.4f}")
+    return table
 
 
 def _calls_table(rows: list[calls.CallCost]) -> Table:
