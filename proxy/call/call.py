@@ -610,8 +610,8 @@ class Call:
 
     def _write_final(self, now: float) -> None:
         record = self.record
-        record.a_media = None if self.a.media is None else self.a.media.figures
-        record.b_media = None if self.b_media is None else self.b_media.figures
+        record.a_media = None if self.a.media is None else self.a.media.statistics
+        record.b_media = None if self.b_media is None else self.b_media.statistics
         self.deadline = NEVER
         self.core.emit(JournalRecord(record.final(now=now)))
         self.core.forget(self)

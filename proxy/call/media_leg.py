@@ -31,7 +31,6 @@ from proxy.call.ports import (
     StopPrompts,
     UnbridgeMedia,
 )
-from proxy.cdr.record import LegMedia
 from proxy.sdp import AudioDescription, ChosenAudio, LocalEnd, is_ip_address
 
 __all__ = ["MediaLeg", "MediaState"]
@@ -126,20 +125,6 @@ class MediaLeg:
     def quiet(self) -> bool:
         """Nothing comes from the peer: it has fallen silent, or is not expected to send."""
         return self.silent or not self.awaited
-
-    @property
-    def figures(self) -> LegMedia | None:
-        """The final statistics as the record shows them."""
-        figures = self.statistics
-        if figures is None:
-            return None
-        return LegMedia(
-            figures.packets_received,
-            figures.packets_sent,
-            figures.packets_lost,
-            figures.jitter_ms,
-            figures.packets_discarded,
-        )
 
     @property
     def bridged(self) -> bool:

@@ -14,7 +14,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import NewType
 
-from proxy.cdr.record import CallRecord
+from proxy.cdr.record import CallRecord, LegMedia
 from proxy.dtmf.digits import DigitMeans
 
 LegId = NewType("LegId", int)
@@ -263,16 +263,8 @@ class MediaResumed:
     leg: LegId
 
 
-@dataclass(frozen=True, slots=True)
-class LegStatistics:
-    """RTP figures of one leg, from the gate's seat (RFC 3550 §6.4.1 definitions)."""
-
-    packets_received: int = 0
-    packets_sent: int = 0
-    packets_lost: int = 0
-    jitter_ms: float = 0.0
-    packets_discarded: int = 0
-    """From a source that the latch does not let in, not RTP at all, or not genuine SRTP or SRTCP."""
+LegStatistics = LegMedia
+"""What a media leg counted, as the record keeps it."""
 
 
 @dataclass(frozen=True, slots=True)

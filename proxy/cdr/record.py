@@ -118,6 +118,7 @@ class LegMedia:
     packets_lost: int = 0
     jitter_ms: float = 0.0
     packets_discarded: int = 0
+    """From a source that the latch does not let in, not RTP at all, or not genuine SRTP or SRTCP."""
 
 
 @dataclass(frozen=True, slots=True)
