@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,15 @@ def test_a_later_phase_is_no_second_call(open_journal: OpenJournal) -> None:
     journal.append(full_record("r1", phase=RecordPhase.ANSWERED))
     _crash(journal)
     assert [record.record_id for record in _finals(open_journal())] == ["r1"]
+
+
+def test_a_call_cut_off_at_the_prompt_has_its_record(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    asked = replace(full_record("r1", phase=RecordPhase.SETUP), answered_after=None, code=None)
+    journal.append(asked)
+    _crash(journal)
+    (record,) = _finals(open_journal())
+    assert (record.disposition, record.answered_after) == (Disposition.INTERRUPTED, None)
 
 
 def test_recovery_happens_once(open_journal: OpenJournal) -> None:
