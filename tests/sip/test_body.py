@@ -83,7 +83,11 @@ def test_parts_without_a_boundary_cannot_be_told_apart(content_type: str) -> Non
     assert described(part(SDP, "Content-Type: application/sdp"), content_type) == b""
 
 
-@given(body=st.binary(max_size=200), boundary=st.text(st.characters(exclude_characters="\r\n\0"), max_size=5))
-def test_never_raises(body: bytes, boundary: str) -> None:
+@given(
+    body=st.binary(max_size=200),
+    boundary=st.binary(max_size=8).map(lambda raw: raw.translate(None, b"\r\n\0")),
+)
+def test_never_raises(body: bytes, boundary: bytes) -> None:
     described(b"--b\r\n" + body, MIXED)
-    described(body, f"multipart/mixed;boundary={boundary}")
+    # As the parser decodes it: any bytes, but no surrogates of other kinds.
+    described(body, f"multipart/mixed;boundary={boundary.decode('utf-8', 'surrogateescape')}")
