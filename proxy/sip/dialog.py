@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
+from proxy.sip.large import LargeRequests
 from proxy.sip.uri import Uri
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from proxy.sip.invite_client import InviteClientTransaction
     from proxy.sip.invite_server import InviteServerTransaction
 
-__all__ = ["Dialog", "DialogKey", "DialogState", "DialogTable", "route"]
+__all__ = ["Dialog", "DialogKey", "DialogState", "DialogTable", "listener_for", "route"]
 
 DialogKey = tuple[str, str, str]
 """Call-ID, local tag, remote tag; a peer of RFC 2543 has the tag "" (§12.1.1)."""
@@ -34,7 +35,8 @@ class DialogState(enum.Enum):
 
 
 class Dialog:
-    """State of one dialog. The endpoint alone changes it, except for ``owner`` and ``symmetric``."""
+    """State of one dialog. The endpoint alone changes it, except for ``owner``, ``symmetric`` and
+    ``large``."""
 
     __slots__ = (
         "_next_hop",
@@ -47,6 +49,7 @@ class Dialog:
         "flow",
         "invite_client",
         "invite_server",
+        "large",
         "local",
         "local_cseq",
         "local_tag",
@@ -84,6 +87,8 @@ class Dialog:
         """Whoever the TU put here: events find their leg by it."""
         self.symmetric = False
         """Set by the TU for peers behind NAT: requests go back the way the peer's messages came (`flow`)."""
+        self.large = LargeRequests.UDP
+        """What becomes of requests that are too large for a datagram. Set by the TU, or by its INVITE."""
         self.uac = uac
         """Whether our INVITE made it."""
         self.call_id = call_id
@@ -167,7 +172,7 @@ class Dialog:
             and (port == flow.remote_port or flow.connection)
         ):
             return flow
-        listener = _listener_for(transport, uri.host, flow, listen_points)
+        listener = listener_for(transport, uri.host, flow, listen_points)
         return flow if listener is None else Flow(transport, uri.host, port, listener)
 
 
@@ -258,7 +263,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _listener_for(transport: str, host: str, flow: Flow, listen_points: Sequence[ListenPoint]) -> int | None:
+def listener_for(transport: str, host: str, flow: Flow, listen_points: Sequence[ListenPoint]) -> int | None:
     """Choose the listen point of this transport and IP family, the one the peer came to if it fits."""
     family = ":" in host
     if transport == flow.transport and family == (":" in flow.remote_host):

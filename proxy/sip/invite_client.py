@@ -8,7 +8,7 @@
        +--Timer B or transport error--> Terminated
 
 Timer A (unreliable transports): T1, doubling; Timer B: 64*T1; Timer D: at least 32 s (0 when reliable);
-Timer M: 64*T1.
+Timer M: 64*T1. An INVITE that goes over TCP for its size only (`proxy.sip.large`) goes over UDP at Timer A.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import enum
 from typing import TYPE_CHECKING
 
 from proxy.sip.flow import Flow
+from proxy.sip.large import LargeRequests
 from proxy.sip.timers import Timed
 
 if TYPE_CHECKING:
     from proxy.sip.dialog import Dialog
+    from proxy.sip.large import Outgoing
     from proxy.sip.transactions import TransactionLayer
     from proxy.sip.writer import RequestLines
 
@@ -48,13 +50,16 @@ class InviteClientTransaction(Timed):
         "_data",
         "_interval",
         "_layer",
+        "_otherwise",
         "_timer_b",
         "branch",
         "cancel_extra",
         "cancelled",
         "dialog",
+        "dialog_flow",
         "dialogs",
         "flow",
+        "large",
         "lines",
         "owner",
         "reinvite",
@@ -72,10 +77,15 @@ class InviteClientTransaction(Timed):
         self._ack = b""
         self._interval = layer.config.t1
         self._timer_b = 0.0
+        self._otherwise: Outgoing | None = None
         self.lines = lines
         """The headers that ACK and CANCEL repeat."""
         self.branch = branch
         self.flow = flow
+        self.dialog_flow: Flow | None = None
+        """Where requests of its dialogs go when `flow` was chosen for the size of the INVITE only."""
+        self.large = LargeRequests.UDP
+        """As in its `InviteSpec`."""
         self.owner = owner
         """Belongs to the TU."""
         self.state = InviteClientState.CALLING
@@ -110,14 +120,16 @@ class InviteClientTransaction(Timed):
         """Whether a final response came, or none will."""
         return self.state not in _PENDING
 
-    def start(self, data: bytes, now: float) -> None:
-        """Send the INVITE: Calling (§17.1.1.2)."""
+    def start(self, data: bytes, now: float, otherwise: Outgoing | None = None) -> None:
+        """Send the INVITE: Calling (§17.1.1.2); ``otherwise`` is what goes out if that does not work."""
         layer = self._layer
         layer.add_client(self)
         self._data = data
+        self._otherwise = otherwise
         self._timer_b = now + 64 * layer.config.t1
         layer.send(data, self.flow)
-        layer.timers.start(self, self._timer_b if self.flow.reliable else now + self._interval)
+        certain = self.flow.reliable and otherwise is None
+        layer.timers.start(self, self._timer_b if certain else now + self._interval)
 
     def receive(self, status: int, to: str, now: float) -> bool:
         """Take a response with this To value; returns whether it is for the TU."""
@@ -137,12 +149,14 @@ class InviteClientTransaction(Timed):
             if self.state is InviteClientState.CALLING:
                 self.state = InviteClientState.PROCEEDING
                 self._data = b""
+                self._otherwise = None
                 layer.timers.stop(self)
                 if self.cancelled:
                     layer.client_user.provisional_received(self, now)
             return True
         layer.client_answered(self)
         self._data = b""
+        self._otherwise = None
         if status < 300:
             self.state = InviteClientState.ACCEPTED
             layer.timers.start(self, now + 64 * layer.config.t1)
@@ -164,7 +178,9 @@ class InviteClientTransaction(Timed):
         """Timer A or B (Calling), the wait after a CANCEL (Proceeding), D (Completed) or M (Accepted)."""
         layer = self._layer
         state = self.state
-        if state is InviteClientState.CALLING and now < self._timer_b:
+        if self._otherwise is not None:
+            self._fall_back(self._otherwise, now)
+        elif state is InviteClientState.CALLING and now < self._timer_b:
             layer.send(self._data, self.flow)
             self._interval *= 2
             layer.timers.start(self, min(now + self._interval, self._timer_b))
@@ -181,9 +197,21 @@ class InviteClientTransaction(Timed):
 
     def transport_failed(self, now: float) -> None:
         """The transport gave the request up: Calling or Proceeding to Terminated (§17.1.4)."""
+        if self._otherwise is not None:
+            self._fall_back(self._otherwise, now)
+            return
         self.state = InviteClientState.TERMINATED
         self._layer.remove_client(self)
         self._layer.client_user.client_failed(self, now)
+
+    def _fall_back(self, otherwise: Outgoing, now: float) -> None:
+        """Send the INVITE by the transport that it was too large for (§18.1.1)."""
+        layer = self._layer
+        self._otherwise = None
+        self.lines, self._data, flow = otherwise
+        layer.client_falls_back(self, flow, now)
+        layer.send(self._data, flow)
+        layer.timers.start(self, min(now + self._interval, self._timer_b))
 
     def _terminate(self) -> None:
         self.state = InviteClientState.TERMINATED

@@ -20,6 +20,7 @@ from proxy.sip.timers import Timed
 
 if TYPE_CHECKING:
     from proxy.sip.dialog import Dialog
+    from proxy.sip.large import Outgoing
     from proxy.sip.transactions import TransactionLayer
 
 __all__ = ["NonInviteClientState", "NonInviteClientTransaction"]
@@ -41,6 +42,7 @@ class NonInviteClientTransaction(Timed):
         "_data",
         "_interval",
         "_layer",
+        "_otherwise",
         "_timer_f",
         "branch",
         "call_id",
@@ -73,6 +75,7 @@ class NonInviteClientTransaction(Timed):
         self._data = b""
         self._interval = layer.config.t1
         self._timer_f = 0.0
+        self._otherwise: Outgoing | None = None
         self.method = method
         self.branch = branch
         self.flow = flow
@@ -92,14 +95,16 @@ class NonInviteClientTransaction(Timed):
         """Whether a final response came, or none will."""
         return self.state not in _PENDING
 
-    def start(self, data: bytes, now: float) -> None:
-        """Send the request: Trying (§17.1.2.2)."""
+    def start(self, data: bytes, now: float, otherwise: Outgoing | None = None) -> None:
+        """Send the request: Trying (§17.1.2.2); ``otherwise`` is what goes out if that does not work."""
         layer = self._layer
         layer.add_client(self)
         self._data = data
+        self._otherwise = otherwise
         self._timer_f = now + 64 * layer.config.t1
         layer.send(data, self.flow)
-        layer.timers.start(self, self._timer_f if self.flow.reliable else now + self._interval)
+        certain = self.flow.reliable and otherwise is None
+        layer.timers.start(self, self._timer_f if certain else now + self._interval)
 
     def abandon(self) -> None:
         """End a transaction that was never started: its request is no longer needed."""
@@ -112,9 +117,13 @@ class NonInviteClientTransaction(Timed):
         layer = self._layer
         if status < 200:
             self.state = NonInviteClientState.PROCEEDING
+            if self._otherwise is not None:
+                self._otherwise = None
+                layer.timers.start(self, self._timer_f)
             return True
         self.state = NonInviteClientState.COMPLETED
         self._data = b""
+        self._otherwise = None
         layer.client_answered(self)
         if self.flow.reliable:
             self._terminate()
@@ -131,6 +140,8 @@ class NonInviteClientTransaction(Timed):
             self.state = NonInviteClientState.TERMINATED
             layer.remove_client(self)
             layer.client_user.client_timed_out(self, now)
+        elif self._otherwise is not None:
+            self._fall_back(self._otherwise, now)
         else:
             t2 = layer.config.t2
             layer.send(self._data, self.flow)
@@ -142,9 +153,21 @@ class NonInviteClientTransaction(Timed):
 
     def transport_failed(self, now: float) -> None:
         """The transport gave the request up: Trying or Proceeding to Terminated (§17.1.4)."""
+        if self._otherwise is not None:
+            self._fall_back(self._otherwise, now)
+            return
         self.state = NonInviteClientState.TERMINATED
         self._layer.remove_client(self)
         self._layer.client_user.client_failed(self, now)
+
+    def _fall_back(self, otherwise: Outgoing, now: float) -> None:
+        """Send the request by the transport that it was too large for (§18.1.1)."""
+        layer = self._layer
+        self._otherwise = None
+        self._data = otherwise.data
+        layer.client_falls_back(self, otherwise.flow, now)
+        layer.send(self._data, self.flow)
+        layer.timers.start(self, min(now + self._interval, self._timer_f))
 
     def _terminate(self) -> None:
         self.state = NonInviteClientState.TERMINATED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.sip.flow import Flow
+from proxy.sip.large import LargeRequests
 
 __all__ = ["InviteSpec"]
 
@@ -40,3 +41,5 @@ class InviteSpec:
     ``call_id``, ``local_tag`` and ``cseq + 1``."""
     local_tag: str = ""
     cseq: int = 1
+    large: LargeRequests = LargeRequests.UDP
+    """What becomes of it, and of the requests of its dialogs, when it is too large for a datagram."""

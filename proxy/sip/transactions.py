@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from proxy.sip.flow import DEFAULT_PORTS, Flow, Transmit, is_sendable
+from proxy.sip.large import PeersWithoutTcp
 from proxy.sip.timers import TimerHeap
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class TransactionLayer:
         "servers",
         "timers",
         "transmits",
+        "without_tcp",
     )
 
     client_user: ClientUser
@@ -85,6 +87,7 @@ class TransactionLayer:
         self.config = config
         self.timers = TimerHeap()
         self.transmits: list[Transmit] = []
+        self.without_tcp = PeersWithoutTcp()
         self.clients: dict[tuple[str, str], ClientTransaction] = {}
         """By branch and CSeq method (§17.1.3). Our branches are unguessable, so sent-by adds nothing."""
         self.servers: dict[ServerKey, ServerTransaction] = {}
@@ -104,6 +107,13 @@ class TransactionLayer:
         """Enter a client transaction that is about to send its request."""
         self.clients[transaction.branch, transaction.method] = transaction
         self.pending.setdefault(peer_of(transaction.flow), {})[transaction] = None
+
+    def client_falls_back(self, transaction: ClientTransaction, flow: Flow, now: float) -> None:
+        """Let a request that was too large for a datagram go as one all the same (§18.1.1)."""
+        self.without_tcp.add(transaction.flow, now)
+        self.client_answered(transaction)
+        transaction.flow = flow
+        self.pending.setdefault(peer_of(flow), {})[transaction] = None
 
     def client_answered(self, transaction: ClientTransaction) -> None:
         """Note that a final response came: transport errors no longer matter."""

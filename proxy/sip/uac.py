@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from proxy.errors import LocalProtocolError, RemoteProtocolError
-from proxy.sip.dialog import Dialog, DialogState, DialogTable, route
+from proxy.sip.dialog import Dialog, DialogState, DialogTable, listener_for, route
 from proxy.sip.events import (
     ClientTransaction,
     DialogEnded,
@@ -20,6 +20,7 @@ from proxy.sip.events import (
 from proxy.sip.flow import Flow
 from proxy.sip.ids import IdSource
 from proxy.sip.invite_client import InviteClientState, InviteClientTransaction
+from proxy.sip.large import MAX_DATAGRAM_REQUEST, LargeRequests, Outgoing
 from proxy.sip.message import Response
 from proxy.sip.non_invite_client import NonInviteClientTransaction
 from proxy.sip.parser import validate_response
@@ -66,9 +67,49 @@ class Uac:
         )
         contact = self._fixed.contact(listener, spec.contact_user)
         extra = self._fixed.for_invite(contact, spec.headers)
-        transaction = InviteClientTransaction(self._layer, lines, branch, spec.flow, owner)
-        transaction.start(lines.invite(spec.max_forwards, extra, spec.body, spec.content_type), now)
+        data = lines.invite(spec.max_forwards, extra, spec.body, spec.content_type)
+        usual = Outgoing(lines, data, spec.flow)
+        return self._start_invite(usual, branch, owner=owner, dialog=None, large=spec.large, now=now)
+
+    def _start_invite(
+        self,
+        usual: Outgoing,
+        branch: str,
+        *,
+        owner: object,
+        dialog: Dialog | None,
+        large: LargeRequests,
+        now: float,
+    ) -> InviteClientTransaction:
+        """Begin the transaction of an INVITE; ``dialog``: the one that it is sent within."""
+        first = self._sized(usual, branch, large, now)
+        transaction = InviteClientTransaction(self._layer, first.lines, branch, first.flow, owner)
+        transaction.large = large
+        if first is not usual:
+            transaction.dialog_flow = usual.flow
+        if dialog is not None:
+            transaction.dialog = dialog
+            transaction.reinvite = True
+            dialog.invite_client = transaction
+        transaction.start(first.data, now, _otherwise(first, usual, large))
         return transaction
+
+    def _sized(self, usual: Outgoing, branch: str, large: LargeRequests, now: float) -> Outgoing:
+        """Return a request as it goes out first: over TCP when it is too large for a datagram (§18.1.1)."""
+        flow = usual.flow
+        if (
+            len(usual.data) <= MAX_DATAGRAM_REQUEST
+            or flow.transport != "UDP"
+            or large is LargeRequests.UDP
+            or (large is LargeRequests.TCP_FIRST and self._layer.without_tcp.holds(flow, now))
+        ):
+            return usual
+        listener = listener_for("TCP", flow.remote_host, flow, self._layer.config.listen_points)
+        if listener is None:
+            return usual
+        return usual.over(
+            self._fixed.via(listener, branch), Flow("TCP", flow.remote_host, flow.remote_port, listener)
+        )
 
     def cancel(self, transaction: InviteClientTransaction, headers: ExtraHeaders, now: float) -> None:
         """Cancel an INVITE, now or at its first provisional response (§9.1)."""
@@ -125,22 +166,23 @@ class Uac:
         flow = dialog.next_hop(self._layer.config.listen_points)
         lines = self._lines(dialog, flow, branch, cseq)
         if method == "INVITE":
-            invite = InviteClientTransaction(self._layer, lines, branch, flow, dialog.owner)
-            invite.dialog = dialog
-            invite.reinvite = True
-            dialog.invite_client = invite
             extra = self._fixed.for_invite(self._fixed.contact(flow.listener), headers)
-            invite.start(lines.invite(70, extra, body, content_type), now)
-            return invite
+            usual = Outgoing(lines, lines.invite(70, extra, body, content_type), flow)
+            return self._start_invite(
+                usual, branch, owner=dialog.owner, dialog=dialog, large=dialog.large, now=now
+            )
         extra = self._fixed.user_agent
         if method == "UPDATE":
             extra = self._fixed.contact(flow.listener) + extra
         data = lines.request(method, self._fixed.overridden(extra, headers), body, content_type)
+        usual = Outgoing(lines, data, flow)
+        # A BYE is never that large, and has to arrive.
+        first = usual if method == "BYE" else self._sized(usual, branch, dialog.large, now)
         transaction = NonInviteClientTransaction(
             self._layer,
             method,
             branch,
-            flow,
+            first.flow,
             call_id=dialog.call_id,
             local_tag=dialog.local_tag,
             cseq=cseq,
@@ -153,7 +195,7 @@ class Uac:
                 # §15: the callee's BYE waits for the ACK of its 2xx, or for the end of that wait.
                 dialog.awaited_ack.held_bye = (transaction, data)
                 return transaction
-        transaction.start(data, now)
+        transaction.start(first.data, now, _otherwise(first, usual, dialog.large))
         return transaction
 
     def _lines(self, dialog: Dialog, flow: Flow, branch: str, cseq: int) -> RequestLines:
@@ -340,10 +382,11 @@ class Uac:
             remote_target=lines.uri if contact is None else contact.uri_text,
             route_set=_route_set(response),
             local_cseq=lines.cseq,
-            flow=transaction.flow,
+            flow=transaction.dialog_flow or transaction.flow,
             uac=True,
             owner=transaction.owner,
         )
+        dialog.large = transaction.large
         dialog.invite_client = transaction
         transaction.dialogs.append(dialog)
         self._dialogs.add(dialog)
@@ -397,6 +440,11 @@ class Uac:
                 dialog.invite_client = None
                 self.end_dialog(dialog)
         transaction.dialogs.clear()
+
+
+def _otherwise(first: Outgoing, usual: Outgoing, large: LargeRequests) -> Outgoing | None:
+    """Return what goes out when the first way does not work, if there is another."""
+    return None if first is usual or large is LargeRequests.TCP else usual
 
 
 def _route_set(response: Response) -> tuple[str, ...]:
