@@ -106,6 +106,30 @@ class ALeg(Leg):
             return ":" in self.signalled_from
         return self._offered_audio.address_type == "IP6"
 
+    def open_media(self, *, ipv6: bool) -> None:
+        """Ask for ports."""
+        call = self.call
+        self.media = call.core.open_media(call, ipv6=ipv6, emergency=call.route.emergency)
+        self.session_id = self.media.id
+
+    def choose_for_route(self) -> ChosenAudio:
+        """Choose the codec of the answer; raises `RemoteProtocolError` when none is in common.
+
+        One that every trunk takes, so that failover needs no other; a caller that has none of those may still
+        be carried by some of them. For an emergency call the trunks may take more than they are known for.
+        """
+        route = self.call.route
+        ours = route.peer.codecs
+        try:
+            return self.choose(ours, route.codecs)
+        except RemoteProtocolError:
+            try:
+                return self.choose(ours, route.codecs_of_any)
+            except RemoteProtocolError:
+                if not route.emergency:
+                    raise
+                return self.choose_any()
+
     def choose_any(self) -> ChosenAudio:
         """Choose what the caller likes best, to be relayed as it is; raises `RemoteProtocolError`."""
         names = [] if self._offered_audio is None else [codec.name for codec in self._offered_audio.codecs]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from proxy.call.a_leg import ALeg
 from proxy.call.b_leg import BLeg
+from proxy.call.called_side import CalledSide
 from proxy.call.config import GateConfig
 from proxy.call.gate import CodeGate, GateEnd, GateResult
 from proxy.call.headers import crossing_headers
@@ -35,24 +36,19 @@ from proxy.call.outcome import (
     TEMPORARY_FAILURE,
     Ending,
     announcement,
-    cause_of_reason,
     cause_of_status,
-    disposition_of_status,
+    ending_of_refusal,
+    hung_up,
     not_acceptable,
-    reason_header,
-    status_for_caller,
 )
 from proxy.call.ports import JournalRecord, LegStatistics, MediaLegOpened, MediaLegRefused
-from proxy.call.ring import PhoneHunt
 from proxy.call.routing import Route
 from proxy.call.state import CallState
-from proxy.call.trunks import TrunkHunt
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
 from proxy.dtmf.digits import DigitMeans
 from proxy.errors import RemoteProtocolError
-from proxy.policy import Treatment
-from proxy.sdp import Codec, gate_codecs, relayed_codecs
+from proxy.sdp import gate_codecs, relayed_codecs
 from proxy.sip.body import session_description
 from proxy.sip.message import Request, Response
 from proxy.sip.timers import NEVER
@@ -85,13 +81,11 @@ class Call:
         "_failure",
         "_gate",
         "_guard_at",
-        "_hunt",
-        "_left_media",
         "_repeat_at",
         "a",
         "answers_first",
         "armed_at",
-        "b_media",
+        "called",
         "config",
         "core",
         "deadline",
@@ -121,11 +115,8 @@ class Call:
         """The core's own note: when it looks at this call's deadline."""
         self.answers_first = False
         """The caller is answered before the callee: whatever is to be said is said to an answered caller."""
-        self.b_media: MediaLeg | None = None
-        self._left_media: tuple[MediaLeg, ...] = ()
-        """Ports of the called side that were given up for those of the other address family."""
+        self.called = CalledSide(self)
         self._gate: CodeGate | None = None
-        self._hunt: TrunkHunt | PhoneHunt | None = None
         self._answer_headers: Sequence[tuple[str, str]] = ()
         self._failure: Ending | None = None
         """What the call came to, while its caller still hears why."""
@@ -141,55 +132,22 @@ class Call:
         route = self.route
         if not a.late_offer:
             try:
-                self.record.codec = self._choose_codec()
+                self.record.codec = a.choose_for_route().codec.name
             except RemoteProtocolError as error:
                 self._end(not_acceptable(error.status_hint), HungUpBy.GATE, now)
                 return
         self.answers_first = route.gated and (not route.early or a.late_offer)
-        self._open_a_media(ipv6=a.ipv6)
+        a.open_media(ipv6=a.ipv6)
         if not route.gated:
-            self._open_b_media()
+            self.called.open()
         self._guard_at = now + _OPEN_GUARD
         self._arm()
-
-    def _choose_codec(self) -> str:
-        """Choose the codec of the caller's answer; raises `RemoteProtocolError` when none is in common.
-
-        One that every trunk takes, so that failover needs no other; a caller that has none of those may still
-        be carried by some of them. For an emergency call the trunks may take more than they are known for.
-        """
-        ours, route = self.route.peer.codecs, self.route
-        try:
-            chosen = self.a.choose(ours, route.codecs)
-        except RemoteProtocolError:
-            try:
-                chosen = self.a.choose(ours, route.codecs_of_any)
-            except RemoteProtocolError:
-                if not route.emergency:
-                    raise
-                chosen = self.a.choose_any()
-        return chosen.codec.name
-
-    def _open_b_media(self) -> MediaLeg:
-        if self.b_media is None:
-            route = self.route
-            self.b_media = self.core.open_media(self, ipv6=route.ipv6, emergency=route.emergency)
-        return self.b_media
-
-    def b_media_of(self, *, ipv6: bool) -> MediaLeg:
-        """Return the called side's ports in this address family, asked for anew if they are of the other."""
-        media = self._open_b_media()
-        if media.ipv6 is not ipv6:
-            media.close()
-            self._left_media = (*self._left_media, media)
-            media = self.b_media = self.core.open_media(self, ipv6=ipv6, emergency=self.route.emergency)
-        return media
 
     @property
     def media_legs(self) -> tuple[MediaLeg, ...]:
         """Every port pair that was asked for."""
-        legs = (self.a.media, self.b_media, *self._left_media)
-        return tuple(media for media in legs if media is not None)
+        media = self.a.media
+        return self.called.media_legs if media is None else (media, *self.called.media_legs)
 
     def media_opened(self, answer: MediaLegOpened, media: MediaLeg, now: float) -> None:
         """A leg has its ports."""
@@ -197,8 +155,7 @@ class Call:
         if self.state is CallState.ENDED:
             return
         if media is not self.a.media:
-            if media is self.b_media and self._hunt is not None and self._hunt.leg is None:
-                self._hunt.advance(now)
+            if self.called.opened(media, now):
                 self._arm()
             return
         a, route = self.a, self.route
@@ -225,11 +182,6 @@ class Call:
         """Journal the call before B has answered: one that is cut off here has its record too."""
         self.core.emit(JournalRecord(self.record.snapshot(RecordPhase.SETUP, now=now)))
 
-    def _open_a_media(self, *, ipv6: bool) -> None:
-        a = self.a
-        a.media = self.core.open_media(self, ipv6=ipv6, emergency=self.route.emergency)
-        a.session_id = a.media.id
-
     def media_refused(self, answer: MediaLegRefused, media: MediaLeg, now: float) -> None:
         """There are no ports for a leg."""
         media.closed(None)
@@ -237,15 +189,10 @@ class Call:
             self._settle(now)
         elif media is self.a.media and answer.no_such_family:
             self._family_refused(media, now)
-        elif media is self.b_media and self._hunt is not None and self.route.emergency > media.emergency:
-            # Asked for while the caller dialled something else: emergency calls have ports of their own.
-            self.b_media = None
-            self._hunt.advance(now)
-        elif media is self.b_media and isinstance(self._hunt, TrunkHunt) and self._hunt.without_ports(now):
-            self._arm()
-        elif media is self.a.media or (media is self.b_media and self._hunt is not None):
+        elif media is self.a.media or not self.called.refused(media, now):
             self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
-        # else: the caller is still being asked and `_dial` will try again, or the ports were given up
+        else:
+            self._arm()
 
     def _family_refused(self, media: MediaLeg, now: float) -> None:
         """The gate has no media address of the caller's IP version."""
@@ -253,7 +200,7 @@ class Call:
         if media.ipv6 is a.ipv6 and (a.late_offer or self.route.emergency):
             # The gate's own offer may name the other one. For an emergency it is the best there is: a caller
             # with both versions may take it for an answer too.
-            self._open_a_media(ipv6=not media.ipv6)
+            a.open_media(ipv6=not media.ipv6)
         else:
             self._end(not_acceptable(), HungUpBy.GATE, now)
 
@@ -274,25 +221,17 @@ class Call:
 
     def _ask(self, now: float) -> None:
         self._enter(CallState.ASKING, now)
-        a = self.a
+        a, core = self.a, self.core
         assert a.media is not None  # noqa: S101
         inband = a.chosen is None or a.chosen.event is None
-        decision = self.route.decision
-        assert decision.group is not None  # noqa: S101  (a treatment that asks comes from a group)
-        required = decision.treatment is Treatment.REQUIRED_CODE
+        check = partial(core.judge, self)
         self._gate = CodeGate(
-            decision.group,
-            a.media,
-            self.record,
-            partial(self.core.judge, self),
-            self.core.policy.plan,
-            required=required,
-            inband=inband,
+            self.route.decision, a.media, self.record, check, core.policy.plan, inband=inband
         )
         self._gate.begin(now)
         # The called side's ports are asked for now, so that its INVITE can leave the moment the code is
         # there.
-        self._open_b_media()
+        self.called.open()
         self._arm()
 
     def digit_pressed(self, leg: Leg, digit: str, means: DigitMeans, now: float) -> None:
@@ -345,14 +284,12 @@ class Call:
     @property
     def b(self) -> BLeg | None:
         """The B leg that counts now."""
-        return None if self._hunt is None else self._hunt.leg
+        return self.called.leg
 
     def _dial(self, now: float) -> None:
         self._enter(CallState.DIALLING, now)
-        if self.b_media is not None and self.b_media.id not in self.core.media:
-            self.b_media = None  # it was refused while the caller was asked
         self._bound_at = now + self.config.ring_timeout
-        hunt = self._hunt = self._new_hunt(now)
+        hunt = self.called.seek(now)
         if hunt.hopeless:
             if self.route.trunks:  # all are full
                 self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
@@ -364,35 +301,20 @@ class Call:
             self.a.media.play(("connecting",), group=self.route.prompts)
         self._arm()
 
-    def _new_hunt(self, now: float) -> TrunkHunt | PhoneHunt:
-        media, codecs = self._open_b_media(), self._codecs_for_b()
-        line = self.core.line
-        if self.route.phones and line is not None:
-            return PhoneHunt(self, line, media, codecs)
-        chosen = self.a.chosen
-        hops = self.core.hops(self.route, None if chosen is None else chosen.codec.name, now)
-        return TrunkHunt(self, hops, media, codecs)
-
-    def _codecs_for_b(self) -> tuple[Codec, ...]:
-        chosen = self.a.chosen
-        if chosen is None:
-            return gate_codecs(self.route.common_codecs)
-        return relayed_codecs(chosen, events=chosen.event is not None)
-
     def b_trying(self, leg: BLeg, now: float) -> None:
         """A trunk has taken the INVITE."""
-        assert self._hunt is not None  # noqa: S101
-        self._hunt.trying(leg, now)
+        assert self.called.hunt is not None  # noqa: S101
+        self.called.hunt.trying(leg, now)
         self._arm()
 
     def b_progressed(self, leg: BLeg, response: Response, now: float) -> None:
         """An 18x: the callee rings, or the carrier has something to say."""
-        assert self._hunt is not None  # noqa: S101
-        self._hunt.progressed(leg)
+        assert self.called.hunt is not None  # noqa: S101
+        self.called.hunt.progressed(leg)
         if self.state is CallState.DIALLING:
             self._enter(CallState.RINGING, now)
         description = session_description(response)
-        if description and self._hunt.early_media:
+        if description and self.called.hunt.early_media:
             try:
                 leg.take_answer(description)
             except RemoteProtocolError:
@@ -430,8 +352,8 @@ class Call:
             leg.hang_up(cause_of_status(488), now)
             self._fail(not_acceptable(), now)
             return
-        assert self._hunt is not None and leg.chosen is not None  # noqa: S101, PT018
-        self._hunt.answered(leg, now)
+        assert self.called.hunt is not None and leg.chosen is not None  # noqa: S101, PT018
+        self.called.hunt.answered(leg, now)
         record = self.record
         record.codec = leg.chosen.codec.name
         record.b_answered(now=now)
@@ -481,43 +403,32 @@ class Call:
     def b_failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> None:
         """A trunk refused, or said nothing (``response`` None, ``status`` as RFC 3261 §8.1.3.1 reads
         that)."""
-        assert self._hunt is not None  # noqa: S101
-        refusal = self._hunt.failed(leg, status, response, now)
+        assert self.called.hunt is not None  # noqa: S101
+        refusal = self.called.hunt.failed(leg, status, response, now)
         if refusal is None:
             self._arm()
             return
         leg, status, response = refusal
         if response is None:
-            self._fail(self._hunt.unreachable(status), now)
+            self._fail(self.called.hunt.unreachable(status), now)
             return
-        headers = self._crossing(leg, response)
-        cause = cause_of_reason(response.headers.get_all("Reason"))
-        if cause is None:
-            cause = cause_of_status(status)
-            headers.append(reason_header(cause))
-        told = status_for_caller(status)
-        self._fail(Ending(disposition_of_status(status), told, cause, headers, status), now)
+        self._fail(ending_of_refusal(status, self._crossing(leg, response)), now)
 
     # Ending -------------------------------------------------------------------------------------------------
 
     def leg_hung_up(self, leg: Leg, bye: Request, now: float) -> None:
         """One side said BYE: so does the gate to the other."""
-        reasons = [("Reason", value) for value in bye.headers.get_all("Reason")]
-        cause = cause_of_reason([value for _, value in reasons]) or NORMAL_CLEARING
         who = HungUpBy.A_LEG if leg is self.a else HungUpBy.B_LEG
         # §15.1.2: a BYE of the caller within the early dialog ends its own INVITE.
         status = 487 if leg is self.a else 480
-        self._end(self._failure or Ending(self._disposition(), status, cause, reasons), who, now)
+        self._end(self._failure or hung_up(self._disposition(), status, bye), who, now)
 
     def a_cancelled(self, now: float, cancel: Request | None = None) -> None:
         """The caller gave up before any final response, or can't be reached any more.
 
         Why it cancelled reaches the other side (RFC 3326 §2).
         """
-        values = [] if cancel is None else cancel.headers.get_all("Reason")
-        cause = cause_of_reason(values) or NORMAL_CLEARING
-        reasons = [("Reason", value) for value in values]
-        self._end(Ending(self._disposition(), 487, cause, reasons), HungUpBy.A_LEG, now)
+        self._end(hung_up(self._disposition(), 487, cancel), HungUpBy.A_LEG, now)
 
     def leg_lost(self, now: float) -> None:
         """A leg's peer never ACKed, or its dialog is gone: the call can't go on."""
@@ -532,7 +443,7 @@ class Call:
         media.silent = True
         if self.state is not CallState.TALKING or now - self.since < self.config.silence_window:
             return
-        if all(leg is not None and leg.quiet for leg in (self.a.media, self.b_media)):
+        if all(leg is not None and leg.quiet for leg in (self.a.media, self.called.media)):
             self._end(Ending(Disposition.ANSWERED, 480, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
     def hang_up(self, now: float) -> None:
@@ -560,17 +471,13 @@ class Call:
             return
         # The caller is released later; headers of a response have no place in that BYE.
         self._failure = replace(ending, headers=())
-        self._hunt_over(ending.cause, now)
+        self.called.hang_up(ending.cause, now)
         media.unbridge()
         self._enter(CallState.ANNOUNCING, now)
         self._bound_at = NEVER
         self._guard_at = now + _ANNOUNCEMENT_GUARD
         media.play((prompt,) if prompt else announcement(ending.status), group=self.route.prompts)
         self._arm()
-
-    def _hunt_over(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
-        if self._hunt is not None:
-            self._hunt.hang_up(cause, now, headers)
 
     def _end(self, ending: Ending, who: HungUpBy, now: float) -> None:
         """End both legs and the media; the record follows when the ports are closed."""
@@ -583,13 +490,12 @@ class Call:
         sip_code = 0 if kept else ending.b_status or ending.status
         record.ended(ending.disposition, now=now, sip_code=sip_code, q850_cause=ending.cause, hung_up_by=who)
         self._enter(CallState.ENDED, now)
-        self._hunt_over(ending.cause, now, ending.headers)
+        self.called.hang_up(ending.cause, now, ending.headers)
         self.a.hang_up(ending.status, ending.cause, now, ending.headers)
         self._guard_at = now + _CLOSE_GUARD
         if self.a.media is not None:
             self.a.media.close()
-        if self.b_media is not None:
-            self.b_media.close()
+        self.called.close()
         self._settle(now)
 
     def media_closed(self, media: MediaLeg, statistics: LegStatistics, now: float) -> None:
@@ -597,7 +503,7 @@ class Call:
         media.closed(statistics)
         if self.state is CallState.ENDED:
             self._settle(now)
-        elif media is self.a.media or (media is self.b_media and self._hunt is not None):
+        elif media is self.a.media or self.called.uses(media):
             # The engine took ports away that were in use.
             self.break_off(now)
 
@@ -611,7 +517,7 @@ class Call:
     def _write_final(self, now: float) -> None:
         record = self.record
         record.a_media = None if self.a.media is None else self.a.media.statistics
-        record.b_media = None if self.b_media is None else self.b_media.statistics
+        record.b_media = None if self.called.media is None else self.called.media.statistics
         self.deadline = NEVER
         self.core.emit(JournalRecord(record.final(now=now)))
         self.core.forget(self)
@@ -623,8 +529,9 @@ class Call:
         Without this a call would be a ring of references, which only the garbage collector takes apart, in
         pauses that calls would hear.
         """
-        self._gate = self._hunt = None
+        self._gate = None
         self.a.let_go()
+        self.called.let_go()
         del self.a
 
     # Time ---------------------------------------------------------------------------------------------------
@@ -642,8 +549,8 @@ class Call:
             self.a.repeat_progress(now)
         elif self._gate is not None:
             self._after_gate(self._gate.handle_timer(now), now)
-        elif self._hunt is not None:
-            self._hunt.handle_timer(now)
+        elif self.called.hunt is not None:
+            self.called.hunt.handle_timer(now)
         self._arm()
 
     def _guard(self, now: float) -> None:
@@ -671,8 +578,8 @@ class Call:
         deadline = min(self._guard_at, self._bound_at, self._repeat_at)
         if self._gate is not None:
             deadline = min(deadline, self._gate.deadline)
-        elif self._hunt is not None:
-            deadline = min(deadline, self._hunt.deadline)
+        elif self.called.hunt is not None:
+            deadline = min(deadline, self.called.hunt.deadline)
         self.deadline = deadline
         if deadline < self.armed_at:
             self.core.arm(self)

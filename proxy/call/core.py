@@ -15,20 +15,19 @@ from datetime import datetime
 from itertools import count
 
 from proxy.call.a_leg import ALeg
+from proxy.call.admission import Admission, describe
 from proxy.call.b_leg import BLeg
 from proxy.call.call import Call
 from proxy.call.code_uses import CodeUses
-from proxy.call.config import GateConfig, Peer, Side, Trunk
-from proxy.call.identity import Authenticator, Challenge, PeerTable, asserted_caller
+from proxy.call.config import GateConfig, Trunk
+from proxy.call.identity import Authenticator
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
-from proxy.call.media_security import MediaSecurity, no_keys
-from proxy.call.outcome import cause_of_status, reason_header
+from proxy.call.media_security import no_keys
 from proxy.call.ports import (
     Answer,
     Command,
     DigitHeard,
-    JournalRecord,
     LegId,
     MediaLatched,
     MediaLegClosed,
@@ -40,22 +39,18 @@ from proxy.call.ports import (
     RecordDurable,
 )
 from proxy.call.registrations import Registrations
-from proxy.call.routing import Caller, Hop, Route, RouteTable, did_of
+from proxy.call.routing import Hop, Route
 from proxy.call.state import CallState
 from proxy.call.trunk_accounts import TrunkAccounts, TrunkRegistration
 from proxy.call.trunk_watch import Probe, TrunkWatch
-from proxy.cdr.builder import RecordBuilder
-from proxy.cdr.record import Direction, Disposition, HungUpBy
+from proxy.cdr.record import Direction
 from proxy.policy import (
-    CallRequest,
     CodeVerdict,
     Decision,
     DialledNumber,
-    NumberRefused,
     Snapshot,
     Treatment,
     check_code,
-    decide,
 )
 from proxy.sdp import KeySource
 from proxy.sip.endpoint import Endpoint
@@ -71,7 +66,6 @@ from proxy.sip.events import (
     RequestTimedOut,
     ResponseReceived,
 )
-from proxy.sip.inspection import Refusal
 from proxy.sip.timers import NEVER
 
 __all__ = ["CallCore", "LiveCall"]
@@ -128,8 +122,6 @@ class CallCore:
         """Records reach the disk. While they don't, new calls get 500; emergency calls don't."""
         self._policy = policy
         self._wall_clock = wall_clock
-        self._record_ids = record_ids
-        self._authenticator = authenticator
         self.registrations = registrations
         """None: no phone can register."""
         self._commands: list[Command] = []
@@ -143,6 +135,9 @@ class CallCore:
         """Which trunks answer."""
         self.emit: Callable[[Command], None] = self._commands.append
         """Leave a command for the world."""
+        self.config = config
+        self.admission = Admission(self, authenticator, wall_clock=wall_clock, record_ids=record_ids)
+        """Lets calls in."""
         self.reconfigure(config)
 
     # The world's inputs -------------------------------------------------------------------------------------
@@ -152,9 +147,7 @@ class CallCore:
         self.config = config
         self.accounts.reconfigure(config.trunks)
         self.watch.reconfigure(config.trunks)
-        self._peers = PeerTable(config)
-        self._routes = RouteTable(config)
-        self._local_peer = config.phones or Peer("local", Side.PHONES, trusted=False)
+        self.admission.reconfigure(config)
 
     @property
     def policy(self) -> Snapshot:
@@ -341,7 +334,7 @@ class CallCore:
             else:
                 self.endpoint.respond(event.transaction, 481, now=now)
         elif event.request.method == "INVITE":
-            self._invite(event, now)
+            self.admission.invite(event, now)
         elif event.request.method == "OPTIONS":
             # Anybody may ask (§11.2), so nothing is kept for it.
             self.endpoint.reject_stateless(event.transaction, 200, headers=self.endpoint.capabilities)
@@ -352,188 +345,12 @@ class CallCore:
             allow = ("Allow", ", ".join(self.endpoint.config.allow))
             self.endpoint.reject_stateless(event.transaction, 405, headers=(allow,))
 
-    def _invite(self, event: RequestReceived, now: float) -> None:
-        """Find out who calls whom, decide, and begin the call or refuse it."""
-        invite = event.request
-        peer = self._peers.find(event.flow)
-        if peer is not None and peer.side is Side.TRUNK:
-            self._inbound(event, asserted_caller(peer, invite), now)
-            return
-        caller = asserted_caller(peer, invite) if peer is not None and peer.side is Side.PBX else None
-        if caller is None:
-            caller = self._stranger(event, now)
-            if caller is None:
-                return
-        self._outbound(event, caller, now)
-
-    def _outbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
-        """Decide about a call of a user or a PBX."""
-        invite = event.request
-        asked = CallRequest(invite.uri, caller.proved, caller.asserted, caller.peer.default_group)
-        decision = decide(asked, self._policy)
-        record = self._record(event, caller, decision, now)
-        if event.refusal is not None and not decision.emergency:
-            self._refuse_unfit(event, event.refusal, record, now)
-            return
-        if decision.treatment is Treatment.BLOCK:
-            status = decision.status_hint
-            self._refuse(event, record, Disposition.BLOCKED, status, now)
-            return
-        route = self._routes.outbound(caller, decision)
-        if route.direction is Direction.INTERNAL:
-            record.direction = Direction.INTERNAL
-            callee = "" if decision.number is None else decision.number.number
-            found = self._to_user(caller, decision, record, callee)
-            if found is None and not route.trunks:
-                self._refuse_unreachable(event, record, now)
-                return
-            route = found or route
-        if not decision.emergency and (status := self._unavailable):
-            self._refuse(event, record, Disposition.OVERLOADED, status, now)
-            return
-        self._begin(event, route, record, now)
-
-    def _stranger(self, event: RequestReceived, now: float) -> Caller | None:
-        """Let a caller without a trusted address prove who it is; None: it was challenged instead."""
-        invite, flow = event.request, event.flow
-        challenge: tuple[tuple[str, str], ...] = ()
-        if self._authenticator is not None and self.config.phones is not None:
-            found = self._authenticator.authenticate(invite, flow, self._policy, now)
-            if not isinstance(found, Challenge):
-                return Caller(self.config.phones, "", found.name, proved=found.digest_name)
-            challenge = found.headers
-        if self._peers.is_local(flow) or self._has_phone_at(flow.remote_host):
-            number = self._policy.normalise(invite.uri)
-            if not isinstance(number, NumberRefused) and number.emergency:
-                return Caller(self._local_peer, did_of(invite.from_.uri_text), invite.from_.display_name)
-        # Nobody may learn here whether a user or a number exists: one answer for everything.
-        status = 401 if challenge else 403
-        self.endpoint.reject_stateless(event.transaction, status, headers=challenge)
-        return None
-
-    def _inbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
-        """Pass a call from a trunk to the PBX or phone behind the gate (DESIGN 1.9)."""
-        did = did_of(event.request.uri)
-        number = self._policy.normalise(did)
-        known = None if isinstance(number, NumberRefused) or number.emergency else number
-        decision = Decision(Treatment.ALLOW, "calls from a trunk are not gated", number.dialled or did, known)
-        record = self._record(event, caller, decision, now)
-        record.direction = Direction.INBOUND
-        route = self._inbound_route(caller, decision, record, did) if did else None
-        if event.refusal is not None:
-            self._refuse_unfit(event, event.refusal, record, now)
-        elif route is None:
-            self._refuse_unreachable(event, record, now)
-        elif status := self._unavailable:
-            self._refuse(event, record, Disposition.OVERLOADED, status, now)
-        else:
-            self._begin(event, route, record, now)
-
-    def _inbound_route(
-        self, caller: Caller, decision: Decision, record: RecordBuilder, did: str
-    ) -> Route | None:
-        """Find whose number it is: by the DID routes, the only PBX, or the users' own numbers."""
-        callee = self._routes.did_user(did)
-        if not callee:
-            user = self._policy.user_by_caller(did)
-            if user is not None:
-                callee = record.destination_user = user.extension
-            route = self._routes.inbound(caller, decision, did)
-            if route is not None:
-                return route
-        return self._to_user(caller, decision, record, callee)
-
-    def _to_user(
-        self, caller: Caller, decision: Decision, record: RecordBuilder, callee: str
-    ) -> Route | None:
-        """Route a call to the phones of a user; None when there is no such user, or no phone of it."""
-        if callee not in self._policy.users:
-            return None
-        record.destination_user = callee
-        phones = () if self.registrations is None else self.registrations.targets(callee)
-        return self._routes.to_phones(caller, decision, record.direction, callee, phones)
-
-    def _refuse_unreachable(self, event: RequestReceived, record: RecordBuilder, now: float) -> None:
-        """Refuse a call to a user without a phone (480), or to nobody at all (404)."""
-        if record.destination_user:
-            self._refuse(event, record, Disposition.NO_ANSWER, 480, now)
-        else:
-            self._refuse(event, record, Disposition.REJECTED, 404, now)
-
-    def _has_phone_at(self, host: str) -> bool:
-        return self.registrations is not None and self.registrations.bound_from(host)
+    # What calls ask for -------------------------------------------------------------------------------------
 
     @property
     def line(self) -> Trunk | None:
         """How phones are spoken with as callees."""
-        return self._routes.line
-
-    @property
-    def _unavailable(self) -> int:
-        """Status that refuses whoever is no emergency call, or 0."""
-        if self.draining or len(self.calls) >= self.config.max_calls:
-            return 503
-        return 0 if self.recording else 500
-
-    def _begin(self, event: RequestReceived, route: Route, record: RecordBuilder, now: float) -> None:
-        call = Call(self, self.config, route, record, now)
-        self.calls[call.id] = call
-        if _log.isEnabledFor(logging.INFO):
-            _log.info("call begins: %s", route.decision.treatment, extra={"call_id": call.id, "leg": "a"})
-        security = MediaSecurity(route.peer.srtp, self.srtp_keys, emergency=route.emergency)
-        call.start(ALeg(call, self.endpoint, event, latching=route.peer.latching, security=security), now)
-
-    def _record(
-        self, event: RequestReceived, caller: Caller, decision: Decision, now: float
-    ) -> RecordBuilder:
-        record = RecordBuilder(self._record_ids(), start_time=self._wall_clock().timestamp(), now=now)
-        record.a_call_id = event.request.call_id
-        record.source_address = f"{event.flow.remote_host}:{event.flow.remote_port}"
-        record.peer = caller.peer.name if caller.peer.side is not Side.PHONES else ""
-        user = decision.user
-        record.caller_number = caller.number or (user.extension if user is not None else "")
-        record.caller_name = caller.name
-        record.caller_e164 = self._policy.caller_e164(caller.number, user)
-        record.location = self.config.site
-        if user is not None:
-            record.user = user.extension
-        if decision.group is not None:
-            record.group = decision.group.name
-        _describe(record, decision)
-        return record
-
-    def _refuse_unfit(
-        self, event: RequestReceived, refusal: Refusal, record: RecordBuilder, now: float
-    ) -> None:
-        """Refuse an INVITE as RFC 3261 §8.2 wants it. Emergency calls are placed all the same."""
-        what = Disposition.NOT_ACCEPTABLE if refusal.status == 415 else Disposition.REJECTED
-        self._refuse(event, record, what, refusal.status, now, headers=refusal.headers)
-
-    def _refuse(
-        self,
-        event: RequestReceived,
-        record: RecordBuilder,
-        what: Disposition,
-        status: int,
-        now: float,
-        *,
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        """Refuse an INVITE at once; it has its record like any other call."""
-        if _log.isEnabledFor(logging.INFO):
-            _log.info(
-                "call refused with %d: %s",
-                status,
-                what.value,
-                extra={"call_id": record.record_id, "leg": "a"},
-            )
-        cause = cause_of_status(status)
-        record.ended(what, now=now, sip_code=status, q850_cause=cause, hung_up_by=HungUpBy.GATE)
-        self.emit(JournalRecord(record.final(now=now)))
-        headers = (reason_header(cause), *headers)
-        self.endpoint.respond(event.transaction, status, headers=headers, now=now)
-
-    # What calls ask for -------------------------------------------------------------------------------------
+        return self.admission.routes.line
 
     def open_media(self, call: Call, *, ipv6: bool, emergency: bool) -> MediaLeg:
         """Ask for a port pair."""
@@ -560,9 +377,9 @@ class CallCore:
             was.user,
             was.group,
         )
-        _describe(call.record, decision)
+        describe(call.record, decision)
         call.record.direction = Direction.OUTBOUND
-        return self._routes.outbound(call.route.caller, decision)
+        return self.admission.routes.outbound(call.route.caller, decision)
 
     def hops(self, route: Route, codec: str | None, now: float) -> Iterator[Hop]:
         """Return the attempts in order, without trunks that don't take the caller's codec (None: still open)
@@ -648,16 +465,3 @@ def _note_silence(
         call.media_silent(media, now)
     elif isinstance(answer, MediaResumed):
         media.silent = False
-
-
-def _describe(record: RecordBuilder, decision: Decision) -> None:
-    """Write down what was decided, and about what."""
-    number = decision.number
-    record.dialled_number = decision.dialled
-    record.treatment = decision.treatment.value
-    record.decision = "block" if decision.treatment is Treatment.BLOCK else "allow"
-    record.reason = decision.reason
-    record.emergency = decision.emergency
-    if number is not None:
-        record.normalised_number = number.number
-        record.call_class = number.call_class.value

@@ -23,7 +23,15 @@ from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import UsedCode
 from proxy.dtmf.collector import EntryCollector, EntryFinished, EntryKind, EntryRules, PromptInterrupted
 from proxy.dtmf.digits import DigitMeans
-from proxy.policy import CodeOutcome, CodeVerdict, DialledNumber, NumberPlan, UserGroup
+from proxy.policy import (
+    CodeOutcome,
+    CodeVerdict,
+    Decision,
+    DialledNumber,
+    NumberPlan,
+    Treatment,
+    UserGroup,
+)
 from proxy.sip.timers import NEVER
 
 __all__ = ["CodeGate", "GateEnd", "GateResult"]
@@ -95,21 +103,22 @@ class CodeGate:
 
     def __init__(
         self,
-        group: UserGroup,
+        decision: Decision,
         media: MediaLeg,
         record: RecordBuilder,
         check: Callable[[str], CodeVerdict],
         plan: NumberPlan,
         *,
-        required: bool,
         inband: bool,
     ) -> None:
+        group = decision.group
+        assert group is not None  # noqa: S101  (a treatment that asks comes from a group)
         self._group = group
         self._media = media
         self._record = record
         self._check = check
         """Judges an entry and, when it is accepted, reserves its use."""
-        self._required = required
+        self._required = decision.treatment is Treatment.REQUIRED_CODE
         self._inband = inband
         self._rules = rules_of(group, plan)
         self._tries_left = group.tries

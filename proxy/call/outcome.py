@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.cdr.record import Disposition
+from proxy.sip.message import Request
 
 __all__ = [
     "CALL_REJECTED",
@@ -28,6 +29,8 @@ __all__ = [
     "cause_of_reason",
     "cause_of_status",
     "disposition_of_status",
+    "ending_of_refusal",
+    "hung_up",
     "may_fail_over",
     "not_acceptable",
     "reason_header",
@@ -126,6 +129,23 @@ class Ending:
 def not_acceptable(status: int = 488) -> Ending:
     """Return the ending of a call whose sides have no media in common."""
     return Ending(Disposition.NOT_ACCEPTABLE, status, cause_of_status(status))
+
+
+def ending_of_refusal(status: int, headers: Sequence[tuple[str, str]]) -> Ending:
+    """Return the ending of a call that the B leg refused; ``headers`` of the refusal cross to the caller."""
+    cause = cause_of_reason([value for name, value in headers if name.lower() == "reason"])
+    if cause is None:
+        cause = cause_of_status(status)
+        headers = (*headers, reason_header(cause))
+    return Ending(disposition_of_status(status), status_for_caller(status), cause, headers, status)
+
+
+def hung_up(disposition: Disposition, status: int, request: Request | None) -> Ending:
+    """Return the ending of a call that a BYE or CANCEL ended; its Reason reaches the other side (RFC 3326
+    §2)."""
+    values = [] if request is None else request.headers.get_all("Reason")
+    cause = cause_of_reason(values) or NORMAL_CLEARING
+    return Ending(disposition, status, cause, [("Reason", value) for value in values])
 
 
 def may_fail_over(status: int) -> bool:

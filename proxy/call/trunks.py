@@ -58,7 +58,7 @@ class TrunkHunt:
         if hop is None:
             return
         call = self._call
-        self.media = call.b_media_of(ipv6=hop.ipv6)
+        self.media = call.called.media_of(ipv6=hop.ipv6)
         if self.media.state is not MediaState.OPEN:
             return
         route = call.route

@@ -1,0 +1,124 @@
+"""The called side of a call: its ports, and the search for whoever takes the call.
+
+Trunks are tried one after the other (`proxy.call.trunks`), a user's phones ring together (`proxy.call.ring`);
+either finds the B leg. The ports are the same for all that are tried, but for a change of address family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from proxy.call.b_leg import BLeg
+from proxy.call.media_leg import MediaLeg
+from proxy.call.ring import PhoneHunt
+from proxy.call.trunks import TrunkHunt
+from proxy.sdp import Codec, gate_codecs, relayed_codecs
+
+if TYPE_CHECKING:
+    from proxy.call.call import Call
+
+__all__ = ["CalledSide"]
+
+
+class CalledSide:
+    """What a call has beyond the gate."""
+
+    __slots__ = ("_call", "_left", "hunt", "media")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._left: tuple[MediaLeg, ...] = ()
+        """Ports that were given up for those of the other address family."""
+        self.media: MediaLeg | None = None
+        self.hunt: TrunkHunt | PhoneHunt | None = None
+        """The search, from DIALLING on; it keeps the B leg that it found."""
+
+    @property
+    def leg(self) -> BLeg | None:
+        """The B leg that counts now."""
+        return None if self.hunt is None else self.hunt.leg
+
+    # Ports --------------------------------------------------------------------------------------------------
+
+    def open(self) -> MediaLeg:
+        """Return the ports, asked for if they are not yet."""
+        call = self._call
+        if self.media is None:
+            route = call.route
+            self.media = call.core.open_media(call, ipv6=route.ipv6, emergency=route.emergency)
+        return self.media
+
+    def media_of(self, *, ipv6: bool) -> MediaLeg:
+        """Return the ports in this address family, asked for anew if they are of the other."""
+        call, media = self._call, self.open()
+        if media.ipv6 is not ipv6:
+            media.close()
+            self._left = (*self._left, media)
+            media = self.media = call.core.open_media(call, ipv6=ipv6, emergency=call.route.emergency)
+        return media
+
+    @property
+    def media_legs(self) -> tuple[MediaLeg, ...]:
+        """Every port pair that was asked for."""
+        return self._left if self.media is None else (self.media, *self._left)
+
+    def opened(self, media: MediaLeg, now: float) -> bool:
+        """Go on with ports that have come; False when nobody waits for them."""
+        if media is not self.media or self.hunt is None or self.hunt.leg is not None:
+            return False
+        self.hunt.advance(now)
+        return True
+
+    def refused(self, media: MediaLeg, now: float) -> bool:
+        """Go on without ports that were refused; False when there is no other way to go."""
+        if media is not self.media or self.hunt is None:
+            # Given up long ago; or the caller is still being asked, and `dial` will try again.
+            return True
+        if self._call.route.emergency > media.emergency:
+            # Asked for while the caller dialled something else: emergency calls have ports of their own.
+            self.media = None
+            self.hunt.advance(now)
+            return True
+        return isinstance(self.hunt, TrunkHunt) and self.hunt.without_ports(now)
+
+    def uses(self, media: MediaLeg) -> bool:
+        """Tell whether the call can't go on without these ports."""
+        return media is self.media and self.hunt is not None
+
+    # The search ---------------------------------------------------------------------------------------------
+
+    def seek(self, now: float) -> TrunkHunt | PhoneHunt:
+        """Begin the search; the first INVITE goes out with `advance`."""
+        call = self._call
+        if self.media is not None and self.media.id not in call.core.media:
+            self.media = None  # it was refused while the caller was asked
+        media, codecs, line = self.open(), self._codecs(), call.core.line
+        if call.route.phones and line is not None:
+            self.hunt = PhoneHunt(call, line, media, codecs)
+        else:
+            chosen = call.a.chosen
+            hops = call.core.hops(call.route, None if chosen is None else chosen.codec.name, now)
+            self.hunt = TrunkHunt(call, hops, media, codecs)
+        return self.hunt
+
+    def _codecs(self) -> tuple[Codec, ...]:
+        chosen = self._call.a.chosen
+        if chosen is None:
+            return gate_codecs(self._call.route.common_codecs)
+        return relayed_codecs(chosen, events=chosen.event is not None)
+
+    def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Search no further, and end what is there."""
+        if self.hunt is not None:
+            self.hunt.hang_up(cause, now, headers)
+
+    def close(self) -> None:
+        """Give the ports back."""
+        if self.media is not None:
+            self.media.close()
+
+    def let_go(self) -> None:
+        """The call is over: part from it (`Call` says why)."""
+        self.hunt = None
+        del self._call
