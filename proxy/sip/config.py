@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.sip.flow import ListenPoint
+from proxy.sip.reliable import OPTION_TAG
 
-__all__ = ["ALLOW", "KNOWN_METHODS", "EndpointConfig"]
+__all__ = ["ALLOW", "KNOWN_METHODS", "SUPPORTED", "EndpointConfig"]
 
 KNOWN_METHODS = frozenset(
     {
@@ -29,8 +30,11 @@ KNOWN_METHODS = frozenset(
 """Methods of the registry: one of these that is not in `EndpointConfig.allow` gets 405, any other 501."""
 
 
-ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
+ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK")
 """Methods that every gate takes; a registrar takes REGISTER too."""
+
+SUPPORTED = (OPTION_TAG,)
+"""Extensions that every gate knows (RFC 3262)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from proxy.sip.accepted import AwaitedAck
     from proxy.sip.invite_client import InviteClientTransaction
     from proxy.sip.invite_server import InviteServerTransaction
+    from proxy.sip.message import Request
+    from proxy.sip.reliable import ReliableResponses
 
 __all__ = ["Dialog", "DialogKey", "DialogState", "DialogTable", "listener_for", "route"]
 
@@ -54,6 +56,7 @@ class Dialog:
         "local_cseq",
         "local_tag",
         "owner",
+        "provisionals",
         "remote",
         "remote_cseq",
         "remote_tag",
@@ -61,6 +64,7 @@ class Dialog:
         "request_uri",
         "route_lines",
         "route_set",
+        "rseq",
         "state",
         "symmetric",
         "uac",
@@ -108,6 +112,10 @@ class Dialog:
         """The peer's INVITE without a final response yet."""
         self.awaited_ack: AwaitedAck | None = None
         """Our 2xx that waits for its ACK."""
+        self.provisionals: ReliableResponses | None = None
+        """Our reliable provisional responses to the peer's INVITE (RFC 3262 §3)."""
+        self.rseq: int | None = None
+        """RSeq of the peer's last reliable provisional response that was taken (RFC 3262 §4)."""
         self.ack_due: int | None = None
         """CSeq number of our INVITE whose 2xx the TU has to ACK."""
         self.ack_cseq: int | None = None
@@ -127,6 +135,11 @@ class Dialog:
         return (
             self.invite_client is not None or self.invite_server is not None or self.awaited_ack is not None
         )
+
+    @property
+    def withholds_success(self) -> bool:
+        """Whether the peer's INVITE may get no 2xx yet: a description waits for its PRACK (RFC 3262 §3)."""
+        return self.provisionals is not None and self.provisionals.withholds_success
 
     def set_route(self, remote_target: str, route_set: tuple[str, ...]) -> None:
         """Fix where requests go (§12.2.1.1)."""

@@ -1,6 +1,6 @@
 """The sans-I/O SIP endpoint: every message in, every message out, one deadline, events for the TU.
 
-RFC 3261 §8, §9, §12-§15, §17, §18; RFC 6026; RFC 3581. After each input drain `transmits()`, then
+RFC 3261 §8, §9, §12-§15, §17, §18; RFC 3262; RFC 6026; RFC 3581. After each input drain `transmits()`, then
 `events()` (whose handling may add transmits), then re-arm the one timer from `next_timer()`. Times are
 seconds of one monotonic clock.
 """
@@ -135,6 +135,7 @@ class Endpoint:
         headers: ExtraHeaders = (),
         body: bytes = b"",
         content_type: str = "application/sdp",
+        reliable: bool = False,
         now: float,
     ) -> Dialog | None:
         """Answer a request; returns the dialog of an INVITE answered with 101-299.
@@ -143,9 +144,19 @@ class Endpoint:
         tag. A 2xx is retransmitted until its ACK (§13.3.1.4). Contact, Record-Route, Allow and Supported
         are added where the RFC wants them. Raises LocalProtocolError after the final response (see
         ``transaction.answered``).
+
+        A ``reliable`` provisional response is repeated until its PRACK, and followed by the next one only
+        then; no 2xx goes while one with a body is left (``dialog.withholds_success``, RFC 3262 §3).
         """
         return self._uas.respond(
-            transaction, status, reason=reason, headers=headers, body=body, content_type=content_type, now=now
+            transaction,
+            status,
+            reason=reason,
+            headers=headers,
+            body=body,
+            content_type=content_type,
+            reliable=reliable,
+            now=now,
         )
 
     def reject_stateless(
@@ -261,6 +272,8 @@ class Endpoint:
         if dialog.awaited_ack is not None:
             dialog.awaited_ack.stop()
             dialog.awaited_ack = None
+        if dialog.provisionals is not None:
+            dialog.provisionals.finish()
         self._dialogs.remove(dialog)
 
     @property

@@ -25,6 +25,7 @@ __all__ = [
     "ConnectionLost",
     "DialogEnded",
     "Event",
+    "PrackTimedOut",
     "RequestFailed",
     "RequestReceived",
     "RequestTimedOut",
@@ -43,7 +44,7 @@ class RequestReceived:
     transaction: ServerTransaction
     request: Request
     dialog: Dialog | None
-    """The dialog it belongs to; None for a request outside any dialog."""
+    """The dialog it belongs to; None for a request outside any dialog. A PRACK has matched already."""
     flow: Flow
     refusal: Refusal | None = None
     """What RFC 3261 §8.2 wants an INVITE to be refused with (`EndpointConfig.invites_to_tu`)."""
@@ -81,6 +82,9 @@ class ResponseReceived:
     transaction: ClientTransaction
     response: Response
     dialog: Dialog | None
+    rack: str = ""
+    """RAck of the PRACK that the TU has to send within ``dialog``; "" for what is not reliable (RFC 3262
+    §4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,14 @@ class RequestFailed:
     """
 
     transaction: ClientTransaction | ServerTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class PrackTimedOut:
+    """No PRACK for a reliable provisional response within 64*T1: the TU refuses the INVITE with a 5xx
+    (RFC 3262 §3)."""
+
+    transaction: InviteServerTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +146,7 @@ Event = (
     | ResponseReceived
     | RequestTimedOut
     | RequestFailed
+    | PrackTimedOut
     | AckTimedOut
     | DialogEnded
     | ConnectionLost

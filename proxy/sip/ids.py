@@ -39,6 +39,10 @@ class IdSource(Protocol):
         """Return 0 to 10 seconds for the Retry-After of an overlapping INVITE (§14.2)."""
         ...
 
+    def rseq(self) -> int:
+        """Return 1 to 2**31 - 1 for the first RSeq of an INVITE (RFC 3262 §3)."""
+        ...
+
 
 class KeyedIds:
     """Identifiers from a keyed hash over a counter: unguessable without the key, never repeated with it.
@@ -83,3 +87,7 @@ class KeyedIds:
     def retry_after(self) -> int:
         """Return 0 to 10 seconds, evenly enough."""
         return int(self._next()[:8], 16) % 11
+
+    def rseq(self) -> int:
+        """Return a number that nobody can guess (RFC 3262 §3: SHOULD be random)."""
+        return int(self._next()[:8], 16) % (2**31 - 1) + 1

@@ -1,6 +1,6 @@
 """The UAC core: requests of the TU to the network, responses from the network to the TU.
 
-RFC 3261 §8.1, §9.1, §12.2.1, §13.2, §14.1, §15.1.1; RFC 6026.
+RFC 3261 §8.1, §9.1, §12.2.1, §13.2, §14.1, §15.1.1; RFC 3262 §4; RFC 6026.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from proxy.sip.large import MAX_DATAGRAM_REQUEST, LargeRequests, Outgoing
 from proxy.sip.message import Response
 from proxy.sip.non_invite_client import NonInviteClientTransaction
 from proxy.sip.parser import validate_response
+from proxy.sip.reliable import acknowledgement
 from proxy.sip.spec import InviteSpec
 from proxy.sip.transactions import TransactionLayer, peer_of
 from proxy.sip.writer import ExtraHeaders, Fixed, RequestLines, header_lines
@@ -166,7 +167,7 @@ class Uac:
         flow = dialog.next_hop(self._layer.config.listen_points)
         lines = self._lines(dialog, flow, branch, cseq)
         if method == "INVITE":
-            extra = self._fixed.for_invite(self._fixed.contact(flow.listener), headers)
+            extra = self._fixed.for_reinvite(self._fixed.contact(flow.listener), headers)
             usual = Outgoing(lines, lines.invite(70, extra, body, content_type), flow)
             return self._start_invite(
                 usual, branch, owner=dialog.owner, dialog=dialog, large=dialog.large, now=now
@@ -324,8 +325,16 @@ class Uac:
         elif status >= 200:
             self._receive_2xx(transaction, response)
         else:
-            dialog = transaction.dialog if transaction.reinvite else self._early_dialog(transaction, response)
-            self._events.append(ResponseReceived(transaction, response, dialog))
+            self._receive_provisional(transaction, response)
+
+    def _receive_provisional(self, transaction: InviteClientTransaction, response: Response) -> None:
+        if transaction.reinvite:
+            self._events.append(ResponseReceived(transaction, response, transaction.dialog))
+            return
+        dialog = self._early_dialog(transaction, response)
+        rack = "" if dialog is None else acknowledgement(response, dialog)
+        if rack is not None:
+            self._events.append(ResponseReceived(transaction, response, dialog, rack))
 
     def _receive_2xx(self, transaction: InviteClientTransaction, response: Response) -> None:
         """Confirm the dialog of a 2xx, or repeat its ACK (§13.2.2.4)."""

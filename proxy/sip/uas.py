@@ -1,6 +1,6 @@
 """The UAS core: requests from the network to the TU, responses of the TU to the network.
 
-RFC 3261 §8.2, §9.2, §12.2.2, §13.3, §14.2, §15.1.2, §18.2; RFC 6026.
+RFC 3261 §8.2, §9.2, §12.2.2, §13.3, §14.2, §15.1.2, §18.2; RFC 3262 §3; RFC 6026.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from proxy.sip.events import (
     Cancelled,
     DialogEnded,
     Event,
+    PrackTimedOut,
     RequestFailed,
     RequestReceived,
     ServerTransaction,
@@ -30,6 +31,7 @@ from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Request, Response
 from proxy.sip.non_invite_server import NonInviteServerTransaction
 from proxy.sip.parser import is_answerable, validate_request
+from proxy.sip.reliable import OPTION_TAG, RAck, ReliableResponses
 from proxy.sip.transactions import MergeKey, ServerKey, TransactionLayer, server_key
 from proxy.sip.writer import ExtraHeaders, Fixed, ResponseLines, header_lines, response_flow
 
@@ -107,7 +109,10 @@ class Uas:
         if dialog is None:
             self._refuse_stateless(lines, back, Refusal(481))
             return
+        rack = RAck.of(request) if method == "PRACK" else None
         refusal = self._enter_dialog(request, dialog, flow) or refusal
+        if rack is not None and refusal is None:
+            refusal = self._enter_prack(rack, dialog, now)
         transaction = self._begin(method, key, None, back, lines)
         transaction.start(now)
         if refusal is not None:
@@ -168,6 +173,14 @@ class Uas:
                 return Refusal(500, (("Retry-After", str(self._ids.retry_after())),))
             if dialog.invite_client is not None:
                 return Refusal(491)
+        return None
+
+    @staticmethod
+    def _enter_prack(rack: RAck, dialog: Dialog, now: float) -> Refusal | None:
+        """Find the response that a PRACK acknowledges (RFC 3262 §3)."""
+        provisionals = dialog.provisionals
+        if provisionals is None or not provisionals.acknowledge(rack, now):
+            return Refusal(481)
         return None
 
     def _drop_held_bye(self, dialog: Dialog) -> None:
@@ -265,21 +278,23 @@ class Uas:
         headers: ExtraHeaders = (),
         body: bytes = b"",
         content_type: str = "",
+        reliable: bool = False,
         now: float,
     ) -> Dialog | None:
         """Send a response (§8.2.6, §12.1.1, §13.3.1); see `Endpoint.respond`."""
         if transaction.answered:
             raise LocalProtocolError(f"a second final response ({status}) to one {transaction.method}")
         lines = transaction.lines
-        if status == 100:
+        if status == 100 and not reliable:
             transaction.respond(100, lines.trying(), now)
             return None
         if "\n" in reason or "\r" in reason:
             raise LocalProtocolError("line end within a reason phrase")
         self._choose_tag(lines)
-        data = lines.response(
-            status, reason, self._extra_lines(transaction, status, headers), body, content_type
-        )
+        extra = self._extra_lines(transaction, status, headers)
+        if reliable:
+            return self._respond_reliably(transaction, status, reason, extra, body, content_type, now)
+        data = lines.response(status, reason, extra, body, content_type)
         if isinstance(transaction, NonInviteServerTransaction):
             transaction.respond(status, data, now)
             if status >= 200:
@@ -329,8 +344,41 @@ class Uas:
         dialog = transaction.dialog
         if dialog is not None and dialog.invite_server is transaction:
             dialog.invite_server = None
+            if dialog.provisionals is not None:
+                dialog.provisionals.finish()
             if dialog.state is DialogState.EARLY:
                 self.end_dialog(dialog)
+
+    def _respond_reliably(  # noqa: PLR0917
+        self,
+        transaction: ServerTransaction,
+        status: int,
+        reason: str,
+        extra: str,
+        body: bytes,
+        content_type: str,
+        now: float,
+    ) -> Dialog:
+        """Send a provisional response that is repeated until its PRACK (RFC 3262 §3)."""
+        if not isinstance(transaction, InviteServerTransaction) or not 100 < status < 200:
+            raise LocalProtocolError(f"a {status} to {transaction.method} can't be sent reliably")
+        dialog = transaction.dialog or self._make_dialog(transaction)
+        provisionals = dialog.provisionals
+        if provisionals is None:
+            provisionals = dialog.provisionals = ReliableResponses(
+                self._layer, transaction, self._ids.rseq(), self._prack_timed_out
+            )
+        # §5.1 of RFC 3311: who may send an UPDATE now learns here whether it is taken.
+        extra += (
+            f"{self._fixed.allow}{self._fixed.supported}Require: {OPTION_TAG}\r\n"
+            f"RSeq: {provisionals.next_rseq}\r\n"
+        )
+        data = transaction.lines.response(status, reason, extra, body, content_type)
+        provisionals.send(data, now, described=bool(body))
+        return dialog
+
+    def _prack_timed_out(self, transaction: InviteServerTransaction) -> None:
+        self._events.append(PrackTimedOut(transaction))
 
     def _respond_invite(
         self, transaction: InviteServerTransaction, status: int, data: bytes, now: float
@@ -338,6 +386,8 @@ class Uas:
         dialog = transaction.dialog
         if status < 300 and dialog is not None and dialog.state is DialogState.TERMINATED:
             raise LocalProtocolError("an INVITE can't be accepted after the BYE of its dialog")
+        if 200 <= status < 300 and dialog is not None and dialog.withholds_success:
+            raise LocalProtocolError("no 2xx while a description waits for its PRACK")
         transaction.respond(status, data, now)
         if status >= 300:
             self._forget_invite(transaction)
@@ -375,6 +425,8 @@ class Uas:
         lines = transaction.lines
         dialog.state = DialogState.CONFIRMED
         dialog.invite_server = None
+        if dialog.provisionals is not None:
+            dialog.provisionals.finish()
         if lines.contact is not None:
             dialog.refresh_target(lines.contact)
         if dialog.awaited_ack is not None:

@@ -12,6 +12,7 @@ from proxy.errors import LocalProtocolError
 from proxy.sip.config import EndpointConfig
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.message import Request, reason_phrase
+from proxy.sip.reliable import OPTION_TAG
 from proxy.sip.via import Via
 
 __all__ = [
@@ -193,6 +194,7 @@ class Fixed:
         "contacts",
         "server",
         "supported",
+        "supported_again",
         "user_agent",
         "via_tails",
         "vias",
@@ -202,6 +204,8 @@ class Fixed:
         self.config = config
         self.allow = f"Allow: {', '.join(config.allow)}\r\n"
         self.supported = f"Supported: {', '.join(config.supported)}\r\n" if config.supported else ""
+        again = [tag for tag in config.supported if tag != OPTION_TAG]
+        self.supported_again = f"Supported: {', '.join(again)}\r\n" if again else ""
         self.server = f"Server: {config.user_agent}\r\n" if config.user_agent else ""
         self.user_agent = f"User-Agent: {config.user_agent}\r\n" if config.user_agent else ""
         self.vias = [
@@ -222,6 +226,13 @@ class Fixed:
     def for_invite(self, contact: str, headers: Iterable[tuple[str, str]]) -> str:
         """Print the headers of an INVITE beside those of its dialog (§13.2.1)."""
         return self.overridden(contact + self.allow + self.supported + self.user_agent, headers)
+
+    def for_reinvite(self, contact: str, headers: Iterable[tuple[str, str]]) -> str:
+        """Print the headers of a re-INVITE (§14.1).
+
+        It asks for no reliable provisional response: the answer comes in the 2xx, and nobody rings.
+        """
+        return self.overridden(contact + self.allow + self.supported_again + self.user_agent, headers)
 
     @staticmethod
     def overridden(text: str, headers: Iterable[tuple[str, str]]) -> str:

@@ -17,7 +17,7 @@ MIXED_TYPE = "multipart/mixed;boundary=b"
 
 Headers = tuple[tuple[str, str], ...]
 UNFIT: list[tuple[int, Headers, int, bytes, str]] = [
-    (420, (("Require", "100rel"),), 70, sdp(), "application/sdp"),
+    (420, (("Require", "precondition"),), 70, sdp(), "application/sdp"),
     (420, (("Require", "timer"),), 70, sdp(), "application/sdp"),
     (420, (("Require", "geolocation"),), 70, sdp(), "application/sdp"),
     (483, (), 0, sdp(), "application/sdp"),
@@ -50,7 +50,7 @@ def test_a_trusted_peer_is_refused_with_a_record(unfit: tuple[int, Headers, int,
 
 def test_a_trunk_is_refused_with_a_record() -> None:
     with GateBench() as bench:
-        made = bench.carrier.call("12125550204", headers=[("Require", "100rel")])
+        made = bench.carrier.call("12125550204", headers=[("Require", "precondition")])
         bench.run(1.0)
         assert made.statuses == [420]
         assert not bench.pbx.calls

@@ -30,6 +30,9 @@ class CountingIds:
     def retry_after(self) -> int:
         return self.retry_after_s
 
+    def rseq(self) -> int:
+        return 7000
+
 
 def hash_of(text: str) -> int:
     """A hash that is the same in every process, unlike `hash`."""
