@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from proxy.cdr.record import (
     CallRecord,
+    Continuation,
     Direction,
     Disposition,
     HungUpBy,
@@ -45,11 +46,13 @@ class RecordBuilder:
         "caller_name",
         "caller_number",
         "codec",
+        "continuation",
         "decision",
         "destination_user",
         "dialled_number",
         "direction",
         "emergency",
+        "first_record_id",
         "group",
         "location",
         "normalised_number",
@@ -87,6 +90,8 @@ class RecordBuilder:
         self.reason = ""
         self.emergency = False
         self.codec = ""
+        self.first_record_id = ""
+        self.continuation = ""
         self.a_media: LegMedia | None = None
         self.b_media: LegMedia | None = None
         self._code: UsedCode | None = None
@@ -126,6 +131,16 @@ class RecordBuilder:
         self._code = code
         self._code_means = means
         self._code_entered_after = now - self._started
+
+    def code_kept(self, code: UsedCode, *, reused: bool) -> None:
+        """The code of an earlier segment stays with the call: ``reused`` where it unlocks this one."""
+        self._code = code
+        self._code_means = "reused" if reused else "carried"
+
+    def continues(self, first: RecordBuilder, how: Continuation) -> None:
+        """This is a further segment of the call of ``first``."""
+        self.first_record_id = first.first_record_id or first.record_id
+        self.continuation = how.value
 
     def code_wrong(self) -> None:
         """One entry was wrong. Its digits are not asked for: they are recorded nowhere."""
@@ -215,6 +230,8 @@ class RecordBuilder:
             self.codec,
             self.a_media,
             self.b_media,
+            self.first_record_id,
+            self.continuation,
         )
 
     def final(self, *, now: float) -> CallRecord:

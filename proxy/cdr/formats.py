@@ -221,6 +221,7 @@ _ASTERISK_DISPOSITIONS = {
     Disposition.NO_ANSWER: "NO ANSWER",
     Disposition.ABANDONED_AT_PROMPT: "NO ANSWER",
     Disposition.ABANDONED_RINGING: "NO ANSWER",
+    Disposition.CONTINUED: "NO ANSWER",
     Disposition.BUSY: "BUSY",
 }
 
@@ -324,6 +325,7 @@ _CAUSES_OF_DISPOSITIONS = {
     Disposition.TRUNK_FAILED: 38,
     Disposition.BLOCKED: 52,
     Disposition.CODE_REFUSED: 21,
+    Disposition.CONTINUED: 16,
     Disposition.NOT_ACCEPTABLE: 88,
     Disposition.OVERLOADED: 42,
     Disposition.FAILED: 41,

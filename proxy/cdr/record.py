@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "CallRecord",
+    "Continuation",
     "Direction",
     "Disposition",
     "HungUpBy",
@@ -49,6 +50,17 @@ class Direction(enum.StrEnum):
     """Between users."""
 
 
+class Continuation(enum.StrEnum):
+    """How a call became the next segment: the one whose record names the first one's."""
+
+    FORWARD = "forward"
+    """A phone that rang sent the caller elsewhere (3xx)."""
+    TRANSFER = "transfer"
+    """One of the two parties referred the other elsewhere (REFER)."""
+    TAKEOVER = "takeover"
+    """Somebody took the place of one of the two parties (INVITE with Replaces)."""
+
+
 class Disposition(enum.StrEnum):
     """How a call ended: a closed set, one member for each thing that asks for its own action."""
 
@@ -70,6 +82,9 @@ class Disposition(enum.StrEnum):
     """The caller hung up before the B leg was placed, asked for a code or not yet."""
     ABANDONED_RINGING = "abandoned_ringing"
     """The caller hung up after the B leg was placed and before B answered."""
+    CONTINUED = "continued"
+    """Before B answered the call went on elsewhere: forwarded, or taken over; the record of the segment that
+    follows tells what became of it."""
     NOT_ACCEPTABLE = "not_acceptable"
     """The caller's INVITE could not be served: no common codec (488), or no media that the gate takes."""
     OVERLOADED = "overloaded"
@@ -174,7 +189,9 @@ class CallRecord:
     """The accepted account code. Refused digits are never recorded."""
     wrong_tries: int = 0
     code_means: str = ""
-    """How the code came: ``rfc4733``, ``info``, ``inband``, or "" when none was entered."""
+    """How the code came: ``rfc4733``, ``info``, ``inband``, or "" when none was entered. ``reused``: it was
+    entered in an earlier segment and unlocks this one too; ``carried``: this one needs none, and the code of
+    the call stays with it (which is no use of the code)."""
 
     trunks: tuple[TrunkTry, ...] = ()
     """The trunks tried, in order."""
@@ -188,6 +205,11 @@ class CallRecord:
     codec: str = ""
     a_media: LegMedia | None = None
     b_media: LegMedia | None = None
+
+    first_record_id: str = ""
+    """Record of the first segment of the same call, or "" when this is the first."""
+    continuation: str = ""
+    """How this segment came about (`Continuation`), or "" for the first."""
 
     @property
     def final(self) -> bool:

@@ -193,7 +193,10 @@ def _clean(value: str, width: int) -> str:
 
 def _count_uses(connection: Connection, records: Sequence[CallRecord]) -> None:
     used = Counter(
-        record.code.key for record in records if record.code is not None and record.answered_after is not None
+        record.code.key
+        for record in records
+        # A code that only stays with its call, in a segment that needs none, is not used again.
+        if record.code is not None and record.answered_after is not None and record.code_means != "carried"
     )
     if not used:
         return

@@ -55,4 +55,6 @@ def full_record(record_id: str = "r1", *, phase: RecordPhase = RecordPhase.FINAL
         codec="PCMU",
         a_media=LegMedia(3000, 2990, -1, 1.25, 2),
         b_media=LegMedia(2990, 3000, 4, 0.5, 0),
+        first_record_id="r0",
+        continuation="transfer",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from proxy.cdr.builder import RecordBuilder
-from proxy.cdr.record import CallRecord, Disposition, HungUpBy, RecordPhase, TrunkTry, UsedCode
+from proxy.cdr.record import CallRecord, Continuation, Disposition, HungUpBy, RecordPhase, TrunkTry, UsedCode
 from tests.cdr.samples import START, full_record
 
 CODE = UsedCode("ACME-12/7", "2263127", "2263127", "Acme")
@@ -84,6 +84,23 @@ def test_a_forgone_code_leaves_its_time_and_no_code() -> None:
     record = builder.final(now=113.0)
     assert (record.code, record.code_entered_after, record.wrong_tries) == (None, 12.0, 2)
     assert builder.wrong_tries == 2
+
+
+def test_every_segment_names_the_first_one() -> None:
+    first, second, third = (RecordBuilder(name, start_time=START, now=100.0) for name in ("r1", "r2", "r3"))
+    second.continues(first, Continuation.FORWARD)
+    third.continues(second, Continuation.TRANSFER)
+    records = [builder.final(now=101.0) for builder in (first, second, third)]
+    assert [record.first_record_id for record in records] == ["", "r1", "r1"]
+    assert [record.continuation for record in records] == ["", "forward", "transfer"]
+
+
+def test_a_kept_code_says_whether_it_unlocks_the_segment() -> None:
+    for reused, means in ((True, "reused"), (False, "carried")):
+        builder = _builder()
+        builder.code_kept(CODE, reused=reused)
+        record = builder.final(now=101.0)
+        assert (record.code, record.code_means, record.code_entered_after) == (CODE, means, None)
 
 
 def test_code_digits_stay_out_of_repr() -> None:

@@ -58,6 +58,14 @@ def test_a_use_is_counted_when_b_answered_only(store: Store) -> None:
     assert _uses(store) == 1
 
 
+def test_a_code_that_only_stays_with_its_call_is_not_used_again(store: Store) -> None:
+    store.codes.add(AccountCode("2263127"))
+    reused = replace(full_record("r2"), code_means="reused")
+    carried = replace(full_record("r3"), code_means="carried")
+    store.usage.insert_many([full_record("r1"), reused, carried])
+    assert _uses(store) == 2
+
+
 def test_a_use_of_a_limited_code_is_a_change_of_the_policy(store: Store) -> None:
     def version() -> int:
         with store.database.read() as connection:
