@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import socket
@@ -107,12 +108,16 @@ def configuration(
     media: str,
     latching: str,
     trunk_srtp: str,
+    listen: tuple[str, ...],
+    first_trunk: str,
+    trunk_transport: str,
 ) -> str:
     """Return the settings of a gate between a PBX and two carriers, all on loopback."""
+    sockets = [f"udp:{GATE_ADDRESS}:{port}", f"tcp:{GATE_ADDRESS}:{port}", *listen]
     return f"""
 local_networks = ["{PBX_ADDRESS}/32"]
 [sip]
-listen = ["udp:{GATE_ADDRESS}:{port}", "tcp:{GATE_ADDRESS}:{port}"]
+listen = {json.dumps(sockets)}
 [media]
 address = "{GATE_ADDRESS}"
 ports = "{media}"
@@ -146,12 +151,13 @@ permissions = ["internal"]
 collection = "off"
 [[trunks]]
 name = "first"
-addresses = ["udp:{CARRIER_ADDRESSES[0]}:{carriers[0]}"]
+addresses = ["{trunk_transport}:{CARRIER_ADDRESSES[0]}:{carriers[0]}"]
 number_format = {{ style = "e164" }}
 codecs = ["PCMU", "PCMA", "G722", "OPUS"]
 response_timeout = 2
 latching = "{latching}"
 srtp = "{trunk_srtp}"
+{first_trunk}
 [[trunks]]
 name = "second"
 addresses = ["udp:{CARRIER_ADDRESSES[1]}:{carriers[1]}"]
@@ -174,15 +180,31 @@ def running_gate(
     media: str = "20000-20999",
     latching: str = "strict",
     trunk_srtp: str = "off",
+    trunk_transport: str = "udp",
+    first_trunk: str = "",
+    listen: tuple[str, ...] = (),
     extra: str = "",
 ) -> Iterator[Gate]:
-    """Start a gate and wait until it says that it is ready; stop it by its process id."""
+    """Start a gate and wait until it says that it is ready; stop it by its process id.
+
+    ``listen`` are sockets besides those over UDP and TCP, ``first_trunk`` more settings of the first trunk,
+    ``extra`` more sections of the file.
+    """
     port = free_port()
     pbx_port = free_port(PBX_ADDRESS)
     carriers = (free_port(CARRIER_ADDRESSES[0]), free_port(CARRIER_ADDRESSES[1]))
     config = folder / "gate.toml"
     settings = configuration(
-        folder, port, pbx_port, carriers, media=media, latching=latching, trunk_srtp=trunk_srtp
+        folder,
+        port,
+        pbx_port,
+        carriers,
+        media=media,
+        latching=latching,
+        trunk_srtp=trunk_srtp,
+        listen=listen,
+        first_trunk=first_trunk,
+        trunk_transport=trunk_transport,
     )
     config.write_text(settings + extra)
     log = folder / "gate.log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import math
 import socket
 import struct
@@ -75,3 +76,22 @@ def write_beep(path: Path, *, ms: int = 300, hertz: int = 400) -> None:
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
+
+
+def read_wav(path: Path) -> tuple[int, array.array[int]]:
+    """Return the sampling rate of a recording and the samples of its first channel."""
+    with wave.open(str(path)) as file:
+        assert file.getsampwidth() == 2
+        samples = array.array("h", file.readframes(file.getnframes()))
+        return file.getframerate(), samples[:: file.getnchannels()]
+
+
+def tone_share(samples: array.array[int], rate: int, hertz: int) -> float:
+    """Return how much of the power of these samples is this tone (Goertzel), 0 to 1."""
+    turn = 2.0 * math.cos(2.0 * math.pi * hertz / rate)
+    before, last = 0.0, 0.0
+    for sample in samples:
+        before, last = last, sample + turn * last - before
+    tone = before * before + last * last - turn * before * last
+    power = sum(sample * sample for sample in samples)
+    return 2.0 * tone / (len(samples) * power) if power else 0.0

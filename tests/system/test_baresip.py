@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import array
-import math
 import time
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 from proxy.cdr.record import Disposition, HungUpBy
 from tests.system.baresip import running_phone
 from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, Gate, running_gate
+from tests.system.media import read_wav, tone_share
 
 PASSWORD = "a-sip-password"
 CALLER_HZ = 600
@@ -112,15 +110,6 @@ def test_phone_with_wrong_password_is_refused(gate: Gate, tmp_path: Path) -> Non
 
 
 def share_of_tone(recording: Path, hertz: int) -> float:
-    """Return how much of the power in the last half second of a WAV file is this tone (Goertzel), 0 to 1."""
-    with wave.open(str(recording)) as file:
-        assert file.getsampwidth() == 2
-        rate, channels = file.getframerate(), file.getnchannels()
-        samples = array.array("h", file.readframes(file.getnframes()))[::channels][-rate // 2 :]
-    turn = 2.0 * math.cos(2.0 * math.pi * hertz / rate)
-    before, last = 0.0, 0.0
-    for sample in samples:
-        before, last = last, sample + turn * last - before
-    tone = before * before + last * last - turn * before * last
-    power = sum(sample * sample for sample in samples)
-    return 2.0 * tone / (len(samples) * power) if power else 0.0
+    """Return how much of the power in the last half second of a WAV file is this tone, 0 to 1."""
+    rate, samples = read_wav(recording)
+    return tone_share(samples[-rate // 2 :], rate, hertz)
