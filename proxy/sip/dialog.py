@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr
@@ -21,7 +21,20 @@ if TYPE_CHECKING:
     from proxy.sip.message import Request
     from proxy.sip.reliable import ReliableResponses
 
-__all__ = ["Dialog", "DialogKey", "DialogState", "DialogTable", "listener_for", "route"]
+__all__ = [
+    "TARGET_REFRESH",
+    "AwaitedNotify",
+    "Dialog",
+    "DialogKey",
+    "DialogState",
+    "DialogTable",
+    "listener_for",
+    "route",
+]
+
+TARGET_REFRESH = frozenset({"INVITE", "NOTIFY", "SUBSCRIBE", "UPDATE"})
+"""Requests whose Contact, and that of their 2xx, replaces the remote target (§12.2; RFC 3311 §5, RFC 6665
+§3.1, §3.2)."""
 
 DialogKey = tuple[str, str, str]
 """Call-ID, local tag, remote tag; a peer of RFC 2543 has the tag "" (§12.1.1)."""
@@ -49,6 +62,7 @@ class Dialog:
         "awaited_ack",
         "call_id",
         "flow",
+        "for_calls",
         "invite_client",
         "invite_server",
         "large",
@@ -84,9 +98,12 @@ class Dialog:
         local_cseq: int = 0,
         remote_cseq: int | None = None,
         uac: bool = False,
+        for_calls: bool = True,
         owner: object = None,
     ) -> None:
         self.state = DialogState.EARLY
+        self.for_calls = for_calls
+        """An INVITE made it; otherwise a SUBSCRIBE did, and it knows no BYE (RFC 5057 §4.1)."""
         self.owner = owner
         """Whoever the TU put here: events find their leg by it."""
         self.symmetric = False
@@ -189,18 +206,63 @@ class Dialog:
         return flow if listener is None else Flow(transport, uri.host, port, listener)
 
 
+class AwaitedNotify(NamedTuple):
+    """What our SUBSCRIBE gives to the dialog that the first NOTIFY makes."""
+
+    local: str
+    """From of the SUBSCRIBE, with its tag."""
+    local_tag: str
+    cseq: int
+    owner: object
+
+
 class DialogTable:
     """Every dialog by its key, and those whose peer came over a connection that may be lost."""
 
-    __slots__ = ("_by_key", "_on_connection")
+    __slots__ = ("_awaited", "_by_key", "_on_connection")
 
     def __init__(self) -> None:
         self._by_key: dict[DialogKey, Dialog] = {}
+        self._awaited: dict[tuple[str, str], AwaitedNotify] = {}
         self._on_connection: dict[int, dict[Dialog, None]] = {}
 
     def __len__(self) -> int:
-        """Return the number of dialogs."""
-        return len(self._by_key)
+        """Return the number of dialogs, those that wait for the NOTIFY which makes them included."""
+        return len(self._by_key) + len(self._awaited)
+
+    def await_notify(self, call_id: str, awaited: AwaitedNotify) -> None:
+        """Let the first NOTIFY to our SUBSCRIBE make its dialog (RFC 6665 §4.4.1)."""
+        self._awaited[call_id, awaited.local_tag] = awaited
+
+    def no_notify(self, call_id: str, local_tag: str) -> None:
+        """Await it no longer."""
+        self._awaited.pop((call_id, local_tag), None)
+
+    def notified(self, notify: Request, flow: Flow) -> Dialog | None:
+        """Make the dialog of a NOTIFY that was awaited; None for any other one.
+
+        A second one, of another fork, is not awaited: it gets 481 and ends there (RFC 6665 §4.1.2.4).
+        """
+        awaited = self._awaited.pop((notify.call_id, notify.to.tag or ""), None)
+        if awaited is None:
+            return None
+        contact = notify.contact
+        dialog = Dialog(
+            call_id=notify.call_id,
+            local=awaited.local,
+            local_tag=awaited.local_tag,
+            remote=notify.headers.get("From") or "",
+            remote_tag=notify.from_.tag or "",
+            remote_target=notify.from_.uri_text if contact is None else contact.uri_text,
+            route_set=tuple(notify.headers.values("Record-Route")),
+            flow=flow,
+            local_cseq=awaited.cseq,
+            for_calls=False,
+            owner=awaited.owner,
+        )
+        dialog.state = DialogState.CONFIRMED
+        self.add(dialog)
+        return dialog
 
     def get(self, key: DialogKey) -> Dialog | None:
         """Find the dialog of a request or response."""

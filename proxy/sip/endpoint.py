@@ -138,7 +138,7 @@ class Endpoint:
         reliable: bool = False,
         now: float,
     ) -> Dialog | None:
-        """Answer a request; returns the dialog of an INVITE answered with 101-299.
+        """Answer a request; returns the dialog of an INVITE answered with 101-299, of a SUBSCRIBE with 2xx.
 
         A 101-199 or 2xx to an INVITE outside a dialog makes the (early) dialog and always with the same To
         tag. A 2xx is retransmitted until its ACK (§13.3.1.4). Contact, Record-Route, Allow and Supported
@@ -229,6 +229,7 @@ class Endpoint:
         content_type: str = "application/sdp",
         flow: Flow,
         owner: object = None,
+        route: tuple[str, ...] = (),
         call_id: str = "",
         local_tag: str = "",
         cseq: int = 1,
@@ -237,8 +238,12 @@ class Endpoint:
         """Send a request other than INVITE outside a dialog (OPTIONS, MESSAGE ...).
 
         ``from_`` and ``to`` are name-addrs without tag: the gate's own address and the Request-URI if not
-        given. ``call_id`` and ``local_tag`` are fresh ones if not given: a request that is repeated with
-        credentials (§22.2) keeps them and raises ``cseq``, as do all REGISTERs of one binding (§10.2).
+        given; ``route`` are the proxies before the peer, loose routers all. ``call_id`` and ``local_tag``
+        are fresh ones if not given: a request that is repeated with credentials (§22.2) keeps them and raises
+        ``cseq``, as do all REGISTERs of one binding (§10.2).
+
+        The first NOTIFY that answers a SUBSCRIBE makes its dialog, which gets the same ``owner`` (RFC 6665
+        §4.4.1); where none comes the TU says so: `await_no_notify`.
         """
         return self._uac.send_request(
             method,
@@ -250,6 +255,7 @@ class Endpoint:
             content_type=content_type,
             flow=flow,
             owner=owner,
+            route=route,
             call_id=call_id,
             local_tag=local_tag,
             cseq=cseq,
@@ -275,6 +281,10 @@ class Endpoint:
         if dialog.provisionals is not None:
             dialog.provisionals.finish()
         self._dialogs.remove(dialog)
+
+    def await_no_notify(self, call_id: str, local_tag: str) -> None:
+        """Give up a subscription of ours that got no NOTIFY: no dialog comes of its SUBSCRIBE any more."""
+        self._dialogs.no_notify(call_id, local_tag)
 
     @property
     def capabilities(self) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,15 @@ from __future__ import annotations
 import logging
 
 from proxy.errors import LocalProtocolError, RemoteProtocolError
-from proxy.sip.dialog import Dialog, DialogState, DialogTable, listener_for, route
+from proxy.sip.dialog import (
+    TARGET_REFRESH,
+    AwaitedNotify,
+    Dialog,
+    DialogState,
+    DialogTable,
+    listener_for,
+    route,
+)
 from proxy.sip.events import (
     ClientTransaction,
     DialogEnded,
@@ -173,7 +181,7 @@ class Uac:
                 usual, branch, owner=dialog.owner, dialog=dialog, large=dialog.large, now=now
             )
         extra = self._fixed.user_agent
-        if method == "UPDATE":
+        if method in TARGET_REFRESH:
             extra = self._fixed.contact(flow.listener) + extra
         data = lines.request(method, self._fixed.overridden(extra, headers), body, content_type)
         usual = Outgoing(lines, data, flow)
@@ -234,6 +242,7 @@ class Uac:
         content_type: str,
         flow: Flow,
         owner: object,
+        route: tuple[str, ...] = (),
         call_id: str = "",
         local_tag: str = "",
         cseq: int = 1,
@@ -251,7 +260,7 @@ class Uac:
         lines = RequestLines(
             uri=uri,
             via=self._fixed.via(flow.listener, branch),
-            routes="",
+            routes=_route_lines(route),
             from_=f"{from_};tag={tag}",
             to=to or f"<{uri}>",
             call_id=call_id,
@@ -262,6 +271,8 @@ class Uac:
         transaction = NonInviteClientTransaction(
             self._layer, method, branch, flow, call_id=call_id, local_tag=tag, cseq=cseq, owner=owner
         )
+        if method == "SUBSCRIBE":
+            self._dialogs.await_notify(call_id, AwaitedNotify(lines.from_, tag, cseq, owner))
         transaction.start(data, now)
         return transaction
 
@@ -272,7 +283,7 @@ class Uac:
         lines = RequestLines(
             uri=uri,
             via=self._fixed.via(flow.listener, self._ids.branch()),
-            routes="".join([f"Route: {value}\r\n" for value in route]),
+            routes=_route_lines(route),
             from_=f"<sip:{self._layer.config.contact_user}@{point.sent_by}>;tag={tag}",
             to=f"<{uri}>",
             call_id=self._ids.call_id(),
@@ -312,7 +323,9 @@ class Uac:
             return
         if transaction.method == "BYE":
             self.end_dialog(dialog)
-        elif transaction.method == "UPDATE" and response.status < 300 and response.contact is not None:
+        elif (
+            transaction.method in TARGET_REFRESH and response.status < 300 and response.contact is not None
+        ):
             dialog.refresh_target(response.contact.uri_text)
 
     def _receive_invite(self, transaction: InviteClientTransaction, response: Response, now: float) -> None:
@@ -454,6 +467,10 @@ class Uac:
 def _otherwise(first: Outgoing, usual: Outgoing, large: LargeRequests) -> Outgoing | None:
     """Return what goes out when the first way does not work, if there is another."""
     return None if first is usual or large is LargeRequests.TCP else usual
+
+
+def _route_lines(route: tuple[str, ...]) -> str:
+    return "".join([f"Route: {value}\r\n" for value in route])
 
 
 def _route_set(response: Response) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from proxy.errors import LocalProtocolError, RemoteProtocolError
 from proxy.sip.accepted import AwaitedAck
 from proxy.sip.address import NameAddr
-from proxy.sip.dialog import Dialog, DialogState, DialogTable
+from proxy.sip.dialog import TARGET_REFRESH, Dialog, DialogState, DialogTable
 from proxy.sip.events import (
     AckReceived,
     AckTimedOut,
@@ -39,8 +39,8 @@ __all__ = ["Uas"]
 
 logger = logging.getLogger(__name__)
 
-_TARGET_REFRESH = frozenset({"INVITE", "UPDATE"})
-"""Requests whose Contact replaces the remote target (§12.2.2; RFC 3311 §5.2)."""
+_OF_CALLS = frozenset({"BYE", "INFO", "INVITE", "PRACK", "REFER", "UPDATE"})
+"""Requests that mean nothing in the dialog of a subscription (RFC 5057 §5.3)."""
 
 _WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
 """Requests that mean nothing without a dialog (§15.1.2; RFC 3262 §3, RFC 3311 §5.2, RFC 6086 §4.2.2)."""
@@ -106,6 +106,8 @@ class Uas:
                 self._events.append(RequestReceived(transaction, request, None, flow, refusal))
             return
         dialog = self._dialogs.get((request.call_id, to_tag, lines.from_tag))
+        if dialog is None and method == "NOTIFY" and refusal is None:
+            dialog = self._dialogs.notified(request, flow)
         if dialog is None:
             self._refuse_stateless(lines, back, Refusal(481))
             return
@@ -162,6 +164,8 @@ class Uas:
             return Refusal(500)
         dialog.remote_cseq = number
         self._dialogs.moved(dialog, flow)
+        if not dialog.for_calls and request.method in _OF_CALLS:
+            return Refusal(481)
         if dialog.state is DialogState.TERMINATED:
             # A BYE is under way: a crossing BYE is fine (§15.1.2), anything else comes too late.
             if request.method != "BYE":
@@ -297,9 +301,7 @@ class Uas:
         data = lines.response(status, reason, extra, body, content_type)
         if isinstance(transaction, NonInviteServerTransaction):
             transaction.respond(status, data, now)
-            if status >= 200:
-                self._finish_non_invite(transaction, status)
-            return None
+            return self._finish_non_invite(transaction, status) if status >= 200 else None
         return self._respond_invite(transaction, status, data, now)
 
     def send_trying(self, transaction: InviteServerTransaction, now: float) -> None:
@@ -399,8 +401,9 @@ class Uas:
             self._accept(transaction, dialog, data, now)
         return dialog
 
-    def _make_dialog(self, transaction: InviteServerTransaction) -> Dialog:
-        """Make the dialog of a 101-299 to an INVITE (§12.1.1)."""
+    def _make_dialog(self, transaction: ServerTransaction) -> Dialog:
+        """Make the dialog of a 101-299 to an INVITE (§12.1.1), or of a 2xx to a SUBSCRIBE (RFC 6665
+        §4.2.1.3)."""
         lines = transaction.lines
         dialog = Dialog(
             call_id=lines.call_id,
@@ -413,9 +416,13 @@ class Uas:
             route_set=lines.record_routes,
             remote_cseq=lines.cseq,
             flow=lines.source,
+            for_calls=isinstance(transaction, InviteServerTransaction),
             owner=transaction.owner,
         )
-        dialog.invite_server = transaction
+        if isinstance(transaction, InviteServerTransaction):
+            dialog.invite_server = transaction
+        else:
+            dialog.state = DialogState.CONFIRMED
         transaction.dialog = dialog
         self._dialogs.add(dialog)
         return dialog
@@ -436,14 +443,18 @@ class Uas:
         dialog.awaited_ack.start(now)
         lines.release()
 
-    def _finish_non_invite(self, transaction: NonInviteServerTransaction, status: int) -> None:
-        dialog = transaction.dialog
-        if dialog is not None:
-            if transaction.method == "BYE":
-                self.end_dialog(dialog)
-            elif transaction.method == "UPDATE" and status < 300 and transaction.lines.contact is not None:
-                dialog.refresh_target(transaction.lines.contact)
+    def _finish_non_invite(self, transaction: NonInviteServerTransaction, status: int) -> Dialog | None:
+        dialog, method, contact = transaction.dialog, transaction.method, transaction.lines.contact
+        made = None
+        if dialog is None:
+            if method == "SUBSCRIBE" and status < 300:
+                made = self._make_dialog(transaction)
+        elif method == "BYE":
+            self.end_dialog(dialog)
+        elif method in TARGET_REFRESH and status < 300 and contact is not None:
+            dialog.refresh_target(contact)
         transaction.lines.release()
+        return made
 
     def _choose_tag(self, lines: ResponseLines) -> None:
         if not lines.to_tag:
@@ -454,13 +465,12 @@ class Uas:
         §20.5)."""
         fixed = self._fixed
         text = ""
-        if status < 300 and transaction.method in _TARGET_REFRESH:
+        if status < 300 and transaction.method in TARGET_REFRESH:
+            lines = transaction.lines
             text = fixed.contact(transaction.flow.listener)
-            if transaction.method == "INVITE":
-                lines = transaction.lines
-                if lines.record_routes:
-                    text = lines.record_route_lines() + text
-                if status >= 200:
-                    text += fixed.allow + fixed.supported
+            if lines.record_routes and transaction.method in {"INVITE", "SUBSCRIBE"}:
+                text = lines.record_route_lines() + text
+            if transaction.method == "INVITE" and status >= 200:
+                text += fixed.allow + fixed.supported
         text += fixed.server
         return fixed.overridden(text, headers)
