@@ -323,9 +323,7 @@ class Uac:
             return
         if transaction.method == "BYE":
             self.end_dialog(dialog)
-        elif (
-            transaction.method in TARGET_REFRESH and response.status < 300 and response.contact is not None
-        ):
+        elif transaction.method in TARGET_REFRESH and response.status < 300 and response.contact is not None:
             dialog.refresh_target(response.contact.uri_text)
 
     def _receive_invite(self, transaction: InviteClientTransaction, response: Response, now: float) -> None:
