@@ -24,7 +24,6 @@ from proxy.call.b_leg import BLeg
 from proxy.call.called_side import CalledSide
 from proxy.call.config import GateConfig
 from proxy.call.gate import CodeGate, GateEnd, GateResult
-from proxy.call.headers import crossing_headers
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
 from proxy.call.outcome import (
@@ -339,8 +338,7 @@ class Call:
         self._repeat_at = now + self.config.early_repeat
 
     def _crossing(self, leg: BLeg, response: Response) -> list[tuple[str, str]]:
-        trusted = self.route.peer.trusted and leg.trunk.trusted
-        return crossing_headers(response.headers, trusted=trusted)
+        return self.route.crossing(leg.trunk).headers(response.headers)
 
     def b_answered(self, leg: BLeg, response: Response, now: float) -> None:
         """B's 200: talk time starts; the record of it goes to the disk before anybody talks (DESIGN 1.8)."""
@@ -421,14 +419,21 @@ class Call:
         who = HungUpBy.A_LEG if leg is self.a else HungUpBy.B_LEG
         # §15.1.2: a BYE of the caller within the early dialog ends its own INVITE.
         status = 487 if leg is self.a else 480
-        self._end(self._failure or hung_up(self._disposition(), status, bye), who, now)
+        self._end(self._failure or hung_up(self._disposition(), status, bye, self.dropped_headers), who, now)
 
     def a_cancelled(self, now: float, cancel: Request | None = None) -> None:
         """The caller gave up before any final response, or can't be reached any more.
 
         Why it cancelled reaches the other side (RFC 3326 §2).
         """
-        self._end(hung_up(self._disposition(), 487, cancel), HungUpBy.A_LEG, now)
+        self._end(hung_up(self._disposition(), 487, cancel, self.dropped_headers), HungUpBy.A_LEG, now)
+
+    @property
+    def dropped_headers(self) -> frozenset[str]:
+        """Headers that one of the two sides does not want."""
+        trunk = None if self.b is None else self.b.trunk
+        dropped = self.route.peer.drop_headers
+        return dropped if trunk is None else dropped | trunk.drop_headers
 
     def leg_lost(self, now: float) -> None:
         """A leg's peer never ACKed, or its dialog is gone: the call can't go on."""

@@ -10,18 +10,22 @@ import enum
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from proxy.call.headers import XHeaders
 from proxy.call.ports import Latching
 from proxy.policy.trunk_format import TrunkNumberFormat
 from proxy.sdp import SrtpPolicy
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import Flow
+from proxy.sip.large import LargeRequests
 
 __all__ = [
     "CallerIdPolicy",
     "CodeMode",
     "DidRoute",
     "GateConfig",
+    "IdentityHeader",
     "Peer",
+    "PrivacyPolicy",
     "Side",
     "Trunk",
 ]
@@ -59,6 +63,26 @@ class CallerIdPolicy(enum.Enum):
     """From and P-Asserted-Identity are `fixed_caller_number`."""
 
 
+class IdentityHeader(enum.Enum):
+    """In which header a trusted trunk is told who calls, whatever From says (RFC 3325 §9)."""
+
+    ASSERTED = "asserted"
+    """P-Asserted-Identity."""
+    PREFERRED = "preferred"
+    """P-Preferred-Identity: the carrier asserts, the gate asks for one of its numbers."""
+    NONE = "none"
+    """From alone."""
+
+
+class PrivacyPolicy(enum.Enum):
+    """How a trunk is told that a caller wants to stay unknown (RFC 3323)."""
+
+    ANONYMOUS = "anonymous"
+    """From is anonymous, and Privacy passes."""
+    HEADER = "header"
+    """Privacy passes, the carrier makes From anonymous: it bills by the number in From."""
+
+
 _PCM = ("PCMU", "PCMA")
 
 
@@ -85,6 +109,12 @@ class Peer:
     """Whether its media is SRTP; emergency calls take plain RTP where it is required, too."""
     codecs: tuple[str, ...] = (*_PCM, "G722", "OPUS")
     """Codecs the gate takes on this side, in the gate's order of preference."""
+    drop_headers: frozenset[str] = frozenset()
+    """Headers (canonical names) that neither come from it nor go to it, beside those that never cross."""
+    x_headers: XHeaders = field(default_factory=XHeaders)
+    """Which of the headers that begin with ``X-`` cross in its calls."""
+    large_requests: LargeRequests = LargeRequests.TCP_FIRST
+    """What becomes of requests to it that are too large for a datagram."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +131,15 @@ class Trunk:
     caller_id: CallerIdPolicy = CallerIdPolicy.PASS
     fixed_caller_number: str = ""
     user_phone: bool = False
-    """Add ``user=phone`` to the Request-URI."""
+    """Add ``user=phone`` to the URIs whose user is a number."""
+    from_host: str = ""
+    """Host part of From and of the gate's own statement about the caller; "": that of `host`."""
+    identity_header: IdentityHeader = IdentityHeader.ASSERTED
+    privacy: PrivacyPolicy = PrivacyPolicy.ANONYMOUS
+    drop_headers: frozenset[str] = frozenset()
+    """Headers (canonical names) that neither go to it nor come from it, beside those that never cross."""
+    large_requests: LargeRequests = LargeRequests.TCP_FIRST
+    """What becomes of requests to it that are too large for a datagram (RFC 3261 §18.1.1)."""
     trusted: bool = True
     """Trust headers (P-Asserted-Identity and the like) go to this trunk; otherwise they are removed."""
     latching: Latching = Latching.STRICT

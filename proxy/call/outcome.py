@@ -7,7 +7,7 @@ speaks only of the hop between gate and trunk never cross.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from proxy.cdr.record import Disposition
@@ -140,12 +140,21 @@ def ending_of_refusal(status: int, headers: Sequence[tuple[str, str]]) -> Ending
     return Ending(disposition_of_status(status), status_for_caller(status), cause, headers, status)
 
 
-def hung_up(disposition: Disposition, status: int, request: Request | None) -> Ending:
-    """Return the ending of a call that a BYE or CANCEL ended; its Reason reaches the other side (RFC 3326
-    §2)."""
-    values = [] if request is None else request.headers.get_all("Reason")
-    cause = cause_of_reason(values) or NORMAL_CLEARING
-    return Ending(disposition, status, cause, [("Reason", value) for value in values])
+def hung_up(
+    disposition: Disposition, status: int, request: Request | None, dropped: Container[str] = ()
+) -> Ending:
+    """Return the ending of a call that a BYE or CANCEL ended.
+
+    Its Reason (RFC 3326 §2) and User-to-User (RFC 7433 §4.1) reach the other side, unless ``dropped``.
+    """
+    said = {
+        name: [] if request is None or name in dropped else request.headers.get_all(name)
+        for name in ("Reason", "User-to-User")
+    }
+    cause = cause_of_reason(said["Reason"]) or NORMAL_CLEARING
+    if said["User-to-User"] and not said["Reason"]:
+        said["Reason"] = [reason_header(cause)[1]]
+    return Ending(disposition, status, cause, [(name, value) for name in said for value in said[name]])
 
 
 def may_fail_over(status: int) -> bool:

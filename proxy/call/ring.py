@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proxy.call.b_leg import BLeg, BLegState, Refusal
+from proxy.call.invites import contact_invite
 from proxy.call.media_leg import MediaLeg, MediaState
 from proxy.call.outcome import NO_ANSWER, RECOVERY_ON_TIMER, SUBSCRIBER_ABSENT, Ending
-from proxy.call.routing import contact_invite
 from proxy.cdr.record import Disposition
 from proxy.sdp import Codec
 from proxy.sip.bindings import Binding, Bindings
@@ -104,7 +104,7 @@ class PhoneHunt:
         )
         self._ringing.append(leg)
         host = call.core.endpoint.config.listen_points[binding.flow.listener].host
-        leg.send(contact_invite(call.route, binding, host, call.a.invite, body), now)
+        leg.send(contact_invite(call.route, self._line, binding, call.a.invite, body, host=host), now)
         call.record.b_call_id = leg.transaction.call_id
 
     def trying(self, leg: BLeg, now: float) -> None:

@@ -1,8 +1,4 @@
-"""Where a call goes and what its B leg's INVITE says: peers and trunks to hops, numbers to URIs (DESIGN
-1.1-1.4, 1.9).
-
-RFC 3261 §8.1.1 (From, To, Request-URI), RFC 3323 and RFC 3325 (who calls, and who may know).
-"""
+"""Where a call goes: who called and what was decided to trunks, peers and phones (DESIGN 1.1-1.4, 1.9)."""
 
 from __future__ import annotations
 
@@ -10,20 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proxy.call.config import CallerIdPolicy, CodeMode, DidRoute, GateConfig, Peer, Side, Trunk
-from proxy.call.headers import crossing_headers, quote_display_name, wants_anonymity
+from proxy.call.config import CodeMode, DidRoute, GateConfig, Peer, Side, Trunk
+from proxy.call.headers import Crossing
 from proxy.cdr.record import Direction
-from proxy.policy import CallClass, Decision, format_for_trunk
+from proxy.policy import CallClass, Decision
 from proxy.policy.trunk_format import TrunkNumberFormat
-from proxy.sip.bindings import Binding, Bindings
+from proxy.sip.bindings import Bindings
 from proxy.sip.flow import Flow
-from proxy.sip.message import Request
-from proxy.sip.spec import InviteSpec
+from proxy.sip.large import LargeRequests
 from proxy.sip.uri import format_host
 
-__all__ = ["Caller", "Hop", "Route", "RouteTable", "contact_invite", "did_of", "invite_spec"]
-
-_ANONYMOUS = '"Anonymous" <sip:anonymous@anonymous.invalid>'
+__all__ = ["Caller", "Hop", "Route", "RouteTable", "as_trunk", "did_of"]
 
 
 class Hop(NamedTuple):
@@ -90,6 +83,16 @@ class Route:
         """An emergency call from this side; a call that comes in from a trunk never is one."""
         return self.decision.emergency
 
+    def crossing(self, trunk: Trunk) -> Crossing:
+        """Return what passes between the caller and a trunk."""
+        peer = self.caller.peer
+        return Crossing(
+            peer.trusted and trunk.trusted,
+            peer.drop_headers | trunk.drop_headers,
+            peer.x_headers,
+            self.emergency,
+        )
+
     @property
     def prompts(self) -> str:
         """Folder of the user group's own recordings, or ""."""
@@ -135,9 +138,11 @@ class RouteTable:
                 trusted=False,
                 latching=phones.latching,
                 srtp=phones.srtp,
+                # Behind a NAT a phone is reached by the port that it keeps open, and by no other.
+                large_requests=LargeRequests.UDP,
             )
         self._pbx = {
-            peer.name: _as_trunk(peer) for peer in config.peers if peer.side is Side.PBX and peer.flow
+            peer.name: as_trunk(peer) for peer in config.peers if peer.side is Side.PBX and peer.flow
         }
 
     def outbound(self, caller: Caller, decision: Decision) -> Route:
@@ -188,7 +193,7 @@ class RouteTable:
         return None if best is None else self._pbx.get(best.peer)
 
 
-def _as_trunk(peer: Peer) -> Trunk:
+def as_trunk(peer: Peer) -> Trunk:
     """See a PBX as a destination: it gets numbers and callers as they came."""
     flow = peer.flow
     assert flow is not None  # noqa: S101
@@ -201,6 +206,8 @@ def _as_trunk(peer: Peer) -> Trunk:
         trusted=peer.trusted,
         latching=peer.latching,
         srtp=peer.srtp,
+        drop_headers=peer.drop_headers,
+        large_requests=peer.large_requests,
     )
 
 
@@ -224,87 +231,3 @@ def did_of(uri: str) -> str:
         return ""
     userinfo, at, _ = rest.partition("@")
     return userinfo.partition(":")[0].partition(";")[0] if at else ""
-
-
-def invite_spec(route: Route, hop: Hop, invite: Request, body: bytes) -> InviteSpec:
-    """Write the B leg's INVITE for one hop."""
-    trunk = hop.trunk
-    number = route.decision.number
-    user = route.user
-    if not user and number is not None:
-        user = format_for_trunk(number, trunk.number_format).replace("#", "%23")
-    host = _printed(trunk.host)
-    uri = f"sip:{user}@{host}"
-    if trunk.user_phone:
-        uri += ";user=phone"
-    trusted = trunk.trusted and route.caller.peer.trusted
-    own_identity = trunk.caller_id is not CallerIdPolicy.PASS
-    headers = crossing_headers(
-        invite.headers, trusted=trusted, without="P-Asserted-Identity" if own_identity else ""
-    )
-    caller_number = _caller_number(route, trunk)
-    anonymous = wants_anonymity(invite.headers.get_all("Privacy"))
-    if (
-        trunk.trusted
-        and caller_number
-        and (own_identity or not (trusted and "P-Asserted-Identity" in invite.headers))
-    ):
-        headers.append(("P-Asserted-Identity", f"<sip:{caller_number}@{host}>"))
-    if anonymous or not caller_number:
-        from_ = _ANONYMOUS
-    else:
-        name = f"{quote_display_name(route.caller.name)} " if route.caller.name else ""
-        from_ = f"{name}<sip:{caller_number}@{host}>"
-    return InviteSpec(
-        uri=uri,
-        from_=from_,
-        to=f"<{uri}>",
-        flow=hop.flow,
-        body=body,
-        headers=tuple(headers),
-        # Only an emergency call comes this far at 0; it gets one more hop, which ends a loop all the same.
-        max_forwards=(max_forwards(invite) or 2) - 1,
-    )
-
-
-def contact_invite(route: Route, binding: Binding, host: str, invite: Request, body: bytes) -> InviteSpec:
-    """Write the INVITE to one contact of a user; ``host`` is the gate as that phone knows it."""
-    caller = route.caller
-    user = route.decision.user
-    number = caller.number or ("" if user is None else user.extension)
-    if not number or wants_anonymity(invite.headers.get_all("Privacy")):
-        from_ = _ANONYMOUS
-    else:
-        name = f"{quote_display_name(caller.name)} " if caller.name else ""
-        from_ = f"{name}<sip:{number}@{format_host(host)}>"
-    return InviteSpec(
-        uri=binding.contact,
-        from_=from_,
-        to=f"<sip:{route.callee}@{format_host(host)}>",
-        flow=binding.flow,
-        body=body,
-        headers=tuple(crossing_headers(invite.headers, trusted=False)),
-        route=binding.path,
-        max_forwards=max_forwards(invite) - 1,
-    )
-
-
-def _printed(host: str) -> str:
-    """Return a host as it stands in a URI: a bare IPv6 address gets its brackets."""
-    return format_host(host) if host.count(":") > 1 and host[0] != "[" else host
-
-
-def _caller_number(route: Route, trunk: Trunk) -> str:
-    if trunk.caller_id is CallerIdPolicy.FIXED:
-        return trunk.fixed_caller_number
-    user = route.decision.user
-    if user is not None and (trunk.caller_id is CallerIdPolicy.USER or not route.caller.number):
-        dressed = user.caller_number or user.extension
-        return "".join(char for char in dressed if char in "+0123456789*")
-    return route.caller.number
-
-
-def max_forwards(invite: Request) -> int:
-    """Return Max-Forwards as received; 70 when there is none (RFC 3261 §16.3 step 3, §8.1.1.6)."""
-    value = invite.headers.get("Max-Forwards")
-    return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) <= 3 else 70

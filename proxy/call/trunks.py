@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from proxy.call.b_leg import BLeg, BLegState, Refusal
+from proxy.call.invites import invite_spec
 from proxy.call.media_leg import MediaLeg, MediaState
 from proxy.call.outcome import RECOVERY_ON_TIMER, Ending, may_fail_over
-from proxy.call.routing import Hop, invite_spec
+from proxy.call.routing import Hop
 from proxy.cdr.record import Disposition
 from proxy.sdp import Codec
 from proxy.sip.message import Response

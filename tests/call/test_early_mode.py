@@ -43,7 +43,7 @@ def test_wrong_code_required_is_a_final_403_with_reason() -> None:
 
 def test_real_final_response_of_the_b_leg_follows() -> None:
     script = (
-        Step(0.0, 486, headers=[("Reason", "Q.850;cause=17"), ("X-Told", "yes"), ("Server", "carrier")]),
+        Step(0.0, 486, headers=[("Reason", "Q.850;cause=17"), ("Told", "yes"), ("Server", "carrier")]),
     )
     with GateBench(config=EARLY, script=script) as bench:
         call = bench.pbx.call(NUMBER)
@@ -51,7 +51,7 @@ def test_real_final_response_of_the_b_leg_follows() -> None:
         bench.run(0.1)
         assert call.status == 486
         assert call.last.headers.get("Reason") == "Q.850;cause=17"
-        assert call.last.headers.get("X-Told") == "yes"
+        assert call.last.headers.get("Told") == "yes"
         assert call.last.headers.get("Server") != "carrier"
     assert bench.record.disposition is Disposition.BUSY
 

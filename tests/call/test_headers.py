@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
+from typing import ClassVar
 
-from proxy.call.config import CallerIdPolicy, Trunk
-from proxy.call.headers import crossing_headers, quote_display_name, wants_anonymity
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.call.config import CallerIdPolicy, CodeMode, IdentityHeader, PrivacyPolicy, Trunk
+from proxy.call.headers import _TRUST, Crossing, XHeaders, quote_display_name, wants_anonymity
 from proxy.call.routing import did_of
 from proxy.sip.flow import Flow
+from proxy.sip.headers import Headers
 from proxy.sip.message import Request
 from proxy.sip.parser import parse_message
 from tests.support.gate import CARRIER, GATE, PBX, GateBench, default_config
-from tests.support.ua import sdp
+from tests.support.ua import Step, sdp
 
 TOLL_FREE = "918005550123"
 
@@ -37,12 +43,10 @@ def trunk(**changes: object) -> Trunk:
 
 
 def test_unknown_headers_pass_unchanged() -> None:
-    invite = sent_to_carrier(
-        [("x-cRM-id", "a;b=<c>, d"), ("X-Twice", "1"), ("X-Twice", "2"), ("Subject", "s")]
-    )
+    invite = sent_to_carrier([("cRM-id", "a;b=<c>, d"), ("Twice", "1"), ("Twice", "2"), ("Subject", "s")])
     lines = invite.headers.lines()
-    assert "x-cRM-id: a;b=<c>, d" in lines
-    assert [line for line in lines if line.startswith("X-Twice")] == ["X-Twice: 1", "X-Twice: 2"]
+    assert "cRM-id: a;b=<c>, d" in lines
+    assert [line for line in lines if line.startswith("Twice")] == ["Twice: 1", "Twice: 2"]
     assert "Subject: s" in lines
 
 
@@ -108,6 +112,9 @@ def test_missing_max_forwards_counts_as_70() -> None:
         bench.run(40.0)
 
 
+ALL_TRUST = sorted(_TRUST)
+X_ANSWER = (Step(0.0, 200, with_sdp=True, headers=[("X-CRM-Back", "1"), ("X-Back", "2")]),)
+
 TRUST = [
     "P-Asserted-Identity",
     "Remote-Party-ID",
@@ -125,29 +132,192 @@ def test_trust_headers_reach_a_trusted_trunk_only(name: str) -> None:
     assert sent_to_carrier([(name, value)], trunk=trunk(trusted=False)).headers.get(name) is None
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"P-Asserted-Identity: <sip:1@x>",
-        b"p-asserted-identity:<sip:1@x>",
-        b"P-ASSERTED-IDENTITY : <sip:1@x>",
-        b"P-Asserted-Identity\t: <sip:1@x>",
-        b"P-Asserted-Identity:\r\n <sip:1@x>",
-        b"P-Asserted-Identity: <sip:2@x>\r\nP-Asserted-Identity: <sip:1@x>",
-        b"remote-party-id: <sip:1@x>",
-        b"DIVERSION: <sip:1@x>",
-        b"y: <sip:1@x>",
-    ],
-)
-def test_every_spelling_of_a_trust_header_is_known(line: bytes) -> None:
+def spellings(name: str, *more: str) -> list[str]:
+    """Return header lines that all say ``name``, as RFC 3261 §7.3.1 and §25.1 let it be written, and some
+    that only lax parsers take; ``more`` are other names of the same header."""
+    value = "<sip:1@x>"
+    mixed = "".join(char.upper() if place % 2 else char.lower() for place, char in enumerate(name))
+    lines = [
+        f"{written}{colon}{value}"
+        for written in (name, name.lower(), name.upper(), mixed, *more)
+        for colon in (":", ": ", " :", "\t:", " \t : \t", ":\r\n ", ":\r\n\t", " :\r\n  \r\n\t")
+    ]
+    lines += [
+        f"{name}: {value}\r\n{name.lower()} : {value}",
+        f"{name}: {value}, {value}",
+        f"{name}:",
+        f"{name}: {value};a=1;\r\n b=2",
+        f"{name}: \xff\xfe",
+        f'{name}: "a:b" {value}',
+    ]
+    return lines
+
+
+def parsed(line: str) -> Request:
     message = parse_message(
         b"INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK1\r\nFrom: <sip:1@y>;tag=1\r\n"
         b"To: <sip:1@x>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n"
-        + line
-        + b"\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n"
+        + line.encode("latin-1")
+        + b"\r\nKept: 1\r\nContent-Length: 0\r\n\r\n"
     )
-    crossing = crossing_headers(message.headers, trusted=False)
-    assert crossing == [("X-Kept", "1")]
+    assert isinstance(message, Request)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        *((name, ()) for name in ALL_TRUST if not name.startswith("Identity")),
+        ("Identity", ("y", "Y")),
+        ("Identity-Info", ("n", "N")),
+    ],
+)
+def test_every_spelling_of_a_trust_header_is_known(name: str, more: tuple[str, ...]) -> None:
+    lines = spellings(name, *more)
+    assert len(set(lines)) > 30
+    for line in lines:
+        headers = parsed(line).headers
+        assert Crossing(trusted=False).headers(headers) == [("Kept", "1")], line
+        assert len(Crossing(trusted=True).headers(headers)) > 1, line
+        assert Crossing(trusted=True, dropped=frozenset({name})).headers(headers) == [("Kept", "1")], line
+
+
+@settings(max_examples=300)
+@given(
+    name=st.sampled_from(ALL_TRUST),
+    flips=st.lists(st.booleans(), min_size=30, max_size=30),
+    before=st.text(" \t", max_size=3),
+    folds=st.lists(st.sampled_from(["", " ", "\t", "\r\n ", "\r\n\t", "\r\n \r\n "]), max_size=4),
+    times=st.integers(1, 3),
+)
+def test_no_spelling_of_a_trust_header_gets_through(
+    name: str, flips: list[bool], before: str, folds: list[str], times: int
+) -> None:
+    written = "".join(char.swapcase() if flip else char for char, flip in zip(name, flips * 2, strict=False))
+    line = f"{written}{before}:{''.join(folds)}<sip:1@x>"
+    message = parsed("\r\n".join([line] * times))
+    assert message.defect is None
+    assert Crossing(trusted=False).headers(message.headers) == [("Kept", "1")]
+
+
+@pytest.mark.parametrize(
+    "name", ["P-Asserted-Identity ", "p-asserted-identity\t", "REMOTE-PARTY-ID", "y", "Y "]
+)
+def test_an_untrusted_pbx_asserts_nothing(name: str) -> None:
+    pbx = default_config().peers[0]
+    config = default_config(peers=(replace(pbx, trusted=False),))
+    with GateBench(config=config) as bench:
+        call = bench.pbx.call(TOLL_FREE, headers=[(name, "<sip:+12125550999@x>")])
+        bench.run(0.5)
+        invite = bench.carrier.calls[0].invite
+        assert invite is not None
+        assert "12125550999" not in "".join(invite.headers.lines())
+        call.bye()
+
+
+def test_location_of_an_ordinary_call_is_told_among_the_trusted_only() -> None:
+    location = [("Geolocation", "<https://lis.example.com/1>"), ("Geolocation-Routing", "yes")]
+    told = sent_to_carrier(location)
+    assert told.headers.get("Geolocation") == "<https://lis.example.com/1>"
+    told = sent_to_carrier(location, trunk=trunk(trusted=False))
+    assert told.headers.get("Geolocation") is told.headers.get("Geolocation-Routing") is None
+
+
+class TestXHeaders:
+    """Issue 3: headers that begin with ``X-`` cross if they are allowed by name."""
+
+    HEADERS: ClassVar = [("X-CRM-ID", "1"), ("x-acme-site", "2"), ("X-Other", "3"), ("X-ACMEsque", "4")]
+
+    def crossing(self, *patterns: str) -> list[tuple[str, str]]:
+        return Crossing(trusted=True, x_headers=XHeaders.of(patterns)).headers(Headers(self.HEADERS))
+
+    def test_none_crosses_by_itself(self) -> None:
+        assert self.crossing() == []
+
+    def test_whole_names_and_beginnings_in_any_case(self) -> None:
+        assert self.crossing("x-crm-id", "X-Acme-*") == [("X-CRM-ID", "1"), ("x-acme-site", "2")]
+
+    def test_all(self) -> None:
+        assert self.crossing("X-*") == self.HEADERS
+
+    def test_the_callers_side_says_which(self) -> None:
+        pbx = replace(default_config().peers[0], x_headers=XHeaders.of(["X-CRM-*"]))
+        with GateBench(config=default_config(peers=(pbx,)), script=X_ANSWER) as bench:
+            call = bench.pbx.call(TOLL_FREE, headers=self.HEADERS)
+            bench.run(0.5)
+            invite = bench.carrier.calls[0].invite
+            assert invite is not None
+            assert [line for line in invite.headers.lines() if line[:2].lower() == "x-"] == ["X-CRM-ID: 1"]
+            assert call.last.headers.get("X-CRM-Back") == "1"
+            assert call.last.headers.get("X-Back") is None
+            call.bye()
+
+
+class TestDropped:
+    """What one side does not want neither goes to it nor comes from it."""
+
+    def test_to_the_trunk(self) -> None:
+        dropping = trunk(drop_headers=frozenset({"Identity", "User-To-User", "User-to-User"}))
+        invite = sent_to_carrier(
+            [("y", "abc"), ("User-to-User", "00;encoding=hex"), ("Diversion", "<sip:1@x>")], trunk=dropping
+        )
+        assert "Identity" not in invite.headers
+        assert "User-to-User" not in invite.headers
+        assert "Diversion" in invite.headers
+
+    def test_asserted_identity_too(self) -> None:
+        dropping = trunk(drop_headers=frozenset({"P-Asserted-Identity"}))
+        invite = sent_to_carrier([("P-Asserted-Identity", "<sip:204@x>")], trunk=dropping)
+        assert "P-Asserted-Identity" not in invite.headers
+
+    def test_from_the_trunk(self) -> None:
+        script = (Step(0.0, 200, with_sdp=True, headers=[("Alert-Info", "<http://x>"), ("Subject", "s")]),)
+        config = default_config(
+            trunks=(trunk(drop_headers=frozenset({"Alert-Info"})),), code_mode=CodeMode.EARLY
+        )
+        with GateBench(config=config, script=script) as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            assert call.last.headers.get("Alert-Info") is None
+            assert call.last.headers.get("Subject") == "s"
+            call.bye()
+
+
+class TestUserToUser:
+    """RFC 7433: what one user tells the other, in the INVITE, its responses and the BYE."""
+
+    def test_in_the_invite(self) -> None:
+        invite = sent_to_carrier([("User-to-User", "56a390f3d2b7310023a2;encoding=hex")])
+        assert invite.headers.get("User-to-User") == "56a390f3d2b7310023a2;encoding=hex"
+
+    @pytest.mark.parametrize(
+        ("headers", "reasons"),
+        [
+            ([("User-to-User", "01;encoding=hex")], ["Q.850;cause=16"]),
+            ([("Reason", "Q.850;cause=31"), ("User-to-User", "01;encoding=hex")], ["Q.850;cause=31"]),
+        ],
+    )
+    def test_in_the_bye_beside_a_reason(self, headers: list[tuple[str, str]], reasons: list[str]) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(1.0)
+            call.bye(headers=headers)
+            bench.run(0.5)
+            bye = bench.carrier.calls[0].requests[-1]
+            assert bye.method == "BYE"
+            assert bye.headers.get("User-to-User") == "01;encoding=hex"
+            assert bye.headers.get_all("Reason") == reasons
+
+    def test_not_where_it_is_dropped(self) -> None:
+        config = default_config(trunks=(trunk(drop_headers=frozenset({"User-to-User"})),))
+        with GateBench(config=config) as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(1.0)
+            call.bye(headers=[("User-to-User", "01;encoding=hex")])
+            bench.run(0.5)
+            bye = bench.carrier.calls[0].requests[-1]
+            assert "User-to-User" not in bye.headers
+            assert bye.headers.get_all("Reason") == ["Q.850;cause=16"]
 
 
 class TestCallerId:
@@ -179,6 +349,57 @@ class TestCallerId:
         assert invite.headers.get("P-Asserted-Identity") == "<sip:204@carrier.example.com>"
         assert invite.headers.get("Privacy") == privacy
 
+    def test_privacy_left_to_the_carrier(self) -> None:
+        invite = sent_to_carrier([("Privacy", "id")], trunk=trunk(privacy=PrivacyPolicy.HEADER))
+        assert invite.from_.uri_text == "sip:204@carrier.example.com"
+        assert invite.headers.get("Privacy") == "id"
+
+    def test_rfc3323_5_3_user_level_privacy_hides_what_else_tells_who_calls(self) -> None:
+        telling = [
+            ("Subject", "s"),
+            ("Organization", "o"),
+            ("Call-Info", "<http://x>"),
+            ("Reply-To", "<sip:1@x>"),
+        ]
+        invite = sent_to_carrier([("Privacy", "user; critical"), *telling, ("In-Reply-To", "c")])
+        for name in ("Subject", "Organization", "Call-Info", "Reply-To", "In-Reply-To"):
+            assert name not in invite.headers
+        invite = sent_to_carrier([("Privacy", "id"), *telling])
+        assert invite.headers.get("Subject") == "s"
+
+    def test_rfc3323_4_2_session_privacy_is_what_a_relay_gives(self) -> None:
+        """The callee hears of no address of the caller: neither in SDP nor in Via or Contact."""
+        invite = sent_to_carrier([("Privacy", "session;header;critical")])
+        text = "".join(invite.headers.lines()) + invite.body.decode()
+        assert PBX[0] not in text
+
+    def test_preferred_identity(self) -> None:
+        invite = sent_to_carrier(
+            [("P-Asserted-Identity", "<sip:204@x>")], trunk=trunk(identity_header=IdentityHeader.PREFERRED)
+        )
+        assert invite.headers.get("P-Preferred-Identity") == "<sip:204@carrier.example.com>"
+        assert "P-Asserted-Identity" not in invite.headers
+
+    def test_no_identity_beside_from(self) -> None:
+        invite = sent_to_carrier(
+            [("P-Asserted-Identity", "<sip:204@x>")], trunk=trunk(identity_header=IdentityHeader.NONE)
+        )
+        assert "P-Asserted-Identity" not in invite.headers
+        assert "P-Preferred-Identity" not in invite.headers
+
+    def test_from_with_a_host_of_its_own(self) -> None:
+        invite = sent_to_carrier([], trunk=trunk(from_host="gate.example.net"))
+        assert invite.from_.uri_text == "sip:204@gate.example.net"
+        assert invite.headers.get("P-Asserted-Identity") == "<sip:204@gate.example.net>"
+        assert invite.uri == "sip:+18005550123@carrier.example.com"
+
+    def test_user_phone_where_the_user_is_a_number(self) -> None:
+        invite = sent_to_carrier([], trunk=trunk(user_phone=True), caller="+12125550204")
+        assert invite.uri == "sip:+18005550123@carrier.example.com;user=phone"
+        assert invite.from_.uri_text == "sip:+12125550204@carrier.example.com;user=phone"
+        invite = sent_to_carrier([], trunk=trunk(user_phone=True), caller="lobby")
+        assert invite.from_.uri_text == "sip:lobby@carrier.example.com"
+
     def test_privacy_none(self) -> None:
         assert not wants_anonymity(["none", "session"])
 
@@ -189,8 +410,6 @@ def test_trunk_named_by_an_ipv6_address() -> None:
 
 
 def test_reason_and_identity_of_a_provisional_response_reach_the_caller() -> None:
-    from tests.support.ua import Step
-
     headers = [
         ("Alert-Info", "<http://example.com/ring>"),
         ("P-Asserted-Identity", "<sip:1@x>"),

@@ -358,13 +358,13 @@ def test_a_phone_hears_no_identity_that_it_should_not() -> None:
     with PhoneBench() as bench:
         phone = bench.phone("192.0.2.25", script=BUSY)
         bench.register(phone, "205")
-        headers = [("Privacy", "id"), ("P-Asserted-Identity", "<sip:999@example.com>"), ("X-Floor", "3")]
+        headers = [("Privacy", "id"), ("P-Asserted-Identity", "<sip:999@example.com>"), ("Floor", "3")]
         bench.desk.call("205", headers=headers)
         bench.run(0.5)
         invite = invite_of(phone)
         assert invite.from_.uri_text == "sip:anonymous@anonymous.invalid"
         assert invite.headers.get("P-Asserted-Identity") is None
-        assert invite.headers.get("X-Floor") == "3"
+        assert invite.headers.get("Floor") == "3"
 
 
 # From other sides -------------------------------------------------------------------------------------------

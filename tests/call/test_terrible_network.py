@@ -20,7 +20,7 @@ TRUNKS = (
     Trunk("first", (Flow("UDP", *CARRIER),), "one.example.com", response_timeout=3.0, progress_timeout=3.0),
     Trunk("second", (Flow("UDP", *CARRIER_2),), "two.example.com"),
 )
-MARK = "X-Call"
+MARK = "Call-Mark"
 """Unknown headers cross: this one tells which B legs belong to one call."""
 
 
