@@ -243,7 +243,7 @@ class Endpoint:
         ``cseq``, as do all REGISTERs of one binding (§10.2).
 
         The first NOTIFY that answers a SUBSCRIBE makes its dialog, which gets the same ``owner`` (RFC 6665
-        §4.4.1); where none comes the TU says so: `await_no_notify`.
+        §4.4.1); where none comes after a 2xx the TU says so: `await_no_notify`.
         """
         return self._uac.send_request(
             method,

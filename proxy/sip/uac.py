@@ -319,6 +319,8 @@ class Uac:
     def _receive_non_invite(self, transaction: NonInviteClientTransaction, response: Response) -> None:
         dialog = transaction.dialog
         self._events.append(ResponseReceived(transaction, response, dialog))
+        if dialog is None and transaction.method == "SUBSCRIBE" and response.status >= 300:
+            self._dialogs.no_notify(transaction.call_id, transaction.local_tag)
         if dialog is None or response.status < 200:
             return
         if transaction.method == "BYE":
@@ -422,7 +424,7 @@ class Uac:
             self._end_invite(transaction)
         elif not transaction.internal:
             self._events.append(RequestTimedOut(transaction))
-            self._end_bye(transaction)
+            self._end_non_invite(transaction)
 
     def client_failed(self, transaction: ClientTransaction, now: float) -> None:
         """The transport failed (§8.1.3.1, §17.1.4)."""
@@ -432,7 +434,7 @@ class Uac:
             self._end_invite(transaction)
         elif not transaction.internal:
             self._events.append(RequestFailed(transaction))
-            self._end_bye(transaction)
+            self._end_non_invite(transaction)
 
     def invite_settled(self, transaction: InviteClientTransaction) -> None:
         """No more 2xx can come (Timer M): forks that have not answered are gone (§13.2.2.4)."""
@@ -443,7 +445,10 @@ class Uac:
         if self._dialogs.remove(dialog):
             self._events.append(DialogEnded(dialog))
 
-    def _end_bye(self, transaction: NonInviteClientTransaction) -> None:
+    def _end_non_invite(self, transaction: NonInviteClientTransaction) -> None:
+        """Take it that a request got no answer: a BYE ends its dialog, a SUBSCRIBE makes none."""
+        if transaction.method == "SUBSCRIBE":
+            self._dialogs.no_notify(transaction.call_id, transaction.local_tag)
         if transaction.method == "BYE" and transaction.dialog is not None:
             self.end_dialog(transaction.dialog)
 

@@ -310,6 +310,21 @@ def test_rfc6665_4_1_2_4_without_a_notify_the_tu_gives_up() -> None:
     harness.assert_nothing_left()
 
 
+@pytest.mark.parametrize("failure", ["refused", "unanswered", "unsent"])
+def test_rfc6665_4_1_2_1_a_subscribe_that_fails_awaits_nothing(failure: str) -> None:
+    harness = Harness(CONFIG)
+    sent = subscribed(harness)
+    if failure == "refused":
+        harness.receive(answer(sent, 489))
+    elif failure == "unsent":
+        harness.endpoint.transport_failed(UDP, harness.now)
+    harness.settle()
+    assert len(harness.take_all()) == 1
+    harness.receive(notify_of(sent))
+    assert harness.take_sent()[-1] == "481"
+    harness.assert_nothing_left()
+
+
 def test_rfc3261_8_2_1_a_notify_that_is_not_taken_makes_no_dialog() -> None:
     harness = Harness(replace(CONFIG, allow=ALLOW))
     sent = subscribed(harness)
