@@ -182,6 +182,7 @@ def running_gate(
     trunk_srtp: str = "off",
     trunk_transport: str = "udp",
     first_trunk: str = "",
+    first_trunk_port: int = 0,
     listen: tuple[str, ...] = (),
     extra: str = "",
 ) -> Iterator[Gate]:
@@ -192,7 +193,7 @@ def running_gate(
     """
     port = free_port()
     pbx_port = free_port(PBX_ADDRESS)
-    carriers = (free_port(CARRIER_ADDRESSES[0]), free_port(CARRIER_ADDRESSES[1]))
+    carriers = (first_trunk_port or free_port(CARRIER_ADDRESSES[0]), free_port(CARRIER_ADDRESSES[1]))
     config = folder / "gate.toml"
     settings = configuration(
         folder,
