@@ -1,4 +1,4 @@
-"""Kamailio as the carrier's proxy: it challenges, stays on the route of calls, and forks to what is behind it."""
+"""Kamailio as the carrier's proxy: it challenges, stays on the route of calls, and forks them."""
 
 from __future__ import annotations
 

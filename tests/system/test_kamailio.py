@@ -1,4 +1,4 @@
-"""Kamailio between the gate and its carriers: challenges, registration, Record-Route, forks, over UDP and TCP."""
+"""Kamailio between gate and carriers: challenges, registration, Record-Route, forks; over UDP and TCP."""
 
 from __future__ import annotations
 
