@@ -16,10 +16,13 @@ from proxy.call.config import (
     CodeMode,
     DidRoute,
     GateConfig,
+    IdentityHeader,
     Peer,
+    PrivacyPolicy,
     Side,
     Trunk,
 )
+from proxy.call.headers import XHeaders
 from proxy.call.ports import Latching
 from proxy.errors import ConfigurationError
 from proxy.media.embedded import EmbeddedConfig
@@ -38,11 +41,13 @@ from proxy.policy import (
     parse_patterns,
 )
 from proxy.sdp import SrtpPolicy
-from proxy.settings import Address, PeerSettings, PhonesSettings, Settings, TrunkSettings
-from proxy.settings_sections import TrunkAccountSettings
+from proxy.settings import Address, PeerSettings, Settings, TrunkSettings
+from proxy.settings_sides import TrunkAccountSettings
 from proxy.sip.config import ALLOW, EndpointConfig
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
+from proxy.sip.headers import canonical_name
+from proxy.sip.large import LargeRequests
 from proxy.sip.routing import Target
 
 __all__ = [
@@ -234,7 +239,7 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         local_domains=tuple(name.lower() for name in (*settings.sip.local_domains, *sorted(own))),
         site=settings.site,
         realm=settings.auth.realm,
-        phones=_phones(settings.phones) if settings.phones.enabled else None,
+        phones=_phones(settings) if settings.phones.enabled else None,
         local_networks=settings.local_networks,
         max_calls=settings.limits.max_calls,
         emergency_response_timeout=timers.emergency_response_timeout,
@@ -276,10 +281,18 @@ def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:
         latching=Latching(peer.latching),
         srtp=SrtpPolicy(peer.srtp),
         codecs=peer.codecs,
+        drop_headers=_names(peer.drop_headers),
+        x_headers=XHeaders.of(settings.sip.x_headers),
+        large_requests=LargeRequests(peer.large_requests),
     )
 
 
-def _phones(phones: PhonesSettings) -> Peer:
+def _names(headers: Sequence[str]) -> frozenset[str]:
+    return frozenset(map(canonical_name, headers))
+
+
+def _phones(settings: Settings) -> Peer:
+    phones = settings.phones
     return Peer(
         name="phones",
         side=Side.PHONES,
@@ -289,6 +302,8 @@ def _phones(phones: PhonesSettings) -> Peer:
         latching=Latching(phones.latching),
         srtp=SrtpPolicy(phones.srtp),
         codecs=phones.codecs,
+        x_headers=XHeaders.of(settings.sip.x_headers),
+        large_requests=LargeRequests.UDP,
     )
 
 
@@ -310,6 +325,9 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
         latching=Latching(trunk.latching),
         srtp=SrtpPolicy(trunk.srtp),
         codecs=trunk.codecs,
+        drop_headers=_names(trunk.drop_headers),
+        x_headers=XHeaders.of(settings.sip.x_headers),
+        large_requests=LargeRequests(trunk.large_requests),
     )
 
 
@@ -324,6 +342,11 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
         caller_id=CallerIdPolicy(trunk.caller_id),
         fixed_caller_number=trunk.fixed_caller_number,
         user_phone=trunk.user_phone,
+        from_host=trunk.from_host,
+        identity_header=IdentityHeader(trunk.identity_header),
+        privacy=PrivacyPolicy(trunk.privacy),
+        drop_headers=_names(trunk.drop_headers),
+        large_requests=LargeRequests(trunk.large_requests),
         trusted=trunk.trusted,
         latching=Latching(trunk.latching),
         srtp=SrtpPolicy(trunk.srtp),

@@ -31,7 +31,6 @@ from proxy.settings_sections import (
     Address,
     AuthSettings,
     ControlSettings,
-    DidRouteSettings,
     GroupSettings,
     JournalSettings,
     LimitSettings,
@@ -40,13 +39,16 @@ from proxy.settings_sections import (
     MetricsSettings,
     Network,
     NumberPlanSettings,
-    PeerSettings,
-    PhonesSettings,
     PromptSettings,
-    RegistrarSettings,
     SipSettings,
     StoreSettings,
     TimerSettings,
+)
+from proxy.settings_sides import (
+    DidRouteSettings,
+    PeerSettings,
+    PhonesSettings,
+    RegistrarSettings,
     TrunkSettings,
 )
 
@@ -142,6 +144,9 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{where}: the gate has no {address.socket_transport} socket; add one to sip.listen"
                 )
+        for where, side in self._sides():
+            if side.large_requests == "tcp" and "TCP" not in own:
+                raise ValueError(f"{where}.large_requests: the gate has no TCP socket; add one to sip.listen")
         if self.store.sqlite_path is None and not (self.journal.folder and self.control.socket):
             raise ValueError(
                 "journal.folder and control.socket: both needed with a store that is no SQLite file"
@@ -149,6 +154,10 @@ class Settings(BaseSettings):
         if len(os.fsencode(self.control_socket)) > 100:
             raise ValueError("control.socket: longer than the 100 bytes that a Unix socket's path may have")
         return self
+
+    def _sides(self) -> Iterator[tuple[str, TrunkSettings | PeerSettings]]:
+        yield from ((f"trunks[{index}]", trunk) for index, trunk in enumerate(self.trunks))
+        yield from ((f"peers[{index}]", peer) for index, peer in enumerate(self.peers))
 
     def _destinations(self) -> Iterator[tuple[str, Address]]:
         for index, trunk in enumerate(self.trunks):

@@ -21,14 +21,15 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.policy import CallClass, CodeCollection, NumberStyle, Treatment
+from proxy.policy import CallClass, CodeCollection, Treatment
 from proxy.sip.digest import Algorithm
 
 __all__ = [
     "Address",
+    "AddressText",
     "AuthSettings",
+    "Codec",
     "ControlSettings",
-    "DidRouteSettings",
     "GroupSettings",
     "JournalSettings",
     "LimitSettings",
@@ -37,16 +38,13 @@ __all__ = [
     "MetricsSettings",
     "Network",
     "NumberPlanSettings",
-    "PeerSettings",
-    "PhonesSettings",
     "PromptSettings",
-    "RegistrarSettings",
+    "Seconds",
+    "Section",
     "SipSettings",
     "StoreSettings",
     "TimerSettings",
     "TlsSettings",
-    "TrunkAccountSettings",
-    "TrunkSettings",
 ]
 
 
@@ -118,14 +116,15 @@ AddressText = Annotated[Address, BeforeValidator(_parse_address)]
 Codec = Annotated[Literal["PCMU", "PCMA", "G722", "OPUS"], BeforeValidator(_upper)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of the file: no setting but those that are named, and none changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TcpSettings(_Section):
+class TcpSettings(Section):
     """Limits of SIP connections."""
 
     connections: int = Field(default=2_000, ge=1)
@@ -137,7 +136,7 @@ class TcpSettings(_Section):
     """Offer peers to send their requests over connections that the gate opened (RFC 5923)."""
 
 
-class TlsSettings(_Section):
+class TlsSettings(Section):
     """SIP over TLS: PEM files, read again on reload."""
 
     certificate: str = ""
@@ -161,7 +160,7 @@ class TlsSettings(_Section):
         return self
 
 
-class SipSettings(_Section):
+class SipSettings(Section):
     """The gate's own sockets and what it says about itself."""
 
     listen: tuple[AddressText, ...] = Field(
@@ -170,6 +169,9 @@ class SipSettings(_Section):
     advertised: tuple[str, ...] = ()
     """Addresses in Via and Contact instead of the bound ones (behind NAT), one per IP version at most."""
     local_domains: tuple[str, ...] = ()
+    x_headers: tuple[Annotated[str, Field(pattern=r"^[Xx]-[A-Za-z0-9-]{0,62}\*?$")], ...] = ()
+    """Headers beginning with ``X-`` that cross between caller and callee; ``*`` at the end stands for any
+    more."""
     user_agent: str = "Tollgate"
     tcp: TcpSettings = TcpSettings()
     tls: TlsSettings = TlsSettings()
@@ -210,7 +212,7 @@ class SipSettings(_Section):
         return advertised
 
 
-class MediaSettings(_Section):
+class MediaSettings(Section):
     """RTP."""
 
     address: str = "127.0.0.1"
@@ -269,7 +271,7 @@ class MediaSettings(_Section):
         return int(low), int(high)
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """The database of policy and usage log."""
 
     url: str = Field(default="sqlite:///tollgate.db", repr=False)
@@ -290,14 +292,14 @@ class StoreSettings(_Section):
         return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
 
 
-class JournalSettings(_Section):
+class JournalSettings(Section):
     """Where call records are made durable."""
 
     folder: str = ""
     """Empty: beside the SQLite file, with ``.journal`` at its end."""
 
 
-class PromptSettings(_Section):
+class PromptSettings(Section):
     """What callers hear."""
 
     folder: str = ""
@@ -306,14 +308,14 @@ class PromptSettings(_Section):
     """Country of the ringback, busy and reorder tones; empty: that of the number plan."""
 
 
-class ClassOverrideSettings(_Section):
+class ClassOverrideSettings(Section):
     """Numbers of this pattern have this class."""
 
     pattern: str
     call_class: Annotated[CallClass, Field(alias="class")]
 
 
-class NumberPlanSettings(_Section):
+class NumberPlanSettings(Section):
     """How numbers are dialled here."""
 
     country: str = "US"
@@ -327,161 +329,7 @@ class NumberPlanSettings(_Section):
     classes: tuple[ClassOverrideSettings, ...] = ()
 
 
-class _CallingSide(_Section):
-    code_mode: Literal["answer", "early"] = "answer"
-    default_group: str | None = None
-    codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA", "G722", "OPUS"), min_length=1)
-
-
-class PeerSettings(_CallingSide):
-    """A PBX trusted by its address, or by its certificate."""
-
-    name: Name
-    networks: tuple[Network, ...] = ()
-    """Addresses or networks its signalling comes from; all of them if certificate_names are given alone."""
-    certificate_names: tuple[str, ...] = ()
-    """Only calls over TLS are its calls, from one who shows a certificate for one of these domains."""
-    address: AddressText | None = None
-    """Where calls to it go; without one it only places calls."""
-    tls_name: str = ""
-    """What its own certificate must name when the gate connects to it; empty: the host of the address."""
-    trusted: bool = True
-    latching: Literal["strict", "learning"] = "strict"
-    srtp: Literal["off", "optional", "required"] = "off"
-    """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
-
-    @model_validator(mode="after")
-    def _recognisable(self) -> Self:
-        if not (self.networks or self.certificate_names):
-            raise ValueError("networks: must be given, or certificate_names")
-        return self
-
-
-class PhonesSettings(_CallingSide):
-    """Phones, which prove who they are by digest."""
-
-    enabled: bool = True
-    latching: Literal["strict", "learning"] = "learning"
-    srtp: Literal["off", "optional", "required"] = "off"
-    """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
-
-    response_timeout: Seconds = 4.0
-    """A phone that says nothing for so long when it is called is given up."""
-    ring_time: Seconds = 20.0
-    """The contacts of one q ring so long before those of the next lower q do."""
-
-
-class RegistrarSettings(_Section):
-    """Registrations of phones. Expiries are in whole seconds."""
-
-    default_expires: int = Field(default=3_600, ge=1, le=86_400)
-    min_expires: int = Field(default=60, ge=1, le=3_600)
-    """Less is answered with 423."""
-    max_expires: int = Field(default=7_200, ge=1, le=86_400)
-    """More is shortened to this."""
-    max_contacts: int = Field(default=10, ge=1, le=100)
-    """Contacts of one user."""
-    max_bindings: int = Field(default=100_000, ge=1)
-    """Contacts of all users."""
-    path_needs_support: bool = True
-    """A Path that the phone does not say it supports is answered with 420."""
-    keep_alive: Literal["options", "crlf", "off"] = "options"
-    """What keeps a NAT open towards phones on UDP."""
-    keep_alive_interval: Seconds = 25.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.min_expires <= self.default_expires <= self.max_expires:
-            raise ValueError("min_expires, default_expires and max_expires: each at least the one before")
-        return self
-
-
-class NumberFormatSettings(_Section):
-    """How a trunk wants numbers written."""
-
-    style: NumberStyle = NumberStyle.E164
-    national_prefix: bool = True
-    strip: int = Field(default=0, ge=0, le=20)
-    prepend: str = Field(default="", pattern=r"^[0-9*#+]*$")
-
-
-class TrunkAccountSettings(_Section):
-    """Who the gate is to a trunk."""
-
-    username: str = Field(pattern=r"^[A-Za-z0-9._~+*-]+$")
-    password: SecretStr
-    realm: str = ""
-    """Only challenges of this realm are answered; empty: any that the trunk's own address sends."""
-
-
-class TrunkSettings(_Section):
-    """One way out to a carrier; the order of the trunks is the order in which they are tried."""
-
-    name: Name
-    addresses: tuple[AddressText, ...] = Field(min_length=1)
-    host: str = ""
-    """Host part of what goes out; empty: that of the first address."""
-    tls_name: str = ""
-    """What its certificate must name; empty: the host of each address."""
-    networks: tuple[Network, ...] = ()
-    """Where its calls come from besides its own addresses."""
-    certificate_names: tuple[str, ...] = ()
-    """Only calls over TLS are its calls, from one who shows a certificate for one of these domains."""
-    inbound: bool = True
-    """Calls from it are taken."""
-    codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA"), min_length=1)
-    number_format: NumberFormatSettings = NumberFormatSettings()
-    caller_id: Literal["pass", "user", "fixed"] = "pass"
-    fixed_caller_number: str = ""
-    user_phone: bool = False
-    trusted: bool = True
-    latching: Literal["strict", "learning"] = "strict"
-    srtp: Literal["off", "optional", "required"] = "off"
-    """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
-    emergency_calls: int = Field(default=1, ge=0)
-    """So many of ``max_calls`` are kept free for emergency calls (all but one at most)."""
-    max_calls: int = Field(default=0, ge=0)
-    priority: int = Field(default=0, ge=0, le=1_000)
-    """Lower ones are tried first; within one priority by weight, else in the order of the file."""
-    weight: int = Field(default=0, ge=0, le=1_000)
-    """Share of the calls among trunks of one priority."""
-    account: TrunkAccountSettings | None = None
-    """Answers the trunk's challenges, to calls and to registrations."""
-    register_here: bool = Field(default=False, alias="register")
-    """Keep the gate registered at the trunk, under its account."""
-    register_expires: int = Field(default=3_600, ge=60, le=86_400)
-    probe_interval: float = Field(default=0.0, ge=0, le=86_400)
-    """An OPTIONS goes to each address so often, so that a dead trunk is known before a call waits for it;
-    0: never.
-    """
-    response_timeout: Seconds = 4.0
-    progress_timeout: Seconds = 20.0
-
-    @model_validator(mode="after")
-    def _caller(self) -> Self:
-        if self.caller_id == "fixed" and not self.fixed_caller_number:
-            raise ValueError('fixed_caller_number: needed with caller_id = "fixed"')
-        if self.register_here and self.account is None:
-            raise ValueError("account: needed with register = true")
-        return self
-
-
-class DidRouteSettings(_Section):
-    """Calls from the trunk to numbers with this prefix go to this peer, or to the phones of this user."""
-
-    prefix: str = ""
-    peer: str = ""
-    user: str = Field(default="", pattern=r"^[0-9]{0,20}$")
-    """Extension."""
-
-    @model_validator(mode="after")
-    def _one_target(self) -> Self:
-        if bool(self.peer) == bool(self.user):
-            raise ValueError("name either a peer or a user")
-        return self
-
-
-class GroupSettings(_Section):
+class GroupSettings(Section):
     """A user group that `serve` makes when the store has none of this name; later changes are the store's."""
 
     name: str
@@ -492,13 +340,13 @@ class GroupSettings(_Section):
     """Cells of the matrix that differ from what the pair gives."""
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """How much at once."""
 
     max_calls: int = Field(default=2_000, ge=1)
 
 
-class TimerSettings(_Section):
+class TimerSettings(Section):
     """SIP timers and the gate's own."""
 
     t1: Seconds = 0.5
@@ -515,7 +363,7 @@ class TimerSettings(_Section):
     """How long calls may go on after SIGTERM."""
 
 
-class AuthSettings(_Section):
+class AuthSettings(Section):
     """Digest authentication of phones."""
 
     realm: str = Field(default="tollgate", min_length=1, pattern=r'^[^"\\\r\n]*$')
@@ -538,21 +386,21 @@ class AuthSettings(_Section):
         return secret
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is logged, and how."""
 
     level: LogLevel = "INFO"
     format: Literal["text", "json"] = "text"
 
 
-class ControlSettings(_Section):
+class ControlSettings(Section):
     """The socket through which the command and the portal speak with the gate."""
 
     socket: str = ""
     """Empty: beside the SQLite file, with ``.sock`` at its end."""
 
 
-class MetricsSettings(_Section):
+class MetricsSettings(Section):
     """Prometheus metrics over HTTP."""
 
     port: int = Field(default=0, ge=0, le=65_535)

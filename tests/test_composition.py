@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from proxy import composition
-from proxy.call.config import CallerIdPolicy, CodeMode, Side
+from proxy.call.config import CallerIdPolicy, CodeMode, IdentityHeader, PrivacyPolicy, Side
 from proxy.call.ports import Latching
 from proxy.errors import ConfigurationError
 from proxy.net.resolver import HostName
 from proxy.settings import Settings, load_settings
 from proxy.sip.flow import Flow
+from proxy.sip.large import LargeRequests
 from proxy.sip.routing import Target
 
 BOUND = [("192.0.2.20", 5060), ("2001:db8::20", 5060), ("192.0.2.20", 5062)]
@@ -26,6 +27,7 @@ sip.listen = ["udp:192.0.2.20", "udp:[2001:db8::20]:5060", "tcp:192.0.2.20:5062"
 sip.advertised = ["203.0.113.7"]
 sip.local_domains = ["Gate.Example.com"]
 sip.user_agent = "Gate"
+sip.x_headers = ["X-CRM-*"]
 timers = { t1 = 0.25, ring_timeout = 30, max_duration = 3600 }
 did_routes = [{ prefix = "1415", peer = "pbx" }]
 
@@ -36,6 +38,8 @@ address = "tcp:pbx.example.com:5070"
 default_group = "callers"
 code_mode = "early"
 latching = "learning"
+drop_headers = ["alert-info"]
+large_requests = "udp"
 codecs = ["pcma"]
 
 [[trunks]]
@@ -47,6 +51,11 @@ fixed_caller_number = "+14155550100"
 number_format = { style = "national", national_prefix = false, strip = 1, prepend = "8" }
 max_calls = 5
 emergency_calls = 2
+identity_header = "preferred"
+privacy = "header"
+from_host = "gate.example.com"
+drop_headers = ["y", "diversion"]
+large_requests = "tcp"
 
 [[trunks]]
 name = "second"
@@ -132,6 +141,24 @@ def test_peers_and_trunks_carry_their_settings(settings: Settings) -> None:
     assert gate.local_domains[0] == "gate.example.com"
     assert "203.0.113.7" in gate.local_domains
     assert [route.prefix for route in gate.did_routes] == ["1415"]
+
+
+def test_what_is_said_about_callers_and_how(settings: Settings) -> None:
+    gate = composition.gate_config(settings, BOUND, lambda name: NAMES[name])
+    pbx, carrier = gate.peers
+    first, second = gate.trunks
+    assert (first.identity_header, first.privacy) == (IdentityHeader.PREFERRED, PrivacyPolicy.HEADER)
+    assert (second.identity_header, second.privacy) == (IdentityHeader.ASSERTED, PrivacyPolicy.ANONYMOUS)
+    assert (first.from_host, second.from_host) == ("gate.example.com", "")
+    assert first.drop_headers == carrier.drop_headers == {"Identity", "Diversion"}
+    assert pbx.drop_headers == {"Alert-Info"}
+    assert first.large_requests is carrier.large_requests is LargeRequests.TCP
+    assert (second.large_requests, pbx.large_requests) == (LargeRequests.TCP_FIRST, LargeRequests.UDP)
+    assert gate.phones is not None
+    assert gate.phones.large_requests is LargeRequests.UDP
+    for side in (pbx, carrier, gate.phones):
+        assert side.x_headers.allow("x-crm-id")
+        assert not side.x_headers.allow("X-Other")
 
 
 def test_only_configured_sources_are_trusted(settings: Settings) -> None:

@@ -31,6 +31,7 @@ def _error(tmp_path: Path, text: str) -> str:
     return str(caught.value)
 
 
+UDP_ONLY = '[sip]\nlisten = ["udp:127.0.0.1"]\n'
 TRUNK = """
 [[trunks]]
 name = "carrier"
@@ -147,6 +148,19 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[[trunks]]\nname = "c"\naddresses = ["udp:a b:5"]\n', "is no SIP address"),
         ('[[trunks]]\nname = "c"\naddresses = [5]\n', "is no SIP address"),
         (TRUNK + 'caller_id = "fixed"\n', "fixed_caller_number: needed"),
+        (TRUNK + 'privacy = "header"\ntrusted = false\n', "trunks[0]: privacy: a trunk that is not trusted"),
+        (TRUNK + 'drop_headers = ["P-A Identity"]\n', "trunks[0].drop_headers[0]: string should match"),
+        (TRUNK + 'from_host = "a@b"\n', "trunks[0].from_host: string should match"),
+        (
+            UDP_ONLY + TRUNK + 'large_requests = "tcp"\n',
+            "trunks[0].large_requests: the gate has no TCP socket; add one to sip.listen",
+        ),
+        (
+            UDP_ONLY + '[[peers]]\nname = "p"\nnetworks = ["192.0.2.1"]\nlarge_requests = "tcp"\n',
+            "peers[0].large_requests: the gate has no TCP socket",
+        ),
+        ('[sip]\nx_headers = ["Via"]\n', "sip.x_headers[0]: string should match"),
+        ('[sip]\nx_headers = ["X-*-*"]\n', "sip.x_headers[0]: string should match"),
         (TRUNK + "[trunks.number_format]\nstyle = \"x\"\n", "allowed: e164, e164_without_plus, national"),
         ('[[peers]]\nname = "pbx"\nnetworks = ["192.0.2.300"]\n', "networks[0]: '192.0.2.300' is"),
         ('[[peers]]\nname = "p b x"\nnetworks = ["192.0.2.3"]\n', "peers[0].name: string should match"),

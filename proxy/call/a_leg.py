@@ -205,6 +205,8 @@ class ALeg(Leg):
         self.dialog.owner = self
         # A caller behind NAT is reached where its requests come from, not at its Contact.
         self.dialog.symmetric = self.latching is Latching.LEARNING
+        if not self.dialog.symmetric:
+            self.dialog.large = self.call.route.peer.large_requests
 
     def hang_up(self, status: int, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """End the leg as its state asks: a final failure, BYE now, or BYE once the ACK is there.

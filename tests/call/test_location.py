@@ -134,6 +134,17 @@ def test_an_unregistered_phone_of_a_local_network_keeps_it_too() -> None:
     assert not bench.carrier.calls
 
 
+def test_large_requests_within_a_callers_dialog_go_as_its_peer_is_set() -> None:
+    pbx = replace(default_config().peers[0], large_requests=LargeRequests.TCP)
+    with GateBench(config=default_config(peers=(pbx,))) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        dialog = next(iter(bench.core.calls.values())).a.dialog
+        assert dialog is not None
+        assert dialog.large is LargeRequests.TCP
+        call.bye()
+
+
 def test_a_large_emergency_call_goes_over_udp_where_there_is_no_tcp_socket() -> None:
     big = LOCATION.replace(b"<presence", b"<presence " + b"x='y' " * 400)
     assert (

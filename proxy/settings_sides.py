@@ -1,0 +1,205 @@
+"""The sections of the settings file about the gate's neighbours: PBXs, phones, trunks and the ways to them.
+
+As in `proxy.settings_sections` field names are the names in the file, and times are in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from proxy.policy import NumberStyle
+from proxy.settings_sections import AddressText, Codec, Network, Seconds, Section
+
+__all__ = [
+    "DidRouteSettings",
+    "PeerSettings",
+    "PhonesSettings",
+    "RegistrarSettings",
+    "TrunkAccountSettings",
+    "TrunkSettings",
+]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+LargeRequests = Literal["tcp-first", "tcp", "udp"]
+
+
+class _CallingSide(Section):
+    code_mode: Literal["answer", "early"] = "answer"
+    default_group: str | None = None
+    codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA", "G722", "OPUS"), min_length=1)
+
+
+class PeerSettings(_CallingSide):
+    """A PBX trusted by its address, or by its certificate."""
+
+    name: Name
+    networks: tuple[Network, ...] = ()
+    """Addresses or networks its signalling comes from; all of them if certificate_names are given alone."""
+    certificate_names: tuple[str, ...] = ()
+    """Only calls over TLS are its calls, from one who shows a certificate for one of these domains."""
+    address: AddressText | None = None
+    """Where calls to it go; without one it only places calls."""
+    tls_name: str = ""
+    """What its own certificate must name when the gate connects to it; empty: the host of the address."""
+    trusted: bool = True
+    """What it says about callers is believed, and it is told about them."""
+    drop_headers: tuple[HeaderName, ...] = ()
+    """Headers that are not taken from it and not sent to it."""
+    large_requests: LargeRequests = "tcp-first"
+    """How requests of more than 1300 bytes reach it over UDP: over TCP first, over TCP alone, or as they
+    are."""
+    latching: Literal["strict", "learning"] = "strict"
+    srtp: Literal["off", "optional", "required"] = "off"
+    """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
+
+    @model_validator(mode="after")
+    def _recognisable(self) -> Self:
+        if not (self.networks or self.certificate_names):
+            raise ValueError("networks: must be given, or certificate_names")
+        return self
+
+
+class PhonesSettings(_CallingSide):
+    """Phones, which prove who they are by digest."""
+
+    enabled: bool = True
+    latching: Literal["strict", "learning"] = "learning"
+    srtp: Literal["off", "optional", "required"] = "off"
+    """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
+
+    response_timeout: Seconds = 4.0
+    """A phone that says nothing for so long when it is called is given up."""
+    ring_time: Seconds = 20.0
+    """The contacts of one q ring so long before those of the next lower q do."""
+
+
+class RegistrarSettings(Section):
+    """Registrations of phones. Expiries are in whole seconds."""
+
+    default_expires: int = Field(default=3_600, ge=1, le=86_400)
+    min_expires: int = Field(default=60, ge=1, le=3_600)
+    """Less is answered with 423."""
+    max_expires: int = Field(default=7_200, ge=1, le=86_400)
+    """More is shortened to this."""
+    max_contacts: int = Field(default=10, ge=1, le=100)
+    """Contacts of one user."""
+    max_bindings: int = Field(default=100_000, ge=1)
+    """Contacts of all users."""
+    path_needs_support: bool = True
+    """A Path that the phone does not say it supports is answered with 420."""
+    keep_alive: Literal["options", "crlf", "off"] = "options"
+    """What keeps a NAT open towards phones on UDP."""
+    keep_alive_interval: Seconds = 25.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min_expires <= self.default_expires <= self.max_expires:
+            raise ValueError("min_expires, default_expires and max_expires: each at least the one before")
+        return self
+
+
+class NumberFormatSettings(Section):
+    """How a trunk wants numbers written."""
+
+    style: NumberStyle = NumberStyle.E164
+    national_prefix: bool = True
+    strip: int = Field(default=0, ge=0, le=20)
+    prepend: str = Field(default="", pattern=r"^[0-9*#+]*$")
+
+
+class TrunkAccountSettings(Section):
+    """Who the gate is to a trunk."""
+
+    username: str = Field(pattern=r"^[A-Za-z0-9._~+*-]+$")
+    password: SecretStr
+    realm: str = ""
+    """Only challenges of this realm are answered; empty: any that the trunk's own address sends."""
+
+
+class TrunkSettings(Section):
+    """One way out to a carrier; the order of the trunks is the order in which they are tried."""
+
+    name: Name
+    addresses: tuple[AddressText, ...] = Field(min_length=1)
+    host: str = ""
+    """Host part of what goes out; empty: that of the first address."""
+    tls_name: str = ""
+    """What its certificate must name; empty: the host of each address."""
+    networks: tuple[Network, ...] = ()
+    """Where its calls come from besides its own addresses."""
+    certificate_names: tuple[str, ...] = ()
+    """Only calls over TLS are its calls, from one who shows a certificate for one of these domains."""
+    inbound: bool = True
+    """Calls from it are taken."""
+    codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA"), min_length=1)
+    number_format: NumberFormatSettings = NumberFormatSettings()
+    caller_id: Literal["pass", "user", "fixed"] = "pass"
+    """What it is told about the caller's number: as it came, the user's own, or always the same."""
+    fixed_caller_number: str = ""
+    identity_header: Literal["asserted", "preferred", "none"] = "asserted"
+    """Which header tells the caller's number beside From: P-Asserted-Identity, P-Preferred-Identity or
+    none."""
+    privacy: Literal["anonymous", "header"] = "anonymous"
+    """Who wants to stay unknown is anonymous in From; or From stays and the Privacy header says so, for
+    carriers that bill by From."""
+    from_host: str = Field(default="", pattern=r"^[A-Za-z0-9._:\[\]-]{0,255}$")
+    """Host part of From; empty: that of ``host``."""
+    user_phone: bool = False
+    """Add ``user=phone`` to numbers in URIs."""
+    drop_headers: tuple[HeaderName, ...] = ()
+    """Headers that are not sent to it and not taken from it, such as Identity or Diversion; but an emergency
+    call keeps where it comes from."""
+    large_requests: LargeRequests = "tcp-first"
+    """How requests of more than 1300 bytes reach it over UDP: over TCP first, over TCP alone, or as they
+    are."""
+    trusted: bool = True
+    """What it says about callers is believed, and it is told about them."""
+    latching: Literal["strict", "learning"] = "strict"
+    srtp: Literal["off", "optional", "required"] = "off"
+    """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
+    emergency_calls: int = Field(default=1, ge=0)
+    """So many of ``max_calls`` are kept free for emergency calls (all but one at most)."""
+    max_calls: int = Field(default=0, ge=0)
+    priority: int = Field(default=0, ge=0, le=1_000)
+    """Lower ones are tried first; within one priority by weight, else in the order of the file."""
+    weight: int = Field(default=0, ge=0, le=1_000)
+    """Share of the calls among trunks of one priority."""
+    account: TrunkAccountSettings | None = None
+    """Answers the trunk's challenges, to calls and to registrations."""
+    register_here: bool = Field(default=False, alias="register")
+    """Keep the gate registered at the trunk, under its account."""
+    register_expires: int = Field(default=3_600, ge=60, le=86_400)
+    probe_interval: float = Field(default=0.0, ge=0, le=86_400)
+    """An OPTIONS goes to each address so often, so that a dead trunk is known before a call waits for it;
+    0: never.
+    """
+    response_timeout: Seconds = 4.0
+    progress_timeout: Seconds = 20.0
+
+    @model_validator(mode="after")
+    def _caller(self) -> Self:
+        if self.caller_id == "fixed" and not self.fixed_caller_number:
+            raise ValueError('fixed_caller_number: needed with caller_id = "fixed"')
+        if self.privacy == "header" and not self.trusted:
+            raise ValueError('privacy: a trunk that is not trusted must not be told; use "anonymous"')
+        if self.register_here and self.account is None:
+            raise ValueError("account: needed with register = true")
+        return self
+
+
+class DidRouteSettings(Section):
+    """Calls from the trunk to numbers with this prefix go to this peer, or to the phones of this user."""
+
+    prefix: str = ""
+    peer: str = ""
+    user: str = Field(default="", pattern=r"^[0-9]{0,20}$")
+    """Extension."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if bool(self.peer) == bool(self.user):
+            raise ValueError("name either a peer or a user")
+        return self
