@@ -26,6 +26,7 @@ __all__ = [
     "IdentityHeader",
     "Peer",
     "PrivacyPolicy",
+    "Reliability",
     "Side",
     "Trunk",
 ]
@@ -49,6 +50,17 @@ class Side(enum.Enum):
     """A carrier: its calls pass ungated to the PBX or phone behind the gate."""
     PHONES = "phones"
     """Phones that prove who they are by digest; their From and P-Asserted-Identity choose nothing."""
+
+
+class Reliability(enum.Enum):
+    """How provisional responses are exchanged with a peer (RFC 3262); whoever requires it gets it."""
+
+    OFF = "off"
+    """Not reliably."""
+    SUPPORTED = "supported"
+    """Reliably where the other side can: those that carry a description, or what it sends so."""
+    REQUIRED = "required"
+    """All of them reliably: a caller that can't has none, a trunk has to (but for emergency calls)."""
 
 
 class CallerIdPolicy(enum.Enum):
@@ -115,6 +127,8 @@ class Peer:
     """Which of the headers that begin with ``X-`` cross in its calls."""
     large_requests: LargeRequests = LargeRequests.TCP_FIRST
     """What becomes of requests to it that are too large for a datagram."""
+    reliable: Reliability = Reliability.SUPPORTED
+    """Which provisional responses to it ask for a PRACK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +154,8 @@ class Trunk:
     """Headers (canonical names) that neither go to it nor come from it, beside those that never cross."""
     large_requests: LargeRequests = LargeRequests.TCP_FIRST
     """What becomes of requests to it that are too large for a datagram (RFC 3261 §18.1.1)."""
+    reliable: Reliability = Reliability.SUPPORTED
+    """Whether it may, or has to, send its provisional responses reliably."""
     trusted: bool = True
     """Trust headers (P-Asserted-Identity and the like) go to this trunk; otherwise they are removed."""
     latching: Latching = Latching.STRICT

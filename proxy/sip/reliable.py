@@ -1,7 +1,7 @@
 """Reliable provisional responses: RFC 3262.
 
-UAS: `ReliableResponses` holds those of one INVITE. One is out at a time and is sent again, over any transport,
-after T1, doubling, until its PRACK; the next ones wait in line (§3)::
+UAS: `ReliableResponses` holds those of one INVITE. One is out at a time and is sent again, over any transport
+and after T1, doubling, until its PRACK; the next ones wait in line (§3)::
 
     (none out) --TU sends--> Unacknowledged --PRACK--> next in line, or (none out)
                                   +--64*T1 without PRACK--> Given up (the TU refuses the INVITE)
@@ -22,10 +22,10 @@ from proxy.sip.timers import Timed
 if TYPE_CHECKING:
     from proxy.sip.dialog import Dialog
     from proxy.sip.invite_server import InviteServerTransaction
-    from proxy.sip.message import Request, Response
+    from proxy.sip.message import Message, Request, Response
     from proxy.sip.transactions import TransactionLayer
 
-__all__ = ["OPTION_TAG", "RAck", "ReliableResponses", "acknowledgement"]
+__all__ = ["OPTION_TAG", "RAck", "ReliableResponses", "acknowledgement", "names_extension"]
 
 OPTION_TAG = "100rel"
 _HIGHEST = 2**32 - 1
@@ -148,16 +148,20 @@ class ReliableResponses(Timed):
         self._transaction.respond(183, provisional.data, now)
 
 
+def names_extension(message: Message, header: str) -> bool:
+    """Say whether Require or Supported names this extension, however broken the rest of the header is."""
+    tags = ",".join(message.headers.get_all(header)).lower().split(",")
+    return OPTION_TAG in map(str.strip, tags)
+
+
 def acknowledgement(response: Response, dialog: Dialog) -> str | None:
     """Return the RAck that a provisional response of our INVITE asks for: "" where it is not reliable.
 
     None: it is a repeated one, or one before it is missing; then it is ignored (§4).
     """
-    headers = response.headers
-    required = ",".join(headers.get_all("Require")).lower().split(",")
-    if OPTION_TAG not in map(str.strip, required):
+    if not names_extension(response, "Require"):
         return ""
-    rseq = _number(headers.get("RSeq") or "")
+    rseq = _number(response.headers.get("RSeq") or "")
     if not rseq:
         # A response that can't be acknowledged is as good as one that need not be.
         return ""

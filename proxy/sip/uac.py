@@ -41,6 +41,9 @@ __all__ = ["Uac"]
 
 logger = logging.getLogger(__name__)
 
+_FORKS = 50
+"""Early dialogs of one INVITE that are kept; a 2xx makes its dialog all the same."""
+
 
 class Uac:
     """Client side of one endpoint."""
@@ -384,12 +387,12 @@ class Uac:
 
     def _early_dialog(self, transaction: InviteClientTransaction, response: Response) -> Dialog | None:
         """Find or make the early dialog of a provisional response (§12.1.2); 100 and one without tag make
-        none."""
+        none, and neither do more forks than any proxy makes."""
         if response.status == 100 or not response.to.tag:
             return None
         dialog = self._find_fork(transaction, response)
         if dialog is None:
-            return self._make_dialog(transaction, response)
+            return self._make_dialog(transaction, response) if len(transaction.dialogs) < _FORKS else None
         return None if dialog.state is DialogState.TERMINATED else dialog
 
     def _make_dialog(self, transaction: InviteClientTransaction, response: Response) -> Dialog:
