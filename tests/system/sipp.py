@@ -1,7 +1,8 @@
 """SIPp as caller and carrier: scenarios put together from parts, judged by their exit codes.
 
-A scenario file may say ``<include part="invite"/>``: the part of that name stands in its place, so that a
-scenario shows only what its situation is about.
+A scenario file may say ``<include part="register" cseq="1"/>``: the part of that name stands in its place,
+with 1 for its ``{cseq}``, so that a scenario shows only what its situation is about. The keys of the process
+stand for such words too (``{user}``: who it plays).
 """
 
 from __future__ import annotations
@@ -13,17 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PARTS = Path(__file__).parent / "parts"
-_INCLUDE = re.compile(r'^[ \t]*<include part="(\w+)"/>', re.MULTILINE)
+_INCLUDE = re.compile(r'^[ \t]*<include part="(\w+)"((?: \w+="[^"]*")*)/>', re.MULTILINE)
+_WORD = re.compile(r' (\w+)="([^"]*)"')
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n'
 
 
-def assemble(scenario: Path, target: Path) -> Path:
+def assemble(scenario: Path, target: Path, keys: Mapping[str, str]) -> Path:
     """Write the scenario with its parts in place, as SIPp reads it."""
 
     def part(match: re.Match[str]) -> str:
-        return _INCLUDE.sub(part, (PARTS / f"{match[1]}.xml").read_text())
+        text = (PARTS / f"{match[1]}.xml").read_text()
+        for word, value in _WORD.findall(match[2]):
+            text = text.replace(f"{{{word}}}", value)
+        return _INCLUDE.sub(part, text)
 
-    target.write_text(_HEAD + _INCLUDE.sub(part, scenario.read_text()))
+    text = _INCLUDE.sub(part, scenario.read_text())
+    # SIPp takes no keyword within its keyword for credentials: so the user stands there before it reads.
+    for key, value in keys.items():
+        text = text.replace(f"{{{key}}}", value)
+    missing = re.findall(r"{\w+}", text)
+    assert not missing, f"{scenario}: {missing}"
+    target.write_text(_HEAD + text)
     return target
 
 
@@ -75,7 +86,8 @@ def start(
     keys: Mapping[str, str] | None = None,
 ) -> Sipp:
     """Start SIPp for one call; relative files of the scenario (captures) are looked up in ``folder``."""
-    file = assemble(scenario, folder / f"{name}.xml")
+    keys = keys or {}
+    file = assemble(scenario, folder / f"{name}.xml", keys)
     command = [
         "sipp",
         "-sf",
@@ -93,7 +105,7 @@ def start(
     command += ["-trace_err", "-trace_msg", "-timeout", "40", "-timeout_error"]
     if service:
         command += ["-s", service]
-    for key, value in (keys or {}).items():
+    for key, value in keys.items():
         command += ["-key", key, value]
     if remote:
         command.append(remote)

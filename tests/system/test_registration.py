@@ -39,12 +39,8 @@ def register(
     gate: Gate, folder: Path, scenario: str, *, user: str, password: str, transport: str = "udp"
 ) -> sipp.Sipp:
     """Run one scenario against the gate to its end."""
-    # SIPp takes no keyword within its authentication keyword.
-    text = (SCENARIOS / f"{scenario}.xml").read_text().replace("USER", user).replace("PASSWORD", password)
-    file = folder / f"{scenario}.xml"
-    file.write_text(text)
     running = sipp.start(
-        file,
+        SCENARIOS / f"{scenario}.xml",
         folder,
         name="phone",
         address=STRANGER_ADDRESS,
@@ -53,6 +49,7 @@ def register(
         remote=f"127.0.0.1:{gate.port}",
         transport=transport,
         service=user,
+        keys={"user": user, "password": password},
     )
     running.wait()
     return running

@@ -2,7 +2,7 @@
 
 Checked are both SIPp ends (their scenarios), the record in the usage log, what the carrier heard, and that no
 digit typed at the prompt reached the carrier, the gate's log or, when it was no code, the gate's disk. The
-situations run side by side, each lane with a gate of its own.
+situations run side by side, each lane with a gate of its own; the phones of a situation register before it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, Gate, free_port, r
 from tests.system.media import RtpListener, write_beep
 
 SITUATIONS = sorted(path.parent for path in (Path(__file__).parent / "situations").glob("*/situation.toml"))
+REGISTRATION = Path(__file__).parent / "registration" / "phone.xml"
+PHONE_ADDRESSES = {"phone": "127.0.0.20", "second_phone": "127.0.0.21", "third_phone": "127.0.0.22"}
+PHONES = [str(extension) for extension in range(210, 260)]
+"""Users with phones; each belongs to one situation, so that no phone of another one rings."""
 CODE = "ACME-12/7"
 CODE_DIGITS = "2263127"
 PASSWORD = "a-sip-password"
@@ -66,6 +70,7 @@ def lane(folder: Path, number: int) -> Iterator[Gate]:
             ("204", "curt"),
             ("205", "required"),
             ("206", "four digits"),
+            *((extension, "required") for extension in PHONES),
         ):
             credentials = digest_credentials(extension, "tollgate", PASSWORD)
             store.users.add(User(extension, group, credentials=credentials))
@@ -113,7 +118,7 @@ def play(folder: Path, gate: Gate, work: Path) -> None:
     situation = _read(folder)
     log_before = gate.log.stat().st_size
     with RtpListener(CARRIER_ADDRESSES[0]) as media:
-        answering = _start_answering(folder, gate, work, media)
+        answering = _start_answering(folder, situation, gate, work, media)
         try:
             caller = _start_caller(folder, situation, gate, work)
             caller.wait()
@@ -166,13 +171,19 @@ def _judge_record(gate: Gate, call_id: str, expected: dict[str, Any] | None) -> 
         assert facts(found[0], expected) == expected
 
 
-def _start_answering(folder: Path, gate: Gate, work: Path, media: RtpListener) -> list[sipp.Sipp]:
-    """Start whoever the situation says answers: carriers, or the PBX behind the gate."""
-    places = (
-        ("carrier", CARRIER_ADDRESSES[0], gate.carrier_ports[0]),
-        ("second_carrier", CARRIER_ADDRESSES[1], gate.carrier_ports[1]),
-        ("pbx", PBX_ADDRESS, gate.pbx_port),
-    )
+def _start_answering(
+    folder: Path, situation: dict[str, Any], gate: Gate, work: Path, media: RtpListener
+) -> list[sipp.Sipp]:
+    """Start whoever the situation says answers: carriers, the PBX behind the gate, and phones, registered."""
+    places = [
+        ("carrier", CARRIER_ADDRESSES[0], gate.carrier_ports[0], ""),
+        ("second_carrier", CARRIER_ADDRESSES[1], gate.carrier_ports[1], ""),
+        ("pbx", PBX_ADDRESS, gate.pbx_port, ""),
+    ]
+    for name, phone in situation.get("phones", {}).items():
+        address = PHONE_ADDRESSES[name]
+        places.append((name, address, free_port(address), phone["user"]))
+        _register(work, gate, name, places[-1][2], phone)
     return [
         sipp.start(
             folder / f"{name}.xml",
@@ -181,11 +192,25 @@ def _start_answering(folder: Path, gate: Gate, work: Path, media: RtpListener) -
             address=address,
             port=port,
             media_port=free_port(address),
-            keys={"rtp_address": media.address, "rtp_port": str(media.port)},
+            keys={"rtp_address": media.address, "rtp_port": str(media.port), "user": user},
         )
-        for name, address, port in places
+        for name, address, port, user in places
         if (folder / f"{name}.xml").exists()
     ]
+
+
+def _register(work: Path, gate: Gate, name: str, port: int, phone: dict[str, Any]) -> None:
+    """Let a phone say where it is; it answers from there then."""
+    sipp.start(
+        REGISTRATION,
+        work,
+        name=f"{name}_registers",
+        address=PHONE_ADDRESSES[name],
+        port=port,
+        media_port=free_port(PHONE_ADDRESSES[name]),
+        remote=f"127.0.0.1:{gate.port}",
+        keys={"user": phone["user"], "q": str(phone.get("q", 1))},
+    ).wait()
 
 
 def _start_caller(folder: Path, situation: dict[str, Any], gate: Gate, work: Path) -> sipp.Sipp:
