@@ -48,6 +48,7 @@ from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.headers import canonical_name
 from proxy.sip.large import LargeRequests
+from proxy.sip.parser import ParserLimits
 from proxy.sip.routing import Target
 
 __all__ = [
@@ -87,6 +88,7 @@ def tcp_limits(settings: Settings) -> TcpLimits:
         idle=tcp.idle_timeout,
         message=tcp.message_timeout,
         connect=tcp.connect_timeout,
+        message_size=settings.limits.message_size,
         handshake=settings.sip.tls.handshake_timeout,
         handshakes=settings.sip.tls.handshakes,
     )
@@ -144,6 +146,7 @@ def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> End
         t4=timers.t4,
         allow=(*ALLOW, "REGISTER") if settings.phones.enabled else ALLOW,
         user_agent=settings.sip.user_agent,
+        limits=ParserLimits(settings.limits.message_size, settings.limits.header_lines),
         invites_to_tu=True,
     )
 

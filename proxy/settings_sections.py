@@ -344,6 +344,11 @@ class LimitSettings(Section):
     """How much at once."""
 
     max_calls: int = Field(default=2_000, ge=1)
+    """Beyond it calls get 503, emergency calls excepted."""
+    message_size: int = Field(default=65_535, ge=4_096, le=65_535)
+    """Bytes of one SIP message; a longer one gets 513."""
+    header_lines: int = Field(default=256, ge=64, le=1_024)
+    """Header lines of one SIP message; one with more gets 513."""
 
 
 class TimerSettings(Section):

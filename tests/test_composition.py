@@ -15,6 +15,7 @@ from proxy.net.resolver import HostName
 from proxy.settings import Settings, load_settings
 from proxy.sip.flow import Flow
 from proxy.sip.large import LargeRequests
+from proxy.sip.parser import ParserLimits
 from proxy.sip.routing import Target
 
 BOUND = [("192.0.2.20", 5060), ("2001:db8::20", 5060), ("192.0.2.20", 5062)]
@@ -178,6 +179,13 @@ def test_via_and_contact_say_the_advertised_address(settings: Settings) -> None:
         ("TCP", "203.0.113.7", 5062),
     ]
     assert (config.t1, config.user_agent) == (0.25, "Gate")
+
+
+def test_limits_reach_sockets_and_parser(settings: Settings) -> None:
+    limits = settings.limits.model_copy(update={"message_size": 8_000, "header_lines": 100})
+    settings = settings.model_copy(update={"limits": limits})
+    assert composition.endpoint_config(settings, BOUND).limits == ParserLimits(8_000, 100)
+    assert composition.tcp_limits(settings).message_size == 8_000
 
 
 def test_prompts_are_encoded_for_codecs_that_both_sides_take(settings: Settings) -> None:

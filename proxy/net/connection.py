@@ -33,7 +33,13 @@ class Connection(asyncio.Protocol):
     """One connection. ``wanted`` is the flow that asked for it, connection number 0; None when accepted."""
 
     def __init__(
-        self, table: ConnectionTable, listener: int, wanted: Flow | None, tls: TlsStream | None
+        self,
+        table: ConnectionTable,
+        listener: int,
+        wanted: Flow | None,
+        tls: TlsStream | None,
+        *,
+        max_message: int,
     ) -> None:
         self.table = table
         self.listener = listener
@@ -41,7 +47,7 @@ class Connection(asyncio.Protocol):
         self.tls = tls
         self.flow: Flow | None = None
         """From the moment on at which it is in the table."""
-        self.framer = StreamFramer(answers_pings=wanted is None)
+        self.framer = StreamFramer(answers_pings=wanted is None, max_message=max_message)
         self.last_traffic = 0.0
         self.message_since: float | None = None
         self.handshake_since: float | None = None

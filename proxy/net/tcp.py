@@ -21,7 +21,7 @@ from proxy.net.sparse_log import SparseLog
 from proxy.net.tls import TlsContexts, TlsStream
 from proxy.sip.flow import DEFAULT_PORTS, Flow
 from proxy.sip.message import Request
-from proxy.sip.parser import parse_message
+from proxy.sip.parser import MAX_MESSAGE_SIZE, parse_message
 
 __all__ = ["TcpConnections", "TcpLimits"]
 
@@ -53,6 +53,8 @@ class TcpLimits:
     """Bytes waiting to be sent to a peer that does not read; beyond this the connection is cut."""
     handshake: float = 5.0
     """A TLS handshake that a peer began must be over by then."""
+    message_size: int = MAX_MESSAGE_SIZE
+    """Octets of one message; one that says it is longer gets 513 and ends the connection."""
     handshakes: int = 200
     """Handshakes under way at once with sources that are not trusted."""
 
@@ -185,7 +187,9 @@ class TcpConnections:
         local = self._local_hosts.get(flow.listener)
         connection: Connection | None = None
         try:
-            connection = Connection(self, flow.listener, wanted, self._client_stream(flow))
+            connection = Connection(
+                self, flow.listener, wanted, self._client_stream(flow), max_message=self.limits.message_size
+            )
             ready = connection.ready = self._loop.create_future()
             async with asyncio.timeout(self.limits.connect):
                 await self._loop.create_connection(
@@ -228,7 +232,7 @@ class TcpConnections:
 
     def _accepted(self, listener: int) -> Connection:
         tls = self.tls.accept() if self.tls is not None and listener in self._tls_listeners else None
-        return Connection(self, listener, None, tls)
+        return Connection(self, listener, None, tls, max_message=self.limits.message_size)
 
     def made(self, connection: Connection, address: tuple[str, int] | None) -> None:
         """Enter a connection into the table, or refuse it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.sip.flow import ListenPoint
+from proxy.sip.parser import ParserLimits
 from proxy.sip.reliable import OPTION_TAG
 
 __all__ = ["ALLOW", "KNOWN_METHODS", "SUPPORTED", "EndpointConfig"]
@@ -68,5 +69,7 @@ class EndpointConfig:
     invites_to_tu: bool = False
     """An INVITE that §8.2 wants refused comes to the TU with that refusal, not as an answered request: it
     knows who may be told so, and which calls are placed all the same."""
+    limits: ParserLimits = ParserLimits()  # noqa: RUF009  (never changes)
+    """What one message may hold."""
     amplification_limit: int = 3
     """A stateless response is at most this many times as long as its request."""

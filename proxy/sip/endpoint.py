@@ -57,7 +57,7 @@ class Endpoint:
         if self.trace is not None:
             self.trace(True, flow, data)
         try:
-            message = parse_datagram(data)
+            message = parse_datagram(data, self.config.limits)
         except RemoteProtocolError as error:
             logger.debug("message from %s dropped: %s", flow.remote_host, error)
             return

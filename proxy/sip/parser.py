@@ -16,7 +16,7 @@ After either check the typed values of the message (`cseq`, `from_`, `to`, `top_
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.errors import RemoteProtocolError
 from proxy.sip.grammar import is_token, split_list
@@ -27,6 +27,7 @@ __all__ = [
     "MAX_HEADERS",
     "MAX_LINE_LENGTH",
     "MAX_MESSAGE_SIZE",
+    "ParserLimits",
     "is_answerable",
     "parse_datagram",
     "parse_message",
@@ -41,6 +42,16 @@ MAX_HEADERS: Final = 256
 MAX_LINE_LENGTH: Final = 8_192
 """Characters of one unfolded header line or start line."""
 
+
+class ParserLimits(NamedTuple):
+    """What one message may hold; more gets 513 (RFC 3261 §21.5.7)."""
+
+    message_size: int = MAX_MESSAGE_SIZE
+    header_lines: int = MAX_HEADERS
+
+
+_LIMITS: Final = ParserLimits()
+
 _SINGLE: Final = frozenset({"From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length"})
 """Headers that decide about matching or framing: given twice, none counts (RFC 4475 §3.3.8)."""
 
@@ -48,17 +59,17 @@ _FOLDS: Final = frozenset({" ", "\t"})
 _NOTHING_OR_SPACE: Final = frozenset({"", " "})
 
 
-def parse_datagram(data: bytes) -> Message | None:
+def parse_datagram(data: bytes, limits: ParserLimits = _LIMITS) -> Message | None:
     """Parse one UDP datagram; None for a keep-alive (RFC 5626 §3.5.1 and the NULs some phones send).
 
     Raises `RemoteProtocolError` for what can only be dropped.
     """
     if not data.strip(b"\r\n\0"):
         return None
-    return parse_message(data)
+    return parse_message(data, limits)
 
 
-def parse_message(data: bytes) -> Message:
+def parse_message(data: bytes, limits: ParserLimits = _LIMITS) -> Message:
     """Parse one message that fills ``data`` (RFC 3261 §18.3); octets behind its Content-Length are ignored.
 
     Raises `RemoteProtocolError` for what can only be dropped.
@@ -66,9 +77,9 @@ def parse_message(data: bytes) -> Message:
     if data[:1] in {b"\r", b"\n"}:
         data = data.lstrip(b"\r\n")  # RFC 3261 §7.5
     defect: RemoteProtocolError | None = None
-    if len(data) > MAX_MESSAGE_SIZE:
+    if len(data) > limits.message_size:
         defect = RemoteProtocolError("message too large", status_hint=513)
-        data = data[:MAX_MESSAGE_SIZE]
+        data = data[: limits.message_size]
     end = data.find(b"\r\n\r\n")
     if end >= 0:
         head = data[:end]
@@ -81,7 +92,7 @@ def parse_message(data: bytes) -> Message:
     else:
         lines, rest, found = _split_unusual(data)
         defect = defect or found
-    headers, found = _parse_header_lines(lines, len(data))
+    headers, found = _parse_header_lines(lines, len(data), limits.header_lines)
     defect = defect or found
     length = headers.get("Content-Length")
     if length is None:
@@ -135,14 +146,15 @@ def _drop_broken_lines(lines: list[str]) -> list[str]:
 
 
 def _parse_header_lines(
-    lines: list[str], size: int, *, folded: bool = False
+    lines: list[str], size: int, most: int, *, folded: bool = False
 ) -> tuple[Headers, RemoteProtocolError | None]:
-    """Parse the header lines; ``lines[0]`` is the start line, ``size`` not less than what all have together.
+    """Parse the header lines; ``lines[0]`` is the start line, ``size`` not less than what all have together,
+    ``most`` how many are taken.
 
     ``folded`` says that continuation lines have been joined to theirs, CRLF inside.
     """
     defect: RemoteProtocolError | None = None
-    if len(lines) > MAX_HEADERS + 1:
+    if len(lines) > most + 1:
         defect = RemoteProtocolError("too many header lines", status_hint=513)
     if size > MAX_LINE_LENGTH and max(map(len, lines)) > MAX_LINE_LENGTH:
         # Left out, so that no answer echoes them.
@@ -152,12 +164,12 @@ def _parse_header_lines(
     first: dict[str, str] = {}
     repeated: set[str] | None = None
     known = KNOWN_SPELLINGS.get
-    for line in lines[1 : MAX_HEADERS + 1]:
+    for line in lines[1 : most + 1]:
         spelled, colon, value = line.partition(":")
         name = known(spelled)
         if name is None:
             if line[:1] in _FOLDS and not folded:
-                return _parse_header_lines(_join_folded(lines), size, folded=True)
+                return _parse_header_lines(_join_folded(lines), size, most, folded=True)
             if not colon or not is_token(spelled.rstrip(" \t")):
                 defect = defect or RemoteProtocolError("malformed header line")
                 continue

@@ -222,6 +222,17 @@ async def test_strangers_cannot_lock_out_a_trusted_peer(limited: Limited) -> Non
         await _end(writer)
 
 
+async def test_a_message_over_the_limit_gets_513_and_ends_the_connection(limited: Limited) -> None:
+    gate = await limited(TcpLimits(message_size=len(MESSAGE)))
+    reader, writer = await gate.connect()
+    writer.write(MESSAGE)
+    await until(lambda: gate.messages)
+    writer.write(MESSAGE.replace(b"Length: 4", b"Length: 5"))
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"SIP/2.0 513 ")
+    assert len(gate.messages) == 1
+    await _end(writer)
+
+
 async def test_an_unfinished_message_ends_the_connection(limited: Limited) -> None:
     gate = await limited(TcpLimits(message=0.05))
     reader, writer = await gate.connect()

@@ -24,8 +24,9 @@ from proxy.sip.events import (
 )
 from proxy.sip.flow import Flow, ListenPoint
 from proxy.sip.invite_client import InviteClientTransaction
+from proxy.sip.parser import ParserLimits
 from proxy.sip.spec import InviteSpec
-from tests.sip.harness import TCP, UDP, Harness, Sent, answer, request, spec
+from tests.sip.harness import LISTEN_POINTS, TCP, UDP, Harness, Sent, answer, request, spec
 from tests.support.ids import CountingIds
 from tests.support.network import Address, FakeNetwork
 
@@ -333,3 +334,11 @@ def test_rfc3261_7_5_line_ends_keep_a_way_open() -> None:
     assert [(sent.data, sent.flow) for sent in harness.sent] == [(b"\r\n\r\n", UDP)]
     harness.receive(b"\r\n\r\n")
     assert len(harness.sent) == 1
+
+
+@pytest.mark.parametrize("limits", [ParserLimits(message_size=300), ParserLimits(header_lines=4)])
+def test_rfc3261_21_5_7_what_is_over_a_limit_gets_513(limits: ParserLimits) -> None:
+    harness = Harness(EndpointConfig(LISTEN_POINTS, limits=limits))
+    harness.receive(request("OPTIONS", body="x" * 200))
+    assert harness.take_sent() == ["513"]
+    harness.assert_nothing_left()

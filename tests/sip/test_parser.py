@@ -19,6 +19,7 @@ from proxy.sip.parser import (
     MAX_HEADERS,
     MAX_LINE_LENGTH,
     MAX_MESSAGE_SIZE,
+    ParserLimits,
     is_answerable,
     parse_datagram,
     parse_message,
@@ -43,14 +44,14 @@ def message(
     return b"\r\n".join([start, *LINES, *more, b"", body])
 
 
-def request(data: bytes) -> Request:
-    parsed = parse_message(data)
+def request(data: bytes, limits: ParserLimits | None = None) -> Request:
+    parsed = parse_message(data, limits or ParserLimits())
     assert isinstance(parsed, Request)
     return parsed
 
 
-def refusal(data: bytes) -> int:
-    parsed = request(data)
+def refusal(data: bytes, limits: ParserLimits | None = None) -> int:
+    parsed = request(data, limits)
     with pytest.raises(RemoteProtocolError) as caught:
         validate_request(parsed)
     return caught.value.status_hint
@@ -254,6 +255,16 @@ def test_rfc3261_18_1_1_limits() -> None:
     assert refusal(message(b"X: " + b"y" * (MAX_LINE_LENGTH - 2))) == 513
     validate_request(request(message(body=b"y" * (MAX_MESSAGE_SIZE - len(message())))))
     assert refusal(message(body=b"y" * (MAX_MESSAGE_SIZE - len(message()) + 1))) == 513
+
+
+def test_rfc3261_21_5_7_limits_that_are_set() -> None:
+    limits = ParserLimits(message_size=len(message()) + 10, header_lines=len(LINES))
+    validate_request(request(message(), limits))
+    assert refusal(message(body=b"y" * 60), limits) == 513
+    assert refusal(message(b"X: y"), limits) == 513
+    datagram = parse_datagram(message(body=b"y" * 60), limits)
+    assert isinstance(datagram, Request)
+    assert datagram.defect is not None
 
 
 def test_bytes_that_are_no_utf8_pass_unchanged() -> None:
