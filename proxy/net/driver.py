@@ -26,7 +26,8 @@ from proxy.net.tls import TlsContexts
 from proxy.net.udp import UdpSocket
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import Event
-from proxy.sip.flow import Flow, is_sendable
+from proxy.sip.flow import Flow
+from proxy.sip.reachability import Surroundings
 
 __all__ = ["CallControl", "Driver", "Listener"]
 
@@ -263,10 +264,11 @@ class Driver:
     async def _send_by_name(self, data: bytes, flow: Flow) -> None:
         """Send to a name that a peer gave in Via, Contact or Route, without holding up the loop."""
         found = await self._resolver.resolve(HostName(flow.remote_host, flow.remote_port, flow.transport))
+        gate = Surroundings(self.endpoint.config.listen_points)
         udp = self.udp.get(flow.listener)
         ipv6 = udp is not None and ":" in udp.address[0]
         for _, host, port in found.targets if found is not None else ():
-            if is_sendable(host) and (flow.transport != "UDP" or (":" in host) == ipv6):
+            if gate.may_be_sent_to(host, port) and (flow.transport != "UDP" or (":" in host) == ipv6):
                 if flow.transport == "TLS" and self.tcp is not None:
                     self.tcp.learn_name(host, port, flow.remote_host)
                 self._send(data, flow._replace(remote_host=host, remote_port=port))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
 from proxy.sip.uri import format_host
@@ -88,4 +88,6 @@ def is_sendable(host: str) -> bool:
         address = ip_address(host)
     except ValueError:
         return bool(host)
-    return not (address.is_multicast or address.is_unspecified or host == "255.255.255.255")
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return not (address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255")

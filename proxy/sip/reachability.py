@@ -12,7 +12,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 
-from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
+from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint, is_sendable
 from proxy.sip.uri import Uri
 from proxy.sip.via import Via
 
@@ -53,15 +53,25 @@ class Surroundings:
     _own: frozenset[tuple[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        own = frozenset((point.host.lower(), point.port) for point in self.listen_points)
+        own = frozenset((_spelled(point.host), point.port) for point in self.listen_points)
         object.__setattr__(self, "_own", own)
 
     def means_gate(self, host: str, port: int) -> bool:
         """Say whether requests to this host and port come back to the gate."""
-        if (host, port) in self._own:
+        if (_spelled(host), port) in self._own:
             return True
         # A phone may run on an address of the gate, beside it; a name of the gate is the gate's alone.
-        return host in self.domains and _parse(host) is None
+        return host.rstrip(".") in self.domains and _parse(host) is None
+
+    def may_be_sent_to(self, host: str, port: int) -> bool:
+        """Say whether a request may go to the address that a name turned out to have.
+
+        Whoever has a name of its own decides what that is: an address of the gate, or of another service on
+        its machine, is none that a phone can have.
+        """
+        if (_spelled(host), port) in self._own or not is_sendable(_spelled(host)):
+            return False
+        return not _is_loopback(host) or any(_is_loopback(point.host) for point in self.listen_points)
 
     def listener(self, transport: str, host: str, preferred: int) -> int | None:
         """Return the listen point to reach ``host`` from: the preferred one if it fits, or None."""
@@ -100,7 +110,7 @@ def address_problem(uri: Uri, source: Flow, gate: Surroundings) -> str:
         return _name_problem(host)
     if address.is_multicast:
         return "multicast address"
-    if address.is_unspecified or host == "255.255.255.255":
+    if address.is_unspecified or str(address) == "255.255.255.255":
         return "unspecified or broadcast address"
     if address.is_loopback and not _is_loopback(source.remote_host):
         return "loopback address from another host"
@@ -150,13 +160,20 @@ def _port(uri: Uri, transport: str) -> int:
 
 
 def _name_problem(host: str) -> str:
-    if host == "localhost" or host.endswith(".localhost"):
+    name = host.rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
         return "name of the local host"
-    last = host.rstrip(".").rpartition(".")[2]
+    last = name.rpartition(".")[2]
     if last.isdigit() or last[:2] == "0x":
         # 127.1, 2130706433, 0x7f.1: resolvers read such names as addresses.
         return "malformed IP address"
     return ""
+
+
+def _spelled(host: str) -> str:
+    """Return the one spelling of an address; that of a name in lower case."""
+    address = _parse(host)
+    return host.lower() if address is None else str(address)
 
 
 @lru_cache(maxsize=4096)

@@ -297,6 +297,12 @@ async def test_a_name_that_a_peer_gave_is_looked_up_for_the_right_ip_version(gat
     assert gate.names.asked == [HostName("here", peer.port, "UDP")]
 
 
+async def test_a_name_that_leads_back_to_the_gate_fails_the_request(gate: Gate) -> None:
+    _invite(gate, Flow("UDP", "here", 5060, 0, 0))
+    await until(lambda: gate.core.events)
+    assert isinstance(gate.core.events[0], RequestFailed)
+
+
 async def test_a_name_that_nobody_knows_fails_the_request(gate: Gate) -> None:
     _invite(gate, Flow("UDP", "nowhere", 5060, 0, 0))
     await until(lambda: gate.core.events)

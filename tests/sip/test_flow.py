@@ -25,7 +25,8 @@ def test_a_listen_point_prints_as_via_and_contact_want_it() -> None:
     [
         ("192.0.2.1", True), ("127.0.0.1", True), ("2001:db8::1", True), ("phone.example.com", True),
         ("224.0.1.75", False), ("239.1.1.1", False), ("255.255.255.255", False), ("0.0.0.0", False),
-        ("ff02::1", False), ("::", False), ("", False),
+        ("ff02::1", False), ("::", False), ("", False), ("::ffff:224.0.1.75", False),
+        ("::ffff:255.255.255.255", False), ("::ffff:192.0.2.1", True),
     ],
 )  # fmt: skip
 def test_multicast_broadcast_and_nowhere_are_never_sent_to(host: str, sendable: bool) -> None:

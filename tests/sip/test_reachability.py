@@ -104,7 +104,26 @@ def test_rfc3261_16_6_behind_a_proxy_the_contact_counts() -> None:
         ("sip:204@192.0.2.1", "address of the gate itself"),
         ("sip:204@EXAMPLE.com", "address of the gate itself"),
         ("sip:204@[2001:db8::1]", "address of the gate itself"),
+        ("sip:204@[2001:DB8:0:0:0::1]:5060", "address of the gate itself"),
+        ("sip:204@[::ffff:192.0.2.1]", "address of the gate itself"),
+        ("sip:204@[::FFFF:c000:201]:5060", "address of the gate itself"),
+        ("sips:204@example.com", "address of the gate itself"),
+        ("sip:204@example.com.", "address of the gate itself"),
         ("sip:204@239.255.0.1", "multicast address"),
+        ("sip:204@[::ffff:239.255.0.1]", "multicast address"),
+        ("sip:204@[ff05::1]", "multicast address"),
+        ("sip:204@[::ffff:255.255.255.255]", "unspecified or broadcast address"),
+        ("sip:204@[::]", "unspecified or broadcast address"),
+        ("sip:204@[::ffff:127.0.0.1]", "loopback address from another host"),
+        ("sip:204@[::1]", "loopback address from another host"),
+        ("sip:204@LOCALHOST", "name of the local host"),
+        ("sip:204@localhost.", "name of the local host"),
+        ("sip:204@127.1", "malformed IP address"),
+        ("sip:204@0x7f.1", "malformed IP address"),
+        ("sip:204@0177.0.0.1", "malformed IP address"),
+        ("sip:204@3221225985", "malformed IP address"),
+        ("sip:204@0xc0000201", "malformed IP address"),
+        ("sip:204@192.0.513", "malformed IP address"),
         ("sip:204@0.0.0.0", "unspecified or broadcast address"),
         ("sip:204@255.255.255.255", "unspecified or broadcast address"),
         ("sip:204@127.0.0.2", "loopback address from another host"),
@@ -155,3 +174,33 @@ def test_any_uri_leads_somewhere_or_nowhere_but_never_to_the_gate(text: str, dir
         ("192.0.2.1", 5060),
         ("2001:db8::1", 5060),
     }
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "may"),
+    [
+        ("192.0.2.20", 5060, True),
+        ("2001:db8::20", 5060, True),
+        ("192.0.2.1", 5070, True),
+        ("192.0.2.1", 5060, False),
+        ("::ffff:192.0.2.1", 5060, False),
+        ("2001:db8:0::1", 5060, False),
+        ("127.0.0.1", 5060, False),
+        ("127.8.9.1", 80, False),
+        ("::1", 5060, False),
+        ("::ffff:127.0.0.1", 5060, False),
+        ("0.0.0.0", 5060, False),
+        ("::", 5060, False),
+        ("224.0.1.75", 5060, False),
+        ("::ffff:224.0.1.75", 5060, False),
+        ("255.255.255.255", 5060, False),
+    ],
+)
+def test_the_address_behind_a_name_is_judged_too(host: str, port: int, may: bool) -> None:
+    assert GATE.may_be_sent_to(host, port) is may
+
+
+def test_a_gate_on_loopback_reaches_phones_there() -> None:
+    gate = Surroundings((ListenPoint("UDP", "127.0.0.1", 5060),))
+    assert gate.may_be_sent_to("127.0.0.1", 5070)
+    assert not gate.may_be_sent_to("127.0.0.1", 5060)
