@@ -142,7 +142,8 @@ class ListenForDigits:
     """Report digits of this leg (`DigitHeard`) from now on, or no longer.
 
     A leg reports digits from its `ConfigureMediaLeg` on only while it listens. What is heard while listening
-    is never relayed to the other leg, its repeated end packets after a later `BridgeMedia` included.
+    is never relayed to the other leg, its repeated end packets after a later `BridgeMedia` included. Other
+    audio of a bridged leg is relayed all the same, unless tones are listened for in it (``inband``).
     """
 
     leg: LegId

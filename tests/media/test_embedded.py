@@ -319,6 +319,37 @@ async def test_keys_in_talk_reach_a_peer_without_telephone_event_as_tones(bench:
     assert [n for n, packet in enumerate(packets[1:12]) if packet.marker] == [0, 5, 10]
 
 
+async def test_keys_in_talk_that_are_reported_are_not_relayed_and_audio_is(bench: Bench) -> None:
+    with RtpPeer() as phone, RtpPeer() as trunk:
+        a_leg, b_leg = bench.configured(phone, listening=True), bench.configured(trunk)
+        bench.engine.submit(BridgeMedia(a_leg, b_leg))
+        phone.send(SILENCE)
+        packets = [await trunk.receive()]
+        phone.press("5")
+        phone.press("5")
+        phone.send(SILENCE)
+        assert [(await bench.wait_for(DigitHeard)).digit for _ in range(2)] == ["5", "5"]
+        packets.append(await trunk.receive())
+        bench.engine.submit(ListenForDigits(a_leg, listening=False))
+        phone.send(SILENCE)
+        packets.append(await trunk.receive())
+        assert all(packet.payload == SILENCE for packet in packets)
+        phone.press("6")
+        assert TelephoneEvent.parse((await trunk.receive()).payload).code == 6
+
+
+async def test_nothing_is_relayed_of_a_leg_whose_tones_are_listened_for(bench: Bench) -> None:
+    with RtpPeer() as phone, RtpPeer() as trunk:
+        a_leg, b_leg = bench.configured(phone, event_payload_type=None), bench.configured(trunk)
+        bench.engine.submit(ListenForDigits(a_leg, listening=True, inband=True))
+        bench.engine.submit(BridgeMedia(a_leg, b_leg))
+        bench.engine.submit(SendDigit(b_leg, "1", 20))  # sent when what was asked before is done
+        await trunk.receive_many(3)
+        phone.send(SILENCE)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(trunk.receive(), 0.1)
+
+
 # Latching ---------------------------------------------------------------------------------------------------
 
 

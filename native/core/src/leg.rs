@@ -335,9 +335,11 @@ impl Leg {
         }
         let format = self.remote.as_ref().map(|remote| remote.format)?;
         self.reception.packet(&header, kind == Some(Kind::Audio), format.clock_rate, at.now_us);
-        let relaying = self.partner.is_some() && !self.listening;
+        let bridged = self.partner.is_some();
         match kind? {
             Kind::Event => {
+                // Keys that are reported are told to the other side by whoever asked for them.
+                let relaying = bridged && !self.listening;
                 let payload = &packet[header.start..header.end];
                 let relayed = self.hear_event(&header, payload, relaying, at);
                 (relaying && relayed).then_some((header, Kind::Event))
@@ -346,7 +348,8 @@ impl Leg {
                 if self.listening && kind == Kind::Audio {
                     self.hear_tone(&header, &packet[header.start..header.end], format.codec, at);
                 }
-                relaying.then_some((header, kind))
+                // Tones that are listened for would reach the other side within the audio.
+                (bridged && self.inband.is_none()).then_some((header, kind))
             }
         }
     }
