@@ -130,7 +130,7 @@ def test_rfc3261_16_6_behind_a_proxy_the_contact_counts() -> None:
         ("sip:204@a.localhost", "name of the local host"),
         ("sip:204@2130706433", "malformed IP address"),
         ("sip:204@0x7f000001", "malformed IP address"),
-        ("sip:204@192.0.2.1.", "malformed IP address"),
+        ("sip:204@192.0.2.9.", "malformed IP address"),
         ("sip:204@192.0.2.20", ""),
         ("sip:204@192.0.2.1:5070", ""),
         ("sip:204@desk.example.net", ""),
