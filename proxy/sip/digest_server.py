@@ -127,7 +127,8 @@ class DigestServer:
             return Verdict.REJECTED
         ha1 = next((ha1 for ha1 in ha1s if ha1.algorithm is credentials.algorithm), None)
         # An unknown user costs the same time as a known one.
-        expected = digest_response(ha1 or _NOBODY[credentials.algorithm], credentials, method)
+        nobody = _NOBODY[credentials.algorithm]
+        expected = digest_response(nobody if ha1 is None else ha1, credentials, method)
         response = credentials.response.encode("utf-8", "surrogateescape")
         matches = hmac.compare_digest(expected.encode(), response)
         if ha1 is None or not matches or not _covers(credentials.uri, uri):

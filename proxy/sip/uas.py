@@ -317,12 +317,13 @@ class Uas:
         self._refuse_stateless(lines, transaction.flow, Refusal(status, tuple(headers)))
 
     def _refuse_stateless(self, lines: ResponseLines, flow: Flow, refusal: Refusal) -> None:
-        """Answer a request of which nothing is kept: whoever sent it may be anybody."""
+        """Answer a request of which nothing is kept: whoever sent it may be anybody, so it does not even hear
+        what software this is (§20.35)."""
         if not lines.to_tag:
             lines.choose_tag(
                 self._ids.derived_tag(f"{lines.call_id} {lines.cseq} {lines.from_tag} {lines.branch}")
             )
-        data = lines.response(refusal.status, "", header_lines(refusal.headers) + self._fixed.server)
+        data = lines.response(refusal.status, "", header_lines(refusal.headers))
         if flow.reliable or len(data) <= self._layer.config.amplification_limit * lines.request_size:
             self._layer.send(data, flow)
 
