@@ -15,10 +15,12 @@ from proxy.call.config import (
     CallerIdPolicy,
     CodeMode,
     DidRoute,
+    DigitForm,
     GateConfig,
     IdentityHeader,
     Peer,
     PrivacyPolicy,
+    Reliability,
     Side,
     Trunk,
 )
@@ -287,6 +289,8 @@ def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:
         drop_headers=_names(peer.drop_headers),
         x_headers=XHeaders.of(settings.sip.x_headers),
         large_requests=LargeRequests(peer.large_requests),
+        reliable=Reliability(peer.reliable),
+        digits=DigitForm(peer.digits),
     )
 
 
@@ -307,6 +311,8 @@ def _phones(settings: Settings) -> Peer:
         codecs=phones.codecs,
         x_headers=XHeaders.of(settings.sip.x_headers),
         large_requests=LargeRequests.UDP,
+        reliable=Reliability(phones.reliable),
+        digits=DigitForm(phones.digits),
     )
 
 
@@ -331,6 +337,8 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
         drop_headers=_names(trunk.drop_headers),
         x_headers=XHeaders.of(settings.sip.x_headers),
         large_requests=LargeRequests(trunk.large_requests),
+        reliable=Reliability(trunk.reliable),
+        digits=DigitForm(trunk.digits),
     )
 
 
@@ -350,6 +358,8 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
         privacy=PrivacyPolicy(trunk.privacy),
         drop_headers=_names(trunk.drop_headers),
         large_requests=LargeRequests(trunk.large_requests),
+        reliable=Reliability(trunk.reliable),
+        digits=DigitForm(trunk.digits),
         trusted=trunk.trusted,
         latching=Latching(trunk.latching),
         srtp=SrtpPolicy(trunk.srtp),

@@ -24,12 +24,20 @@ __all__ = [
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 LargeRequests = Literal["tcp-first", "tcp", "udp"]
+Reliability = Literal["off", "supported", "required"]
+Digits = Literal["auto", "rfc4733", "info"]
 
 
 class _CallingSide(Section):
     code_mode: Literal["answer", "early"] = "answer"
     default_group: str | None = None
     codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA", "G722", "OPUS"), min_length=1)
+    reliable: Reliability = "supported"
+    """Which provisional responses to it ask for a PRACK (RFC 3262): none, those with SDP, or all; and whether
+    it may or must send its own so. A caller that requires them gets them."""
+    digits: Digits = "auto"
+    """How it is told keys in talk: telephone-events, else INFO if it knows that, else tones; without INFO; or
+    INFO always."""
 
 
 class PeerSettings(_CallingSide):
@@ -155,6 +163,12 @@ class TrunkSettings(Section):
     large_requests: LargeRequests = "tcp-first"
     """How requests of more than 1300 bytes reach it over UDP: over TCP first, over TCP alone, or as they
     are."""
+    reliable: Reliability = "supported"
+    """Whether it may, or must, send provisional responses reliably (RFC 3262); "required" fits a carrier that
+    says so, and is not asked of it in emergency calls."""
+    digits: Digits = "auto"
+    """How it is told keys in talk: telephone-events, else INFO if it knows that, else tones; without INFO; or
+    INFO always."""
     trusted: bool = True
     """What it says about callers is believed, and it is told about them."""
     latching: Literal["strict", "learning"] = "strict"

@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from proxy import composition
-from proxy.call.config import CallerIdPolicy, CodeMode, IdentityHeader, PrivacyPolicy, Side
+from proxy.call.config import (
+    CallerIdPolicy,
+    CodeMode,
+    DigitForm,
+    IdentityHeader,
+    PrivacyPolicy,
+    Reliability,
+    Side,
+)
 from proxy.call.ports import Latching
+from proxy.call.routing import RouteTable, as_trunk
 from proxy.errors import ConfigurationError
 from proxy.net.resolver import HostName
 from proxy.settings import Settings, load_settings
@@ -41,6 +50,8 @@ code_mode = "early"
 latching = "learning"
 drop_headers = ["alert-info"]
 large_requests = "udp"
+reliable = "off"
+digits = "info"
 codecs = ["pcma"]
 
 [[trunks]]
@@ -57,6 +68,8 @@ privacy = "header"
 from_host = "gate.example.com"
 drop_headers = ["y", "diversion"]
 large_requests = "tcp"
+reliable = "required"
+digits = "rfc4733"
 
 [[trunks]]
 name = "second"
@@ -160,6 +173,21 @@ def test_what_is_said_about_callers_and_how(settings: Settings) -> None:
     for side in (pbx, carrier, gate.phones):
         assert side.x_headers.allow("x-crm-id")
         assert not side.x_headers.allow("X-Other")
+
+
+def test_how_provisional_responses_and_keys_are_exchanged(settings: Settings) -> None:
+    gate = composition.gate_config(settings, BOUND, lambda name: NAMES[name])
+    pbx, carrier = gate.peers
+    first, second = gate.trunks
+    assert gate.phones is not None
+    line = RouteTable(gate).line
+    assert line is not None
+    assert (pbx.reliable, pbx.digits) == (Reliability.OFF, DigitForm.INFO)
+    assert (as_trunk(pbx).reliable, as_trunk(pbx).digits) == (Reliability.OFF, DigitForm.INFO)
+    for side in (first, carrier):
+        assert (side.reliable, side.digits) == (Reliability.REQUIRED, DigitForm.EVENTS)
+    for side in (second, gate.phones, line):
+        assert (side.reliable, side.digits) == (Reliability.SUPPORTED, DigitForm.AUTO)
 
 
 def test_only_configured_sources_are_trusted(settings: Settings) -> None:

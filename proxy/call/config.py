@@ -22,6 +22,7 @@ __all__ = [
     "CallerIdPolicy",
     "CodeMode",
     "DidRoute",
+    "DigitForm",
     "GateConfig",
     "IdentityHeader",
     "Peer",
@@ -61,6 +62,16 @@ class Reliability(enum.Enum):
     """Reliably where the other side can: those that carry a description, or what it sends so."""
     REQUIRED = "required"
     """All of them reliably: a caller that can't has none, a trunk has to (but for emergency calls)."""
+
+
+class DigitForm(enum.Enum):
+    """How a peer is told the keys that the other side presses in talk."""
+
+    AUTO = "auto"
+    """As telephone-events where it takes them, else as INFO if it knows that, else as tones."""
+    EVENTS = "rfc4733"
+    """As telephone-events, or as tones where it takes none."""
+    INFO = "info"
 
 
 class CallerIdPolicy(enum.Enum):
@@ -129,6 +140,7 @@ class Peer:
     """What becomes of requests to it that are too large for a datagram."""
     reliable: Reliability = Reliability.SUPPORTED
     """Which provisional responses to it ask for a PRACK."""
+    digits: DigitForm = DigitForm.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +168,7 @@ class Trunk:
     """What becomes of requests to it that are too large for a datagram (RFC 3261 §18.1.1)."""
     reliable: Reliability = Reliability.SUPPORTED
     """Whether it may, or has to, send its provisional responses reliably."""
+    digits: DigitForm = DigitForm.AUTO
     trusted: bool = True
     """Trust headers (P-Asserted-Identity and the like) go to this trunk; otherwise they are removed."""
     latching: Latching = Latching.STRICT

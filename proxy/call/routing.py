@@ -140,6 +140,8 @@ class RouteTable:
                 srtp=phones.srtp,
                 # Behind a NAT a phone is reached by the port that it keeps open, and by no other.
                 large_requests=LargeRequests.UDP,
+                reliable=phones.reliable,
+                digits=phones.digits,
             )
         self._pbx = {
             peer.name: as_trunk(peer) for peer in config.peers if peer.side is Side.PBX and peer.flow
@@ -208,6 +210,8 @@ def as_trunk(peer: Peer) -> Trunk:
         srtp=peer.srtp,
         drop_headers=peer.drop_headers,
         large_requests=peer.large_requests,
+        reliable=peer.reliable,
+        digits=peer.digits,
     )
 
 
