@@ -29,16 +29,17 @@ class Linphone:
     folder: Path
     _read: int = field(default=0)
 
-    def heard(self, hertz: int) -> float:
+    def heard(self, hertz: int, *, last: float = 60.0) -> float:
         """Return how much of what it heard was this tone, in the half second in which it was clearest.
 
-        Its jitter buffer stretches sound when packets come late, and its recording ends with silence.
+        Its jitter buffer stretches sound when packets come late, and its recording ends with silence. Only
+        the ``last`` seconds are looked at.
         """
         rate, samples = read_wav(self.folder / "heard.wav")
+        samples = samples[-round(last * rate) :]
         half = rate // 2
-        return max(
-            tone_share(samples[at : at + half], rate, hertz) for at in range(0, len(samples) - half, half)
-        )
+        starts = range(0, len(samples) - half, half // 2)
+        return max(tone_share(samples[start : start + half], rate, hertz) for start in starts)
 
     def command(self, text: str) -> None:
         """Type one command; digits alone are keys of the phone."""
