@@ -22,7 +22,9 @@ from proxy.call.config import (
     PrivacyPolicy,
     Reliability,
     Side,
+    SubscriptionConfig,
     Trunk,
+    Watching,
 )
 from proxy.call.headers import XHeaders
 from proxy.call.ports import Latching
@@ -44,14 +46,15 @@ from proxy.policy import (
 )
 from proxy.sdp import SrtpPolicy
 from proxy.settings import Address, PeerSettings, Settings, TrunkSettings
-from proxy.settings_sides import TrunkAccountSettings
-from proxy.sip.config import ALLOW, EndpointConfig
+from proxy.settings_sides import SubscriptionSettings, TrunkAccountSettings
+from proxy.sip.config import ALLOW, PHONE_METHODS, EndpointConfig
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.headers import canonical_name
 from proxy.sip.large import LargeRequests
 from proxy.sip.parser import ParserLimits
 from proxy.sip.routing import Target
+from proxy.sip.subscription import Interval
 
 __all__ = [
     "Lookup",
@@ -146,7 +149,7 @@ def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> End
         t1=timers.t1,
         t2=timers.t2,
         t4=timers.t4,
-        allow=(*ALLOW, "REGISTER") if settings.phones.enabled else ALLOW,
+        allow=(*ALLOW, *PHONE_METHODS) if settings.phones.enabled else ALLOW,
         user_agent=settings.sip.user_agent,
         limits=ParserLimits(settings.limits.message_size, settings.limits.header_lines),
         invites_to_tu=True,
@@ -251,10 +254,24 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         phone_response_timeout=settings.phones.response_timeout,
         phone_ring_time=settings.phones.ring_time,
         ring_timeout=timers.ring_timeout,
+        subscriptions=_subscriptions(settings.subscriptions),
+        mailboxes=settings.subscriptions.mailboxes,
         early_gate_bound=timers.early_gate_bound,
         early_repeat=timers.early_repeat,
         max_duration=timers.max_duration,
         silence_window=settings.media.inactivity_timeout,
+    )
+
+
+def _subscriptions(settings: SubscriptionSettings) -> SubscriptionConfig:
+    return SubscriptionConfig(
+        interval=Interval(settings.default_expires, settings.min_expires, settings.max_expires),
+        watching=Watching(settings.watching),
+        max_per_user=settings.max_per_user,
+        max_subscriptions=settings.max_subscriptions,
+        max_dialogs=settings.max_dialogs,
+        notify_interval=settings.notify_interval,
+        show_remote=settings.show_remote,
     )
 
 

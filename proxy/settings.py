@@ -49,6 +49,7 @@ from proxy.settings_sides import (
     PeerSettings,
     PhonesSettings,
     RegistrarSettings,
+    SubscriptionSettings,
     TrunkSettings,
 )
 
@@ -103,6 +104,7 @@ class Settings(BaseSettings):
     peers: tuple[PeerSettings, ...] = ()
     phones: PhonesSettings = PhonesSettings()
     registrar: RegistrarSettings = RegistrarSettings()
+    subscriptions: SubscriptionSettings = SubscriptionSettings()
     trunks: tuple[TrunkSettings, ...] = ()
     did_routes: tuple[DidRouteSettings, ...] = ()
     groups: tuple[GroupSettings, ...] = ()
@@ -138,6 +140,12 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"did_routes[{index}].peer: no peer {route.peer!r} with an address; allowed: {known}"
                 )
+        holders = reachable | {trunk.name for trunk in self.trunks}
+        if self.subscriptions.mailboxes and self.subscriptions.mailboxes not in holders:
+            known = ", ".join(sorted(holders)) or "there is none"
+            raise ValueError(
+                f"subscriptions.mailboxes: no trunk, or peer with an address, of this name; allowed: {known}"
+            )
         own = {address.transport for address in self.sip.listen}
         for where, address in self._destinations():
             if address.transport != "SIP" and address.socket_transport not in own:

@@ -17,6 +17,7 @@ __all__ = [
     "PeerSettings",
     "PhonesSettings",
     "RegistrarSettings",
+    "SubscriptionSettings",
     "TrunkAccountSettings",
     "TrunkSettings",
 ]
@@ -101,6 +102,36 @@ class RegistrarSettings(Section):
     keep_alive: Literal["options", "crlf", "off"] = "options"
     """What keeps a NAT open towards phones on UDP."""
     keep_alive_interval: Seconds = 25.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min_expires <= self.default_expires <= self.max_expires:
+            raise ValueError("min_expires, default_expires and max_expires: each at least the one before")
+        return self
+
+
+class SubscriptionSettings(Section):
+    """Busy lamps and message waiting (RFC 6665). Expiries are in whole seconds."""
+
+    watching: Literal["all", "group", "own"] = "all"
+    """Whose lines a user may watch: everybody's, those of its own group, only its own."""
+    show_remote: bool = False
+    """Lamps also tell with whom a user speaks, unless the caller asked for privacy."""
+    mailboxes: str = ""
+    """Name of the peer or trunk that holds the users' mailboxes; empty: message-summary gets 489."""
+    default_expires: int = Field(default=3_600, ge=1, le=86_400)
+    min_expires: int = Field(default=60, ge=1, le=3_600)
+    """Less is answered with 423."""
+    max_expires: int = Field(default=7_200, ge=1, le=86_400)
+    """More is shortened to this."""
+    max_per_user: int = Field(default=200, ge=1)
+    """Subscriptions of one user; more get 403."""
+    max_subscriptions: int = Field(default=20_000, ge=1)
+    """Those of all users; more get 503."""
+    max_dialogs: int = Field(default=10, ge=1, le=100)
+    """Calls that one NOTIFY tells of."""
+    notify_interval: float = Field(default=1.0, ge=0, le=60)
+    """Seconds between the NOTIFYs of one subscription on average; a few may follow each other at once."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -16,6 +16,7 @@ from proxy.call.config import (
     PrivacyPolicy,
     Reliability,
     Side,
+    Watching,
 )
 from proxy.call.ports import Latching
 from proxy.call.routing import RouteTable, as_trunk
@@ -26,6 +27,7 @@ from proxy.sip.flow import Flow
 from proxy.sip.large import LargeRequests
 from proxy.sip.parser import ParserLimits
 from proxy.sip.routing import Target
+from proxy.sip.subscription import Interval
 
 BOUND = [("192.0.2.20", 5060), ("2001:db8::20", 5060), ("192.0.2.20", 5062)]
 
@@ -245,7 +247,25 @@ def test_a_bad_number_plan_is_named(settings: Settings, update: dict[str, object
 
 
 def test_a_gate_with_phones_takes_register(settings: Settings) -> None:
-    assert "REGISTER" in composition.endpoint_config(settings, BOUND).allow
+    assert {"REGISTER", "SUBSCRIBE", "NOTIFY"} < {*composition.endpoint_config(settings, BOUND).allow}
     no_phones = settings.phones.model_copy(update={"enabled": False})
     settings = settings.model_copy(update={"phones": no_phones})
     assert "REGISTER" not in composition.endpoint_config(settings, BOUND).allow
+
+
+def test_subscriptions_reach_the_gate(settings: Settings) -> None:
+    given = settings.subscriptions.model_copy(
+        update={
+            "watching": "group",
+            "mailboxes": "pbx",
+            "min_expires": 30,
+            "max_per_user": 7,
+            "show_remote": True,
+        }
+    )
+    settings = settings.model_copy(update={"subscriptions": given})
+    config = composition.gate_config(settings, BOUND, lambda name: [])
+    assert config.mailboxes == "pbx"
+    wanted = config.subscriptions
+    assert (wanted.watching, wanted.interval) == (Watching.GROUP, Interval(3600, 30, 7200))
+    assert (wanted.max_per_user, wanted.show_remote) == (7, True)

@@ -592,5 +592,6 @@ class Call:
     def _enter(self, state: CallState, now: float) -> None:
         self.state = state
         self.since = now
+        self.core.call_changed(self)
         if _log.isEnabledFor(logging.INFO):
             _log.info("call %s", state.value, extra={"call_id": self.id, "leg": "a"})

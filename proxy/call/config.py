@@ -17,6 +17,7 @@ from proxy.sdp import SrtpPolicy
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import Flow
 from proxy.sip.large import LargeRequests
+from proxy.sip.subscription import Interval
 
 __all__ = [
     "CallerIdPolicy",
@@ -29,7 +30,9 @@ __all__ = [
     "PrivacyPolicy",
     "Reliability",
     "Side",
+    "SubscriptionConfig",
     "Trunk",
+    "Watching",
 ]
 
 
@@ -211,6 +214,33 @@ class DidRoute:
     """Extension."""
 
 
+class Watching(enum.Enum):
+    """Whose lines a user may watch."""
+
+    ALL = "all"
+    GROUP = "group"
+    """Those of the own user group."""
+    OWN = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionConfig:
+    """What subscriptions may cost, and who gets one (RFC 6665)."""
+
+    interval: Interval = field(default_factory=Interval)
+    watching: Watching = Watching.ALL
+    max_per_user: int = 200
+    """Subscriptions of one watcher; more get 403."""
+    max_subscriptions: int = 20_000
+    """All together; more get 503 with Retry-After."""
+    max_dialogs: int = 10
+    """Dialogs that one NOTIFY tells of, the oldest."""
+    notify_interval: float = 1.0
+    """Seconds between the NOTIFYs of one subscription on average."""
+    show_remote: bool = False
+    """Tell with whom a user speaks."""
+
+
 @dataclass(frozen=True, slots=True)
 class GateConfig:
     """All the call core needs to know besides the policy."""
@@ -241,6 +271,9 @@ class GateConfig:
     """From the first B INVITE to its answer."""
     early_gate_bound: float = 120.0
     """The whole gate in early mode (DESIGN 1.6)."""
+    subscriptions: SubscriptionConfig = SubscriptionConfig()
+    mailboxes: str = ""
+    """Name of the trunk or peer that holds the users' mailboxes; "": nobody does."""
     early_repeat: float = 60.0
     """The 183 is repeated so often (RFC 3261 §13.3.1.1)."""
     max_duration: float = 0.0

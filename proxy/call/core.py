@@ -22,6 +22,7 @@ from proxy.call.code_uses import CodeUses
 from proxy.call.config import GateConfig, Trunk
 from proxy.call.identity import Authenticator
 from proxy.call.leg import Leg
+from proxy.call.mailboxes import Mailbox
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import no_keys
 from proxy.call.ports import (
@@ -41,6 +42,8 @@ from proxy.call.ports import (
 from proxy.call.registrations import Registrations
 from proxy.call.routing import Hop, Route
 from proxy.call.state import CallState
+from proxy.call.subscription import Subscription
+from proxy.call.subscriptions import Subscriptions
 from proxy.call.trunk_accounts import TrunkAccounts, TrunkRegistration
 from proxy.call.trunk_watch import Probe, TrunkWatch
 from proxy.cdr.record import Direction
@@ -71,6 +74,9 @@ from proxy.sip.timers import NEVER
 __all__ = ["CallCore", "LiveCall"]
 
 _log = logging.getLogger(__name__)
+
+_Requester = TrunkRegistration | Subscription | Mailbox
+"""What sends requests of its own besides calls, and takes what comes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,10 @@ class CallCore:
         """Who the gate is to its trunks."""
         self.watch = TrunkWatch(endpoint, self.accounts.usable)
         """Which trunks answer."""
+        self.subscriptions: Subscriptions | None = None
+        """None: nobody can subscribe to anything."""
+        if authenticator is not None:
+            self.subscriptions = Subscriptions(endpoint, authenticator, self.accounts, registrations)
         self.emit: Callable[[Command], None] = self._commands.append
         """Leave a command for the world."""
         self.config = config
@@ -147,6 +157,8 @@ class CallCore:
         self.config = config
         self.accounts.reconfigure(config.trunks)
         self.watch.reconfigure(config.trunks)
+        if self.subscriptions is not None:
+            self.subscriptions.reconfigure(config)
         self.admission.reconfigure(config)
 
     @property
@@ -158,6 +170,8 @@ class CallCore:
     def policy(self, policy: Snapshot) -> None:
         if self.registrations is not None and policy.users is not self._policy.users:
             self.registrations.retain({user.extension for user in policy.users.values() if user.enabled})
+        if self.subscriptions is not None and policy.users is not self._policy.users:
+            self.subscriptions.policy_changed(policy)
         self._policy = policy
         self.uses.counted(policy.codes)
 
@@ -178,7 +192,7 @@ class CallCore:
                 owner.responded(event.response, event.dialog, now)
             elif isinstance(owner, Probe) and event.response.status >= 200:
                 owner.answered(event.response.status, now)
-            elif isinstance(owner, TrunkRegistration) and event.response.status >= 200:
+            elif isinstance(owner, _Requester) and event.response.status >= 200:
                 owner.responded(event.transaction, event.response, now)
         elif isinstance(event, RequestReceived):
             self._request(event, now)
@@ -190,6 +204,8 @@ class CallCore:
         elif isinstance(event, ConnectionLost):
             if self.registrations is not None:
                 self.registrations.connection_lost(event.flow.connection)
+            if self.subscriptions is not None:
+                self.subscriptions.connection_lost(event.flow.connection, now)
         else:
             self._in_dialog(event, now)
 
@@ -202,7 +218,7 @@ class CallCore:
             owner.transport_lost(now)
         elif isinstance(owner, Probe):
             owner.failed(now)
-        elif isinstance(owner, TrunkRegistration):
+        elif isinstance(owner, _Requester):
             owner.unanswered(event.transaction, now)
 
     def _in_dialog(self, event: AckReceived | AckTimedOut | DialogEnded, now: float) -> None:
@@ -252,6 +268,11 @@ class CallCore:
                 self.registrations.handle_timer(now)
             except Exception:  # noqa: BLE001  (calls have timers too)
                 _log.exception("a timer of the registrations failed")
+        if self.subscriptions is not None:
+            try:
+                self.subscriptions.handle_timer(now)
+            except Exception:  # noqa: BLE001
+                _log.exception("a timer of the subscriptions failed")
         self.accounts.handle_timer(now)
         self.watch.handle_timer(now)
         timers = self._timers
@@ -282,6 +303,8 @@ class CallCore:
         phones_at = None if self.registrations is None else self.registrations.next_timer()
         if phones_at is not None and phones_at < at:
             at = phones_at
+        if self.subscriptions is not None:
+            at = min(at, self.subscriptions.next_timer())
         at = min(at, self.watch.next_timer(), self.accounts.next_timer())
         return None if at == NEVER else at
 
@@ -329,7 +352,7 @@ class CallCore:
     def _request(self, event: RequestReceived, now: float) -> None:
         dialog = event.dialog
         if dialog is not None:
-            if isinstance(dialog.owner, Leg):
+            if isinstance(dialog.owner, Leg | Subscription | Mailbox):
                 dialog.owner.request(event, now)
             else:
                 self.endpoint.respond(event.transaction, 481, now=now)
@@ -340,6 +363,10 @@ class CallCore:
             self.endpoint.reject_stateless(event.transaction, 200, headers=self.endpoint.capabilities)
         elif event.request.method == "REGISTER" and self.registrations is not None:
             self.registrations.request(event, self._policy, now)
+        elif event.request.method == "SUBSCRIBE" and self.subscriptions is not None:
+            self.subscriptions.request(event, self._policy, now)
+        elif event.request.method == "NOTIFY" and self.subscriptions is not None:
+            self.subscriptions.mailboxes.pushed(event, self._policy, now)
         else:
             # MESSAGE and the like outside a dialog (§8.2.1; §20.5: with Allow).
             allow = ("Allow", ", ".join(self.endpoint.config.allow))
@@ -407,6 +434,11 @@ class CallCore:
         else:
             del self._trunk_calls[name]
 
+    def call_changed(self, call: Call) -> None:
+        """Tell those who watch the call's users that it has entered another state."""
+        if self.subscriptions is not None:
+            self.subscriptions.lines.call_changed(call)
+
     def arm(self, call: Call) -> None:
         """Look at the call when its deadline comes."""
         call.armed_at = call.deadline
@@ -426,8 +458,10 @@ class CallCore:
 
     @property
     def idle(self) -> bool:
-        """No call, port, reservation or trunk slot is left (contract 5)."""
-        return not (self.calls or self.media or self.uses.held or self._trunk_calls or self._commands)
+        """No call, port, reservation, trunk slot or subscription is left (contract 5)."""
+        if self.calls or self.media or self.uses.held or self._trunk_calls or self._commands:
+            return False
+        return self.subscriptions is None or self.subscriptions.idle
 
     def live_calls(self) -> list[LiveCall]:
         """Return the calls that are under way."""

@@ -178,6 +178,9 @@ class Leg:
             self._info(event, now)
         elif method in {"INVITE", "UPDATE"}:
             self._reoffer(event, now)
+        elif method in {"SUBSCRIBE", "NOTIFY"}:
+            # RFC 6665 §4.5.2: the dialog of a call holds no subscription.
+            self.endpoint.respond(event.transaction, 481, now=now)
         else:  # OPTIONS (RFC 3261 §11.2); what the gate does not take, the endpoint has refused
             self.endpoint.respond(event.transaction, 200, headers=self.endpoint.capabilities, now=now)
 

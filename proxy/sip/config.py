@@ -8,7 +8,7 @@ from proxy.sip.flow import ListenPoint
 from proxy.sip.parser import ParserLimits
 from proxy.sip.reliable import OPTION_TAG
 
-__all__ = ["ALLOW", "KNOWN_METHODS", "SUPPORTED", "EndpointConfig"]
+__all__ = ["ALLOW", "KNOWN_METHODS", "PHONE_METHODS", "SUPPORTED", "EndpointConfig"]
 
 KNOWN_METHODS = frozenset(
     {
@@ -32,7 +32,10 @@ KNOWN_METHODS = frozenset(
 
 
 ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK")
-"""Methods that every gate takes; a registrar takes REGISTER too."""
+"""Methods that every gate takes."""
+
+PHONE_METHODS = ("REGISTER", "SUBSCRIBE", "NOTIFY")
+"""Methods that a gate for phones takes besides."""
 
 SUPPORTED = (OPTION_TAG,)
 """Extensions that every gate knows (RFC 3262)."""

@@ -54,7 +54,7 @@ from proxy.policy import (
     UserGroup,
     parse_patterns,
 )
-from proxy.sip.config import ALLOW, EndpointConfig
+from proxy.sip.config import ALLOW, PHONE_METHODS, EndpointConfig
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.flow import Flow, ListenPoint, Transmit
 from proxy.sip.reachability import Surroundings
@@ -238,7 +238,7 @@ class GateNode:
         self.media = MediaBench()
         self.journal = JournalBench()
         points = (ListenPoint(transport, *GATE),)
-        allow = ALLOW if config.phones is None else (*ALLOW, "REGISTER")
+        allow = ALLOW if config.phones is None else (*ALLOW, *PHONE_METHODS)
         self.endpoint = Endpoint(EndpointConfig(points, allow=allow, invites_to_tu=True), CountingIds("gate"))
         ids = count(1)
         self.core = CallCore(
