@@ -49,10 +49,18 @@ def serve(
 
 def check_config(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings file to check.")],
+    *,
+    resolve: Annotated[
+        bool, typer.Option("--resolve", help="Look up the names of trunks and peers in DNS, too.")
+    ] = False,
 ) -> None:
-    """Check a settings file, the environment's changes to it included, without starting anything."""
+    """Check a settings file, the environment's changes to it included, without starting anything.
+
+    Certificates, keys and prompts are read as the gate would read them.
+    """
     settings = read_settings(file)
     from proxy import composition
+    from proxy.commands.doubts import doubts
     from proxy.media.prompts import PromptLibrary
 
     plan = composition.number_plan(settings)
@@ -61,42 +69,10 @@ def check_config(
     composition.gate_config(settings, names, lambda _name: ())
     folder = Path(settings.prompts.folder) if settings.prompts.folder else None
     PromptLibrary.load(folder, country=settings.prompts.country or plan.country)
-    for problem in (*_unknown_groups(settings), *_emergency_gaps(settings)):
+    for problem in doubts(settings, resolve=resolve):
         warn(problem)
     trunks = ", ".join(trunk.name for trunk in settings.trunks) or "none"
     say(f"{file}: good; trunks: {trunks}; peers: {len(settings.peers)}; groups: {len(groups)}")
-
-
-def _unknown_groups(settings: Settings) -> list[str]:
-    """Say which default groups neither the file names nor the store holds."""
-    from proxy.store.people import known_group_names
-
-    named = [(f"peers[{index}]", peer.default_group) for index, peer in enumerate(settings.peers)]
-    named.append(("phones", settings.phones.default_group))
-    missing = [(where, name) for where, name in named if name is not None]
-    known = {group.name for group in settings.groups}
-    if any(name not in known for _, name in missing):
-        known |= known_group_names(settings.store.url)
-    return [
-        f"{where}.default_group: there is no group {name!r} in the file or the store; its callers are refused"
-        for where, name in missing
-        if name not in known
-    ]
-
-
-def _emergency_gaps(settings: Settings) -> list[str]:
-    """Say which emergency calls the gate would refuse although it could know better.
-
-    What proves a phone is in the store. With none that can be read since the start, only a peer's calls and
-    those from `local_networks` are known.
-    """
-    if settings.local_networks or not settings.phones.enabled:
-        return []
-    problem = (
-        "local_networks is empty: an emergency call of a phone that can't prove who it is gets 401, every "
-        "phone's while the store can't be read; name the networks of your phones"
-    )
-    return [problem]
 
 
 def calls(*, config: ConfigOption = None) -> None:

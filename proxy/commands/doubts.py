@@ -1,0 +1,96 @@
+"""What `tollgate check-config` has doubts about: settings that are taken, but will not do what was meant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from proxy import composition
+from proxy.net.resolver import HostName, Resolver
+from proxy.net.tls import TlsContexts
+from proxy.settings import Settings
+
+__all__ = ["doubts", "unknown_names"]
+
+_RENEW_WITHIN = timedelta(days=21)
+"""An authority that renews by itself does so a month ahead; what is later than this has failed to."""
+
+
+def doubts(settings: Settings, *, resolve: bool = False) -> Iterator[str]:
+    """Say them one by one. Raises ConfigurationError where the gate would not start."""
+    yield from _unknown_groups(settings)
+    yield from _emergency_gaps(settings)
+    yield from _certificate(settings)
+    if resolve:
+        yield from asyncio.run(unknown_names(settings, Resolver(supported=composition.transports(settings))))
+
+
+def _certificate(settings: Settings) -> Iterator[str]:
+    """Read certificate and key, and say how long the certificate is good."""
+    config = composition.tls_config(settings)
+    if config is None:
+        return
+    expires = TlsContexts(config).expires
+    left = expires - datetime.now(UTC)
+    if left < _RENEW_WITHIN:
+        days = "today" if left.days < 1 else f"in {left.days} days"
+        end = f"{expires:%Y-%m-%d %H:%M} UTC"
+        yield f"sip.tls.certificate: {config.certificate}: ends {days} ({end}); renew it"
+
+
+async def unknown_names(settings: Settings, resolver: Resolver) -> list[str]:
+    """Say which names of trunks and peers have no address that the gate could send to."""
+    names = list(dict.fromkeys(composition.host_names(settings)))
+    found = await asyncio.gather(*(resolver.resolve(name) for name in names))
+    return [
+        f"{_where(settings, name)}: {name.host} has no address in DNS now"
+        for name, answer in zip(names, found, strict=True)
+        if answer is None
+    ]
+
+
+def _where(settings: Settings, name: HostName) -> str:
+    """Say where in the settings a name stands first."""
+    for index, trunk in enumerate(settings.trunks):
+        for number, address in enumerate(trunk.addresses):
+            if address.host == name.host:
+                return f"trunks[{index}].addresses[{number}]"
+    index = next(
+        index
+        for index, peer in enumerate(settings.peers)
+        if peer.address is not None and peer.address.host == name.host
+    )
+    return f"peers[{index}].address"
+
+
+def _unknown_groups(settings: Settings) -> list[str]:
+    """Say which default groups neither the file names nor the store holds."""
+    from proxy.store.people import known_group_names
+
+    named = [(f"peers[{index}]", peer.default_group) for index, peer in enumerate(settings.peers)]
+    named.append(("phones", settings.phones.default_group))
+    missing = [(where, name) for where, name in named if name is not None]
+    known = {group.name for group in settings.groups}
+    if any(name not in known for _, name in missing):
+        known |= known_group_names(settings.store.url)
+    return [
+        f"{where}.default_group: there is no group {name!r} in the file or the store; its callers are refused"
+        for where, name in missing
+        if name not in known
+    ]
+
+
+def _emergency_gaps(settings: Settings) -> list[str]:
+    """Say which emergency calls the gate would refuse although it could know better.
+
+    What proves a phone is in the store. With none that can be read since the start, only a peer's calls and
+    those from `local_networks` are known.
+    """
+    if settings.local_networks or not settings.phones.enabled:
+        return []
+    problem = (
+        "local_networks is empty: an emergency call of a phone that can't prove who it is gets 401, every "
+        "phone's while the store can't be read; name the networks of your phones"
+    )
+    return [problem]

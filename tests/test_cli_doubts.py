@@ -1,0 +1,135 @@
+"""What `tollgate check-config` finds behind the settings: certificates, keys, names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from proxy.cli import run
+from proxy.commands.doubts import unknown_names
+from proxy.net.resolver import Resolver
+from proxy.settings import Settings, load_settings
+from tests.support.certificates import Authority
+from tests.support.dns_server import running_dns_server
+
+SETTINGS = """
+local_networks = ["192.0.2.0/24"]
+[sip]
+listen = ["tls:127.0.0.1:5061"]
+[sip.tls]
+certificate = "{certificate}"
+key = "{key}"
+ca = "{ca}"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.upper().startswith("TOLLGATE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///cli.db")
+
+
+def written(certificate: str = "", key: str = "", ca: str = "") -> str:
+    Path("gate.toml").write_text(SETTINGS.format(certificate=certificate, key=key, ca=ca))
+    return "gate.toml"
+
+
+def test_a_good_certificate_is_taken_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("gate.pem", "DNS:gate.example.com", days=200)
+    assert run(["check-config", written("gate.crt", "gate.key", str(authority.certificate))]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("gate.toml: good")
+    assert err == ""
+
+
+@pytest.mark.parametrize(("days", "said"), [(20, "in 19 days"), (1, "today")])
+def test_the_end_of_a_certificate_is_foreseen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], days: int, said: str
+) -> None:
+    Authority(tmp_path).issue("gate.pem", "DNS:gate.example.com", days=days)
+    assert run(["check-config", written("gate.pem")]) == 0
+    warning = capsys.readouterr().err
+    assert f"warning: sip.tls.certificate: gate.pem: ends {said} (" in warning
+    assert warning.rstrip().endswith("UTC); renew it")
+
+
+def test_a_certificate_that_is_over_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Authority(tmp_path).issue("gate.pem", "DNS:gate.example.com", days=-1)
+    assert run(["check-config", written("gate.pem")]) == 1
+    assert "peers would refuse it: certificate refused: certificate has expired" in capsys.readouterr().err
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("gate.pem", "DNS:gate.example.com")
+    authority.issue("other.pem", "DNS:gate.example.com")
+    assert run(["check-config", written("gate.crt", "other.key")]) == 1
+    assert "sip.tls.key: other.key: not the key of the certificate gate.crt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        (("nosuch.pem",), "sip.tls.certificate: nosuch.pem: cannot be read: No such file or directory"),
+        (("gate.crt", "nosuch.key"), "sip.tls.key: nosuch.key: cannot be read: No such file or directory"),
+        (("gate.pem", "", "nosuch.pem"), "sip.tls.ca: nosuch.pem: cannot be read: No such file or directory"),
+        (("text.pem",), "no certificate and key in PEM form"),
+        (("gate.pem", "", "text.pem"), "sip.tls.ca: text.pem: no certificates in PEM form"),
+    ],
+)
+def test_a_file_that_can_not_be_used_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: tuple[str, ...], complaint: str
+) -> None:
+    Authority(tmp_path).issue("gate.pem", "DNS:gate.example.com")
+    Path("text.pem").write_text("no certificate")
+    assert run(["check-config", written(*files)]) == 1
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert "PRIVATE KEY" not in error
+
+
+NAMES = """
+local_networks = ["192.0.2.0/24"]
+[[trunks]]
+name = "first"
+addresses = ["udp:192.0.2.7", "udp:gone.example:5060", "udp:here.example:5060"]
+[[trunks]]
+name = "second"
+addresses = ["udp:gone.example:5060"]
+[[peers]]
+name = "pbx"
+networks = ["192.0.2.10"]
+[[peers]]
+name = "branch"
+networks = ["192.0.2.11"]
+address = "udp:lost.example:5060"
+"""
+
+
+@pytest.fixture
+def named() -> Settings:
+    Path("gate.toml").write_text(NAMES)
+    return load_settings(Path("gate.toml"))
+
+
+async def test_names_without_address_are_told(named: Settings) -> None:
+    async with running_dns_server() as (server, resolver):
+        server.zone["here.example", "A"] = (60, ["192.0.2.90"])
+        assert await unknown_names(named, Resolver(resolver)) == [
+            "trunks[0].addresses[1]: gone.example has no address in DNS now",
+            "peers[1].address: lost.example has no address in DNS now",
+        ]
+
+
+def test_without_names_there_is_nothing_to_look_up(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("gate.toml").write_text('local_networks = ["192.0.2.0/24"]\n')
+    assert run(["check-config", "--resolve", "gate.toml"]) == 0
+    assert capsys.readouterr().err == ""
