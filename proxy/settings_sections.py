@@ -128,10 +128,15 @@ class TcpSettings(Section):
     """Limits of SIP connections."""
 
     connections: int = Field(default=2_000, ge=1)
+    """In all; peers and trunks are let in beyond it."""
     connections_per_source: int = Field(default=50, ge=1)
+    """From one address that is neither peer nor trunk."""
     idle_timeout: Seconds = 600.0
+    """A connection without traffic for so long is closed; keep-alives count."""
     message_timeout: Seconds = 10.0
+    """A message that has begun must be whole by then."""
     connect_timeout: Seconds = 4.0
+    """Opening a connection, its TLS handshake included, fails after so long."""
     alias: bool = False
     """Offer peers to send their requests over connections that the gate opened (RFC 5923)."""
 
@@ -150,6 +155,7 @@ class TlsSettings(Section):
     wildcards: bool = False
     """Accept ``*.example.com`` in certificates, which RFC 5922 forbids."""
     handshake_timeout: Seconds = 5.0
+    """A handshake that a peer began must be over by then."""
     handshakes: int = Field(default=200, ge=1)
     """Under way at once with sources that are neither peer nor trunk."""
 
@@ -166,13 +172,17 @@ class SipSettings(Section):
     listen: tuple[AddressText, ...] = Field(
         default=(Address("UDP", "127.0.0.1", 5060), Address("TCP", "127.0.0.1", 5060)), min_length=1
     )
+    """The gate's sockets."""
     advertised: tuple[str, ...] = ()
     """Addresses in Via and Contact instead of the bound ones (behind NAT), one per IP version at most."""
     local_domains: tuple[str, ...] = ()
+    """Names that mean the gate in URIs, besides its addresses. With none, any domain of a REGISTER is
+    taken."""
     x_headers: tuple[Annotated[str, Field(pattern=r"^[Xx]-[A-Za-z0-9-]{0,62}\*?$")], ...] = ()
     """Headers beginning with ``X-`` that cross between caller and callee; ``*`` at the end stands for any
     more."""
     user_agent: str = "Tollgate"
+    """What requests and the answers to known callers call this software; empty: nothing."""
     tcp: TcpSettings = TcpSettings()
     tls: TlsSettings = TlsSettings()
 
@@ -216,12 +226,19 @@ class MediaSettings(Section):
     """RTP."""
 
     address: str = "127.0.0.1"
+    """Where RTP is sent from and received; empty: no IPv4 media."""
     address_ipv6: str = ""
+    """Likewise for IPv6; empty: no IPv6 media."""
     advertised_address: str = ""
+    """What SDP says instead (behind NAT)."""
     advertised_address_ipv6: str = ""
+    """Likewise for IPv6."""
     ports: str = "10000-19999"
+    """UDP ports for RTP and RTCP; a call takes four."""
     threads: int = Field(default=1, ge=1, le=64)
+    """Threads that relay; one for each core that is to do so."""
     inactivity_timeout: Seconds = 60.0
+    """A call whose two sides send nothing for so long is ended."""
     emergency_ports: int = Field(default=40, ge=0)
     """Ports of the range that only emergency calls may use (four per call)."""
 
@@ -312,30 +329,45 @@ class ClassOverrideSettings(Section):
     """Numbers of this pattern have this class."""
 
     pattern: str
+    """Numbers, written as in the pattern lists of groups."""
     call_class: Annotated[CallClass, Field(alias="class")]
+    """The class they have."""
 
 
 class NumberPlanSettings(Section):
     """How numbers are dialled here."""
 
     country: str = "US"
+    """Where the gate stands, as two letters (ISO 3166)."""
     area_codes: tuple[str, ...] = ()
+    """Area codes of local calls, without national prefix; the first one completes a shorter number."""
     outside_prefix: str = ""
+    """What is dialled before outside numbers, such as ``9``; empty: nothing."""
     extensions: tuple[str, ...] = ()
+    """Patterns of internal numbers, such as ``2XX``."""
     emergency_numbers: tuple[str, ...] = ()
+    """Emergency numbers besides those of the country, 112, 911 and 999."""
     sos_number: str = ""
+    """What ``urn:service:sos`` and other countries' emergency numbers become; empty: the country's own."""
     international_prefix: str = ""
+    """What is dialled before a country code; empty: the country's own."""
     home_regions: tuple[str, ...] = ()
+    """Countries whose numbers count as national, as two letters."""
     classes: tuple[ClassOverrideSettings, ...] = ()
+    """Classes of single numbers and ranges."""
 
 
 class GroupSettings(Section):
     """A user group that `serve` makes when the store has none of this name; later changes are the store's."""
 
     name: str
+    """Its name."""
     permissions: tuple[CallClass, ...] = (CallClass.INTERNAL,)
+    """Classes that may be dialled without a code."""
     collection: CodeCollection = CodeCollection.OFF
+    """Whether other classes are blocked, or an account code is asked for them."""
     unlock: tuple[CallClass, ...] = tuple(CallClass)
+    """Classes that a code may unlock."""
     treatments: dict[CallClass, Treatment] = {}
     """Cells of the matrix that differ from what the pair gives."""
 
@@ -355,15 +387,23 @@ class TimerSettings(Section):
     """SIP timers and the gate's own."""
 
     t1: Seconds = 0.5
+    """Round-trip time estimate (RFC 3261 §17.1.1.1)."""
     t2: Seconds = 4.0
+    """Longest interval between retransmissions."""
     t4: Seconds = 5.0
+    """Longest time a message stays in the network."""
     ring_timeout: Seconds = 180.0
+    """A call that nobody answers for so long fails."""
     emergency_response_timeout: Seconds = 1.0
+    """An emergency call goes to the next trunk after so long without any response."""
     early_gate_bound: Seconds = 120.0
+    """Asking for a code in early media lasts so long at most."""
     early_repeat: Seconds = 60.0
+    """A provisional response is repeated so often."""
     max_duration: float = Field(default=0.0, ge=0)
     """Talk time after which a call is ended; 0: no limit."""
     checkpoint_interval: Seconds = 3.0
+    """So often the journal notes which calls are up."""
     drain: float = Field(default=60.0, ge=0, le=86_400)
     """How long calls may go on after SIGTERM."""
 
@@ -372,6 +412,7 @@ class AuthSettings(Section):
     """Digest authentication of phones."""
 
     realm: str = Field(default="tollgate", min_length=1, pattern=r'^[^"\\\r\n]*$')
+    """Realm of the challenges; the hashes of SIP passwords hold it."""
     algorithms: tuple[Algorithm, ...] = Field(default=tuple(Algorithm), min_length=1)
     """What phones are challenged with, strongest first; ``["MD5"]`` where some phone gives up at the sight of
     a challenge that it doesn't know, which RFC 8760 §2.4 tells it to skip (baresip 1 does)."""
@@ -395,7 +436,9 @@ class LogSettings(Section):
     """What is logged, and how."""
 
     level: LogLevel = "INFO"
+    """Least important lines that are logged."""
     format: Literal["text", "json"] = "text"
+    """Lines for people, or JSON."""
 
 
 class ControlSettings(Section):

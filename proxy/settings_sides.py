@@ -31,8 +31,11 @@ Digits = Literal["auto", "rfc4733", "info"]
 
 class _CallingSide(Section):
     code_mode: Literal["answer", "early"] = "answer"
+    """Whether callers are answered before a code is asked, or asked in early media."""
     default_group: str | None = None
+    """User group of callers that match no user; without one they are refused."""
     codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA", "G722", "OPUS"), min_length=1)
+    """Codecs that are taken, the preferred one first."""
     reliable: Reliability = "supported"
     """Which provisional responses to it ask for a PRACK (RFC 3262): none, those with SDP, or all; and whether
     it may or must send its own so. A caller that requires them gets them."""
@@ -45,6 +48,7 @@ class PeerSettings(_CallingSide):
     """A PBX trusted by its address, or by its certificate."""
 
     name: Name
+    """Its name, unique among peers and trunks."""
     networks: tuple[Network, ...] = ()
     """Addresses or networks its signalling comes from; all of them if certificate_names are given alone."""
     certificate_names: tuple[str, ...] = ()
@@ -61,6 +65,8 @@ class PeerSettings(_CallingSide):
     """How requests of more than 1300 bytes reach it over UDP: over TCP first, over TCP alone, or as they
     are."""
     latching: Literal["strict", "learning"] = "strict"
+    """Whether its media comes from where its SDP says, or (behind NAT) from where it is seen to
+    come."""
     srtp: Literal["off", "optional", "required"] = "off"
     """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
 
@@ -75,7 +81,10 @@ class PhonesSettings(_CallingSide):
     """Phones, which prove who they are by digest."""
 
     enabled: bool = True
+    """Phones may register and call."""
     latching: Literal["strict", "learning"] = "learning"
+    """Whether their media comes from where their SDP says, or (behind NAT) from where it is seen to
+    come."""
     srtp: Literal["off", "optional", "required"] = "off"
     """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
 
@@ -89,6 +98,7 @@ class RegistrarSettings(Section):
     """Registrations of phones. Expiries are in whole seconds."""
 
     default_expires: int = Field(default=3_600, ge=1, le=86_400)
+    """For a contact that names no expiry."""
     min_expires: int = Field(default=60, ge=1, le=3_600)
     """Less is answered with 423."""
     max_expires: int = Field(default=7_200, ge=1, le=86_400)
@@ -102,6 +112,7 @@ class RegistrarSettings(Section):
     keep_alive: Literal["options", "crlf", "off"] = "options"
     """What keeps a NAT open towards phones on UDP."""
     keep_alive_interval: Seconds = 25.0
+    """So often; shortest-lived NATs forget after 30 s."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -120,6 +131,7 @@ class SubscriptionSettings(Section):
     mailboxes: str = ""
     """Name of the peer or trunk that holds the users' mailboxes; empty: message-summary gets 489."""
     default_expires: int = Field(default=3_600, ge=1, le=86_400)
+    """For a subscription that names no expiry."""
     min_expires: int = Field(default=60, ge=1, le=3_600)
     """Less is answered with 423."""
     max_expires: int = Field(default=7_200, ge=1, le=86_400)
@@ -144,16 +156,22 @@ class NumberFormatSettings(Section):
     """How a trunk wants numbers written."""
 
     style: NumberStyle = NumberStyle.E164
+    """``+14155550100``, the same without ``+``, or as dialled at home."""
     national_prefix: bool = True
+    """With ``national``: the national prefix (``0`` in Germany) stands before the number."""
     strip: int = Field(default=0, ge=0, le=20)
+    """Characters taken off the front then."""
     prepend: str = Field(default="", pattern=r"^[0-9*#+]*$")
+    """Put in front at last."""
 
 
 class TrunkAccountSettings(Section):
     """Who the gate is to a trunk."""
 
     username: str = Field(pattern=r"^[A-Za-z0-9._~+*-]+$")
+    """Name that the carrier gave."""
     password: SecretStr
+    """Password that the carrier gave."""
     realm: str = ""
     """Only challenges of this realm are answered; empty: any that the trunk's own address sends."""
 
@@ -162,7 +180,10 @@ class TrunkSettings(Section):
     """One way out to a carrier; the order of the trunks is the order in which they are tried."""
 
     name: Name
+    """Its name, unique among peers and trunks."""
     addresses: tuple[AddressText, ...] = Field(min_length=1)
+    """Where its calls go, in the order in which they are tried. A name without port is looked up as RFC
+    3263 says."""
     host: str = ""
     """Host part of what goes out; empty: that of the first address."""
     tls_name: str = ""
@@ -174,10 +195,13 @@ class TrunkSettings(Section):
     inbound: bool = True
     """Calls from it are taken."""
     codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA"), min_length=1)
+    """Codecs that it takes, the preferred one first."""
     number_format: NumberFormatSettings = NumberFormatSettings()
+    """How it wants numbers written."""
     caller_id: Literal["pass", "user", "fixed"] = "pass"
     """What it is told about the caller's number: as it came, the user's own, or always the same."""
     fixed_caller_number: str = ""
+    """The number, with ``caller_id = "fixed"``."""
     identity_header: Literal["asserted", "preferred", "none"] = "asserted"
     """Which header tells the caller's number beside From: P-Asserted-Identity, P-Preferred-Identity or
     none."""
@@ -203,11 +227,14 @@ class TrunkSettings(Section):
     trusted: bool = True
     """What it says about callers is believed, and it is told about them."""
     latching: Literal["strict", "learning"] = "strict"
+    """Whether its media comes from where its SDP says, or (behind NAT) from where it is seen to
+    come."""
     srtp: Literal["off", "optional", "required"] = "off"
     """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
     emergency_calls: int = Field(default=1, ge=0)
     """So many of ``max_calls`` are kept free for emergency calls (all but one at most)."""
     max_calls: int = Field(default=0, ge=0)
+    """At once, emergency calls not counted; 0: any number."""
     priority: int = Field(default=0, ge=0, le=1_000)
     """Lower ones are tried first; within one priority by weight, else in the order of the file."""
     weight: int = Field(default=0, ge=0, le=1_000)
@@ -217,12 +244,15 @@ class TrunkSettings(Section):
     register_here: bool = Field(default=False, alias="register")
     """Keep the gate registered at the trunk, under its account."""
     register_expires: int = Field(default=3_600, ge=60, le=86_400)
+    """For so long the gate registers at a time."""
     probe_interval: float = Field(default=0.0, ge=0, le=86_400)
     """An OPTIONS goes to each address so often, so that a dead trunk is known before a call waits for it;
     0: never.
     """
     response_timeout: Seconds = 4.0
+    """Without any response for so long the next trunk is tried."""
     progress_timeout: Seconds = 20.0
+    """With nothing but 100 for so long the next trunk is tried."""
 
     @model_validator(mode="after")
     def _caller(self) -> Self:
@@ -239,7 +269,9 @@ class DidRouteSettings(Section):
     """Calls from the trunk to numbers with this prefix go to this peer, or to the phones of this user."""
 
     prefix: str = ""
+    """Beginning of the called number as the trunk sends it; the longest that fits counts."""
     peer: str = ""
+    """Name of a peer that has an address."""
     user: str = Field(default="", pattern=r"^[0-9]{0,20}$")
     """Extension."""
 
