@@ -15,7 +15,7 @@ import enum
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from proxy.call.leg import Leg
+from proxy.call.leg import Leg, Offer
 from proxy.call.media_security import MediaSecurity
 from proxy.call.outcome import NORMAL_CLEARING, reason_header
 from proxy.call.ports import Latching
@@ -23,8 +23,8 @@ from proxy.errors import RemoteProtocolError
 from proxy.sdp import (
     AudioDescription,
     ChosenAudio,
+    Direction,
     SessionDescription,
-    build_answer,
     carried_attributes,
     choose_codec,
     parse_sdp,
@@ -62,6 +62,7 @@ class ALeg(Leg):
         "_offer",
         "_offered_audio",
         "_progress",
+        "_told",
         "bye_cause",
         "description",
         "invite",
@@ -83,12 +84,16 @@ class ALeg(Leg):
         self.transaction = event.transaction
         self.transaction.owner = self
         self.invite: Request = event.request
+        self.heard(event.request)
+        self.codecs = call.route.peer.codecs
         self.description = session_description(event.request)
         """The SDP of the INVITE, or b""."""
         self.state = ALegState.INCOMING
         self.signalled_from = event.flow.remote_host
         self.bye_cause = NORMAL_CLEARING
         self._progress = (183, False)
+        self._told = False
+        """The caller has the gate's description: it stays until the 200 (RFC 3261 §13.2.1)."""
         self._offer: SessionDescription | None = None
         self._offered_audio: AudioDescription | None = None
 
@@ -145,20 +150,25 @@ class ALeg(Leg):
         self.chosen = chosen
         return chosen
 
-    def answer(self) -> None:
+    def answer(self, direction: Direction = Direction.SENDRECV) -> None:
         """Build the answer once, when the ports are known: the SDP of a 183 is the SDP of its 200."""
         assert self._offer is not None and self._offered_audio is not None  # noqa: S101, PT018
-        assert self.media is not None and self.media.end is not None and self.chosen is not None  # noqa: S101, PT018
-        self.remote = self._offered_audio
-        self.local = build_answer(
-            self._offer,
-            self._offered_audio,
-            self.chosen,
-            self.media.end,
-            self.session_id,
-            crypto=self.security.answer(self._offered_audio),
-        )
-        self.configure()
+        assert self.chosen is not None  # noqa: S101
+        self.answer_offer(Offer(self._offer, self._offered_audio), self.chosen, direction)
+
+    def follow(self, b: Leg, *, early: bool = False) -> None:
+        """Answer with what the callee speaks, as long as the caller has been told nothing else.
+
+        ``early``: the callee's direction may change with its 200, the caller's answer may not.
+        """
+        if self._told or self._offered_audio is None or b.chosen is None or b.remote is None:
+            return
+        there = b.chosen.codec.name
+        chosen = choose_codec(self._offered_audio, (*self.codecs, there), (there,))
+        direction = Direction.SENDRECV if early else b.remote.direction
+        if chosen is not None and (chosen != self.chosen or direction is not self.told):
+            self.chosen, self.local = chosen, None
+            self.answer(direction)
 
     @property
     def carried_attributes(self) -> tuple[str, ...]:
@@ -183,6 +193,7 @@ class ALeg(Leg):
     ) -> None:
         """Send a provisional response that makes the early dialog."""
         self._progress = (status, with_sdp)
+        self._told = self._told or with_sdp
         body = self._body if with_sdp else b""
         self.dialog = self.endpoint.respond(self.transaction, status, headers=headers, body=body, now=now)
         self._own_dialog()
@@ -195,6 +206,8 @@ class ALeg(Leg):
 
     def accept(self, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Send the 200 with the gate's SDP."""
+        self._told = True
+        headers = (*headers, *self.session.answered(self.invite, now))
         self.dialog = self.endpoint.respond(self.transaction, 200, headers=headers, body=self._body, now=now)
         self._own_dialog()
         self.established = True

@@ -23,6 +23,7 @@ from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
 from proxy.call.outcome import NORMAL_CLEARING, reason_header
 from proxy.sip.dialog import Dialog
+from proxy.sip.digest_client import DigestAttempt
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.invite_client import InviteClientTransaction
 from proxy.sip.message import Response
@@ -71,23 +72,33 @@ class BLeg(Leg):
         super().__init__("b", call, endpoint, latching=trunk.latching, security=security)
         self._symmetric = symmetric
         self.trunk = trunk
+        self.codecs = trunk.codecs
         self.media = media
         self.state = BLegState.CALLING
-        self._attempt = call.core.accounts.attempt(trunk)
+        self._attempt = self.attempt()
         self._spec: InviteSpec | None = None
 
     def send(self, spec: InviteSpec, now: float) -> None:
         """Send the INVITE."""
         self.signalled_from = spec.flow.remote_host
+        self._spec = spec
+        headers = self.session.request_headers()
         if self._attempt is not None:
-            self._spec = spec
-            spec = replace(spec, headers=(*spec.headers, *self._attempt.headers("INVITE", spec.uri)))
+            headers += self._attempt.headers("INVITE", spec.uri)
+        spec = replace(spec, headers=(*spec.headers, *headers))
         self.transaction = self.endpoint.invite(spec, self, now)
 
-    def _answers_challenge(self, response: Response, now: float) -> bool:
-        """Repeat the INVITE with credentials where the trunk asks for them and has an account (§22.2)."""
-        attempt, spec = self._attempt, self._spec
-        if attempt is None or spec is None or not attempt.may_repeat(response):
+    def attempt(self) -> DigestAttempt | None:
+        """Begin a request to the trunk, which may ask who the gate is."""
+        return self.call.core.accounts.attempt(self.trunk)
+
+    def _repeats(self, response: Response, now: float) -> bool:
+        """Repeat the INVITE with credentials where the trunk asks for them and has an account (§22.2), or
+        with a longer session interval (RFC 4028 §7.3)."""
+        spec = self._spec
+        assert spec is not None  # noqa: S101  (it was sent)
+        challenged = self._attempt is not None and self._attempt.may_repeat(response)
+        if not challenged and not (response.status == 422 and self.session.too_small(response)):
             return False
         before = self.transaction
         spec = replace(spec, call_id=before.call_id, local_tag=before.local_tag, cseq=before.cseq + 1)
@@ -104,7 +115,7 @@ class BLeg(Leg):
             dialog.symmetric = True
         if status >= 300:
             if self.state in _OPEN:
-                if self._answers_challenge(response, now):
+                if self._repeats(response, now):
                     return
                 self.state = BLegState.TERMINATED
                 self.over = True
@@ -132,6 +143,8 @@ class BLeg(Leg):
             self.state = BLegState.CONFIRMED
             self.established = True
             self.dialog = dialog
+            self.heard(response)
+            self.session.accepted(response, now)
             self.call.b_answered(self, response, now)
             return
         # A fork that was too late, or the answer that crossed our CANCEL.

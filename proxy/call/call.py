@@ -32,6 +32,7 @@ from proxy.call.outcome import (
     NO_CIRCUIT,
     NORMAL_CLEARING,
     RECOVERY_ON_TIMER,
+    SESSION_EXPIRED,
     TEMPORARY_FAILURE,
     Ending,
     announcement,
@@ -41,6 +42,7 @@ from proxy.call.outcome import (
     not_acceptable,
 )
 from proxy.call.ports import JournalRecord, LegStatistics, MediaLegOpened, MediaLegRefused
+from proxy.call.renegotiation import Renegotiation
 from proxy.call.routing import Route
 from proxy.call.state import CallState
 from proxy.cdr.builder import RecordBuilder
@@ -90,6 +92,7 @@ class Call:
         "deadline",
         "id",
         "record",
+        "renegotiation",
         "route",
         "since",
         "state",
@@ -115,6 +118,7 @@ class Call:
         self.answers_first = False
         """The caller is answered before the callee: whatever is to be said is said to an answered caller."""
         self.called = CalledSide(self)
+        self.renegotiation = Renegotiation(self)
         self._gate: CodeGate | None = None
         self._answer_headers: Sequence[tuple[str, str]] = ()
         self._failure: Ending | None = None
@@ -211,6 +215,8 @@ class Call:
             self._ask(now)
         elif self.state is CallState.TALKING:
             self._bridge()
+            self.renegotiation.reconcile(now)
+        self._arm()
 
     def a_answer_unusable(self, now: float) -> None:
         """The ACK holds no usable answer to a late offer: there is nothing to talk with."""
@@ -284,6 +290,10 @@ class Call:
     def b(self) -> BLeg | None:
         """The B leg that counts now."""
         return self.called.leg
+
+    def partner(self, leg: Leg) -> Leg | None:
+        """The other side."""
+        return self.b if leg is self.a else self.a
 
     def _dial(self, now: float) -> None:
         self._enter(CallState.DIALLING, now)
@@ -385,9 +395,12 @@ class Call:
             if a.late_offer and b is not None and b.chosen is not None:
                 a.offer(relayed_codecs(b.chosen, events=b.chosen.event is not None))
                 a.answer_due = True
+            elif b is not None:
+                a.follow(b)
             a.accept(now, self._answer_headers)
         if not a.answer_due:
             self._bridge()
+        self.renegotiation.begin(now)
         if self.config.max_duration:
             self._bound_at = now + self.config.max_duration
         self._arm()
@@ -439,6 +452,11 @@ class Call:
         """A leg's peer never ACKed, or its dialog is gone: the call can't go on."""
         self._end(Ending(Disposition.FAILED, 408, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
+    def session_expired(self, leg: Leg, now: float) -> None:
+        """One side's session was not refreshed in time: its peer is gone (RFC 4028 §10)."""
+        _log.info("session expired", extra={"call_id": self.id, "leg": leg.name})
+        self._end(SESSION_EXPIRED, HungUpBy.GATE, now)
+
     def media_silent(self, media: MediaLeg, now: float) -> None:
         """One leg's media has timed out, or still is: the call is dead when nothing comes from either side.
 
@@ -489,6 +507,7 @@ class Call:
         record = self.record
         self.core.uses.give_back(self.id)
         self._gate = None
+        self.renegotiation.end(now)
         self._bound_at = self._repeat_at = NEVER
         # 0 keeps the 200 of a call that was answered.
         kept = record.answered and ending.disposition is Disposition.ANSWERED
@@ -537,6 +556,7 @@ class Call:
         self._gate = None
         self.a.let_go()
         self.called.let_go()
+        self.renegotiation.let_go()
         del self.a
 
     # Time ---------------------------------------------------------------------------------------------------
@@ -552,6 +572,8 @@ class Call:
         elif now >= self._repeat_at:
             self._repeat_at = now + self.config.early_repeat
             self.a.repeat_progress(now)
+        elif now >= self.renegotiation.deadline:
+            self.renegotiation.handle_timer(now)
         elif self._gate is not None:
             self._after_gate(self._gate.handle_timer(now), now)
         elif self.called.hunt is not None:
@@ -578,6 +600,11 @@ class Call:
         else:
             self._fail(Ending(Disposition.NO_ANSWER, 480, NO_ANSWER), now)
 
+    def rearm(self) -> None:
+        """Look again at when something is due: a leg has sent or got a request of its own."""
+        if self.state is not CallState.ENDED:
+            self._arm()
+
     def _arm(self) -> None:
         """Tell the core when `handle_timer` is due next."""
         deadline = min(self._guard_at, self._bound_at, self._repeat_at)
@@ -585,6 +612,8 @@ class Call:
             deadline = min(deadline, self._gate.deadline)
         elif self.called.hunt is not None:
             deadline = min(deadline, self.called.hunt.deadline)
+        if self.state is not CallState.ENDED:
+            deadline = min(deadline, self.renegotiation.deadline)
         self.deadline = deadline
         if deadline < self.armed_at:
             self.core.arm(self)

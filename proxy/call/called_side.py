@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proxy.call.b_leg import BLeg
-from proxy.call.media_leg import MediaLeg
+from proxy.call.media_leg import MediaLeg, can_transcode
 from proxy.call.ring import PhoneHunt
 from proxy.call.trunks import TrunkHunt
 from proxy.sdp import Codec, gate_codecs, relayed_codecs
@@ -103,10 +103,20 @@ class CalledSide:
         return self.hunt
 
     def _codecs(self) -> tuple[Codec, ...]:
-        chosen = self._call.a.chosen
+        """Return what is offered: the caller's format, and behind it what can take its place.
+
+        Whoever takes one of those is followed by the caller, or transcoded for (`proxy.call.renegotiation`).
+        What the caller has named goes first.
+        """
+        call = self._call
+        chosen = call.a.chosen
         if chosen is None:
-            return gate_codecs(self._call.route.common_codecs)
-        return relayed_codecs(chosen, events=chosen.event is not None)
+            return gate_codecs(call.route.common_codecs)
+        first, route = chosen.codec.name, call.route
+        codec, *events = relayed_codecs(chosen, events=chosen.event is not None)
+        names = [name for name in (*(known.name for known in call.a.named), *route.codecs) if name != first]
+        others = gate_codecs([name for name in names if name in route.codecs and can_transcode(name, first)])
+        return (codec, *(other for other in others if not other.is_event), *events)
 
     def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Search no further, and end what is there."""

@@ -276,6 +276,10 @@ class GateConfig:
     """Name of the trunk or peer that holds the users' mailboxes; "": nobody does."""
     early_repeat: float = 60.0
     """The 183 is repeated so often (RFC 3261 §13.3.1.1)."""
+    session_expires: int = 1800
+    """Seconds in which a session is refreshed, or over (RFC 4028); 0: the gate asks for no session timer."""
+    min_se: int = 90
+    """The shortest such interval that is taken, in seconds."""
     max_duration: float = 0.0
     """Talk time after which the gate ends a call; 0: no limit."""
     silence_window: float = 60.0

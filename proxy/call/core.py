@@ -190,6 +190,8 @@ class CallCore:
             owner = event.transaction.owner
             if isinstance(owner, BLeg) and owner.transaction is event.transaction:
                 owner.responded(event.response, event.dialog, now)
+            elif isinstance(owner, Leg):
+                owner.responded_within(event, now)
             elif isinstance(owner, Probe) and event.response.status >= 200:
                 owner.answered(event.response.status, now)
             elif isinstance(owner, _Requester) and event.response.status >= 200:
@@ -199,8 +201,7 @@ class CallCore:
         elif isinstance(event, RequestTimedOut | RequestFailed):
             self._unanswered(event, now)
         elif isinstance(event, Cancelled):
-            if isinstance(event.transaction.owner, ALeg):
-                event.transaction.owner.cancelled(event.request, now)
+            self._cancelled(event, now)
         elif isinstance(event, ConnectionLost):
             if self.registrations is not None:
                 self.registrations.connection_lost(event.flow.connection)
@@ -209,13 +210,21 @@ class CallCore:
         else:
             self._in_dialog(event, now)
 
+    def _cancelled(self, event: Cancelled, now: float) -> None:
+        transaction = event.transaction
+        if isinstance(transaction.owner, ALeg):
+            transaction.owner.cancelled(event.request, now)
+        elif transaction.dialog is not None and isinstance(transaction.dialog.owner, Leg):
+            transaction.dialog.owner.reinvite_cancelled(transaction, now)
+
     def _unanswered(self, event: RequestTimedOut | RequestFailed, now: float) -> None:
         owner = event.transaction.owner
-        if isinstance(owner, BLeg):
-            if owner.transaction is event.transaction:
-                owner.unreachable(408 if isinstance(event, RequestTimedOut) else 503, now)
+        if isinstance(owner, BLeg) and owner.transaction is event.transaction:
+            owner.unreachable(408 if isinstance(event, RequestTimedOut) else 503, now)
         elif isinstance(owner, ALeg) and owner.transaction is event.transaction:
             owner.transport_lost(now)
+        elif isinstance(owner, Leg):
+            owner.unanswered_within(event.transaction, now)
         elif isinstance(owner, Probe):
             owner.failed(now)
         elif isinstance(owner, _Requester):

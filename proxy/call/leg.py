@@ -1,18 +1,20 @@
 """What both legs of a call have in common: a dialog, a media leg, SDP, and requests within the dialog.
 
-RFC 3261 §12, §14 (re-INVITE), §15 (BYE); RFC 3311 (UPDATE); RFC 6086 (INFO). The gate's media stands
-between the legs, so an offer of one peer is answered here and the other peer does not notice.
+RFC 3261 §12, §15 (BYE), §22.2 (challenges); RFC 6086 (INFO); RFC 4028 (the session timer). The gate's media
+stands between the legs: each has a session of its own, with its own id, versions, ports, payload types and
+keys. What an offer of one peer means to the other is `proxy.call.renegotiation`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
-from proxy.call.outcome import reason_header
+from proxy.call.modification import Modification, Outcome
+from proxy.call.outcome import Ending, reason_header
 from proxy.call.ports import Latching
 from proxy.dtmf.digits import DigitMeans
 from proxy.dtmf.info import parse_info
@@ -21,23 +23,26 @@ from proxy.sdp import (
     AudioDescription,
     ChosenAudio,
     Codec,
+    Direction,
     LocalDescription,
+    SessionDescription,
     accept_answer,
     build_answer,
     build_offer,
-    choose_codec,
     parse_sdp,
+    renumbered,
 )
-from proxy.sip.body import session_description
 from proxy.sip.dialog import Dialog
+from proxy.sip.digest_client import DigestAttempt
 from proxy.sip.endpoint import Endpoint
-from proxy.sip.events import AckReceived, RequestReceived
-from proxy.sip.message import Request
+from proxy.sip.events import AckReceived, RequestReceived, ResponseReceived, ServerTransaction
+from proxy.sip.message import Message, Request
+from proxy.sip.session_timer import SessionTimer
 
 if TYPE_CHECKING:
     from proxy.call.call import Call
 
-__all__ = ["INFO_TYPES", "Leg", "content_type_of"]
+__all__ = ["INFO_TYPES", "Leg", "Offer", "content_type_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,28 +56,44 @@ def content_type_of(message: Request) -> str:
     return "" if value is None else value.partition(";")[0].strip().lower()
 
 
+class Offer(NamedTuple):
+    """What a peer offers: the description, and its audio stream as it was read."""
+
+    sdp: SessionDescription
+    audio: AudioDescription
+
+
 class Leg:
     """One side of a call. `ALeg` and `BLeg` add how the dialog comes about."""
 
     __slots__ = (
+        "_bye",
+        "_bye_headers",
         "_info_heard",
         "_other_heard",
+        "agreed",
+        "allows",
         "answer_due",
         "call",
         "chosen",
+        "codecs",
         "dialog",
         "endpoint",
         "established",
         "latching",
         "local",
         "media",
+        "modification",
         "name",
+        "named",
         "offered",
         "over",
         "remote",
         "security",
+        "session",
         "session_id",
         "signalled_from",
+        "told",
     )
 
     def __init__(
@@ -90,7 +111,9 @@ class Leg:
         self.offered: tuple[Codec, ...] = ()
         """What the gate's offer named, while and after it stands."""
         self.local: LocalDescription | None = None
-        """The gate's latest SDP to this peer."""
+        """The gate's latest SDP to this peer, refused ones included: the next one counts on from it."""
+        self.agreed: LocalDescription | None = None
+        """The gate's SDP that is in force."""
         self.remote: AudioDescription | None = None
         """The peer's latest SDP."""
         self.chosen: ChosenAudio | None = None
@@ -102,22 +125,42 @@ class Leg:
         self.signalled_from = ""
         self.established = False
         """A 2xx has made the dialog: it is for BYE to end it."""
+        self.codecs: tuple[str, ...] = ()
+        """Names that the gate takes on this side."""
+        self.named: tuple[Codec, ...] = ()
+        """What the peer's latest offer named."""
+        self.allows: frozenset[str] = frozenset()
+        """Methods that the peer takes, as far as it has said."""
+        self.modification: Modification | None = None
+        """The gate's re-INVITE or UPDATE that is under way."""
+        self.session = SessionTimer(call.config.session_expires, call.config.min_se)
+        self._bye: DigestAttempt | None = None
+        self._bye_headers: tuple[tuple[str, str], ...] = ()
+        self.told = Direction.SENDRECV
+        """Direction of the gate's latest description."""
         self.over = False
         """The dialog has ended, or is on its way out; nothing more is told to the call."""
 
     # SDP ----------------------------------------------------------------------------------------------------
 
     def offer(
-        self, codecs: tuple[Codec, ...], *, ptime_ms: int = 20, attributes: tuple[str, ...] = ()
+        self,
+        codecs: Iterable[Codec],
+        *,
+        ptime_ms: int = 20,
+        attributes: tuple[str, ...] = (),
+        direction: Direction = Direction.SENDRECV,
     ) -> bytes:
         """Return the gate's offer for this leg's open media leg."""
         assert self.media is not None and self.media.end is not None  # noqa: S101, PT018  (the call's own order)
-        self.offered = codecs
+        self.offered, self.told = tuple(codecs), direction
         self.local = build_offer(
-            codecs,
+            self.offered,
             self.media.end,
             self.session_id,
             ptime_ms=ptime_ms,
+            direction=direction,
+            rtcp_mux=self.remote is not None and self.remote.rtcp_mux,
             attributes=attributes,
             crypto=self.security.offer(again=self.remote is not None),
             secure=self.security.secure_profile,
@@ -125,16 +168,67 @@ class Leg:
         )
         return self.local.data
 
+    def offer_again(
+        self, formats: Iterable[Codec], direction: Direction, attributes: tuple[str, ...] = ()
+    ) -> bytes:
+        """Return an offer within the session: numbers keep their meaning (RFC 3264 §8.3.2)."""
+        assert self.chosen is not None and self.remote is not None  # noqa: S101, PT018
+        known = (*self.spoken, *self.offered, *self.remote.codecs, *self.remote.events)
+        ptime_ms = self.chosen.ptime_ms
+        return self.offer(
+            renumbered(tuple(formats), known), ptime_ms=ptime_ms, attributes=attributes, direction=direction
+        )
+
     def take_answer(self, body: bytes) -> None:
         """Take the peer's answer to `offer` and configure the media; raises `RemoteProtocolError`."""
         security = self.security
+        assert self.local is not None  # noqa: S101
         negotiated = accept_answer(
-            self.offered, parse_sdp(body), crypto=security.offered, srtp=security.answer_policy
+            self.offered,
+            parse_sdp(body),
+            audio_index=self.local.audio_index,
+            crypto=security.offered,
+            srtp=security.answer_policy,
         )
         security.accepted(negotiated)
         self.answer_due = False
+        self.agreed = self.local
         self.remote, self.chosen = negotiated.remote, negotiated.chosen
         self.configure()
+
+    def read_offer(self, body: bytes) -> Offer:
+        """Read a peer's offer under the leg's policy; raises `RemoteProtocolError` 400 or 488."""
+        sdp = parse_sdp(body)
+        return Offer(sdp, self.security.read(sdp))
+
+    def answer_offer(
+        self, offer: Offer, chosen: ChosenAudio, direction: Direction = Direction.SENDRECV
+    ) -> bytes:
+        """Answer a peer's offer, put what it says in force, and return the answer."""
+        assert self.media is not None and self.media.end is not None  # noqa: S101, PT018
+        local = build_answer(
+            offer.sdp,
+            offer.audio,
+            chosen,
+            self.media.end,
+            self.session_id,
+            direction=direction,
+            crypto=self.security.answer(offer.audio),
+            previous=self.local,
+        )
+        self.local = self.agreed = local
+        self.remote, self.chosen = offer.audio, chosen
+        self.offered, self.told = self.spoken, offer.audio.direction.answered_by(direction)
+        self.named = offer.audio.codecs
+        self.configure()
+        return local.data
+
+    @property
+    def spoken(self) -> tuple[Codec, ...]:
+        """Codec and telephone-event as they are spoken now, under the numbers that the peer sends."""
+        assert self.chosen is not None  # noqa: S101
+        codec, event = self.chosen.heard_codec, self.chosen.heard_event
+        return (codec,) if event is None else (codec, event)
 
     def configure(self) -> None:
         """Give the media engine what is negotiated now."""
@@ -146,6 +240,16 @@ class Leg:
             signalled_from=self.signalled_from,
             srtp=self.security.keys,
         )
+
+    def heard(self, message: Message) -> None:
+        """Note what the peer says of itself (RFC 3261 §20.5)."""
+        if "Allow" in message.headers:
+            lines = message.headers.get_all("Allow")
+            self.allows = frozenset(method.strip().upper() for line in lines for method in line.split(","))
+
+    def attempt(self) -> DigestAttempt | None:
+        """Begin a request to a peer that may ask who the gate is; None: there is no answer to that."""
+        return None
 
     def note_key(self, means: DigitMeans) -> None:
         """Remember by which means this peer tells its keys."""
@@ -173,11 +277,16 @@ class Leg:
             self.endpoint.respond(event.transaction, 200, now=now)
             if not self.over:
                 self.over = True
+                self.session.stop()
                 self.call.leg_hung_up(self, event.request, now)
         elif method == "INFO":
             self._info(event, now)
         elif method in {"INVITE", "UPDATE"}:
-            self._reoffer(event, now)
+            if self.over:
+                self.endpoint.respond(event.transaction, 481, now=now)
+            else:
+                self.heard(event.request)
+                self.call.renegotiation.requested(self, event, now)
         elif method in {"SUBSCRIBE", "NOTIFY"}:
             # RFC 6665 §4.5.2: the dialog of a call holds no subscription.
             self.endpoint.respond(event.transaction, 481, now=now)
@@ -206,69 +315,43 @@ class Leg:
         if press is not None and not self.over:
             self.call.digit_pressed(self, press.digit, DigitMeans.INFO, now)
 
-    def _reoffer(self, event: RequestReceived, now: float) -> None:
-        """Answer a re-INVITE or UPDATE from the gate's own media (RFC 3261 §14.2, RFC 3311 §5.2)."""
-        transaction, request = event.transaction, event.request
-        if self.over:
-            self.endpoint.respond(transaction, 481, now=now)
-            return
-        if self.answer_due:
-            self.endpoint.respond(transaction, 491, now=now)
-            return
-        if self.chosen is None or self.media is None or self.media.end is None:
-            # The peer's own first offer has no answer yet (RFC 3311 §5.2).
-            self.endpoint.respond(transaction, 500, headers=[("Retry-After", "2")], now=now)
-            return
-        description = session_description(request)
-        if not description:
-            if request.method == "UPDATE":  # target or session refresh only
-                self.endpoint.respond(transaction, 200, now=now)
-                return
-            codecs = self._spoken()
-            body = self.offer(codecs)
-            self.answer_due = True
-            self.endpoint.respond(transaction, 200, body=body, now=now)
-            return
-        try:
-            sdp = parse_sdp(description)
-            offered = self.security.read(sdp)
-            name = self.chosen.codec.name
-            chosen = choose_codec(offered, (name,), (name,))
-            if chosen is None:
-                raise RemoteProtocolError("no common codec", status_hint=488)
-        except RemoteProtocolError as error:
-            # The call stays as it was (RFC 3261 §14.2).
-            self.endpoint.respond(transaction, error.status_hint, now=now)
-            return
-        local = build_answer(
-            sdp,
-            offered,
-            chosen,
-            self.media.end,
-            self.session_id,
-            crypto=self.security.answer(offered),
-            previous=self.local,
-        )
-        self.local, self.remote, self.chosen = local, offered, chosen
-        self.endpoint.respond(transaction, 200, body=local.data, now=now)
-        self.configure()
+    def accept_within(
+        self, transaction: ServerTransaction, request: Request, body: bytes, now: float
+    ) -> None:
+        """Send the 200 to a re-INVITE or UPDATE: it refreshes the session, whatever else it does."""
+        headers = self.session.answered(request, now)
+        self.endpoint.respond(transaction, 200, headers=headers, body=body, now=now)
 
-    def _spoken(self) -> tuple[Codec, ...]:
-        """Return codec and telephone-event as they are spoken now, for an offer of the gate."""
-        assert self.chosen is not None  # noqa: S101
-        # Under the gate's own numbers: a payload type keeps its meaning in a session (RFC 3264 §8.3.2).
-        codec, event = self.chosen.heard_codec, self.chosen.heard_event
-        return (codec,) if event is None else (codec, event)
+    def modify(self, method: str, body: bytes, outcome: Outcome, now: float) -> None:
+        """Send a re-INVITE or UPDATE of the gate's own; one at a time."""
+        self.modification = Modification(self, method, body, outcome, now)
+
+    def responded_within(self, event: ResponseReceived, now: float) -> None:
+        """Take a response to a request of the gate within the dialog."""
+        transaction, response = event.transaction, event.response
+        if self.modification is not None and self.modification.transaction is transaction:
+            self.modification.responded(response, event.dialog, now)
+        elif transaction.method == "INVITE" and 200 <= response.status < 300:
+            # Its BYE has crossed this 2xx, which is acknowledged all the same (§13.2.2.4).
+            assert event.dialog is not None  # noqa: S101  (every 2xx to an INVITE comes with it)
+            self.endpoint.ack(event.dialog, now=now)
+        elif transaction.method == "BYE" and self._bye is not None and self._bye.may_repeat(response):
+            self._send_bye(now, again=True)
+
+    def unanswered_within(self, transaction: object, now: float) -> None:
+        """Take the news that a request of the gate within the dialog gets no final response."""
+        if self.modification is not None and self.modification.transaction is transaction:
+            self.modification.unanswered(now)
 
     def acked(self, event: AckReceived, now: float) -> None:
         """Take the ACK of a 2xx to a re-INVITE, with its answer if the 2xx held the offer."""
-        if self.answer_due:
-            try:
-                self.take_answer(session_description(event.request))
-            except RemoteProtocolError:
-                # The peer broke its own re-offer: media goes on as it was.
-                self.answer_due = False
-                _log.info("unusable answer in ACK", extra={"call_id": self.call.id, "leg": self.name})
+        if not self.over:
+            self.call.renegotiation.acked(self, event.request, now)
+
+    def reinvite_cancelled(self, transaction: ServerTransaction, now: float) -> None:
+        """The peer takes back a re-INVITE that has no final response yet (§9.2)."""
+        if not self.over:
+            self.call.renegotiation.cancelled(transaction, now)
 
     def ack_timed_out(self, now: float) -> None:
         """No ACK came for a 2xx: the session is over (RFC 3261 §13.3.1.4, §14.2)."""
@@ -282,10 +365,38 @@ class Leg:
             self.over = True
             self.call.leg_lost(now)
 
+    # What a call asks of its legs, whichever way they came about -------------------------------------------
+
+    @property
+    def unanswered(self) -> bool:
+        """It is an INVITE to the gate without a final response."""
+        return False
+
+    @property
+    def carried_attributes(self) -> tuple[str, ...]:
+        """Attributes of the audio stream in the INVITE to the gate that describe it and cross."""
+        return ()
+
+    def release(self, ending: Ending, now: float) -> None:
+        """End the leg as its state asks."""
+        raise NotImplementedError
+
+    def let_go(self) -> None:
+        """The call is over: part from what would tell this leg more."""
+
     # Ending -------------------------------------------------------------------------------------------------
 
     def send_bye(self, cause: int, now: float, headers: Iterable[tuple[str, str]] = ()) -> None:
         """End the confirmed dialog (RFC 3261 §15.1.1) and say why (RFC 3326)."""
         self.over = True
+        self.session.stop()
+        self._bye = self.attempt()
+        self._bye_headers = tuple(headers) or (reason_header(cause),)
+        self._send_bye(now)
+
+    def _send_bye(self, now: float, *, again: bool = False) -> None:
         assert self.dialog is not None  # noqa: S101
-        self.endpoint.request(self.dialog, "BYE", headers=headers or (reason_header(cause),), now=now)
+        headers = self._bye_headers
+        if self._bye is not None:
+            headers += self._bye.headers("BYE", self.dialog.request_uri)
+        self.endpoint.request(self.dialog, "BYE", headers=headers, again=again, now=now)

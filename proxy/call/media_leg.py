@@ -33,7 +33,15 @@ from proxy.call.ports import (
 )
 from proxy.sdp import AudioDescription, ChosenAudio, LocalEnd, is_ip_address
 
-__all__ = ["MediaLeg", "MediaState"]
+__all__ = ["MediaLeg", "MediaState", "can_transcode"]
+
+TRANSCODED = frozenset({"PCMU", "PCMA", "G722"})
+"""Names of the codecs that the media engine turns into each other between two legs."""
+
+
+def can_transcode(first: str, second: str) -> bool:
+    """Say whether two legs that speak these codecs hear each other."""
+    return first == second or (first in TRANSCODED and second in TRANSCODED)
 
 
 _is_ip_address = lru_cache(maxsize=4096)(is_ip_address)

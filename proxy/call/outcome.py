@@ -21,6 +21,7 @@ __all__ = [
     "NO_ANSWER",
     "NO_CIRCUIT",
     "RECOVERY_ON_TIMER",
+    "SESSION_EXPIRED",
     "SUBSCRIBER_ABSENT",
     "TEMPORARY_FAILURE",
     "USER_BUSY",
@@ -34,6 +35,7 @@ __all__ = [
     "may_fail_over",
     "not_acceptable",
     "reason_header",
+    "status_for_asker",
     "status_for_caller",
 ]
 
@@ -126,6 +128,15 @@ class Ending:
     """What B said, when it refused: that is what the record shows."""
 
 
+SESSION_EXPIRED = Ending(
+    Disposition.FAILED,
+    408,
+    RECOVERY_ON_TIMER,
+    (("Reason", 'SIP;cause=408;text="Session expired"'), ("Reason", f"Q.850;cause={RECOVERY_ON_TIMER}")),
+)
+"""A side whose session was not refreshed in time (RFC 4028 §10)."""
+
+
 def not_acceptable(status: int = 488) -> Ending:
     """Return the ending of a call whose sides have no media in common."""
     return Ending(Disposition.NOT_ACCEPTABLE, status, cause_of_status(status))
@@ -169,6 +180,18 @@ def status_for_caller(status: int) -> int:
     if status in _ABOUT_THE_HOP or status in _ABOUT_THE_HOP_TOO:
         return 500
     return _STATUS_FOR_CALLER.get(status, status)
+
+
+def status_for_asker(status: int) -> int:
+    """Return what the one hears who asked for a change of the session that the other side did not take.
+
+    ``status`` 0: it has said nothing. What would end the asker's dialog (RFC 3261 §12.2.1.2) never crosses.
+    """
+    if not status:
+        return 504
+    if status < 400 or status == 408:
+        return 500
+    return 491 if status == 491 else status_for_caller(status)
 
 
 def cause_of_status(status: int) -> int:

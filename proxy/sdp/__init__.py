@@ -22,7 +22,8 @@ With SRTP (RFC 4568)::
     lines = offer_crypto(DEFAULT_SUITES, keys)           # then build_offer(..., crypto=lines)
     accept_answer(codecs, answer, crypto=lines, srtp=SrtpPolicy.OPTIONAL).crypto    # (ours, theirs) or None
 
-Hold is the peer's `AudioDescription.direction`. Later descriptions of a dialog are built with ``previous=``.
+Hold is the peer's `AudioDescription.direction`. Later descriptions of a dialog are built with ``previous=``,
+later offers name their formats under the numbers that the session has for them (`renumbered`).
 """
 
 from proxy.sdp.audio import AudioDescription, carried_attributes, is_ip_address, read_audio
@@ -41,8 +42,10 @@ from proxy.sdp.negotiate import (
     NegotiatedAudio,
     accept_answer,
     choose_codec,
+    events_beside,
     gate_codecs,
     relayed_codecs,
+    renumbered,
 )
 from proxy.sdp.parser import parse_sdp
 from proxy.sdp.values import Codec, Direction, MediaDescription, Origin, SessionDescription
@@ -70,10 +73,12 @@ __all__ = [
     "build_offer",
     "carried_attributes",
     "choose_codec",
+    "events_beside",
     "gate_codecs",
     "is_ip_address",
     "offer_crypto",
     "parse_sdp",
     "read_audio",
     "relayed_codecs",
+    "renumbered",
 ]

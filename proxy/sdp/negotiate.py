@@ -16,8 +16,10 @@ __all__ = [
     "NegotiatedAudio",
     "accept_answer",
     "choose_codec",
+    "events_beside",
     "gate_codecs",
     "relayed_codecs",
+    "renumbered",
 ]
 
 DEFAULT_PTIME_MS = 20
@@ -146,6 +148,34 @@ def relayed_codecs(chosen: ChosenAudio, *, events: bool) -> tuple[Codec, ...]:
     number = known.payload_type if known else min(source.payload_type, 96)
     codec = Codec(source.name, number, source.clock_rate, source.channels, source.fmtp)
     return (codec, *_events_for([codec])) if events else (codec,)
+
+
+def renumbered(formats: Sequence[Codec], known: Sequence[Codec]) -> tuple[Codec, ...]:
+    """Return formats for a later offer under the payload types that the session has for them already.
+
+    A payload type keeps its meaning for the life of a session (RFC 3264 §8.3.2): ``known`` are all that it
+    has, each under its number. A new format keeps its own number, or gets a free dynamic one (RFC 3551 §6).
+    """
+    taken = {codec.payload_type for codec in known}
+    offered: list[Codec] = []
+    for codec in formats:
+        mine = next((entry for entry in known if entry.same_format(codec)), None)
+        if mine is None:
+            number = codec.payload_type
+            if number in taken:
+                number = next((free for free in range(127, 95, -1) if free not in taken), -1)
+            if number < 0:
+                continue  # every number means something else already
+            mine = Codec(codec.name, number, codec.clock_rate, codec.channels, codec.fmtp)
+            taken.add(number)
+        if mine not in offered:
+            offered.append(mine)
+    return tuple(offered)
+
+
+def events_beside(codecs: Sequence[Codec]) -> tuple[Codec, ...]:
+    """Return telephone-event at the clock rates of these codecs (RFC 4733 §2.4.1)."""
+    return tuple(_events_for(codecs))
 
 
 def _events_for(codecs: Sequence[Codec]) -> list[Codec]:

@@ -72,6 +72,8 @@ class EndpointConfig:
     invites_to_tu: bool = False
     """An INVITE that §8.2 wants refused comes to the TU with that refusal, not as an answered request: it
     knows who may be told so, and which calls are placed all the same."""
+    min_se: int = 90
+    """A session interval shorter than this gets 422 (RFC 4028 §9), in seconds."""
     limits: ParserLimits = ParserLimits()  # noqa: RUF009  (never changes)
     """What one message may hold."""
     amplification_limit: int = 3

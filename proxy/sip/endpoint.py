@@ -206,15 +206,17 @@ class Endpoint:
         headers: ExtraHeaders = (),
         body: bytes = b"",
         content_type: str = "application/sdp",
+        again: bool = False,
         now: float,
     ) -> ClientTransaction:
         """Send a request within a dialog (§12.2.1.1), re-INVITE and BYE included; its owner is the dialog's.
 
         After a BYE (also one that gets no answer) the dialog ends. Raises LocalProtocolError for a second
-        INVITE while one is pending in either direction (``dialog.invite_pending``, §14.1).
+        INVITE while one is pending in either direction (``dialog.invite_pending``, §14.1). ``again``: a BYE
+        was challenged and is repeated with credentials (§22.2), after the end of its dialog.
         """
         return self._uac.request(
-            dialog, method, headers=headers, body=body, content_type=content_type, now=now
+            dialog, method, headers=headers, body=body, content_type=content_type, again=again, now=now
         )
 
     def send_request(

@@ -39,6 +39,11 @@ class IdSource(Protocol):
         """Return 0 to 10 seconds for the Retry-After of an overlapping INVITE (§14.2)."""
         ...
 
+    def glare_wait(self, *, owns_call_id: bool) -> float:
+        """Return how many seconds to wait after a 491 (§14.1): 2.1 to 4 for the owner of the Call-ID, 0 to 2
+        for the other side, in units of 10 ms."""
+        ...
+
     def rseq(self) -> int:
         """Return 1 to 2**31 - 1 for the first RSeq of an INVITE (RFC 3262 §3)."""
         ...
@@ -87,6 +92,11 @@ class KeyedIds:
     def retry_after(self) -> int:
         """Return 0 to 10 seconds, evenly enough."""
         return int(self._next()[:8], 16) % 11
+
+    def glare_wait(self, *, owns_call_id: bool) -> float:
+        """Return 2.1 to 4 or 0 to 2 seconds, evenly enough."""
+        chance = int(self._next()[:8], 16)
+        return (210 + chance % 191) / 100 if owns_call_id else chance % 201 / 100
 
     def rseq(self) -> int:
         """Return a number that nobody can guess (RFC 3262 §3: SHOULD be random)."""

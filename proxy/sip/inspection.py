@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from proxy.sip.config import KNOWN_METHODS, EndpointConfig
 from proxy.sip.message import Request
+from proxy.sip.session_timer import refused_interval
 
 __all__ = ["Refusal", "inspect"]
 
@@ -45,6 +46,8 @@ def inspect(request: Request, config: EndpointConfig) -> Refusal | None:
         unsupported = [tag for tag in headers.values("Require") if tag.lower() not in supported]
         if unsupported:
             return Refusal(420, (("Unsupported", ", ".join(unsupported)),))
+    if "Session-Expires" in headers and refused_interval(request, config.min_se):
+        return Refusal(422, (("Min-SE", str(config.min_se)),))
     return _inspect_content(request, config) if request.body else None
 
 

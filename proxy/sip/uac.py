@@ -168,10 +168,12 @@ class Uac:
         headers: ExtraHeaders,
         body: bytes,
         content_type: str,
+        again: bool = False,
         now: float,
     ) -> ClientTransaction:
         """Send a request within a dialog (§12.2.1.1)."""
-        self._check_allowed(dialog, method)
+        if not (again and method == "BYE"):
+            self._check_allowed(dialog, method)
         dialog.local_cseq += 1
         cseq = dialog.local_cseq
         branch = self._ids.branch()

@@ -329,7 +329,7 @@ class TestTimers:
             assert len(bench.core._timers) <= 4 * len(bench.core.calls) + 65
 
     def test_nothing_is_due_without_calls(self) -> None:
-        with GateBench() as bench:
+        with GateBench(config=default_config(session_expires=0)) as bench:
             assert bench.core.next_timer() is None
             bench.core.handle_timer(bench.now)
             call = bench.pbx.call(TOLL_FREE)

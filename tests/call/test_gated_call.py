@@ -67,7 +67,7 @@ def test_right_code_connects_and_is_recorded() -> None:
     ]
 
 
-def test_b_leg_is_offered_only_what_the_caller_was_answered_with() -> None:
+def test_b_leg_is_offered_first_what_the_caller_was_answered_with() -> None:
     with GateBench() as bench:
         bench.pbx.description = sdp(codecs="8 0 101", extra="a=lang:en\r\n")
         call = bench.pbx.call(NUMBER)
@@ -76,7 +76,7 @@ def test_b_leg_is_offered_only_what_the_caller_was_answered_with() -> None:
         bench.press("1234#")
         invite = bench.carrier.calls[0].invite
         assert invite is not None
-        assert b"RTP/AVP 8 101\r\n" in invite.body
+        assert b"RTP/AVP 8 0 101\r\n" in invite.body
         assert b"a=lang:en" in invite.body
         assert invite.uri == f"sip:{E164}@carrier.example.com"
         assert invite.headers.get("Max-Forwards") == "69"
@@ -333,10 +333,11 @@ class TestLateOffer:
             bench.pbx.endpoint.ack(call.dialog, body=sdp(codecs="8 101"), now=bench.now)
             bench.run(0.1)
             assert bench.heard == ["enter_code"]
+            bench.carrier.description = sdp("192.0.2.90", codecs="8 101")
             bench.press("1234#")
             invite = bench.carrier.calls[0].invite
             assert invite is not None
-            assert b"RTP/AVP 8 101\r\n" in invite.body
+            assert b"RTP/AVP 8 0 101\r\n" in invite.body
             bench.run(1.0)
             call.bye()
         assert bench.record.codec == "PCMA"

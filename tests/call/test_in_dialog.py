@@ -1,14 +1,13 @@
-"""Requests within the dialogs of a call: re-INVITE, UPDATE, INFO, OPTIONS (RFC 3261 §14, RFC 3311, RFC
-6086)."""
+"""Requests within the dialogs of a call that leave its sessions alone: INFO, OPTIONS (RFC 6086, RFC 3261)."""
 
 from __future__ import annotations
 
 import pytest
 
-from proxy.call.ports import ConfigureMediaLeg, LegId
+from proxy.call.ports import LegId
 from proxy.cdr.record import Disposition
 from proxy.dtmf.digits import DigitMeans
-from tests.support.gate import NUMBER, GateBench, default_config
+from tests.support.gate import NUMBER, GateBench
 from tests.support.ua import ANSWER, Step, UaCall, sdp
 
 TOLL_FREE = "918005550123"
@@ -19,182 +18,6 @@ def talking(bench: GateBench) -> UaCall:
     bench.run(1.0)
     assert call.status == 200
     return call
-
-
-def remote(bench: GateBench, leg: int = 1) -> ConfigureMediaLeg:
-    """What the engine was told last about a leg's peer."""
-    return bench.media.all[LegId(leg)].configured[-1]
-
-
-class TestReInvite:
-    """RFC 3261 §14.2: answered from the gate's own media, the other side does not notice."""
-
-    @pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
-    @pytest.mark.parametrize(
-        ("direction", "answer", "sends", "receives"),
-        [
-            ("sendonly", b"a=recvonly", True, False),
-            ("inactive", b"a=inactive", False, False),
-            ("recvonly", b"a=sendonly", False, True),
-            ("sendrecv", b"a=sendrecv", True, True),
-        ],
-    )
-    def test_hold_is_honoured(
-        self, method: str, direction: str, answer: bytes, sends: bool, receives: bool
-    ) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
-            call.request(method, sdp(direction=direction, version=2))
-            bench.run(0.5)
-            assert call.replies[-1].status == 200
-            assert answer in call.replies[-1].body
-            told = remote(bench).remote
-            assert (told.peer_sends, told.peer_receives) == (sends, receives)
-            assert [request.method for request in bench.carrier.calls[0].requests] == ["ACK"]
-            assert bench.a_leg().bridged_with is not None
-            call.bye()
-
-    def test_from_the_callee_moves_its_media(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
-            bench.carrier.calls[0].request("INVITE", sdp("192.0.2.99", 5000))
-            bench.run(0.5)
-            assert remote(bench, 2).remote.address == "192.0.2.99"
-            call.bye()
-
-    def test_unchanged_offer_gets_the_same_answer(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
-            call.request("INVITE", bench.pbx.description)
-            bench.run(0.5)
-            assert call.replies[-1].body == call.responses[-1].body
-            call.bye()
-
-    @pytest.mark.parametrize(
-        ("body", "content_type", "status"),
-        [
-            (sdp(codecs="8 101"), "application/sdp", 488),
-            (b"v=0\r\nnonsense", "application/sdp", 400),
-            (b"<x/>", "application/xml", 415),
-        ],
-    )
-    def test_refused_offer_leaves_the_call_as_it_was(
-        self, body: bytes, content_type: str, status: int
-    ) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
-            before = len(bench.media.all[LegId(1)].configured)
-            call.request("INVITE", body, content_type)
-            bench.run(0.5)
-            assert call.replies[-1].status == status
-            assert len(bench.media.all[LegId(1)].configured) == before
-            assert not call.has_ended()
-            call.bye()
-
-    def test_without_sdp_gets_an_offer_and_answers_in_the_ack(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
-            bench.pbx.ack_body = sdp(port=4444, version=2)
-            call.request("INVITE", b"")
-            bench.run(0.5)
-            assert b"RTP/AVP 0 101\r\n" in call.replies[-1].body
-            assert remote(bench).remote.rtp_port == 4444
-            call.bye()
-
-    def test_rfc3264_6_1_a_callee_that_renumbers_events_is_heard_under_the_offered_number(self) -> None:
-        renumbered = sdp(codecs="0 97").replace(b":101 ", b":97 ")
-        with GateBench(script=(Step(0.0, 200, body=renumbered),)) as bench:
-            call = talking(bench)
-            told = remote(bench, 2).remote
-            assert (told.event_payload_type, told.heard_event_payload_type) == (97, 101)
-            assert (told.audio.payload_type, told.heard_payload_type) == (0, 0)
-            # RFC 3264 §8.3.2: a later offer of the gate keeps to its own numbers.
-            bench.carrier.ack_body = renumbered
-            bench.carrier.calls[0].request("INVITE", b"")
-            bench.run(0.5)
-            assert b"RTP/AVP 0 101\r\n" in bench.carrier.calls[0].replies[-1].body
-            assert remote(bench, 2).remote.heard_event_payload_type == 101
-            call.bye()
-
-    def test_answer_in_the_ack_that_is_no_use_changes_nothing(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
-            call.request("INVITE", b"")
-            bench.run(0.5)
-            assert remote(bench).remote.rtp_port == 4000
-            call.request("INVITE", sdp(version=3))
-            bench.run(0.5)
-            assert call.replies[-1].status == 200
-            call.bye()
-
-    def test_offer_while_an_offer_of_the_gate_is_open_is_491(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
-            bench.pbx.auto_ack = False
-            call.request("INVITE", b"")
-            bench.run(0.5)
-            call.request("UPDATE", sdp(version=2))
-            bench.run(0.1)
-            assert call.replies[-1].status == 491
-            call.bye()
-
-    def test_its_200_is_never_acked(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
-            bench.carrier.auto_ack = False
-            bench.carrier.calls[0].request("INVITE", sdp("192.0.2.90", version=2))
-            bench.run(33.0)
-            assert call.ended
-            assert bench.carrier.calls[0].ended
-        assert bench.record.disposition is Disposition.FAILED
-
-    def test_in_a_call_without_telephone_event(self) -> None:
-        with GateBench() as bench:
-            bench.pbx.description = sdp(events=False)
-            call = talking(bench)
-            bench.pbx.ack_body = bench.pbx.description
-            call.request("INVITE", b"")
-            bench.run(0.5)
-            assert b"RTP/AVP 0\r\n" in call.replies[-1].body
-            call.bye()
-
-
-class TestUpdate:
-    """RFC 3311 §5.2."""
-
-    def test_without_sdp_is_a_refresh(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
-            call.request("UPDATE")
-            bench.run(0.5)
-            assert call.replies[-1].status == 200
-            assert call.replies[-1].body == b""
-            call.bye()
-
-    def test_offer_before_the_first_one_is_answered(self) -> None:
-        # The gate has no answer to the callee's side yet: the callee offers in an early dialog without SDP.
-        with GateBench(script=(Step(0.0, 180),)) as bench:
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.5)
-            bench.carrier.calls[0].request("UPDATE", sdp("192.0.2.90"))
-            bench.run(0.1)
-            reply = bench.carrier.calls[0].replies[-1]
-            assert reply.status in {491, 500}
-            if reply.status == 500:
-                assert reply.headers.get("Retry-After") is not None
-            call.cancel()
-
-    def test_early_offer_of_the_caller_in_early_mode(self) -> None:
-        from proxy.call.config import CodeMode
-
-        with GateBench(config=default_config(code_mode=CodeMode.EARLY)) as bench:
-            call = bench.pbx.call(NUMBER)
-            bench.run(0.5)
-            call.request("UPDATE", sdp(port=4500, version=2))
-            bench.run(0.1)
-            assert call.replies[-1].status == 200
-            assert remote(bench).remote.rtp_port == 4500
-            call.cancel()
 
 
 class TestInfo:

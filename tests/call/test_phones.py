@@ -267,7 +267,7 @@ def test_the_caller_gives_up_while_phones_ring() -> None:
 
 
 def test_an_answer_that_can_not_be_used_ends_the_call() -> None:
-    useless = (Step(0.0, 180), Step(0.5, 200, body=sdp("192.0.2.25", codecs="9")))
+    useless = (Step(0.0, 180), Step(0.5, 200, body=sdp("192.0.2.25", codecs="18")))
     with PhoneBench() as bench:
         phone = bench.phone("192.0.2.25", script=useless)
         other = bench.phone("192.0.2.26", script=RING)

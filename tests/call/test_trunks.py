@@ -72,6 +72,7 @@ def test_a_codec_that_one_trunk_takes_goes_over_that_trunk(number: str) -> None:
 
 def test_a_codec_that_all_trunks_take_is_preferred() -> None:
     with GateBench(config=G722_ON_SECOND) as bench:
+        bench.carrier.description = sdp("192.0.2.90", codecs="8 101")
         call = bench.pbx.call(TOLL_FREE, body=sdp(codecs="9 8 101"))
         bench.run(0.5)
         call.bye()

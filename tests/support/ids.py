@@ -30,6 +30,9 @@ class CountingIds:
     def retry_after(self) -> int:
         return self.retry_after_s
 
+    def glare_wait(self, *, owns_call_id: bool) -> float:
+        return 3.0 if owns_call_id else 1.0
+
     def rseq(self) -> int:
         return 7000
 

@@ -180,6 +180,8 @@ class Ua:
         self.ack_body = b""
         self.other_responses: list[Response] = []
         self.ack_timeouts = 0
+        self.within: Callable[[UaCall, RequestReceived], bool] | None = None
+        """Answers a request within a dialog in place of the usual 200; False: the usual 200 after all."""
         self._due: list[tuple[float, int, UaCall, list[Step]]] = []
         self._serial = count()
 
@@ -287,9 +289,12 @@ class Ua:
         assert isinstance(owner, UaCall)
         call = owner
         call.requests.append(request)
-        body = self.description if request.method in {"INVITE", "UPDATE"} and request.body else b""
         if request.method == "BYE":
             call.ended = True
+        if self.within is not None and self.within(call, event):
+            return
+        offered = request.method == "UPDATE" and request.body
+        body = self.description if offered or request.method == "INVITE" else b""
         self.endpoint.respond(event.transaction, 200, body=body, now=now)
 
     def _play(self, call: UaCall, steps: list[Step], now: float) -> None:
