@@ -28,6 +28,7 @@ from tests.system.media import RtpListener, write_beep
 
 SITUATIONS = sorted(path.parent for path in (Path(__file__).parent / "situations").glob("*/situation.toml"))
 REGISTRATION = Path(__file__).parent / "registration" / "phone.xml"
+WATCHER_ADDRESS = "127.0.0.23"
 PHONE_ADDRESSES = {"phone": "127.0.0.20", "second_phone": "127.0.0.21", "third_phone": "127.0.0.22"}
 PHONES = [str(extension) for extension in range(210, 260)]
 """Users with phones; each belongs to one situation, so that no phone of another one rings."""
@@ -56,6 +57,7 @@ def lane(folder: Path, number: int) -> Iterator[Gate]:
         write_beep(prompts / f"{name}.wav")
     write_beep(prompts / "groups" / "curt" / "enter_code.wav")
     extra = f'[prompts]\nfolder = "{prompts}"\n[auth]\nalgorithms = ["MD5"]  # all that SIPp can\n'
+    extra += '[subscriptions]\nmailboxes = "pbx"\nmin_expires = 2\n'
     low = 20_000 + 1_000 * number
     with running_gate(folder, media=f"{low}-{low + 999}", extra=extra) as gate:
         store = gate.store
@@ -184,7 +186,9 @@ def _start_answering(
         address = PHONE_ADDRESSES[name]
         places.append((name, address, free_port(address), phone["user"]))
         _register(work, gate, name, places[-1][2], phone)
-    return [
+    watcher = situation.get("watcher")
+    watching = [] if watcher is None else [_start_watching(folder, watcher, gate, work)]
+    return watching + [
         sipp.start(
             folder / f"{name}.xml",
             work,
@@ -197,6 +201,21 @@ def _start_answering(
         for name, address, port, user in places
         if (folder / f"{name}.xml").exists()
     ]
+
+
+def _start_watching(folder: Path, watcher: dict[str, Any], gate: Gate, work: Path) -> sipp.Sipp:
+    """Start the phone that watches somebody's line during the call."""
+    return sipp.start(
+        folder / "watcher.xml",
+        work,
+        name="watcher",
+        address=WATCHER_ADDRESS,
+        port=free_port(WATCHER_ADDRESS),
+        media_port=free_port(WATCHER_ADDRESS),
+        remote=f"127.0.0.1:{gate.port}",
+        service=watcher["line"],
+        keys={"user": watcher["user"]},
+    )
 
 
 def _register(work: Path, gate: Gate, name: str, port: int, phone: dict[str, Any]) -> None:
