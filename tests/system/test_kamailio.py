@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cdr.record import CallRecord, Direction, Disposition, HungUpBy
+from proxy.policy import User
+from proxy.store import digest_credentials
 from tests.support.pcap import Keys, caller_stream, write_pcap
 from tests.system import sipp
 from tests.system.gate import (
@@ -17,6 +19,7 @@ from tests.system.gate import (
     EARLY_PBX_ADDRESS,
     GATE_ADDRESS,
     PBX_ADDRESS,
+    STRANGER_ADDRESS,
     Gate,
     free_port,
     running_gate,
@@ -105,9 +108,11 @@ def running_network(folder: Path, transport: str) -> Iterator[Network]:
             trunk_transport=transport,
             first_trunk_port=port,
             first_trunk=f"{account}\nregister = true",
+            extra='[auth]\nalgorithms = ["MD5"]  # all that SIPp can\n',
         ) as gate,
     ):
-        gate.tollgate("users", "add", "201", "--group", "required")
+        credentials = digest_credentials("201", "tollgate", "a-sip-password")
+        gate.store.users.add(User("201", "required", credentials=credentials))
         gate.tollgate("codes", "add", CODE, "--description", "Office")
         gate.wait_for_policy()
         yield Network(gate, kamailio, behind)
@@ -157,9 +162,24 @@ def test_gated_call_is_challenged_and_follows_the_route(
     network.kamailio.wait_for("[routed ACK from 127.0.0.1")
     assert network.kamailio.said("[routed BYE from 127.0.0.1") == byes + 1
     assert network.kamailio.said("[unrouted") == 0
+
+
+def test_rfc3665_3_3_both_on_the_way_ask_who_calls(
+    network: Network, media: RtpListener, tmp_path: Path
+) -> None:
+    known = ids(network.gate)
+    carriers = [
+        network.carrier(0, "called", tmp_path, media),
+        network.carrier(1, "called_in_vain", tmp_path, media),
+    ]
+    caller = network.caller("phone", tmp_path, address=STRANGER_ADDRESS, dial="8005550123")
+    caller.wait()
     for carrier in carriers:
-        assert PASSWORD not in carrier.messages()
-        assert "Proxy-Authorization" not in carrier.messages(), "consumed by the proxy that asked"
+        carrier.wait()
+    assert the_record(network.gate, known).user == "201"
+    assert caller.messages().count("SIP/2.0 401") == 1
+    for carrier in carriers:
+        assert "uthorization" not in carrier.messages(), "credentials go no further than to who asked"
 
 
 def test_both_forks_ring_and_one_answers(network: Network, media: RtpListener, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.system.linphone import Linphone, needs_linphone, running_linphone
 from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD
 from tests.system.test_registration import OTHER_ADDRESS, wait_for_phones
 
+SECOND_HZ = 1000
 ADDRESSES = {"201": STRANGER_ADDRESS, "202": OTHER_ADDRESS, "203": "127.0.0.7"}
 
 pytestmark = pytest.mark.system
@@ -46,7 +47,7 @@ def baresip(
         user=user,
         password=PASSWORD,
         tone_hz=tone_hz,
-        parameters=f";audio_codecs=PCMU/8000/1{parameters}",
+        parameters=parameters,
         regint=60,
     )
 
@@ -123,3 +124,33 @@ def test_rfc5359_2_1_linphone_holds_and_both_hear_again(holder: str, gate: Gate,
     ended_by(gate.wait_for_record(known), HungUpBy.A_LEG)
     assert calling.heard(FAR_END_HZ, last=1.6) > 0.8, "the caller did not hear the callee again"
     assert answering.heard(CALLER_HZ, last=1.6) > 0.8, "the callee did not hear the caller again"
+
+
+@needs_linphone
+def test_rfc5359_2_2_linphone_holds_one_call_for_another(gate: Gate, tmp_path: Path) -> None:
+    known = ids(gate)
+    first = linphone(gate, tmp_path, "202", FAR_END_HZ, answers=True)
+    second = baresip(gate, tmp_path, "203", SECOND_HZ, ";answermode=auto")
+    with first as held, second as asked, linphone(gate, tmp_path, "201", CALLER_HZ) as calling:
+        wait_for_phones(gate, "201", "202", "203")
+        calling.command(f"call sip:202@127.0.0.1:{gate.port}")
+        calling.wait_for("Media streams established")
+        calling.command("pause")
+        calling.wait_for("is now paused")
+        calling.command(f"call sip:203@127.0.0.1:{gate.port}")
+        calling.wait_for("Media streams established")
+        time.sleep(1.5)
+        asked.command("hangup")
+        calling.wait_for("ended")
+        calling.command("resume 1")
+        calling.wait_for("Media streams established")
+        time.sleep(2.0)
+        calling.command("terminate")
+        held.wait_for("ended")
+    records = [record for record in gate.records() if record.record_id not in known]
+    assert sorted(record.destination_user for record in records) == ["202", "203"]
+    for record in records:
+        assert record.disposition is Disposition.ANSWERED
+    assert calling.heard(SECOND_HZ) > 0.8, "the caller did not hear whom it asked"
+    assert calling.heard(FAR_END_HZ, last=1.6) > 0.8, "the caller did not hear the held phone again"
+    assert held.heard(CALLER_HZ, last=1.6) > 0.8, "the held phone did not hear the caller again"
