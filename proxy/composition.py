@@ -47,7 +47,7 @@ from proxy.policy import (
 from proxy.sdp import SrtpPolicy
 from proxy.settings import Address, PeerSettings, Settings, TrunkSettings
 from proxy.settings_sides import SubscriptionSettings, TrunkAccountSettings
-from proxy.sip.config import ALLOW, PHONE_METHODS, EndpointConfig
+from proxy.sip.config import ALLOW, PHONE_METHODS, SUPPORTED, EndpointConfig
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.headers import canonical_name
@@ -150,6 +150,7 @@ def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> End
         t2=timers.t2,
         t4=timers.t4,
         allow=(*ALLOW, *PHONE_METHODS) if settings.phones.enabled else ALLOW,
+        supported=SUPPORTED,
         user_agent=settings.sip.user_agent,
         limits=ParserLimits(settings.limits.message_size, settings.limits.header_lines),
         invites_to_tu=True,

@@ -1,12 +1,13 @@
 """The A leg: the caller's INVITE and the dialog it becomes, as UAS.
 
-RFC 3261 §13.3, §15; RFC 3326. States::
+RFC 3261 §13.3, §15; RFC 3262 §3, §5; RFC 3326. States::
 
     INCOMING --18x with To tag--> EARLY --200--> ACCEPTED --ACK--> CONFIRMED --BYE--> TERMINATED
     INCOMING, EARLY --final failure, CANCEL--> TERMINATED
     ACCEPTED --hang-up before the ACK--> ENDING --ACK, Timer H--> TERMINATED
 
-A BYE may not go before the ACK has come or Timer H has fired (§15): that is what ENDING waits for.
+A BYE may not go before the ACK has come or Timer H has fired (§15): that is what ENDING waits for. A 200
+waits for the PRACK of a description that went reliably (RFC 3262 §3): until then the leg stays EARLY.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import enum
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from proxy.call.config import Reliability
 from proxy.call.leg import Leg, Offer
 from proxy.call.media_security import MediaSecurity
 from proxy.call.outcome import NORMAL_CLEARING, reason_header
@@ -34,9 +36,11 @@ from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import AckReceived, RequestReceived
 from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Request
+from proxy.sip.reliable import names_extension
 
 if TYPE_CHECKING:
     from proxy.call.call import Call
+    from proxy.call.routing import Route
 
 __all__ = ["ALeg", "ALegState"]
 
@@ -62,6 +66,9 @@ class ALeg(Leg):
         "_offer",
         "_offered_audio",
         "_progress",
+        "_reliability",
+        "_settled",
+        "_success",
         "_told",
         "bye_cause",
         "description",
@@ -94,6 +101,12 @@ class ALeg(Leg):
         self._progress = (183, False)
         self._told = False
         """The caller has the gate's description: it stays until the 200 (RFC 3261 §13.2.1)."""
+        self._reliability = _reliability(event.request, call.route)
+        self._settled = False
+        """The gate's description went reliably: no other response of this INVITE carries one (RFC 3261
+        §13.2.1)."""
+        self._success: tuple[tuple[str, str], ...] | None = None
+        """Headers of a 200 that waits for a PRACK."""
         self._offer: SessionDescription | None = None
         self._offered_audio: AudioDescription | None = None
 
@@ -103,6 +116,18 @@ class ALeg(Leg):
     def late_offer(self) -> bool:
         """The INVITE came without SDP: the gate offers in its 200 (RFC 3261 §13.2.1)."""
         return not self.description
+
+    @property
+    def takes_early_offer(self) -> bool:
+        """An offer of the gate can go in a provisional response, and be answered in its PRACK (RFC 3262
+        §5)."""
+        return self._reliability is not Reliability.OFF
+
+    @property
+    def needs_offer(self) -> bool:
+        """The next provisional response has to be the gate's offer: the first reliable one is (RFC 3262
+        §5)."""
+        return self.late_offer and self.local is None and self._reliability is Reliability.REQUIRED
 
     @property
     def ipv6(self) -> bool:
@@ -179,7 +204,7 @@ class ALeg(Leg):
 
     @property
     def _body(self) -> bytes:
-        return b"" if self.local is None else self.local.data
+        return b"" if self.local is None or self._settled else self.local.data
 
     # What the call asks for -------------------------------------------------------------------------------
 
@@ -195,7 +220,14 @@ class ALeg(Leg):
         self._progress = (status, with_sdp)
         self._told = self._told or with_sdp
         body = self._body if with_sdp else b""
-        self.dialog = self.endpoint.respond(self.transaction, status, headers=headers, body=body, now=now)
+        reliable = self._reliability is Reliability.REQUIRED or (
+            self._reliability is Reliability.SUPPORTED and bool(body)
+        )
+        self.dialog = self.endpoint.respond(
+            self.transaction, status, headers=headers, body=body, reliable=reliable, now=now
+        )
+        if reliable and body:
+            self._settled = True
         self._own_dialog()
         self.state = ALegState.EARLY
 
@@ -205,7 +237,10 @@ class ALeg(Leg):
         self.progress(status, now, with_sdp=with_sdp)
 
     def accept(self, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Send the 200 with the gate's SDP."""
+        """Send the 200 with the gate's SDP, or as soon as a PRACK lets it go (RFC 3262 §3)."""
+        if self.dialog is not None and self.dialog.withholds_success:
+            self._success = tuple(headers)
+            return
         self._told = True
         headers = (*headers, *self.session.answered(self.invite, now))
         self.dialog = self.endpoint.respond(self.transaction, 200, headers=headers, body=self._body, now=now)
@@ -268,6 +303,55 @@ class ALeg(Leg):
         else:
             super().acked(event, now)
 
+    def request(self, event: RequestReceived, now: float) -> None:
+        """Answer a request within the dialog."""
+        if event.request.method == "PRACK":
+            self._pracked(event, now)
+        else:
+            super().request(event, now)
+
+    def _pracked(self, event: RequestReceived, now: float) -> None:
+        """Take a PRACK with what it describes: the answer to the gate's offer, or a new offer (RFC 3262 §5).
+
+        It has matched, so it gets a 2xx whatever it says (§3); one that is no use ends the call after that.
+        """
+        description = session_description(event.request)
+        answered, body, error = False, b"", None
+        try:
+            if self.over:
+                description = b""
+            elif self.answer_due:
+                self.take_answer(description)
+                answered = True
+            elif description:
+                body = self._answer_within(description)
+        except RemoteProtocolError as unusable:
+            error = unusable
+        self.endpoint.respond(event.transaction, 200, body=body, now=now)
+        if error is not None:
+            self.call.a_answer_unusable(now)
+            return
+        if answered:
+            self.call.a_confirmed(now)
+        if self._success is not None and self.unanswered:
+            headers, self._success = self._success, None
+            self.accept(now, headers)
+
+    def _answer_within(self, description: bytes) -> bytes:
+        """Answer another offer of the caller's with the codec that is spoken."""
+        assert self.chosen is not None  # noqa: S101  (the first offer or answer chose it)
+        offer = self.read_offer(description)
+        name = self.chosen.codec.name
+        chosen = choose_codec(offer.audio, (name,), (name,))
+        if chosen is None:
+            raise RemoteProtocolError("no common codec", status_hint=488)
+        return self.answer_offer(offer, chosen)
+
+    def prack_timed_out(self, now: float) -> None:
+        """No PRACK came: the INVITE is refused (RFC 3262 §3)."""
+        if not self.over:
+            self.call.a_unacknowledged(now)
+
     def ack_timed_out(self, now: float) -> None:
         """Give up waiting for an ACK: BYE (RFC 3261 §13.3.1.4)."""
         if self.state is ALegState.ENDING:
@@ -291,3 +375,12 @@ class ALeg(Leg):
             self.over = True
             self.state = ALegState.TERMINATED
             self.call.a_cancelled(now)
+
+
+def _reliability(invite: Request, route: Route) -> Reliability:
+    """Say which provisional responses go reliably: as the caller can, wants, and is to (RFC 3262 §3)."""
+    if names_extension(invite, "Require"):
+        return Reliability.REQUIRED
+    if route.emergency or not names_extension(invite, "Supported"):
+        return Reliability.OFF  # no PRACK that is lost holds up an emergency call
+    return route.peer.reliable

@@ -1,6 +1,6 @@
 """One B leg: an INVITE over one trunk and what becomes of it, as UAC.
 
-RFC 3261 §9.1, §13.2, §15; RFC 6026. States::
+RFC 3261 §9.1, §13.2, §15; RFC 3262 §4; RFC 6026; RFC 6228. States::
 
     CALLING --100--> PROCEEDING --18x--> EARLY --200--> CONFIRMED --BYE--> TERMINATED
        \\________\\____ given up ____\\--> ABANDONED --final response, time-out--> TERMINATED
@@ -17,16 +17,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from proxy.call.config import Trunk
+from proxy.call.config import Reliability, Trunk
+from proxy.call.early_dialogs import EarlyDialog, EarlyDialogs, Prack
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
 from proxy.call.outcome import NORMAL_CLEARING, reason_header
+from proxy.errors import RemoteProtocolError
+from proxy.sip.body import session_description
 from proxy.sip.dialog import Dialog
 from proxy.sip.digest_client import DigestAttempt
 from proxy.sip.endpoint import Endpoint
+from proxy.sip.events import RequestReceived, ResponseReceived
 from proxy.sip.invite_client import InviteClientTransaction
 from proxy.sip.message import Response
+from proxy.sip.reliable import OPTION_TAG
 from proxy.sip.spec import InviteSpec
 
 if TYPE_CHECKING:
@@ -60,7 +65,7 @@ class Refusal(NamedTuple):
 class BLeg(Leg):
     """The called side, one attempt."""
 
-    __slots__ = ("_attempt", "_spec", "_symmetric", "state", "transaction", "trunk")
+    __slots__ = ("_attempt", "_early", "_pracks", "_spec", "_symmetric", "state", "transaction", "trunk")
 
     transaction: InviteClientTransaction
 
@@ -77,10 +82,19 @@ class BLeg(Leg):
         self.state = BLegState.CALLING
         self._attempt = self.attempt()
         self._spec: InviteSpec | None = None
+        self._early: EarlyDialogs | None = None
+        """From the offer to the final response."""
+        self._pracks: list[Prack] = []
+        """Those that have no final response yet."""
 
     def send(self, spec: InviteSpec, now: float) -> None:
         """Send the INVITE."""
         self.signalled_from = spec.flow.remote_host
+        self._early = EarlyDialogs(self)
+        spec = replace(spec, headers=(*spec.headers, *self._extensions()))
+        self._invite(spec, now)
+
+    def _invite(self, spec: InviteSpec, now: float) -> None:
         self._spec = spec
         headers = self.session.request_headers()
         if self._attempt is not None:
@@ -91,6 +105,16 @@ class BLeg(Leg):
     def attempt(self) -> DigestAttempt | None:
         """Begin a request to the trunk, which may ask who the gate is."""
         return self.call.core.accounts.attempt(self.trunk)
+
+    def _extensions(self) -> list[tuple[str, str]]:
+        """Say which extensions the gate knows on this trunk (RFC 3262 §4, RFC 6228 §4)."""
+        wanted, known = self.trunk.reliable, self.endpoint.config.supported
+        if wanted is Reliability.OFF:
+            known = tuple(tag for tag in known if tag != OPTION_TAG)
+        headers = [("Supported", ", ".join((*known, "199")))]
+        if wanted is Reliability.REQUIRED and not self.call.route.emergency:
+            headers.append(("Require", OPTION_TAG))
+        return headers
 
     def _repeats(self, response: Response, now: float) -> bool:
         """Repeat the INVITE with credentials where the trunk asks for them and has an account (§22.2), or
@@ -103,13 +127,20 @@ class BLeg(Leg):
         before = self.transaction
         spec = replace(spec, call_id=before.call_id, local_tag=before.local_tag, cseq=before.cseq + 1)
         self.state = BLegState.CALLING
-        self.send(spec, now)
+        self._invite(spec, now)
         return True
+
+    def _end(self, state: BLegState) -> None:
+        """Nothing more of this INVITE counts."""
+        self.state = state
+        self.over = True
+        self._early = None
+        self._pracks.clear()
 
     # What the trunk does ------------------------------------------------------------------------------------
 
-    def responded(self, response: Response, dialog: Dialog | None, now: float) -> None:
-        """Take a response to the INVITE."""
+    def responded(self, response: Response, dialog: Dialog | None, now: float, rack: str = "") -> None:
+        """Take a response to the INVITE; ``rack``: it asks for a PRACK (RFC 3262 §4)."""
         status = response.status
         if dialog is not None and self._symmetric:
             dialog.symmetric = True
@@ -117,8 +148,7 @@ class BLeg(Leg):
             if self.state in _OPEN:
                 if self._repeats(response, now):
                     return
-                self.state = BLegState.TERMINATED
-                self.over = True
+                self._end(BLegState.TERMINATED)
                 self.call.b_failed(self, status, response, now)
             else:
                 self.state = BLegState.TERMINATED
@@ -132,14 +162,39 @@ class BLeg(Leg):
                     self.state = BLegState.PROCEEDING
                     self.call.b_trying(self, now)
                 return
-            self.state = BLegState.EARLY
-            self.dialog = dialog
-            self.call.b_progressed(self, response, now)
+            if dialog is not None and rack:
+                self._pracks.append(Prack(self.endpoint, dialog, rack, self.attempt(), now))
+            self._progressed(response, dialog, now, reliably=bool(rack))
+
+    def _progressed(self, response: Response, dialog: Dialog | None, now: float, *, reliably: bool) -> None:
+        assert self._early is not None  # noqa: S101  (there is no final response yet)
+        early = self._early.enter(dialog)
+        if response.status == 199:
+            self._branch_failed(early)
+            return
+        early.answered(session_description(response), reliably=reliably)
+        self.state = BLegState.EARLY
+        self.dialog = dialog
+        self.call.b_progressed(self, response, now)
+
+    def _branch_failed(self, early: EarlyDialog) -> None:
+        """One branch of a forked INVITE has failed, the others go on (RFC 6228 §4)."""
+        assert self._early is not None  # noqa: S101
+        spoke = early is self._early.speaking
+        other = self._early.drop(early)
+        if early.dialog is not None:
+            self.endpoint.terminate(early.dialog)
+        if other is not None:
+            self._early.listen_to(other, self)
+        elif spoke:
+            self.call.b_silenced()
 
     def _accepted(self, response: Response, dialog: Dialog | None, now: float) -> None:
         assert dialog is not None  # noqa: S101  (every 2xx to an INVITE comes with one)
         self.endpoint.ack(dialog, now=now)
         if self.state in _OPEN:
+            assert self._early is not None  # noqa: S101  (this is the first final response)
+            self._early.enter(dialog).answered(session_description(response), reliably=False)
             self.state = BLegState.CONFIRMED
             self.established = True
             self.dialog = dialog
@@ -156,20 +211,78 @@ class BLeg(Leg):
         """No final response will come: 408 after Timer B, 503 after a transport failure (RFC 3261
         §8.1.3.1)."""
         if self.state in _OPEN:
-            self.state = BLegState.TERMINATED
-            self.over = True
+            self._end(BLegState.TERMINATED)
             self.call.b_failed(self, status, None, now)
         else:
             self.state = BLegState.TERMINATED
 
+    def request(self, event: RequestReceived, now: float) -> None:
+        """Answer a request within a dialog.
+
+        An UPDATE may offer something within an early one once our own offer is answered there (RFC 3311
+        §5.2).
+        """
+        update = event.request.method == "UPDATE"
+        if self.established and event.dialog is not self.dialog:
+            self.endpoint.respond(event.transaction, 481, now=now)  # a fork that was too late
+            return
+        if self._early is not None and update and session_description(event.request):
+            early = self._early.enter(event.dialog)
+            status = 491
+            try:
+                if not early.silent:
+                    self._early.listen_to(early, self)
+            except RemoteProtocolError as error:
+                status = error.status_hint
+            if self.chosen is None or early is not self._early.speaking:
+                self.endpoint.respond(event.transaction, status, now=now)
+                return
+        super().request(event, now)
+
+    def responded_within(self, event: ResponseReceived, now: float) -> None:
+        """Take a response to a PRACK, or to another request within the dialog."""
+        for prack in self._pracks:
+            if prack.transaction is event.transaction:
+                if prack.responded(event.response, now):
+                    self._pracks.remove(prack)
+                return
+        super().responded_within(event, now)
+
+    def unanswered_within(self, transaction: object, now: float) -> None:
+        """Take the news that a PRACK, or another request within the dialog, gets no final response."""
+        self._pracks = [prack for prack in self._pracks if prack.transaction is not transaction]
+        super().unanswered_within(transaction, now)
+
     # What the call asks for ---------------------------------------------------------------------------------
+
+    def listen(self, dialog: Dialog | None) -> bool:
+        """Let an early dialog speak if it has sent a description; returns whether it is the one that speaks.
+
+        Raises `RemoteProtocolError` for an answer that is no use.
+        """
+        assert self._early is not None  # noqa: S101  (asked for while there is no final response)
+        early = self._early.enter(dialog)
+        if early.answer:
+            self._early.listen_to(early, self)
+        return early is self._early.speaking
+
+    def settle(self) -> None:
+        """Put in force what the dialog that answered the call has said, whoever spoke before.
+
+        Raises `RemoteProtocolError` where that is no use.
+        """
+        early, self._early = self._early, None
+        assert early is not None  # noqa: S101  (once, when the call is answered)
+        early.listen_to(early.enter(self.dialog), self)
+        if self.chosen is None:
+            self.take_answer(b"")
+        self._spec = None
 
     def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """End the leg as its state asks: CANCEL or BYE. ``headers`` replace the Reason made from
         ``cause``."""
         if self.state in _OPEN:
-            self.state = BLegState.ABANDONED
-            self.over = True
+            self._end(BLegState.ABANDONED)
             self.endpoint.cancel(self.transaction, headers=headers or (reason_header(cause),), now=now)
         elif self.state is BLegState.CONFIRMED:
             self.state = BLegState.TERMINATED

@@ -49,8 +49,7 @@ from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
 from proxy.dtmf.digits import DigitMeans
 from proxy.errors import RemoteProtocolError
-from proxy.sdp import gate_codecs, relayed_codecs
-from proxy.sip.body import session_description
+from proxy.sdp import Codec, gate_codecs, relayed_codecs
 from proxy.sip.message import Request, Response
 from proxy.sip.timers import NEVER
 
@@ -71,6 +70,7 @@ _ANNOUNCEMENT_GUARD = 20.0
 
 
 _UNDER_WAY = frozenset({CallState.DIALLING, CallState.RINGING})
+_AUDIBLE = frozenset({CallState.RINGING, CallState.TALKING})
 
 
 class Call:
@@ -139,7 +139,7 @@ class Call:
             except RemoteProtocolError as error:
                 self._end(not_acceptable(error.status_hint), HungUpBy.GATE, now)
                 return
-        self.answers_first = route.gated and (not route.early or a.late_offer)
+        self.answers_first = route.gated and not (route.early and (a.takes_early_offer or not a.late_offer))
         a.open_media(ipv6=a.ipv6)
         if not route.gated:
             self.called.open()
@@ -170,7 +170,9 @@ class Call:
         elif not self.answers_first:
             self._tell_progress(183, now, with_sdp=True)
             self._bound_at = now + self.config.early_gate_bound
-            self._ask(now)
+            if not a.late_offer:
+                self._ask(now)
+            self._arm()
         elif a.late_offer:
             a.offer(gate_codecs(route.common_codecs))
             a.answer_due = True
@@ -208,19 +210,23 @@ class Call:
             self._end(not_acceptable(), HungUpBy.GATE, now)
 
     def a_confirmed(self, now: float) -> None:
-        """The caller has ACKed the 200, and what it answers to a late offer is in force."""
+        """The caller has ACKed the 200, or answered an offer in a PRACK: what it answered is in force."""
         if self.state is CallState.OPENING:
             assert self.a.chosen is not None  # noqa: S101
             self.record.codec = self.a.chosen.codec.name
             self._ask(now)
-        elif self.state is CallState.TALKING:
+        elif self.state in _AUDIBLE:
             self._bridge()
             self.renegotiation.reconcile(now)
         self._arm()
 
     def a_answer_unusable(self, now: float) -> None:
-        """The ACK holds no usable answer to a late offer: there is nothing to talk with."""
+        """ACK or PRACK hold no usable description: there is nothing to talk with."""
         self._end(not_acceptable(), HungUpBy.GATE, now)
+
+    def a_unacknowledged(self, now: float) -> None:
+        """The caller never acknowledged a provisional response (RFC 3262 §3)."""
+        self._end(Ending(Disposition.FAILED, 504, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
     # Asking for the code ------------------------------------------------------------------------------------
 
@@ -322,14 +328,12 @@ class Call:
         self.called.hunt.progressed(leg)
         if self.state is CallState.DIALLING:
             self._enter(CallState.RINGING, now)
-        description = session_description(response)
-        if description and self.called.hunt.early_media:
+        if self.called.hunt.early_media:
             try:
-                leg.take_answer(description)
+                if leg.listen(leg.dialog):
+                    self._bridge()
             except RemoteProtocolError:
                 _log.info("unusable SDP in %d of B", response.status, extra={"call_id": self.id, "leg": "b"})
-            else:
-                self._bridge()
         media = self.a.media
         bridged = media is not None and media.bridged
         early = self.route.gated and not self.answers_first
@@ -344,7 +348,11 @@ class Call:
     def _tell_progress(
         self, status: int, now: float, *, with_sdp: bool, headers: Sequence[tuple[str, str]] = ()
     ) -> None:
-        self.a.progress(status, now, with_sdp=with_sdp, headers=headers)
+        a, b = self.a, self.b
+        if a.needs_offer or (with_sdp and a.late_offer and a.local is None):
+            a.offer(self._codecs_for_a())
+            with_sdp = a.answer_due = True
+        a.progress(status, now, with_sdp=with_sdp, headers=headers)
         self._repeat_at = now + self.config.early_repeat
 
     def _crossing(self, leg: BLeg, response: Response) -> list[tuple[str, str]]:
@@ -352,10 +360,8 @@ class Call:
 
     def b_answered(self, leg: BLeg, response: Response, now: float) -> None:
         """B's 200: talk time starts; the record of it goes to the disk before anybody talks (DESIGN 1.8)."""
-        description = session_description(response)
         try:
-            if description or leg.chosen is None:
-                leg.take_answer(description)
+            leg.settle()
         except RemoteProtocolError:
             leg.hang_up(cause_of_status(488), now)
             self._fail(not_acceptable(), now)
@@ -392,8 +398,8 @@ class Call:
         self._enter(CallState.TALKING, now)
         a, b = self.a, self.b
         if not self.answers_first:
-            if a.late_offer and b is not None and b.chosen is not None:
-                a.offer(relayed_codecs(b.chosen, events=b.chosen.event is not None))
+            if a.late_offer and a.local is None:
+                a.offer(self._codecs_for_a())
                 a.answer_due = True
             elif b is not None:
                 a.follow(b)
@@ -404,6 +410,22 @@ class Call:
         if self.config.max_duration:
             self._bound_at = now + self.config.max_duration
         self._arm()
+
+    def _codecs_for_a(self) -> tuple[Codec, ...]:
+        """Return what the gate offers a caller that offered nothing: what the callee speaks, if that is
+        known."""
+        chosen = None if self.b is None else self.b.chosen
+        if chosen is None:
+            return gate_codecs(self.route.common_codecs)
+        return relayed_codecs(chosen, events=chosen.event is not None)
+
+    def b_silenced(self) -> None:
+        """The branch of a forked call that was heard has failed; the others still ring."""
+        media = self.a.media
+        if media is not None and media.bridged:
+            media.unbridge()
+            if self.route.gated:
+                media.play(("ringback",), repeat=True, group=self.route.prompts)
 
     def _bridge(self) -> None:
         """Relay between the legs, once both have said where they are."""

@@ -64,6 +64,7 @@ from proxy.sip.events import (
     ConnectionLost,
     DialogEnded,
     Event,
+    PrackTimedOut,
     RequestFailed,
     RequestReceived,
     RequestTimedOut,
@@ -74,6 +75,8 @@ from proxy.sip.timers import NEVER
 __all__ = ["CallCore", "LiveCall"]
 
 _log = logging.getLogger(__name__)
+
+_OfTransaction = Cancelled | PrackTimedOut | ResponseReceived | RequestTimedOut | RequestFailed
 
 _Requester = TrunkRegistration | Subscription | Mailbox
 """What sends requests of its own besides calls, and takes what comes of them."""
@@ -189,7 +192,7 @@ class CallCore:
         if isinstance(event, ResponseReceived):
             owner = event.transaction.owner
             if isinstance(owner, BLeg) and owner.transaction is event.transaction:
-                owner.responded(event.response, event.dialog, now)
+                owner.responded(event.response, event.dialog, now, event.rack)
             elif isinstance(owner, Leg):
                 owner.responded_within(event, now)
             elif isinstance(owner, Probe) and event.response.status >= 200:
@@ -200,8 +203,8 @@ class CallCore:
             self._request(event, now)
         elif isinstance(event, RequestTimedOut | RequestFailed):
             self._unanswered(event, now)
-        elif isinstance(event, Cancelled):
-            self._cancelled(event, now)
+        elif isinstance(event, Cancelled | PrackTimedOut):
+            _of_invite(event, now)
         elif isinstance(event, ConnectionLost):
             if self.registrations is not None:
                 self.registrations.connection_lost(event.flow.connection)
@@ -209,13 +212,6 @@ class CallCore:
                 self.subscriptions.connection_lost(event.flow.connection, now)
         else:
             self._in_dialog(event, now)
-
-    def _cancelled(self, event: Cancelled, now: float) -> None:
-        transaction = event.transaction
-        if isinstance(transaction.owner, ALeg):
-            transaction.owner.cancelled(event.request, now)
-        elif transaction.dialog is not None and isinstance(transaction.dialog.owner, Leg):
-            transaction.dialog.owner.reinvite_cancelled(transaction, now)
 
     def _unanswered(self, event: RequestTimedOut | RequestFailed, now: float) -> None:
         owner = event.transaction.owner
@@ -349,7 +345,7 @@ class CallCore:
             owner = cause.dialog.owner
         elif isinstance(cause, RequestReceived):
             owner = cause.transaction.owner if cause.dialog is None else cause.dialog.owner
-        elif isinstance(cause, Cancelled | ResponseReceived | RequestTimedOut | RequestFailed):
+        elif isinstance(cause, _OfTransaction):
             owner = cause.transaction.owner
         else:
             found = self.media.get(cause.leg)
@@ -498,6 +494,18 @@ class CallCore:
             return False
         call.hang_up(now)
         return True
+
+
+def _of_invite(event: Cancelled | PrackTimedOut, now: float) -> None:
+    """Let a leg know what has become of an INVITE that it got."""
+    transaction = event.transaction
+    if isinstance(transaction.owner, ALeg):
+        if isinstance(event, Cancelled):
+            transaction.owner.cancelled(event.request, now)
+        else:
+            transaction.owner.prack_timed_out(now)
+    elif transaction.dialog is not None and isinstance(transaction.dialog.owner, Leg):
+        transaction.dialog.owner.reinvite_cancelled(transaction, now)
 
 
 def _note_silence(

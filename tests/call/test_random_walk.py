@@ -51,14 +51,15 @@ class Walk:
         self.bench.pbx.script = self.bench.carrier.script = self.bench.carrier_2.script = self.steps
 
     def steps(self, _call: UaCall) -> list[Step]:
-        return [
-            Step(
-                self.random.choice([0.0, 0.1, 3.0]),
-                self.random.choice(STATUSES),
-                with_sdp=self.random.random() < 0.7,
-            )
-            for _ in range(self.random.randint(0, 3))
-        ]
+        return [self.step(self.random.choice(STATUSES)) for _ in range(self.random.randint(0, 3))]
+
+    def step(self, status: int) -> Step:
+        return Step(
+            self.random.choice([0.0, 0.1, 3.0]),
+            status,
+            with_sdp=self.random.random() < 0.7,
+            reliable=100 < status < 200 and self.random.random() < 0.4,
+        )
 
     def act(self) -> None:
         """Do one thing, and let some time pass."""
@@ -71,6 +72,7 @@ class Walk:
             self.bye,
             self.cancel,
             self.reinvite,
+            self.update,
             self.info,
         )
         self.random.choice((*caller, self.engine, self.journal, self.hang_up))()
@@ -89,7 +91,21 @@ class Walk:
 
     def call(self) -> None:
         body = self.random.choice([None, None, b"", sdp(events=False), b"v=0\r\n"])
-        self.bench.pbx.call(self.random.choice(NUMBERS), body=body)
+        self.bench.pbx.auto_prack = self.random.random() < 0.8
+        self.bench.pbx.prack_body = self.random.choice([b"", sdp(version=2), b"v=0\r\n"])
+        headers = self.random.choice([(), (("Supported", "100rel"),), (("Require", "100rel"),)])
+        self.bench.pbx.call(self.random.choice(NUMBERS), body=body, headers=headers)
+
+    def update(self) -> None:
+        """An UPDATE while it rings, or in talk."""
+        calls = [
+            call
+            for ua in (self.bench.pbx, self.bench.carrier, self.bench.carrier_2)
+            for call in ua.calls
+            if call.dialog is not None and call.dialog.state.value != "Terminated" and not call.ended
+        ]
+        if calls:
+            self.random.choice(calls).request("UPDATE", self.random.choice([b"", sdp(version=2), b"v=0\r\n"]))
 
     def press(self) -> None:
         bench = self.bench

@@ -54,7 +54,7 @@ from proxy.policy import (
     UserGroup,
     parse_patterns,
 )
-from proxy.sip.config import ALLOW, PHONE_METHODS, EndpointConfig
+from proxy.sip.config import ALLOW, PHONE_METHODS, SUPPORTED, EndpointConfig
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.flow import Flow, ListenPoint, Transmit
 from proxy.sip.reachability import Surroundings
@@ -239,7 +239,8 @@ class GateNode:
         self.journal = JournalBench()
         points = (ListenPoint(transport, *GATE),)
         allow = ALLOW if config.phones is None else (*ALLOW, *PHONE_METHODS)
-        self.endpoint = Endpoint(EndpointConfig(points, allow=allow, invites_to_tu=True), CountingIds("gate"))
+        endpoint = EndpointConfig(points, allow=allow, supported=SUPPORTED, invites_to_tu=True)
+        self.endpoint = Endpoint(endpoint, CountingIds("gate"))
         ids = count(1)
         self.core = CallCore(
             self.endpoint,
@@ -359,6 +360,7 @@ class GateBench:
         policy: Snapshot | None = None,
         script: Sequence[Step] = ANSWER,
         authenticator: Authenticator | None = None,
+        carrier_supports: tuple[str, ...] = (),
         seed: int = 1,
         loss: float = 0.0,
         duplication: float = 0.0,
@@ -374,7 +376,7 @@ class GateBench:
         self.journal = self.gate.journal
         now = lambda: clock.now  # noqa: E731
         self.pbx = Ua(*PBX, now)
-        self.carrier = Ua(*CARRIER, now, script=script)
+        self.carrier = Ua(*CARRIER, now, script=script, supported=carrier_supports)
         self.carrier_2 = Ua(*CARRIER_2, now, script=ANSWER)
         self.stranger = Ua(*STRANGER, now)
         self.vanished: set[Ua] = set()

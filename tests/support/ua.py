@@ -59,6 +59,7 @@ class Step:
     with_sdp: bool = False
     headers: Headers = ()
     body: bytes | None = None
+    reliable: bool = False
 
 
 RING_AND_ANSWER = (Step(0.0, 180), Step(1.0, 200, with_sdp=True))
@@ -130,10 +131,17 @@ class UaCall:
         self.request("INFO", body, "application/dtmf-relay")
 
     def respond(
-        self, status: int, *, with_sdp: bool = False, headers: Headers = (), body: bytes = b""
+        self,
+        status: int,
+        *,
+        with_sdp: bool = False,
+        headers: Headers = (),
+        body: bytes = b"",
+        reliable: bool = False,
     ) -> None:
         assert self.server is not None
-        if self.server.answered:
+        withheld = self.dialog is not None and self.dialog.withholds_success
+        if self.server.answered or (withheld and 200 <= status < 300):
             return
         if with_sdp and not body:
             body = self.ua.description
@@ -143,11 +151,15 @@ class UaCall:
             headers=headers,
             body=body,
             content_type=self.ua.content_type,
+            reliable=reliable,
             now=self.ua.now(),
         )
         if dialog is not None:
             dialog.owner = self
             self.dialog = dialog
+
+    def prack(self, dialog: Dialog, rack: str, body: bytes = b"") -> None:
+        self.ua.endpoint.request(dialog, "PRACK", headers=[("RAck", rack)], body=body, now=self.ua.now())
 
 
 class Ua:
@@ -163,13 +175,17 @@ class Ua:
         script: Sequence[Step] = (),
         transport: str = "UDP",
         t1: float = 0.5,
+        supported: tuple[str, ...] = (),
     ) -> None:
         self.host, self.port, self.now = host, port, now
         self.address = (host, port)
         self.gate = gate
         self.transport = transport
-        config = EndpointConfig(listen_points=(ListenPoint(transport, host, port),), t1=t1)
+        config = EndpointConfig((ListenPoint(transport, host, port),), t1=t1, supported=supported)
         self.endpoint = Endpoint(config, CountingIds(f"{host}-{port}"))
+        self.auto_prack = True
+        self.prack_body = b""
+        """Goes with the PRACK of a response that has a body."""
         self.script: Sequence[Step] | Callable[[UaCall], Sequence[Step]] = script
         self.description = sdp(host)
         self.content_type = "application/sdp"
@@ -300,7 +316,13 @@ class Ua:
     def _play(self, call: UaCall, steps: list[Step], now: float) -> None:
         while steps:
             step = steps.pop(0)
-            call.respond(step.status, with_sdp=step.with_sdp, headers=step.headers, body=step.body or b"")
+            call.respond(
+                step.status,
+                with_sdp=step.with_sdp,
+                headers=step.headers,
+                body=step.body or b"",
+                reliable=step.reliable,
+            )
             if steps and steps[0].after > 0:
                 heapq.heappush(self._due, (now + steps[0].after, next(self._serial), call, steps))
                 return
@@ -319,6 +341,9 @@ class Ua:
                     self.endpoint.ack(event.dialog, body=self.ack_body, now=now)
             return
         call.responses.append(event.response)
+        if event.rack and self.auto_prack:
+            assert event.dialog is not None
+            call.prack(event.dialog, event.rack, self.prack_body if event.response.body else b"")
         if event.dialog is not None and 200 <= event.response.status < 300:
             if call.dialog is not None and call.connected and event.dialog is not call.dialog:
                 call.extra_dialogs.append(event.dialog)

@@ -1,0 +1,317 @@
+"""A B leg whose INVITE a proxy beyond has forked: RFC 3261 §12.1.2, §13.2.2.4; RFC 3960 §3.1; RFC 6228."""
+
+from __future__ import annotations
+
+from proxy.call.config import CodeMode
+from proxy.call.ports import LegId
+from proxy.cdr.record import Disposition
+from proxy.sip.flow import Flow, Transmit
+from proxy.sip.message import Request, Response
+from proxy.sip.parser import parse_message
+from tests.sip.harness import answer
+from tests.support.gate import CARRIER, NUMBER, GateBench, default_config
+from tests.support.ua import sdp
+
+TOLL_FREE = "918005550123"
+ONE, TWO, THREE = (sdp(f"192.0.2.{host}", 5000) for host in (101, 102, 103))
+
+
+class ForkingCarrier:
+    """A carrier that says what a test lets it say, under any To tag, and takes every request of the gate."""
+
+    def __init__(self, bench: GateBench) -> None:
+        self.bench = bench
+        self.invites: list[Request] = []
+        self.requests: list[Request] = []
+        """All others."""
+        self.responses: list[Response] = []
+        self.prack_status = 200
+        self._out: list[Transmit] = []
+        bench.network.attach(CARRIER, self)
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        message = parse_message(data)
+        if isinstance(message, Response):
+            self.responses.append(message)
+        elif message.method == "INVITE":
+            if not self.invites or message.cseq != self.invites[-1].cseq:
+                self.invites.append(message)
+        else:
+            self.requests.append(message)
+            if message.method != "ACK":
+                status = self.prack_status if message.method == "PRACK" else 200
+                self._out.append(Transmit(answer(message, status, extra=self.challenge).encode(), flow))
+
+    @property
+    def challenge(self) -> str:
+        return ""
+
+    def handle_timer(self, now: float) -> None:
+        """It has none."""
+
+    def transmits(self) -> list[Transmit]:
+        out, self._out = self._out, []
+        return out
+
+    def next_timer(self) -> float | None:
+        return None
+
+    def says(self, status: int, tag: str, body: bytes = b"", *, rseq: int = 0) -> None:
+        """Send a response to the INVITE."""
+        extra = "Content-Type: application/sdp\r\n" if body else ""
+        if rseq:
+            extra += f"Require: 100rel\r\nRSeq: {rseq}\r\n"
+        contact = f"<sip:{tag or 'untagged'}@{CARRIER[0]}:{CARRIER[1]}>"
+        text = answer(self.invites[-1], status, to_tag=tag, contact=contact, extra=extra, body=body.decode())
+        self._send(text)
+
+    def asks(self, method: str, tag: str, body: bytes = b"") -> int:
+        """Send a request within the dialog of this tag; returns the status that it gets."""
+        invite = self.invites[-1]
+        count = len(self.requests) + len(self.responses) + 1
+        content = "Content-Type: application/sdp\r\n" if body else ""
+        contact = invite.contact
+        assert contact is not None
+        self._send(
+            f"{method} {contact.uri_text} SIP/2.0\r\n"
+            f"Via: SIP/2.0/UDP {CARRIER[0]}:{CARRIER[1]};branch=z9hG4bK-fork-{method}-{count}\r\n"
+            f"Max-Forwards: 70\r\nFrom: {invite.headers.get('To')};tag={tag}\r\n"
+            f"To: {invite.headers.get('From')}\r\nCall-ID: {invite.call_id}\r\nCSeq: {count} {method}\r\n"
+            f"Contact: <sip:{tag}@{CARRIER[0]}:{CARRIER[1]}>\r\n{content}"
+            f"Content-Length: {len(body)}\r\n\r\n{body.decode()}"
+        )
+        return self.responses[-1].status
+
+    def _send(self, text: str) -> None:
+        self.bench.gate.receive(text.encode(), Flow("UDP", *CARRIER), self.bench.now)
+        self.bench.run(0.01)
+
+    def sent_to(self, tag: str) -> list[str]:
+        """Methods of the requests that the gate sent within the dialog of this tag."""
+        return [request.method for request in self.requests if request.to.tag == tag]
+
+
+def speaks(bench: GateBench) -> str:
+    """Whose media the called side's ports take."""
+    return bench.media.all[LegId(2)].configured[-1].remote.address
+
+
+class TestEarlyDialogs:
+    def test_rfc3960_3_1_the_last_that_sent_a_description_is_heard(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(180, "one")
+            carrier.says(183, "two", TWO)
+            assert speaks(bench) == "192.0.2.102"
+            carrier.says(183, "three", THREE)
+            assert speaks(bench) == "192.0.2.103"
+            carrier.says(180, "two")
+            assert speaks(bench) == "192.0.2.103"
+            # However many ring, the caller has one early dialog.
+            assert len({response.to.tag for response in call.responses if response.status > 100}) == 1
+            carrier.says(200, "two", TWO)
+            assert speaks(bench) == "192.0.2.102"
+            assert call.status == 200
+            call.bye()
+            bench.run(0.1)
+            assert carrier.sent_to("two") == ["ACK", "BYE"]
+        assert bench.record.disposition is Disposition.ANSWERED
+
+    def test_the_first_200_wins_and_every_other_is_acked_and_ended(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(180, "one")
+            carrier.says(180, "two")
+            carrier.says(200, "two", TWO)
+            carrier.says(200, "one", ONE)
+            carrier.says(200, "never-rang", THREE)
+            assert carrier.sent_to("two") == ["ACK"]
+            assert carrier.sent_to("one") == ["ACK", "BYE"]
+            assert carrier.sent_to("never-rang") == ["ACK", "BYE"]
+            assert speaks(bench) == "192.0.2.102"
+            assert call.statuses[-1] == 200
+            call.bye()
+        assert bench.record.disposition is Disposition.ANSWERED
+
+    def test_each_answer_is_one_to_the_gates_one_offer(self) -> None:
+        # The winner answered reliably and says nothing in its 200; another was heard last.
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(183, "one", ONE, rseq=11)
+            carrier.says(183, "two", TWO, rseq=70)
+            assert speaks(bench) == "192.0.2.102"
+            carrier.says(200, "one")
+            assert speaks(bench) == "192.0.2.101"
+            assert call.status == 200
+            call.bye()
+
+    def test_a_200_without_description_of_a_branch_that_never_sent_one_is_no_answer(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(183, "one", ONE)
+            carrier.says(200, "two")
+            assert call.status == 488
+            assert carrier.sent_to("two") == ["ACK", "BYE"]
+
+    def test_rfc3262_4_every_branch_has_its_own_order(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(180, "one", rseq=5)
+            carrier.says(180, "two", rseq=900)
+            carrier.says(180, "two", rseq=900)
+            carrier.says(180, "one", rseq=7)
+            carrier.says(180, "one", rseq=6)
+            carrier.says(180, "one", rseq=7)
+            racks = [(request.to.tag, request.headers.get("RAck")) for request in carrier.requests]
+            assert racks == [
+                ("one", "5 1 INVITE"),
+                ("two", "900 1 INVITE"),
+                ("one", "6 1 INVITE"),
+                ("one", "7 1 INVITE"),
+            ]
+            call.cancel()
+            bench.run(0.1)
+            carrier.says(487, "one")
+
+    def test_a_response_without_tag_is_of_whoever_answers(self) -> None:
+        # RFC 2543 knew no tag in provisional responses.
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(183, "", ONE)
+            assert speaks(bench) == "192.0.2.101"
+            carrier.says(200, "one")
+            assert call.status == 200
+            call.bye()
+
+    def test_keys_and_media_of_a_branch_that_lost_don_t_count(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(183, "one", ONE)
+            carrier.says(183, "two", TWO)
+            carrier.says(200, "two", TWO)
+            assert carrier.asks("UPDATE", "one", ONE) == 481
+            assert carrier.asks("BYE", "one") == 481
+            assert speaks(bench) == "192.0.2.102"
+            assert not call.has_ended()
+            call.bye()
+
+    def test_hostile_many_branches_keep_their_number(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            for number in range(200):
+                carrier.says(180, f"tag-{number}")
+            assert len(bench.gate.endpoint._dialogs) < 60
+            carrier.says(200, "tag-199", ONE)
+            assert call.status == 200
+            call.bye()
+
+
+class TestUpdate:
+    """RFC 3311 §5.2."""
+
+    def test_an_update_is_answered_in_its_own_early_dialog(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(183, "one", ONE, rseq=1)
+            carrier.says(183, "two", TWO, rseq=1)
+            assert carrier.asks("UPDATE", "one", sdp("192.0.2.111", 6000, version=2)) == 200
+            assert speaks(bench) == "192.0.2.111"
+            carrier.says(200, "one")
+            assert speaks(bench) == "192.0.2.111"
+            call.bye()
+
+    def test_a_branch_that_has_answered_nothing_may_offer_nothing(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(183, "one", ONE, rseq=1)
+            carrier.says(180, "two", rseq=1)
+            assert carrier.asks("UPDATE", "two", TWO) == 491
+            assert speaks(bench) == "192.0.2.101"
+            call.cancel()
+            bench.run(0.1)
+            carrier.says(487, "one")
+
+
+class Test199:
+    """RFC 6228: a branch has failed, the others ring on."""
+
+    def test_it_is_asked_for_and_never_reaches_the_caller(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            assert "199" in carrier.invites[0].headers.values("Supported")
+            carrier.says(183, "one", ONE)
+            carrier.says(183, "two", TWO)
+            carrier.says(199, "two", rseq=9)
+            assert speaks(bench) == "192.0.2.101"
+            assert 199 not in call.statuses
+            assert carrier.sent_to("two") == ["PRACK"]
+            # The branch is forgotten.
+            assert carrier.asks("UPDATE", "two", TWO) == 481
+            carrier.says(200, "one", ONE)
+            call.bye()
+
+    def test_when_nobody_speaks_any_more_the_caller_hears_ringback_again(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(NUMBER)
+            bench.press("1234#")
+            carrier.says(183, "one", ONE)
+            assert bench.a_leg().bridged_with is not None
+            carrier.says(199, "one")
+            assert bench.a_leg().bridged_with is None
+            assert bench.heard[-1] == "ringback"
+            carrier.says(199, "")
+            carrier.says(200, "two", TWO)
+            assert bench.a_leg().bridged_with is not None
+            call.bye()
+
+    def test_an_ungated_caller_makes_its_own_ringback(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(183, "one", ONE)
+            carrier.says(199, "two")
+            assert bench.a_leg().bridged_with is not None
+            carrier.says(199, "one")
+            assert bench.a_leg().bridged_with is None
+            assert bench.heard == []
+            call.cancel()
+            bench.run(0.1)
+            carrier.says(487, "two")
+
+
+def test_early_mode_one_early_dialog_however_many_ring() -> None:
+    with GateBench(config=default_config(code_mode=CodeMode.EARLY)) as bench:
+        carrier = ForkingCarrier(bench)
+        call = bench.pbx.call(NUMBER, headers=[("Supported", "100rel")])
+        bench.press("1234#")
+        carrier.says(183, "one", ONE)
+        carrier.says(180, "two")
+        carrier.says(200, "two", TWO)
+        assert call.statuses[0] == 183
+        assert call.status == 200
+        assert len({response.to.tag for response in call.responses if response.status > 100}) == 1
+        call.bye()
