@@ -34,6 +34,7 @@ from proxy.sdp import (
 from proxy.sip.body import session_description
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import AckReceived, RequestReceived
+from proxy.sip.headers import canonical_name
 from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Request
 from proxy.sip.reliable import names_extension
@@ -223,6 +224,7 @@ class ALeg(Leg):
         reliable = self._reliability is Reliability.REQUIRED or (
             self._reliability is Reliability.SUPPORTED and bool(body)
         )
+        headers = self._authorising(headers)
         self.dialog = self.endpoint.respond(
             self.transaction, status, headers=headers, body=body, reliable=reliable, now=now
         )
@@ -230,6 +232,18 @@ class ALeg(Leg):
             self._settled = True
         self._own_dialog()
         self.state = ALegState.EARLY
+
+    def _authorising(self, headers: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """Say of the gate's own early media that it is to be heard, to a network that asks (RFC 5009 §8).
+
+        What the callee's network says of its media crosses with that media.
+        """
+        if self.media is None or self.media.bridged or not self._told:
+            return headers
+        own = [header for header in headers if canonical_name(header[0]) != "P-Early-Media"]
+        if self.call.route.peer.trusted and "P-Early-Media" in self.invite.headers:
+            own.append(("P-Early-Media", "sendrecv"))
+        return own
 
     def repeat_progress(self, now: float) -> None:
         """Send the last provisional response again, so that no proxy gives up (RFC 3261 §13.3.1.1)."""

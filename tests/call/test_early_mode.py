@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from proxy.call.config import CodeMode
@@ -42,9 +44,7 @@ def test_wrong_code_required_is_a_final_403_with_reason() -> None:
 
 
 def test_real_final_response_of_the_b_leg_follows() -> None:
-    script = (
-        Step(0.0, 486, headers=[("Reason", "Q.850;cause=17"), ("Told", "yes"), ("Server", "carrier")]),
-    )
+    script = (Step(0.0, 486, headers=[("Reason", "Q.850;cause=17"), ("Told", "yes"), ("Server", "carrier")]),)
     with GateBench(config=EARLY, script=script) as bench:
         call = bench.pbx.call(NUMBER)
         bench.press("1234#")
@@ -211,3 +211,62 @@ def test_ringing_is_repeated_each_60_s() -> None:
         assert call.statuses == [183, 180, 180, 180]
         assert len({response.body for response in call.responses if response.status != 100}) == 1
         call.cancel()
+
+
+ASKS_FOR_AUTHORISATION = (("P-Early-Media", "supported"),)
+
+
+def said(call: UaCall) -> list[str | None]:
+    """What each provisional response says of early media."""
+    provisional = [response for response in call.responses if 100 < response.status < 200]
+    return [response.headers.get("P-Early-Media") for response in provisional]
+
+
+class TestRfc5009:
+    """P-Early-Media: networks that let early media through only where that is authorised."""
+
+    def test_8_the_prompt_is_to_be_heard_by_who_asks(self) -> None:
+        with GateBench(config=EARLY, script=RING_AND_ANSWER) as bench:
+            call = bench.pbx.call(NUMBER, headers=ASKS_FOR_AUTHORISATION)
+            bench.press("1234#")
+            bench.run(2.0)
+            assert said(call) == ["sendrecv", "sendrecv"]
+            call.bye()
+
+    def test_who_does_not_ask_is_told_nothing(self) -> None:
+        with GateBench(config=EARLY, script=RING_AND_ANSWER) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.press("1234#")
+            bench.run(2.0)
+            assert said(call) == [None, None]
+            call.bye()
+
+    def test_neither_is_an_untrusted_caller(self) -> None:
+        config = replace(EARLY, peers=(replace(EARLY.peers[0], trusted=False), *EARLY.peers[1:]))
+        with GateBench(config=config, script=RING_AND_ANSWER) as bench:
+            call = bench.pbx.call(NUMBER, headers=ASKS_FOR_AUTHORISATION)
+            bench.press("1234#")
+            bench.run(2.0)
+            assert said(call) == [None, None]
+            call.bye()
+
+    @pytest.mark.parametrize(("body", "expected"), [(True, "sendonly"), (False, "sendrecv")])
+    def test_what_the_carrier_says_of_its_media_crosses_with_that_media(
+        self, body: bool, expected: str
+    ) -> None:
+        script = (Step(0.0, 183, with_sdp=body, headers=[("P-Early-Media", "sendonly")]), Step(1.0, 486))
+        with GateBench(config=EARLY, script=script) as bench:
+            call = bench.pbx.call(NUMBER, headers=ASKS_FOR_AUTHORISATION)
+            bench.press("1234#")
+            bench.run(2.0)
+            assert said(call) == ["sendrecv", expected]
+            invite = bench.carrier.calls[0].invite
+            assert invite is not None
+            assert invite.headers.get("P-Early-Media") == "supported"
+
+    def test_without_media_of_the_gate_it_crosses_as_it_is(self) -> None:
+        script = (Step(0.0, 180, headers=[("P-Early-Media", "inactive")]), Step(1.0, 486))
+        with GateBench(script=script) as bench:
+            call = bench.pbx.call("918005550123", headers=ASKS_FOR_AUTHORISATION)
+            bench.run(2.0)
+            assert said(call) == ["inactive"]
