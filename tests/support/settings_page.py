@@ -23,8 +23,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 _HEAD = """# Settings
 
 Every setting of the file, made from the gate's own description of them. How a file is checked and how changes
-go live is in [operations.md](operations.md), examples are in `config/`. Times are in seconds. By environment a
-setting is `TOLLGATE_` and its path with `__` between the parts: `TOLLGATE_SIP__USER_AGENT`.
+go live is in [operations.md](operations.md), examples are in `config/`. Times are in seconds. By environment
+a setting is `TOLLGATE_` and its path with `__` between the parts: `TOLLGATE_SIP__USER_AGENT`.
 """
 _TYPES = {
     str: "text",
