@@ -6,7 +6,7 @@ Each leg ends its own SRTP: no key crosses, and one side may be plain while the 
 from __future__ import annotations
 
 from proxy.call.ports import SrtpKeys
-from proxy.errors import LocalProtocolError
+from proxy.errors import LocalProtocolError, RemoteProtocolError
 from proxy.sdp import (
     DEFAULT_SUITES,
     AudioDescription,
@@ -31,12 +31,13 @@ def no_keys(length: int) -> bytes:
 class MediaSecurity:
     """The keys of one leg."""
 
-    __slots__ = ("_keys", "_pair", "offered", "policy", "secure_profile")
+    __slots__ = ("_emergency", "_keys", "_pair", "offered", "policy", "secure_profile")
 
     def __init__(self, policy: SrtpPolicy, keys: KeySource, *, emergency: bool) -> None:
         if emergency and policy is SrtpPolicy.REQUIRED:
             policy = SrtpPolicy.OPTIONAL  # an emergency call is never refused for want of keys (DESIGN 1.4)
         self.policy = policy
+        self._emergency = emergency
         self._keys = keys
         self._pair: tuple[CryptoAttribute, CryptoAttribute] | None = None
         """The gate's and the peer's line that are in force; None: plain RTP."""
@@ -46,8 +47,16 @@ class MediaSecurity:
         """Offers say RTP/SAVP; they stay with what the peer has said (RFC 3264 §8)."""
 
     def read(self, sdp: SessionDescription) -> AudioDescription:
-        """Read the peer's offer under the policy; raises `RemoteProtocolError` as `read_audio` does."""
-        return read_audio(sdp, self.policy)
+        """Read the peer's offer under the policy; raises `RemoteProtocolError` as `read_audio` does.
+
+        A caller in need who offers nothing but SRTP gets it where it is off, too.
+        """
+        try:
+            return read_audio(sdp, self.policy)
+        except RemoteProtocolError:
+            if not self._emergency:
+                raise
+            return read_audio(sdp, SrtpPolicy.OPTIONAL)
 
     def answer(self, offered: AudioDescription) -> CryptoAttribute | None:
         """Return the gate's line for an answer to what `read` returned, and put it in force; None: plain."""

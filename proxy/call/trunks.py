@@ -132,7 +132,11 @@ class TrunkHunt:
             self._lives(now)
             if status == 503:
                 self._call.core.watch.call_declined(self._hop, response.headers.get("Retry-After"), now)
-        if self._next is None or self._rang or not may_fail_over(status):
+        if (
+            self._next is None
+            or self._rang
+            or not may_fail_over(status, emergency=self._call.route.emergency)
+        ):
             return Refusal(leg, status, response)
         self.advance(now)
         return None

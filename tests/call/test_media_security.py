@@ -261,3 +261,25 @@ def test_a_gate_without_a_key_source_says_so() -> None:
     security = MediaSecurity(REQUIRED, no_keys, emergency=False)
     with pytest.raises(LocalProtocolError, match="source of keys"):
         security.offer(again=False)
+
+
+def test_a_caller_in_need_who_offers_srtp_alone_gets_it_where_it_is_off() -> None:
+    with Bench() as bench:
+        call = bench.pbx.call("911", body=secure())
+        bench.run(1.0)
+        assert call.status == 200
+        assert b"RTP/SAVP" in call.last.body
+        assert bench.keys(1) is not None
+        assert bench.keys(2) is None
+        call.bye()
+    with Bench() as bench:
+        call = bench.pbx.call(TOLL_FREE, body=secure())
+        bench.run(1.0)
+        assert call.statuses == [488]
+
+
+def test_a_caller_in_need_without_any_audio_is_refused_all_the_same() -> None:
+    with Bench() as bench:
+        call = bench.pbx.call("911", body=sdp().replace(b"m=audio", b"m=video"))
+        bench.run(1.0)
+        assert call.statuses == [488]

@@ -72,6 +72,11 @@ def test_failover_on_408_and_5xx_only() -> None:
     assert [status for status in range(300, 700) if may_fail_over(status)] == [408, *range(500, 600)]
 
 
+def test_an_emergency_call_fails_over_on_everything_but_a_callee_who_is_busy() -> None:
+    found = [status for status in range(300, 700) if may_fail_over(status, emergency=True)]
+    assert found == [status for status in range(400, 600) if status not in {486, 487}]
+
+
 @given(st.lists(st.text()))
 def test_any_reason_text_is_read_without_error(values: list[str]) -> None:
     cause = cause_of_reason(values)

@@ -47,6 +47,25 @@ def test_no_other_trunk_after_a_real_answer(status: int) -> None:
     assert tried(bench) == [("first", status)]
 
 
+@pytest.mark.parametrize("status", [404, 415, 488, 480, 403, 420, 503])
+def test_an_emergency_call_goes_on_after_every_refusal(status: int) -> None:
+    with GateBench(config=TWO, script=(Step(0.0, status),)) as bench:
+        call = bench.pbx.call("911")
+        bench.run(0.5)
+        assert call.status == 200
+        call.bye()
+    assert tried(bench) == [("first", status), ("second", 200)]
+
+
+@pytest.mark.parametrize("status", [486, 600, 603])
+def test_an_emergency_call_ends_with_the_word_of_who_was_reached(status: int) -> None:
+    with GateBench(config=TWO, script=(Step(0.0, status),)) as bench:
+        call = bench.pbx.call("911")
+        bench.run(0.5)
+        assert call.status == status
+        assert not bench.carrier_2.calls
+
+
 def test_no_other_trunk_after_an_18x() -> None:
     with GateBench(config=TWO, script=(Step(0.0, 180), Step(0.5, 503))) as bench:
         call = bench.pbx.call(TOLL_FREE)
