@@ -35,7 +35,7 @@ from proxy.sip.parser import validate_response
 from proxy.sip.reliable import acknowledgement
 from proxy.sip.spec import InviteSpec
 from proxy.sip.transactions import TransactionLayer, peer_of
-from proxy.sip.writer import ExtraHeaders, Fixed, RequestLines, header_lines
+from proxy.sip.writer import ExtraHeaders, Fixed, RequestLines, header_lines, is_secure
 
 __all__ = ["Uac"]
 
@@ -77,7 +77,8 @@ class Uac:
             cseq=spec.cseq,
             local_tag=tag,
         )
-        contact = self._fixed.contact(listener, spec.contact_user)
+        secure = is_secure(spec.uri, spec.route[0] if spec.route else "")
+        contact = self._fixed.contact(listener, spec.contact_user, secure=secure)
         extra = self._fixed.for_invite(contact, spec.headers)
         data = lines.invite(spec.max_forwards, extra, spec.body, spec.content_type)
         usual = Outgoing(lines, data, spec.flow)
@@ -180,14 +181,14 @@ class Uac:
         flow = dialog.next_hop(self._layer.config.listen_points)
         lines = self._lines(dialog, flow, branch, cseq)
         if method == "INVITE":
-            extra = self._fixed.for_reinvite(self._fixed.contact(flow.listener), headers)
+            extra = self._fixed.for_reinvite(self._contact(dialog, flow), headers)
             usual = Outgoing(lines, lines.invite(70, extra, body, content_type), flow)
             return self._start_invite(
                 usual, branch, owner=dialog.owner, dialog=dialog, large=dialog.large, now=now
             )
         extra = self._fixed.user_agent
         if method in TARGET_REFRESH:
-            extra = self._fixed.contact(flow.listener) + extra
+            extra = self._contact(dialog, flow) + extra
         data = lines.request(method, self._fixed.overridden(extra, headers), body, content_type)
         usual = Outgoing(lines, data, flow)
         # A BYE is never that large, and has to arrive.
@@ -211,6 +212,10 @@ class Uac:
                 return transaction
         transaction.start(first.data, now, _otherwise(first, usual, dialog.large))
         return transaction
+
+    def _contact(self, dialog: Dialog, flow: Flow) -> str:
+        first = dialog.route_set[0] if dialog.route_set else ""
+        return self._fixed.contact(flow.listener, secure=is_secure(dialog.remote_target, first))
 
     def _lines(self, dialog: Dialog, flow: Flow, branch: str, cseq: int) -> RequestLines:
         return RequestLines(

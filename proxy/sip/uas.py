@@ -468,7 +468,7 @@ class Uas:
         text = ""
         if status < 300 and transaction.method in TARGET_REFRESH:
             lines = transaction.lines
-            text = fixed.contact(transaction.flow.listener)
+            text = fixed.contact(transaction.flow.listener, secure=lines.secure)
             if lines.record_routes and transaction.method in {"INVITE", "SUBSCRIBE"}:
                 text = lines.record_route_lines() + text
             if transaction.method == "INVITE" and status >= 200:

@@ -21,6 +21,7 @@ __all__ = [
     "RequestLines",
     "ResponseLines",
     "header_lines",
+    "is_secure",
     "response_flow",
 ]
 
@@ -110,6 +111,7 @@ class ResponseLines:
         "head",
         "record_routes",
         "request_size",
+        "secure",
         "source",
         "timestamp",
         "to",
@@ -143,6 +145,8 @@ class ResponseLines:
         self.contact = None if contact is None else contact.uri_text
         """The peer's Contact URI."""
         self.record_routes = tuple(headers.values("Record-Route")) if "Record-Route" in headers else ()
+        self.secure = _asks_for_sips(request, self.contact, self.record_routes)
+        """What it says of itself in its Contact has to be a sips URI (§12.1.1)."""
         self.timestamp = headers.get("Timestamp")
         self.source = source
         """The way the request came; responses may take another one (`response_flow`)."""
@@ -192,6 +196,7 @@ class Fixed:
         "capabilities",
         "config",
         "contacts",
+        "secure_contacts",
         "server",
         "supported",
         "supported_again",
@@ -215,6 +220,9 @@ class Fixed:
             ";rport;alias\r\n" if point.alias else ";rport\r\n" for point in config.listen_points
         ]
         self.contacts = [contact(point, config.contact_user) for point in config.listen_points]
+        self.secure_contacts = [
+            contact(point, config.contact_user, secure=True) for point in config.listen_points
+        ]
         self.capabilities = (
             ("Allow", ", ".join(config.allow)),
             ("Accept", ", ".join(config.accept)),
@@ -250,16 +258,36 @@ class Fixed:
         """Print the Via line of a request of ours (RFC 3581 §3: always with rport)."""
         return f"{self.vias[listener]}{branch}{self.via_tails[listener]}"
 
-    def contact(self, listener: int, user: str = "") -> str:
-        """Print our Contact line."""
+    def contact(self, listener: int, user: str = "", *, secure: bool = False) -> str:
+        """Print our Contact line; ``secure``: the peer's URI was a sips URI (§8.1.1.8, §12.1.1)."""
         if not user or user == self.config.contact_user:
-            return self.contacts[listener]
-        return contact(self.config.listen_points[listener], user)
+            return self.secure_contacts[listener] if secure else self.contacts[listener]
+        return contact(self.config.listen_points[listener], user, secure=secure)
 
 
-def contact(point: ListenPoint, user: str) -> str:
-    """Print the Contact line of a listen point."""
+def contact(point: ListenPoint, user: str, *, secure: bool = False) -> str:
+    """Print the Contact line of a listen point.
+
+    A sips URI needs no ``transport=tls``, which RFC 3261 §26.2.2 deprecates; a socket without TLS has none.
+    """
+    if secure and point.transport == "TLS":
+        return f"Contact: <sips:{user}@{point.sent_by}>\r\n"
     return f"Contact: <sip:{user}@{point.sent_by}{point.uri_parameters}>\r\n"
+
+
+def is_secure(target: str, first_route: str) -> bool:
+    """Say whether a request goes by sips: its first Route does, or without one its target (§8.1.1.8)."""
+    if first_route:
+        return first_route.partition("<")[2][:5].lower() == "sips:"
+    return target[:5].lower() == "sips:"
+
+
+def _asks_for_sips(request: Request, peer: str | None, record_routes: tuple[str, ...]) -> bool:
+    """Say whether the Contact of the answer must be a sips URI (§12.1.1): by the Request-URI, the top Record-
+    Route, or without one the peer's Contact."""
+    if request.uri[:5].lower() == "sips:":
+        return True
+    return is_secure(peer or "", record_routes[0] if record_routes else "")
 
 
 def _stamped(via: Via, source: Flow) -> str:
