@@ -118,6 +118,7 @@ def configuration(
 local_networks = ["{PBX_ADDRESS}/32"]
 [sip]
 listen = {json.dumps(sockets)}
+x_headers = ["X-Allowed-*"]
 [media]
 address = "{GATE_ADDRESS}"
 ports = "{media}"

@@ -196,6 +196,7 @@ def _start_answering(
             address=address,
             port=port,
             media_port=free_port(address),
+            transport=situation.get(f"{name}_transport", "udp"),
             keys={"rtp_address": media.address, "rtp_port": str(media.port), "user": user},
         )
         for name, address, port, user in places
