@@ -27,6 +27,11 @@ request_route {
     # What comes within a dialog must bring the route that record_route() below made.
     if (has_totag()) {
         if (loose_route()) {
+            # Some carriers challenge within dialogs as well: here those of calls to one number.
+            if ($si == "GATE" && $tU == "+12025550123" && !is_method("ACK")) {
+                if (!pv_proxy_authenticate("REALM", "PASSWORD", "0")) { proxy_challenge("REALM", "1"); exit; }
+                consume_credentials();
+            }
             xlog("L_NOTICE", "[routed $rm from $si over $proto]\\n");
             t_relay();
             exit;
