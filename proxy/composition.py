@@ -152,6 +152,7 @@ def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> End
         allow=(*ALLOW, *PHONE_METHODS) if settings.phones.enabled else ALLOW,
         supported=SUPPORTED,
         user_agent=settings.sip.user_agent,
+        min_se=timers.min_se,
         limits=ParserLimits(settings.limits.message_size, settings.limits.header_lines),
         invites_to_tu=True,
     )
@@ -260,6 +261,8 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         early_gate_bound=timers.early_gate_bound,
         early_repeat=timers.early_repeat,
         max_duration=timers.max_duration,
+        session_expires=timers.session_expires,
+        min_se=timers.min_se,
         silence_window=settings.media.inactivity_timeout,
     )
 

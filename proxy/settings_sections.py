@@ -402,10 +402,20 @@ class TimerSettings(Section):
     """A provisional response is repeated so often."""
     max_duration: float = Field(default=0.0, ge=0)
     """Talk time after which a call is ended; 0: no limit."""
+    session_expires: int = Field(default=1_800, ge=0, le=86_400)
+    """Seconds in which each side of a call has to show that it is there (RFC 4028); 0: not asked for."""
+    min_se: int = Field(default=90, ge=90, le=3_600)
+    """The shortest such interval that is taken from a peer."""
     checkpoint_interval: Seconds = 3.0
     """So often the journal notes which calls are up."""
     drain: float = Field(default=60.0, ge=0, le=86_400)
     """How long calls may go on after SIGTERM."""
+
+    @model_validator(mode="after")
+    def _session_is_no_shorter_than_taken(self) -> Self:
+        if 0 < self.session_expires < self.min_se:
+            raise ValueError("session_expires is 0, or at least min_se")
+        return self
 
 
 class AuthSettings(Section):

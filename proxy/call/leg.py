@@ -345,13 +345,11 @@ class Leg:
 
     def acked(self, event: AckReceived, now: float) -> None:
         """Take the ACK of a 2xx to a re-INVITE, with its answer if the 2xx held the offer."""
-        if not self.over:
-            self.call.renegotiation.acked(self, event.request, now)
+        self.call.renegotiation.acked(self, event.request, now)
 
     def reinvite_cancelled(self, transaction: ServerTransaction, now: float) -> None:
         """The peer takes back a re-INVITE that has no final response yet (§9.2)."""
-        if not self.over:
-            self.call.renegotiation.cancelled(transaction, now)
+        self.call.renegotiation.cancelled(transaction, now)
 
     def ack_timed_out(self, now: float) -> None:
         """No ACK came for a 2xx: the session is over (RFC 3261 §13.3.1.4, §14.2)."""

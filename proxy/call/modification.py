@@ -100,9 +100,8 @@ class Modification:
 
     def acknowledge(self, answer: bytes, now: float) -> None:
         """Send the ACK with the answer to the peer's offer (RFC 3261 §13.2.2.4)."""
-        if self._ack_due is not None:
-            self._leg.endpoint.ack(self._ack_due, body=answer, now=now)
-            self._ack_due = None
+        assert self._ack_due is not None  # noqa: S101  (the outcome told of the offer)
+        self._leg.endpoint.ack(self._ack_due, body=answer, now=now)
         self._leg.modification = None
 
     def unanswered(self, now: float) -> None:

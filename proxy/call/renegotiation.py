@@ -191,20 +191,19 @@ class Renegotiation:
 
     def _withdraw(self, exchange: _Exchange, asker: Leg, status: int, now: float) -> None:
         """Give the asker a final answer; what the other side still says is undone."""
-        assert exchange.transaction is not None  # noqa: S101
+        modification = exchange.other.modification
+        assert exchange.transaction is not None and modification is not None  # noqa: S101, PT018
         exchange.bound = NEVER
         exchange.withdrawn = True
         asker.endpoint.respond(exchange.transaction, status, now=now)
-        if exchange.other.modification is not None:
-            exchange.other.modification.cancel(now)
+        modification.cancel(now)
 
     # The other side says ------------------------------------------------------------------------------------
 
     def _answered(self, status: int, response: Response | None, now: float) -> None:
         """Take what became of the gate's re-INVITE or UPDATE."""
         exchange = self._exchange
-        if exchange is None:  # the call has ended meanwhile
-            return
+        assert exchange is not None  # noqa: S101  (the end of a call takes its modifications away)
         accepted = response if 200 <= status < 300 else None
         if accepted is not None and exchange.offer is None and exchange.asker is not None:
             self._offered(exchange, exchange.asker, accepted, now)
@@ -277,12 +276,12 @@ class Renegotiation:
         """Send the ACK that the other side's 2xx waits for, with the answer to what it offered."""
         self._exchange = None
         other, theirs = exchange.other, exchange.theirs
+        assert other.modification is not None  # noqa: S101
         chosen = None if theirs is None else _choose(other, theirs.audio, exchange.asker)
         body = b""
-        if theirs is not None and chosen is not None:
+        if theirs is not None and chosen is not None and not other.over:
             body = other.answer_offer(theirs, chosen, _direction_of(exchange.asker))
-        if other.modification is not None:
-            other.modification.acknowledge(body, now)
+        other.modification.acknowledge(body, now)
 
     def acked(self, leg: Leg, ack: Request, now: float) -> None:
         """Take the ACK of a 2xx of the gate within the dialog, with the answer if the 2xx held the offer."""
@@ -373,8 +372,6 @@ class Renegotiation:
         leg.modify(method, body, lambda status, response, at: self._refreshed(leg, status, response, at), now)
 
     def _refreshed(self, leg: Leg, status: int, response: Response | None, now: float) -> None:
-        if leg.over:
-            return
         if status in {0, 408, 481}:
             self._call.session_expired(leg, now)
         elif response is not None and status < 300:
@@ -439,7 +436,7 @@ class Renegotiation:
         if exchange.asker is not None and transaction is not None and not transaction.answered:
             # §15.1.2: a request that the BYE of its dialog overtakes.
             exchange.asker.endpoint.respond(transaction, 487, now=now)
-        if exchange.theirs is not None and not exchange.other.over:
+        if exchange.theirs is not None:
             self._acknowledge(exchange, now)
 
     def let_go(self) -> None:

@@ -37,8 +37,8 @@ ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK")
 PHONE_METHODS = ("REGISTER", "SUBSCRIBE", "NOTIFY")
 """Methods that a gate for phones takes besides."""
 
-SUPPORTED = (OPTION_TAG,)
-"""Extensions that every gate knows (RFC 3262)."""
+SUPPORTED = (OPTION_TAG, "timer")
+"""Extensions that every gate knows (RFC 3262, RFC 4028)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ MIXED_TYPE = "multipart/mixed;boundary=b"
 Headers = tuple[tuple[str, str], ...]
 UNFIT: list[tuple[int, Headers, int, bytes, str]] = [
     (420, (("Require", "precondition"),), 70, sdp(), "application/sdp"),
-    (420, (("Require", "timer"),), 70, sdp(), "application/sdp"),
+    (420, (("Require", "resource-priority"),), 70, sdp(), "application/sdp"),
     (420, (("Require", "geolocation"),), 70, sdp(), "application/sdp"),
     (483, (), 0, sdp(), "application/sdp"),
     (415, (), 70, b"hello", "text/plain"),

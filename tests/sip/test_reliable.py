@@ -260,7 +260,7 @@ def rang(harness: Harness, invite: Request, rseq: str, status: int = 180, to_tag
 class Test_4_uac:  # noqa: N801 - named as the RFC section
     def test_the_tu_is_asked_for_a_prack_within_the_early_dialog(self) -> None:
         harness, _, invite = calling()
-        assert invite.headers.get("Supported") == "100rel"
+        assert "100rel" in invite.headers.values("Supported")
         harness.receive(answer(invite, 180, extra=RELIABLE.format(42)))
         event = harness.take(ResponseReceived)
         assert event.rack == "42 1 INVITE"
@@ -322,19 +322,19 @@ class Test_4_uac:  # noqa: N801 - named as the RFC section
         assert dialog is not None
         harness.endpoint.ack(dialog, now=harness.now)
         reinvite = within(harness, dialog)
-        assert "Supported" not in reinvite.headers
+        assert "100rel" not in reinvite.headers.values("Supported")
         harness.receive(answer(reinvite, 183, extra=RELIABLE.format(1)))
         assert harness.take(ResponseReceived).rack == ""
 
     def test_a_reinvite_still_says_what_else_is_supported(self) -> None:
-        harness = Harness(EndpointConfig(LISTEN_POINTS, supported=(*SUPPORTED, "timer")))
+        harness = Harness(EndpointConfig(LISTEN_POINTS, supported=SUPPORTED))
         harness.endpoint.invite(spec(), "leg", harness.now)
         harness.receive(answer(harness.last().request, 200))
         dialog = harness.take(ResponseReceived).dialog
         assert dialog is not None
         harness.endpoint.ack(dialog, now=harness.now)
         assert within(harness, dialog).headers.values("Supported") == [
-            tag for tag in (*SUPPORTED, "timer") if tag != "100rel"
+            tag for tag in SUPPORTED if tag != "100rel"
         ]
 
 
