@@ -94,6 +94,7 @@ class ALeg(Leg):
         self.invite: Request = event.request
         self.heard(event.request)
         self.codecs = call.route.peer.codecs
+        self.digits = call.route.peer.digits
         self.description = session_description(event.request)
         """The SDP of the INVITE, or b""."""
         self.state = ALegState.INCOMING

@@ -78,6 +78,7 @@ class BLeg(Leg):
         self._symmetric = symmetric
         self.trunk = trunk
         self.codecs = trunk.codecs
+        self.digits = trunk.digits
         self.media = media
         self.state = BLegState.CALLING
         self._attempt = self.attempt()

@@ -24,6 +24,7 @@ from proxy.call.b_leg import BLeg
 from proxy.call.called_side import CalledSide
 from proxy.call.config import GateConfig
 from proxy.call.gate import CodeGate, GateEnd, GateResult
+from proxy.call.info_keys import convert_keys
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
 from proxy.call.outcome import (
@@ -245,8 +246,8 @@ class Call:
         self.called.open()
         self._arm()
 
-    def digit_pressed(self, leg: Leg, digit: str, means: DigitMeans, now: float) -> None:
-        """A digit came: for the gate, or for the other side when INFO brought it in talk.
+    def digit_pressed(self, leg: Leg, digit: str, means: DigitMeans, now: float, duration_ms: int) -> None:
+        """A digit came: for the gate, or in talk for the other side, which is told it as it understands.
 
         A phone may tell each key twice, the second one late: the code's last keys must not reach the callee
         so, nor any key count double.
@@ -255,14 +256,11 @@ class Call:
             if leg is self.a:
                 leg.note_key(means)
                 self._after_gate(self._gate.digit(digit, means, now), now)
-        elif (
-            self.state is CallState.TALKING
-            and means is DigitMeans.INFO
-            and leg.speaks_info
-            and (other := self.b if leg is self.a else self.a) is not None
-            and other.media is not None
-        ):
-            other.media.send_digit(digit)
+        elif self.state is CallState.TALKING and (means is not DigitMeans.INFO or leg.speaks_info):
+            leg.note_key(means)
+            other = self.partner(leg)
+            if other is not None:
+                other.tell_key(digit, duration_ms, now)
 
     def prompts_finished(self, now: float) -> None:
         """What was played to the caller has ended by itself."""
@@ -296,6 +294,12 @@ class Call:
     def b(self) -> BLeg | None:
         """The B leg that counts now."""
         return self.called.leg
+
+    def leg_of(self, media: MediaLeg) -> Leg | None:
+        """The leg that speaks through these ports."""
+        if media is self.a.media:
+            return self.a
+        return self.b if self.b is not None and media is self.b.media else None
 
     def partner(self, leg: Leg) -> Leg | None:
         """The other side."""
@@ -348,7 +352,7 @@ class Call:
     def _tell_progress(
         self, status: int, now: float, *, with_sdp: bool, headers: Sequence[tuple[str, str]] = ()
     ) -> None:
-        a, b = self.a, self.b
+        a = self.a
         if a.needs_offer or (with_sdp and a.late_offer and a.local is None):
             a.offer(self._codecs_for_a())
             with_sdp = a.answer_due = True
@@ -432,6 +436,7 @@ class Call:
         a, b = self.a, self.b
         if a.media is not None and b is not None and b.media is not None and a.chosen and b.chosen:
             a.media.bridge(b.media)
+            convert_keys(self)
 
     def b_failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> None:
         """A trunk refused, or said nothing (``response`` None, ``status`` as RFC 3261 §8.1.3.1 reads

@@ -113,7 +113,7 @@ class CalledSide:
         if chosen is None:
             return gate_codecs(call.route.common_codecs)
         first, route = chosen.codec.name, call.route
-        codec, *events = relayed_codecs(chosen, events=chosen.event is not None)
+        codec, *events = relayed_codecs(chosen, events=call.a.has_keys)
         names = [name for name in (*(known.name for known in call.a.named), *route.codecs) if name != first]
         others = gate_codecs([name for name in names if name in route.codecs and can_transcode(name, first)])
         return (codec, *(other for other in others if not other.is_event), *events)

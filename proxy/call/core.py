@@ -249,8 +249,9 @@ class CallCore:
             return
         call, media = found
         if isinstance(answer, DigitHeard):
-            if media is call.a.media and media.listening:
-                call.digit_pressed(call.a, answer.digit, answer.means, now)
+            leg = call.leg_of(media)
+            if leg is not None and media.listening:
+                call.digit_pressed(leg, answer.digit, answer.means, now, answer.duration_ms)
         elif isinstance(answer, MediaLegOpened):
             call.media_opened(answer, media, now)
         elif isinstance(answer, PromptsFinished):

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.call.config import DigitForm
+from proxy.call.info_keys import InfoKeys, convert_keys
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
 from proxy.call.modification import Modification, Outcome
@@ -70,6 +72,7 @@ class Leg:
         "_bye",
         "_bye_headers",
         "_info_heard",
+        "_keys",
         "_other_heard",
         "agreed",
         "allows",
@@ -78,6 +81,7 @@ class Leg:
         "chosen",
         "codecs",
         "dialog",
+        "digits",
         "endpoint",
         "established",
         "latching",
@@ -122,6 +126,9 @@ class Leg:
         """An offer of the gate in a 2xx waits for its answer in the ACK (RFC 3264 §4, RFC 3261 §13.2.1)."""
         self._info_heard = False
         self._other_heard = False
+        self._keys = InfoKeys()
+        self.digits = DigitForm.AUTO
+        """How the peer is told keys."""
         self.signalled_from = ""
         self.established = False
         """A 2xx has made the dialog: it is for BYE to end it."""
@@ -240,6 +247,7 @@ class Leg:
             signalled_from=self.signalled_from,
             srtp=self.security.keys,
         )
+        convert_keys(self.call)
 
     def heard(self, message: Message) -> None:
         """Note what the peer says of itself (RFC 3261 §20.5)."""
@@ -260,13 +268,43 @@ class Leg:
 
     @property
     def speaks_info(self) -> bool:
-        """An INFO of this peer is a key of its own: it tells no key otherwise, as far as is known.
+        """An INFO of this peer is a key of its own: it tells no key otherwise, as far as is known or set.
 
         A peer that negotiated telephone-event is taken to use it, until it was heard to use INFO alone.
         """
         return not self._other_heard and (
-            self._info_heard or self.chosen is None or self.chosen.event is None
+            self._info_heard
+            or self.digits is DigitForm.INFO
+            or self.chosen is None
+            or self.chosen.event is None
         )
+
+    @property
+    def has_keys(self) -> bool:
+        """Its keys come apart from the audio, so that the other side may be told them as events."""
+        events = self.chosen is not None and self.chosen.event is not None
+        return events or self._info_heard or self.digits is DigitForm.INFO
+
+    @property
+    def takes_info(self) -> bool:
+        """Keys go to this peer as INFO: it is set so, or it knows no telephone-event but INFO."""
+        if self.digits is not DigitForm.AUTO:
+            return self.digits is DigitForm.INFO
+        if self._keys.refused or self.chosen is None or self.chosen.event is not None:
+            return False
+        return self._info_heard or "INFO" in self.allows
+
+    def tell_key(self, digit: str, duration_ms: int, now: float) -> None:
+        """Tell the peer a key of the other side, in the form that it understands."""
+        if self.takes_info:
+            self._keys.send(self, digit, duration_ms, now)
+        else:
+            self.play_key(digit, duration_ms)
+
+    def play_key(self, digit: str, duration_ms: int) -> None:
+        """Send a key with the media: as events, or as a tone where the peer takes none."""
+        if self.media is not None:
+            self.media.send_digit(digit, duration_ms)
 
     # Requests within the dialog -----------------------------------------------------------------------------
 
@@ -313,7 +351,7 @@ class Leg:
             return
         self.endpoint.respond(event.transaction, 200, now=now)
         if press is not None and not self.over:
-            self.call.digit_pressed(self, press.digit, DigitMeans.INFO, now)
+            self.call.digit_pressed(self, press.digit, DigitMeans.INFO, now, press.duration_ms)
 
     def accept_within(
         self, transaction: ServerTransaction, request: Request, body: bytes, now: float
@@ -329,7 +367,9 @@ class Leg:
     def responded_within(self, event: ResponseReceived, now: float) -> None:
         """Take a response to a request of the gate within the dialog."""
         transaction, response = event.transaction, event.response
-        if self.modification is not None and self.modification.transaction is transaction:
+        if transaction is self._keys.transaction:
+            self._keys.responded(self, response, now)
+        elif self.modification is not None and self.modification.transaction is transaction:
             self.modification.responded(response, event.dialog, now)
         elif transaction.method == "INVITE" and 200 <= response.status < 300:
             # Its BYE has crossed this 2xx, which is acknowledged all the same (§13.2.2.4).
@@ -340,16 +380,20 @@ class Leg:
 
     def unanswered_within(self, transaction: object, now: float) -> None:
         """Take the news that a request of the gate within the dialog gets no final response."""
-        if self.modification is not None and self.modification.transaction is transaction:
+        if transaction is self._keys.transaction:
+            self._keys.unanswered()
+        elif self.modification is not None and self.modification.transaction is transaction:
             self.modification.unanswered(now)
 
     def acked(self, event: AckReceived, now: float) -> None:
         """Take the ACK of a 2xx to a re-INVITE, with its answer if the 2xx held the offer."""
-        self.call.renegotiation.acked(self, event.request, now)
+        if not self.over:
+            self.call.renegotiation.acked(self, event.request, now)
 
     def reinvite_cancelled(self, transaction: ServerTransaction, now: float) -> None:
         """The peer takes back a re-INVITE that has no final response yet (§9.2)."""
-        self.call.renegotiation.cancelled(transaction, now)
+        if not self.over:
+            self.call.renegotiation.cancelled(transaction, now)
 
     def ack_timed_out(self, now: float) -> None:
         """No ACK came for a 2xx: the session is over (RFC 3261 §13.3.1.4, §14.2)."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from proxy.call.config import CodeMode
+from dataclasses import replace
+
+from proxy.call.config import CodeMode, GateConfig
 from proxy.call.ports import LegId
 from proxy.cdr.record import Disposition
+from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import Flow, Transmit
 from proxy.sip.message import Request, Response
 from proxy.sip.parser import parse_message
@@ -25,7 +28,10 @@ class ForkingCarrier:
         self.requests: list[Request] = []
         """All others."""
         self.responses: list[Response] = []
-        self.prack_status = 200
+        self.challenges: dict[str, int] = {}
+        """How often requests of a method are asked for credentials yet."""
+        self.mute = False
+        """It answers no request for now."""
         self._out: list[Transmit] = []
         bench.network.attach(CARRIER, self)
 
@@ -38,13 +44,16 @@ class ForkingCarrier:
                 self.invites.append(message)
         else:
             self.requests.append(message)
-            if message.method != "ACK":
-                status = self.prack_status if message.method == "PRACK" else 200
-                self._out.append(Transmit(answer(message, status, extra=self.challenge).encode(), flow))
+            if message.method != "ACK" and not self.mute:
+                self._out.append(Transmit(self._answer(message).encode(), flow))
 
-    @property
-    def challenge(self) -> str:
-        return ""
+    def _answer(self, request: Request) -> str:
+        if self.challenges.get(request.method, 0) == 0:
+            return answer(request, 200)
+        self.challenges[request.method] -= 1
+        nonce = f"nonce-{len(self.requests)}"
+        challenge = f'Proxy-Authenticate: Digest realm="carrier", nonce="{nonce}", qop="auth"\r\n'
+        return answer(request, 407, extra=challenge)
 
     def handle_timer(self, now: float) -> None:
         """It has none."""
@@ -89,6 +98,64 @@ class ForkingCarrier:
     def sent_to(self, tag: str) -> list[str]:
         """Methods of the requests that the gate sent within the dialog of this tag."""
         return [request.method for request in self.requests if request.to.tag == tag]
+
+
+ACCOUNT = DigestAccount("gate-user", "gate-password", "carrier")
+
+
+def with_account() -> GateConfig:
+    config = default_config()
+    return replace(config, trunks=(replace(config.trunks[0], account=ACCOUNT),))
+
+
+class TestChallenges:
+    """RFC 3261 §22.2: a trunk may want to know who sends a PRACK, too."""
+
+    def test_prack_is_repeated_with_credentials_and_the_same_rack(self) -> None:
+        with GateBench(config=with_account()) as bench:
+            carrier = ForkingCarrier(bench)
+            carrier.challenges["PRACK"] = 1
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(183, "one", ONE, rseq=8)
+            carrier.says(180, "one", rseq=9)
+            pracks = [request for request in carrier.requests if request.method == "PRACK"]
+            assert [request.headers.get("RAck") for request in pracks] == [
+                "8 1 INVITE",
+                "8 1 INVITE",
+                "9 1 INVITE",
+            ]
+            assert [request.cseq.number for request in pracks] == [2, 3, 4]
+            assert "gate-user" in (pracks[1].headers.get("Proxy-Authorization") or "")
+            carrier.says(200, "one")
+            call.bye()
+
+    def test_prack_is_not_repeated_for_ever_and_the_call_goes_on(self) -> None:
+        with GateBench(config=with_account()) as bench:
+            carrier = ForkingCarrier(bench)
+            carrier.challenges["PRACK"] = 99
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(183, "one", ONE, rseq=8)
+            assert len(carrier.sent_to("one")) <= 3
+            carrier.says(200, "one")
+            assert call.status == 200
+            call.bye()
+
+    def test_a_challenge_after_the_end_of_the_invite_is_not_answered(self) -> None:
+        with GateBench(config=with_account()) as bench:
+            carrier = ForkingCarrier(bench)
+            carrier.challenges["PRACK"] = 1
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.mute = True
+            carrier.says(183, "one", ONE, rseq=8)
+            carrier.says(486, "one")
+            carrier.mute = False
+            bench.run(1.0)
+            assert carrier.sent_to("one").count("PRACK") >= 2
+            assert "Proxy-Authorization" not in carrier.requests[-1].headers
+            assert call.status == 486
 
 
 def speaks(bench: GateBench) -> str:

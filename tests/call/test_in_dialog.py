@@ -101,7 +101,9 @@ class TestInfo:
             call.bye()
 
     def test_digit_for_a_side_without_telephone_event_is_left_to_the_engine(self) -> None:
-        with GateBench(script=(Step(0.0, 200, body=sdp("192.0.2.90", events=False)),)) as bench:
+        knows_no_info = [("Allow", "INVITE, ACK, BYE, CANCEL")]
+        script = (Step(0.0, 200, body=sdp("192.0.2.90", events=False), headers=knows_no_info),)
+        with GateBench(script=script) as bench:
             call = bench.pbx.call(NUMBER)
             bench.run(0.5)
             for digit in "1234#":
@@ -153,7 +155,7 @@ class TestInfo:
             other: Leg = Leg(
                 "b", live, bench.gate.endpoint, latching=live.a.latching, security=live.a.security
             )
-            live.digit_pressed(other, "#", DigitMeans.INFO, bench.now)
+            live.digit_pressed(other, "#", DigitMeans.INFO, bench.now, 160)
             assert live.record.wrong_tries == 0
             first.bye()
 

@@ -1,0 +1,293 @@
+"""Keys in talk: each one once, in the form that the other side understands (RFC 4733, RFC 6086)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from proxy.call.config import DigitForm, GateConfig
+from proxy.call.ports import BridgeMedia, DigitHeard, LegId, ListenForDigits
+from proxy.dtmf.digits import DigitMeans
+from proxy.sip.events import RequestReceived
+from tests.call.test_forks import ONE, ForkingCarrier, with_account
+from tests.call.test_reliable import refuse
+from tests.support.gate import NUMBER, GateBench, default_config
+from tests.support.ua import ANSWER, Step, UaCall, sdp
+
+TOLL_FREE = "918005550123"
+NO_EVENTS = sdp("192.0.2.90", events=False)
+INFO_CARRIER = (Step(0.0, 200, body=NO_EVENTS, headers=[("Allow", "INVITE, ACK, BYE, CANCEL, INFO")]),)
+TONE_CARRIER = (Step(0.0, 200, body=NO_EVENTS, headers=[("Allow", "INVITE, ACK, BYE, CANCEL")]),)
+
+
+def talking(bench: GateBench, body: bytes | None = None) -> UaCall:
+    call = bench.pbx.call(TOLL_FREE, body=body)
+    bench.run(1.0)
+    assert call.status == 200
+    return call
+
+
+def told(call: UaCall) -> list[bytes]:
+    """Bodies of the INFOs that a UA got."""
+    return [request.body for request in call.requests if request.method == "INFO"]
+
+
+def key(bench: GateBench, leg: int, digit: str, duration_ms: int = 120) -> None:
+    """A key as the engine reports it of a leg that is listened to."""
+    if bench.media.legs[LegId(leg)].listening:
+        bench.answer(DigitHeard(LegId(leg), digit, DigitMeans.RFC4733, duration_ms))
+
+
+def with_digits(form: DigitForm, *, caller: bool) -> GateConfig:
+    config = default_config()
+    if caller:
+        return replace(config, peers=(replace(config.peers[0], digits=form), *config.peers[1:]))
+    return replace(config, trunks=(replace(config.trunks[0], digits=form),))
+
+
+class TestToInfo:
+    def test_a_callee_that_knows_info_and_no_events_is_told_so(self) -> None:
+        with GateBench(script=INFO_CARRIER) as bench:
+            call = talking(bench)
+            for digit in "5#A":
+                key(bench, 1, digit)
+            bench.run(0.5)
+            callee = bench.carrier.calls[0]
+            assert told(callee) == [
+                b"Signal=5\r\nDuration=120\r\n",
+                b"Signal=#\r\nDuration=120\r\n",
+                b"Signal=A\r\nDuration=120\r\n",
+            ]
+            assert [
+                request.headers.get("Content-Type") for request in callee.requests if request.method == "INFO"
+            ] == ["application/dtmf-relay"] * 3
+            assert bench.media.all[LegId(2)].digits_sent == ""
+            call.bye()
+
+    def test_a_caller_that_dialled_its_code_by_info_is_told_so(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER, body=sdp(events=False), headers=[("Allow", "INVITE, ACK, BYE")])
+            bench.run(0.1)
+            for digit in "1234#":
+                call.info(digit)
+                bench.run(0.2)
+            bench.run(1.0)
+            key(bench, 2, "7")
+            assert told(call) == [b"Signal=7\r\nDuration=120\r\n"]
+            call.bye()
+
+    def test_info_to_info(self) -> None:
+        with GateBench(script=INFO_CARRIER) as bench:
+            call = talking(bench, sdp(events=False))
+            call.info("3")
+            bench.run(0.5)
+            assert told(bench.carrier.calls[0]) == [b"Signal=3\r\nDuration=160\r\n"]
+            call.bye()
+
+    def test_a_phone_that_tells_its_keys_twice_is_heard_once(self) -> None:
+        with GateBench(script=INFO_CARRIER) as bench:
+            call = talking(bench)
+            call.info("3")
+            key(bench, 1, "3")
+            call.info("4")
+            key(bench, 1, "4")
+            bench.run(0.5)
+            assert told(bench.carrier.calls[0]) == [
+                b"Signal=3\r\nDuration=120\r\n",
+                b"Signal=4\r\nDuration=120\r\n",
+            ]
+            call.bye()
+
+    def test_one_at_a_time_so_that_they_stay_in_order(self) -> None:
+        with GateBench(script=INFO_CARRIER, delay=(0.01, 0.3), seed=4) as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(5.0)
+            for digit in "0123456789":
+                key(bench, 1, digit)
+            bench.run(20.0)
+            signals = b"".join(body.split(b"\r\n")[0][-1:] for body in told(bench.carrier.calls[0]))
+            assert signals == b"0123456789"
+            call.bye()
+
+    def test_more_than_anybody_types_ahead_is_not_kept(self) -> None:
+        with GateBench(script=INFO_CARRIER) as bench:
+            bench.carrier.within = lambda _, event: event.request.method == "INFO"
+            bench.vanished.add(bench.carrier)
+            call = talking(bench)
+            for _ in range(100):
+                key(bench, 1, "5")
+            # Nobody answers: what waited is stale when that is known.
+            bench.run(33.0)
+            assert len({bytes(body) for body in told(bench.carrier.calls[0])}) == 1
+            bench.carrier.within = None
+            key(bench, 1, "6")
+            bench.run(0.5)
+            assert told(bench.carrier.calls[0])[-1].startswith(b"Signal=6")
+            call.bye()
+
+    @pytest.mark.parametrize("status", [405, 415, 469, 500])
+    def test_a_callee_that_refuses_it_gets_tones_from_then_on(self, status: int) -> None:
+        with GateBench(script=INFO_CARRIER, delay=(0.05, 0.05)) as bench:
+            bench.carrier.within = partial(refuse, status, "INFO")
+            call = talking(bench)
+            key(bench, 1, "5")
+            key(bench, 1, "6")
+            bench.run(0.5)
+            assert bench.media.all[LegId(2)].digits_sent == "56"
+            # The engine makes tones of the events that it relays: nobody needs to listen.
+            assert not bench.media.all[LegId(1)].listening
+            call.info("7")  # not counted: its keys come as events
+            bench.run(0.5)
+            assert bench.media.all[LegId(2)].digits_sent == "56"
+            call.bye()
+
+    def test_a_bye_while_a_key_is_under_way(self) -> None:
+        with GateBench(script=INFO_CARRIER, delay=(0.1, 0.1)) as bench:
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(2.0)
+            key(bench, 1, "5")
+            key(bench, 1, "6")
+            call.bye()
+            bench.run(2.0)
+            assert len(told(bench.carrier.calls[0])) == 1
+
+    def test_a_refusal_that_comes_after_the_end_sends_nothing(self) -> None:
+        with GateBench(script=INFO_CARRIER, delay=(0.1, 0.1)) as bench:
+            bench.carrier.within = partial(refuse, 415, "INFO")
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(2.0)
+            key(bench, 1, "5")
+            bench.core.hang_up(next(iter(bench.core.calls)), bench.now)
+            bench.run(2.0)
+            assert bench.media.all[LegId(2)].digits_sent == ""
+            assert call.has_ended()
+
+    def test_provisional_responses_to_an_info_change_nothing(self) -> None:
+        def patient(call: UaCall, event: RequestReceived) -> bool:
+            if event.request.method != "INFO":
+                return False
+            call.ua.endpoint.respond(event.transaction, 183, now=call.ua.now())
+            call.ua.endpoint.respond(event.transaction, 200, now=call.ua.now())
+            return True
+
+        with GateBench(script=INFO_CARRIER) as bench:
+            bench.carrier.within = patient
+            call = talking(bench)
+            key(bench, 1, "5")
+            key(bench, 1, "6")
+            bench.run(1.0)
+            assert len(told(bench.carrier.calls[0])) == 2
+            call.bye()
+
+
+class TestFromInfo:
+    def test_a_callee_with_events_gets_them(self) -> None:
+        with GateBench(script=ANSWER) as bench:
+            call = bench.pbx.call(NUMBER, body=sdp(events=False))
+            bench.run(0.1)
+            for digit in "1234#9":
+                call.info(digit)
+                bench.run(0.5)
+            assert bench.media.all[LegId(2)].configured[-1].remote.event_payload_type is not None
+            assert bench.media.all[LegId(2)].digits_sent == "9"
+            assert told(bench.carrier.calls[0]) == []
+            call.bye()
+
+    def test_a_callee_without_either_gets_a_tone(self) -> None:
+        with GateBench(script=TONE_CARRIER) as bench:
+            call = talking(bench, sdp(events=False))
+            call.info("9")
+            bench.run(0.5)
+            assert bench.media.all[LegId(2)].digits_sent == "9"
+            call.bye()
+
+
+class TestEventsBothWays:
+    def test_the_engine_relays_them_and_nobody_listens(self) -> None:
+        with GateBench() as bench:
+            call = talking(bench)
+            after = bench.media.commands[
+                next(
+                    n for n, command in enumerate(bench.media.commands) if isinstance(command, BridgeMedia)
+                ) :
+            ]
+            assert not any(isinstance(command, ListenForDigits) for command in after)
+            assert not bench.media.all[LegId(1)].listening
+            call.bye()
+
+    def test_a_key_reported_by_a_leg_that_nobody_listens_to_is_dropped(self) -> None:
+        with GateBench() as bench:
+            call = talking(bench)
+            bench.answer(DigitHeard(LegId(1), "5", DigitMeans.RFC4733, 100))
+            assert bench.media.all[LegId(2)].digits_sent == ""
+            call.bye()
+
+
+class TestSetting:
+    def test_info_although_there_are_events(self) -> None:
+        with GateBench(config=with_digits(DigitForm.INFO, caller=False)) as bench:
+            call = talking(bench)
+            key(bench, 1, "5")
+            bench.run(0.5)
+            assert told(bench.carrier.calls[0]) == [b"Signal=5\r\nDuration=120\r\n"]
+            call.bye()
+
+    def test_info_of_a_peer_that_is_set_so_counts_although_it_has_events(self) -> None:
+        with GateBench(config=with_digits(DigitForm.INFO, caller=True)) as bench:
+            call = talking(bench)
+            call.info("5")
+            bench.run(0.5)
+            assert bench.media.all[LegId(2)].digits_sent == "5"
+            call.bye()
+
+    def test_events_or_tones_whatever_the_peer_knows(self) -> None:
+        with GateBench(config=with_digits(DigitForm.EVENTS, caller=False), script=INFO_CARRIER) as bench:
+            call = talking(bench)
+            assert not bench.media.all[LegId(1)].listening
+            call.bye()
+
+
+def test_a_new_format_changes_the_form() -> None:
+    with GateBench(script=INFO_CARRIER) as bench:
+        call = talking(bench)
+        assert bench.media.all[LegId(1)].listening
+        bench.carrier.calls[0].request("INVITE", sdp("192.0.2.90", version=2))
+        bench.run(1.0)
+        key(bench, 1, "5")
+        bench.run(0.5)
+        assert len(told(bench.carrier.calls[0])) <= 1
+        call.bye()
+
+
+def test_no_digit_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    with GateBench(script=INFO_CARRIER) as bench:
+        call = talking(bench)
+        key(bench, 1, "5")
+        bench.run(0.5)
+        call.bye()
+    assert "Signal" not in caplog.text
+
+
+def test_keys_told_as_info_are_repeated_with_credentials_in_their_order() -> None:
+    config = with_account()
+    config = replace(config, trunks=(replace(config.trunks[0], digits=DigitForm.INFO),))
+    with GateBench(config=config) as bench:
+        carrier = ForkingCarrier(bench)
+        carrier.challenges["INFO"] = 1
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.1)
+        carrier.says(200, "one", ONE)
+        for digit in "56":
+            bench.answer(DigitHeard(LegId(1), digit, DigitMeans.RFC4733, 100))
+        bench.run(0.1)
+        infos = [request for request in carrier.requests if request.method == "INFO"]
+        assert [request.body.split(b"\r\n")[0] for request in infos] == [
+            b"Signal=5",
+            b"Signal=5",
+            b"Signal=6",
+        ]
+        assert all("Proxy-Authorization" in request.headers for request in infos[1:])
+        call.bye()
