@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import calls, latency, policy, relay
+from bench import calls, latency, media, policy, relay
 
 RESULTS = Path(__file__).parent / "results"
-ROWS = ("calls", "latency", "relay", "policy")
+ROWS = ("calls", "latency", "media", "relay", "policy")
 
 
 def main() -> None:
@@ -48,6 +48,10 @@ def main() -> None:
         delay = latency.run(quick=options.quick)
         result["latency"] = dataclasses.asdict(delay)
         console.print(_latency_table(delay))
+    if "media" in wanted:
+        threads = media.run(quick=options.quick)
+        result["media"] = [dataclasses.asdict(row) for row in threads]
+        console.print(_media_table(threads))
     if "relay" in wanted:
         relayed = relay.run(quick=options.quick)
         result["relay"] = [dataclasses.asdict(row) for row in relayed]
@@ -110,6 +114,23 @@ def _latency_table(delay: latency.Latency) -> Table:
         str(delay.calls),
         *(f"{value:.2f}" for value in (delay.mean_ms, delay.p50_ms, delay.p99_ms, delay.max_ms)),
     )
+    return table
+
+
+def _media_table(rows: list[media.MediaCost]) -> Table:
+    table = Table(title="Media of gated calls (core pinned to one core, phones on the other)")
+    for heading in ("calls/s", "CPU us per call", "received", "sent", "sleeps/s", "key p50 ms", "key p99 ms"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            str(row.rate),
+            f"{row.media_us_per_call:.0f}",
+            f"{row.received:.0f}",
+            f"{row.sent:.0f}",
+            f"{row.sleeps_per_second:.0f}",
+            f"{row.digit_p50_ms:.2f}",
+            f"{row.digit_p99_ms:.2f}",
+        )
     return table
 
 

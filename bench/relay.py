@@ -63,7 +63,7 @@ class RelayCost:
 def run(*, quick: bool) -> list[RelayCost]:
     """Measure at 200 and 1,000 calls."""
     seconds = 2 if quick else 10
-    load = _build_generator()
+    load = build_example("relay_load")
     return [measure(load, calls, seconds) for calls in (200, 1000)]
 
 
@@ -94,8 +94,8 @@ def measure(load: Path, calls: int, seconds: int) -> RelayCost:
     )
 
 
-def _build_generator() -> Path:
-    """Build the generator, if it is not up to date, and return its path."""
+def build_example(name: str) -> Path:
+    """Build an example of the media core, if it is not up to date, and return its path."""
     command = [
         "cargo",
         "build",
@@ -105,11 +105,11 @@ def _build_generator() -> Path:
         "-p",
         "tollgate-media",
         "--example",
-        "relay_load",
+        name,
     ]
     environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{Path.home()}/.cargo/bin"}
     subprocess.run(command, cwd=NATIVE, check=True, env=environment)
-    return NATIVE / "target" / "release" / "examples" / "relay_load"
+    return NATIVE / "target" / "release" / "examples" / name
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def main() -> None:
         print(json.dumps([asdict(row) for row in run(quick=False)], indent=1))
         return
     seconds = numbers[1] if len(numbers) > 1 else 10
-    print(json.dumps(asdict(measure(_build_generator(), numbers[0], seconds))))
+    print(json.dumps(asdict(measure(build_example("relay_load"), numbers[0], seconds))))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ pub mod g711;
 pub mod inband;
 pub mod latch;
 pub mod leg;
+pub mod pace;
 pub mod ports;
 pub mod prompt;
 pub mod relay;

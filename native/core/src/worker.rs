@@ -1,8 +1,8 @@
 //! One media thread: harvests ready sockets, relays, runs timers, takes commands.
 //!
 //! At light load it waits in epoll and wakes with each packet, so a digit is reported within microseconds. Under load
-//! waking costs more than the packets do, so it then sleeps to the next millisecond and harvests what has come:
-//! that adds half a millisecond on average and more than halves the cost of a packet.
+//! waking costs more than the packets do, so it then sleeps for a tick (`pace.rs`) and harvests what has come: that adds
+//! a millisecond at most on average and more than halves the cost of a packet.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,21 +12,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::event::{Event, EventQueue, LegId};
 use crate::leg::{Context, Leg, BUFFER};
+use crate::pace::Pace;
 use crate::prompt::Prompt;
 use crate::remote::Remote;
 use crate::rng::Rng;
 use crate::sys::{self, Epoll, EventFd};
 use crate::wheel::{Key, Wheel};
 
-const TICK: Duration = Duration::from_millis(1);
-/// Packets per second above which the thread ticks, and below which it waits in epoll again: about where a thousand
-/// ticks cost as much as the wake-ups they save.
-const BUSY_PPS: u64 = 3_000;
-const QUIET_PPS: u64 = 2_000;
 /// Packets of one harvest that take long enough to look again at once.
 const LARGE_HARVEST: usize = 48;
-/// How long the rate is measured.
-const WINDOW_US: u64 = 20_000;
 /// Stands for the wake-up of the inbox in the epoll set.
 const WAKE_TOKEN: u64 = u64::MAX;
 
@@ -151,11 +145,9 @@ pub struct Worker {
     base: Instant,
     inactivity_us: u64,
     buffer: Box<[u8; BUFFER]>,
-    ticking: bool,
+    pace: Pace,
     next_tick: Instant,
     last_harvest: usize,
-    window_start_us: u64,
-    window_packets: u64,
 }
 
 fn token(index: u32, generation: u32, rtcp: bool) -> u64 {
@@ -196,11 +188,9 @@ impl Worker {
             base,
             inactivity_us,
             buffer: Box::new([0; BUFFER]),
-            ticking: false,
+            pace: Pace::default(),
             next_tick: base,
             last_harvest: 0,
-            window_start_us: 0,
-            window_packets: 0,
         })
     }
 
@@ -238,18 +228,18 @@ impl Worker {
                 }
             }
             self.last_harvest = ready;
-            self.measure(ready as u64, now_us);
+            self.pace.count(ready, now_us);
         }
     }
 
     fn harvest(&mut self) -> usize {
-        if self.ticking {
+        if let Some(tick) = self.pace.tick() {
             // To the next tick; not at all when the last harvest took longer than one, or was so large that more has
             // come meanwhile.
             let now = Instant::now();
             if self.last_harvest < LARGE_HARVEST || now >= self.next_tick {
                 std::thread::sleep(self.next_tick.saturating_duration_since(now));
-                self.next_tick = self.next_tick.max(now) + TICK;
+                self.next_tick = self.next_tick.max(now) + tick;
             }
             return self.epoll.wait(Some(Duration::ZERO));
         }
@@ -260,17 +250,6 @@ impl Worker {
         let ready = self.epoll.wait(timeout);
         self.inbox.waiting.store(false, Ordering::SeqCst);
         ready
-    }
-
-    fn measure(&mut self, packets: u64, now_us: u64) {
-        self.window_packets += packets;
-        let elapsed = now_us - self.window_start_us;
-        if elapsed >= WINDOW_US {
-            let rate = self.window_packets * 1_000_000 / elapsed;
-            self.ticking = rate > if self.ticking { QUIET_PPS } else { BUSY_PPS };
-            self.window_packets = 0;
-            self.window_start_us = now_us;
-        }
     }
 
     // Packets ----------------------------------------------------------------------------------------------------
