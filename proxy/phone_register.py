@@ -15,6 +15,7 @@ from proxy.clock import epoch
 from proxy.policy import Snapshot
 from proxy.settings import Settings
 from proxy.sip.endpoint import Endpoint
+from proxy.sip.gruu import Gruus
 from proxy.sip.reachability import Surroundings
 from proxy.sip.registrar import Registrar
 from proxy.sip.registration import RegistrarConfig
@@ -36,9 +37,11 @@ class PhoneRegister:
         authenticator: Authenticator,
         *,
         wall_clock: Callable[[], datetime],
+        key: bytes,
     ) -> None:
+        """``key``: what temporary GRUUs are sealed with."""
         self._points = endpoint.config.listen_points
-        registrar = Registrar(registrar_config(settings), self._surroundings(settings, config))
+        registrar = Registrar(registrar_config(settings), self._surroundings(settings, config), Gruus(key))
         self.registrations = Registrations(
             endpoint,
             registrar,
@@ -116,5 +119,6 @@ def registrar_config(settings: Settings) -> RegistrarConfig:
         max_expires=limits.max_expires,
         max_contacts=limits.max_contacts,
         max_bindings=limits.max_bindings,
+        flow_timer=limits.flow_timer,
         path_needs_support=limits.path_needs_support,
     )

@@ -176,7 +176,7 @@ class Gate:
         self._is_trusted = composition.trusted_networks(config)
         clock, authenticator = LocalClock(), DigestAuthenticator(digest, ids.tag)
         if settings.phones.enabled:
-            self.phones = PhoneRegister(settings, config, endpoint, authenticator, wall_clock=clock)
+            self.phones = PhoneRegister(settings, config, endpoint, authenticator, wall_clock=clock, key=key)
             self._stack.callback(self.phones.close)
         self.core = CallCore(
             endpoint,

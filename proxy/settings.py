@@ -152,6 +152,8 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{where}: the gate has no {address.socket_transport} socket; add one to sip.listen"
                 )
+        if self.registrar.flow_timer >= self.sip.tcp.idle_timeout:
+            raise ValueError("registrar.flow_timer: sip.tcp.idle_timeout has to be longer")
         for where, side in self._sides():
             if side.large_requests == "tcp" and "TCP" not in own:
                 raise ValueError(f"{where}.large_requests: the gate has no TCP socket; add one to sip.listen")

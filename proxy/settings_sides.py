@@ -107,6 +107,9 @@ class RegistrarSettings(Section):
     """Contacts of one user."""
     max_bindings: int = Field(default=100_000, ge=1)
     """Contacts of all users."""
+    flow_timer: int = Field(default=120, ge=0, le=3_600)
+    """What phones with Outbound on TCP and TLS are told: within so many seconds a keep-alive has to come
+    (RFC 5626 §4.4); 0: nothing."""
     path_needs_support: bool = True
     """A Path that the phone does not say it supports is answered with 420."""
     keep_alive: Literal["options", "crlf", "off"] = "options"

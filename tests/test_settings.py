@@ -170,6 +170,7 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[[did_routes]]\nuser = "desk"\n', "did_routes[0].user: "),
         ("[registrar]\nmin_expires = 600\ndefault_expires = 300\n", "registrar: min_expires"),
         ('[registrar]\nkeep_alive = "ping"\n', "registrar.keep_alive: "),
+        ("[sip.tcp]\nidle_timeout = 60\n", "registrar.flow_timer: sip.tcp.idle_timeout has to be longer"),
         ("[subscriptions]\nmax_expires = 60\n", "subscriptions: min_expires"),
         ('[subscriptions]\nwatching = "some"\n', "subscriptions.watching: "),
         ('[subscriptions]\nmailboxes = "nobody"\n', "subscriptions.mailboxes: no trunk, or peer "),

@@ -61,8 +61,8 @@ class EndpointConfig:
     """Bodies that INVITE and UPDATE may carry; the Accept header of a 415 (§8.2.3)."""
     supported: tuple[str, ...] = ()
     """Option tags understood in Require (§8.2.2.3); the Supported header."""
-    registrar_extensions: tuple[str, ...] = ("path", "outbound")
-    """Option tags understood in the Require of a REGISTER besides (RFC 3327, RFC 5626)."""
+    registrar_extensions: tuple[str, ...] = ("path", "outbound", "gruu")
+    """Option tags understood in the Require of a REGISTER besides (RFC 3327, RFC 5626, RFC 5627)."""
     uri_schemes: frozenset[str] = frozenset({"sip", "sips", "tel", "urn"})
     """Schemes of a Request-URI; any other gets 416 (§8.2.2.1)."""
     user_agent: str = "Tollgate"

@@ -1,7 +1,7 @@
 """The registrar: REGISTER requests of authenticated users to bindings, without any I/O.
 
-RFC 3261 §10.3; RFC 3327 §5.3 (Path); RFC 5626 §6 (Outbound). Authentication (step 3) is done before; what a
-stranger sends never comes here. Every request changes all that it asks for or nothing.
+RFC 3261 §10.3; RFC 3327 §5.3 (Path); RFC 5626 §6 (Outbound); RFC 5627 §5 (GRUU). Authentication (step 3) is
+done before; what a stranger sends never comes here. Every request changes all that it asks for or nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr
 from proxy.sip.bindings import Binding, Bindings, BindingTable, StoredBinding
 from proxy.sip.flow import DEFAULT_PORTS, Flow
+from proxy.sip.gruu import Gruu, Gruus
 from proxy.sip.message import Request
 from proxy.sip.reachability import Surroundings
 from proxy.sip.registration import (
@@ -35,10 +36,12 @@ _log = logging.getLogger(__name__)
 class Registrar:
     """Every binding of the gate. ``now`` is seconds of the monotonic clock throughout."""
 
-    __slots__ = ("_config", "_gate", "_table")
+    __slots__ = ("_config", "_gate", "_gruus", "_table")
 
-    def __init__(self, config: RegistrarConfig, gate: Surroundings) -> None:
+    def __init__(self, config: RegistrarConfig, gate: Surroundings, gruus: Gruus | None = None) -> None:
+        """``gruus`` None: phones get no GRUU."""
         self._config = config
+        self._gruus = gruus
         self._gate = gate
         self._table = BindingTable()
 
@@ -66,7 +69,7 @@ class Registrar:
             )
             if contacts := request.contacts:
                 return self._update(registration, contacts)
-            return Outcome(200, _listed(self._table.get(user), now))
+            return Outcome(200, self._listed(self._table.get(user), registration))
         except RegistrationRefused as refusal:
             _log.info("REGISTER of %s refused with %d: %s", user, refusal.outcome.status, refusal)
             return refusal.outcome
@@ -101,13 +104,27 @@ class Registrar:
         self._table.replace(user, tuple(after))
         if more:
             _log.info("%s has %d contacts now", user, len(after))
-        headers = _listed(after, registration.now)
+        headers = self._listed(after, registration)
         if made and registration.path_supported:
             # RFC 3327 §5.3: the phone learns by which way it will be reached.
             headers += tuple(("Path", value) for value in made[0].path)
         if any(binding.reg_id for binding in made):
             headers += (("Require", "outbound"),)
+            if registration.over_connection and config.flow_timer:
+                # RFC 5626 §4.4: a flow without keep-alives for so long counts as dead.
+                headers += (("Flow-Timer", str(config.flow_timer)),)
         return Outcome(200, headers)
+
+    def _listed(self, bindings: Iterable[Binding], registration: Registration) -> tuple[tuple[str, str], ...]:
+        """Return the Contacts of the 200: every binding with what is left of it (§10.3 step 8), and with its
+        GRUUs for a phone that knows them (RFC 5627 §5.3)."""
+        gruus = self._gruus if registration.gruu_supported else None
+        listed: list[tuple[str, str]] = []
+        for binding in bindings:
+            ways = "" if gruus is None else gruus.parameters(binding, registration.domain)
+            left = round(binding.expires_at - registration.now)
+            listed.append(("Contact", f"<{binding.contact}>{binding.params}{ways};expires={left}"))
+        return tuple(listed)
 
     # What others ask ----------------------------------------------------------------------------------------
 
@@ -151,6 +168,10 @@ class Registrar:
                 groups.append(tuple(group))
             groups += others
         return groups
+
+    def gruu(self, uri: Uri) -> Gruu | None:
+        """Return what a GRUU names, or None for any other URI."""
+        return None if self._gruus is None else self._gruus.read(uri)
 
     def bound_from(self, host: str) -> bool:
         """Say whether a live binding was registered from this IP address (DESIGN 1.4)."""
@@ -262,11 +283,3 @@ def _find(bindings: Sequence[Binding], contact: NameAddr, identity: Identity) ->
         elif not known.reg_id and (known.contact == text or uri.equivalent_to(Uri.parse(known.contact))):
             return at
     return None
-
-
-def _listed(bindings: Iterable[Binding], now: float) -> tuple[tuple[str, str], ...]:
-    """Return the Contacts of the 200: every binding with what is left of it (§10.3 step 8)."""
-    return tuple(
-        ("Contact", f"<{binding.contact}>{binding.params};expires={round(binding.expires_at - now)}")
-        for binding in bindings
-    )

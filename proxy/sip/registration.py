@@ -14,6 +14,7 @@ from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr
 from proxy.sip.bindings import Binding
 from proxy.sip.flow import Flow
+from proxy.sip.headers import Headers
 from proxy.sip.message import Request
 from proxy.sip.reachability import NextHop, Surroundings, address_problem, contact_problem, hop_to
 
@@ -25,6 +26,8 @@ _MALFORMED_EXPIRES: Final = 3600
 _HOUR: Final = 3600
 """An interval of an hour or more is never too brief (§10.3 step 7)."""
 _AGENT_LENGTH: Final = 64
+_NOT_KEPT: Final = frozenset({"expires", "pub-gruu", "temp-gruu"})
+"""Parameters of a Contact that the registrar says anew in each answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class RegistrarConfig:
     """Characters of a Contact with its parameters, or of all Path values; longer ones get 403."""
     max_path: int = 8
     """Path values of one binding; more get 403."""
+    flow_timer: int = 0
+    """What phones on connections are told about their keep-alives (RFC 5626 §4.4); 0: nothing."""
     path_needs_support: bool = True
     """Path without ``Supported: path`` gets 420; otherwise it is kept, but not told to the phone (RFC 3327
     §5.3)."""
@@ -87,7 +92,10 @@ class Registration:
         "_source",
         "call_id",
         "cseq",
+        "domain",
+        "gruu_supported",
         "now",
+        "over_connection",
         "path_supported",
         "user",
     )
@@ -119,6 +127,10 @@ class Registration:
         if "Supported" in headers:
             supported = [tag.lower() for tag in headers.values("Supported")]
         self._outbound = "outbound" in supported
+        self.gruu_supported = "gruu" in supported or "gruu" in _required(headers)
+        self.domain = request.to.uri.host
+        """Host part of the address-of-record, as the phone calls it."""
+        self.over_connection = source.reliable
         self.path_supported = "path" in supported
         if "Path" in headers:
             self._read_path(headers.values("Path"))
@@ -191,7 +203,7 @@ class Registration:
             "".join(
                 f";{name}" if value is None else f";{name}={value}"
                 for name, value in contact.params.items()
-                if name != "expires"
+                if name not in _NOT_KEPT
             ),
             _quality(contact.params.get("q")),
             self.now + seconds,
@@ -217,6 +229,10 @@ def check_target(request: Request, names: Collection[str], gate: Surroundings) -
         raise RegistrationRefused(404, "domain that is not served here")
     if (address.user or "").partition(";")[0] not in names:
         raise RegistrationRefused(403, "registration for somebody else")
+
+
+def _required(headers: Headers) -> Collection[str]:
+    return [tag.lower() for tag in headers.values("Require")] if "Require" in headers else ()
 
 
 def _seconds(text: str) -> int:

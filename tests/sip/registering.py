@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proxy.sip.flow import Flow, ListenPoint
+from proxy.sip.gruu import Gruus
 from proxy.sip.message import Request
 from proxy.sip.parser import parse_message
 from proxy.sip.reachability import Surroundings
@@ -55,8 +56,10 @@ def register_request(
 class Bench:
     """A registrar, its clock, and a phone that counts its CSeq."""
 
-    def __init__(self, config: RegistrarConfig | None = None, gate: Surroundings = GATE) -> None:
-        self.registrar = Registrar(config or RegistrarConfig(), gate)
+    def __init__(
+        self, config: RegistrarConfig | None = None, gate: Surroundings = GATE, gruus: Gruus | None = None
+    ) -> None:
+        self.registrar = Registrar(config or RegistrarConfig(), gate, gruus)
         self.now = START
         self.cseq = 0
 
