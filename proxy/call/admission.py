@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Direction, Disposition, HungUpBy
 from proxy.policy import CallRequest, Decision, NumberRefused, Treatment, decide
 from proxy.sip.events import RequestReceived
+from proxy.sip.gruu import Gruu
 from proxy.sip.inspection import Refusal
 
 if TYPE_CHECKING:
@@ -76,11 +78,16 @@ class Admission:
     def _outbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
         """Decide about a call of a user or a PBX."""
         invite = event.request
-        asked = CallRequest(invite.uri, caller.proved, caller.asserted, caller.peer.default_group)
+        gruu = None if self._core.registrations is None else self._core.registrations.gruu(invite.request_uri)
+        dialled = invite.uri if gruu is None else gruu.user
+        asked = CallRequest(dialled, caller.proved, caller.asserted, caller.peer.default_group)
         decision = decide(asked, self._core.policy)
         record = self._record(event, caller, decision, now)
         if event.refusal is not None and not decision.emergency:
             self._refuse_unfit(event, event.refusal, record, now)
+            return
+        if gruu is not None and gruu.user not in self._core.policy.users:
+            self._refuse_unreachable(event, record, now)
             return
         if decision.treatment is Treatment.BLOCK:
             status = decision.status_hint
@@ -95,6 +102,12 @@ class Admission:
                 self._refuse_unreachable(event, record, now)
                 return
             route = found or route
+        if gruu is not None:
+            to_one = _to_one_phone(route, gruu)
+            if to_one is None:
+                self._refuse_unreachable(event, record, now)
+                return
+            route = to_one
         if not decision.emergency and (status := self._unavailable):
             self._refuse(event, record, Disposition.OVERLOADED, status, now)
             return
@@ -236,6 +249,13 @@ class Admission:
         self._core.emit(JournalRecord(record.final(now=now)))
         headers = (reason_header(cause), *headers)
         self._core.endpoint.respond(event.transaction, status, headers=headers, now=now)
+
+
+def _to_one_phone(route: Route, gruu: Gruu) -> Route | None:
+    """Leave of a user's phones the one that a GRUU names; None when it is not registered (RFC 5627 §5.4)."""
+    groups = [tuple(binding for binding in group if gruu.names(binding)) for group in route.phones]
+    phones = tuple(group for group in groups if group)
+    return replace(route, phones=phones) if phones else None
 
 
 def describe(record: RecordBuilder, decision: Decision) -> None:

@@ -16,7 +16,9 @@ from proxy.policy import Snapshot
 from proxy.sip.bindings import Binding, Bindings, StoredBinding
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import RequestReceived
+from proxy.sip.gruu import Gruu
 from proxy.sip.registrar import Registrar
+from proxy.sip.uri import Uri
 
 __all__ = ["KeepAlive", "Registrations", "sip_date"]
 
@@ -88,6 +90,10 @@ class Registrations:
     def targets(self, user: str) -> tuple[Bindings, ...]:
         """Return the contacts of a user: groups to ring one after the other, each in parallel."""
         return tuple(self.registrar.targets(user))
+
+    def gruu(self, uri: Uri) -> Gruu | None:
+        """Return which phone of which user a GRUU names (RFC 5627); None for any other URI."""
+        return self.registrar.gruu(uri)
 
     def bound_from(self, host: str) -> bool:
         """Tell whether a phone is registered from this address (DESIGN 1.4)."""

@@ -57,6 +57,7 @@ from proxy.policy import (
 from proxy.sip.config import ALLOW, PHONE_METHODS, SUPPORTED, EndpointConfig
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.flow import Flow, ListenPoint, Transmit
+from proxy.sip.gruu import Gruus
 from proxy.sip.reachability import Surroundings
 from proxy.sip.registrar import Registrar
 from proxy.sip.registration import RegistrarConfig
@@ -259,7 +260,11 @@ class GateNode:
             return None
         return Registrations(
             self.endpoint,
-            Registrar(RegistrarConfig(), Surroundings(points, frozenset({"gate.example.com", GATE[0]}))),
+            Registrar(
+                RegistrarConfig(),
+                Surroundings(points, frozenset({"gate.example.com", GATE[0]})),
+                Gruus(b"k" * 32),
+            ),
             authenticator,
             wall_clock=lambda: START + timedelta(seconds=self.clock.elapsed),
         )

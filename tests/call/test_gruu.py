@@ -1,0 +1,92 @@
+"""Calls to a GRUU reach one phone of a user (RFC 5627 §5.4), and a phone may name itself by its own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from proxy.cdr.record import Disposition
+from proxy.sip.message import Response
+from tests.call.phones import PhoneBench
+from tests.support.gate import GATE
+from tests.support.ua import Ua
+
+ONE = "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+TWO = "urn:uuid:00000000-0000-1000-8000-000a95a0e128"
+
+
+def registered(bench: PhoneBench, host: str, instance: str) -> tuple[Ua, list[str]]:
+    """Register a phone of 205; returns it with its public and temporary GRUU."""
+    phone = bench.phone(host)
+    contact = f'<sip:205@{host}:5060>;+sip.instance="<{instance}>"'
+    told = bench.register(phone, "205", contact=contact, headers=("Supported: gruu",))
+    return phone, own(told, instance)
+
+
+def own(told: Response, instance: str) -> list[str]:
+    (line,) = [
+        value for value in told.headers.get_all("Contact") if instance in value.partition("pub-gruu")[0]
+    ]
+    return re.findall(r'gruu="([^"]*)"', line)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_rfc5627_5_4_one_phone_of_several_rings(kind: int) -> None:
+    with PhoneBench() as bench:
+        first, _ = registered(bench, "192.0.2.25", ONE)
+        second, gruus = registered(bench, "192.0.2.26", TWO)
+        call = bench.desk.call("", uri=gruus[kind])
+        bench.run(2.0)
+        assert call.status == 200
+        assert not first.calls
+        invite = second.calls[0].invite
+        assert invite is not None
+        assert invite.uri == "sip:205@192.0.2.26:5060"
+        call.bye()
+    assert bench.record.dialled_number == "205"
+    assert bench.record.destination_user == "205"
+
+
+@pytest.mark.parametrize(
+    ("uri", "status"),
+    [
+        (f"sip:205@gate.example.com;gr={ONE}", 480),
+        (f"sip:299@gate.example.com;gr={TWO}", 404),
+        ("sip:205@gate.example.com;gr", 404),
+        ("sip:tgruu.aaaaaaaa@gate.example.com;gr", 404),
+        (f"sip:gate.example.com;gr={TWO}", 404),
+    ],
+)
+def test_a_gruu_that_leads_nowhere_is_no_other_number(uri: str, status: int) -> None:
+    with PhoneBench() as bench:
+        phone, _ = registered(bench, "192.0.2.26", TWO)
+        call = bench.desk.call("", uri=uri)
+        bench.run(1.0)
+        assert call.statuses == [status]
+        assert not phone.calls
+        assert not bench.carrier.calls
+
+
+def test_a_gruu_ends_with_its_registration() -> None:
+    with PhoneBench() as bench:
+        phone, gruus = registered(bench, "192.0.2.26", TWO)
+        bench.registrations.retain(())
+        for gruu in gruus:
+            call = bench.desk.call("", uri=gruu)
+            bench.run(1.0)
+            assert call.statuses == [480]
+        assert not phone.calls
+    assert {record.disposition for record in bench.journal.final} == {Disposition.NO_ANSWER}
+
+
+def test_rfc5627_4_4_a_contact_that_is_a_gruu_is_no_way_back_to_the_gate_itself() -> None:
+    with PhoneBench(pbx=True) as bench:
+        phone, _ = registered(bench, "192.0.2.26", TWO)
+        contact = ("Contact", f"<sip:204@{GATE[0]}:5060;gr={ONE}>")
+        call = bench.pbx.call("205", headers=[contact])
+        bench.run(2.0)
+        assert call.status == 200
+        phone.calls[0].bye()
+        bench.run(1.0)
+        assert call.has_ended(), "the BYE has reached the one who called, not the gate"
