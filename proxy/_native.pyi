@@ -68,8 +68,9 @@ class MediaCore:
         srtp: tuple[str, bytes, bytes, bytes] | None = None,
         heard_payload_type: int | None = None,
         heard_event_payload_type: int | None = None,
+        fax: bool = False,
     ) -> None:
-        """Tell a leg what its peer signalled.
+        """Tell a leg what its peer signalled. ``fax``: UDPTL, of which nothing is read, instead of RTP.
 
         ``heard_payload_type`` and ``heard_event_payload_type``: what the peer sends under; None: the same as
         what is sent to it.

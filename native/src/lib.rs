@@ -97,7 +97,7 @@ impl MediaCore {
 
     #[pyo3(signature = (leg, *, address, rtp_port, rtcp_port, rtcp_mux, codec, payload_type, clock_rate, ptime_ms,
         event_payload_type, event_clock_rate, peer_sends, peer_receives, learning, signalled_from, srtp=None,
-        heard_payload_type=None, heard_event_payload_type=None))]
+        heard_payload_type=None, heard_event_payload_type=None, fax=false))]
     #[allow(clippy::too_many_arguments)] // one keyword per field of RemoteMedia
     fn configure_leg(
         &self,
@@ -119,6 +119,7 @@ impl MediaCore {
         srtp: Option<SrtpKeys>,
         heard_payload_type: Option<u8>,
         heard_event_payload_type: Option<u8>,
+        fax: bool,
     ) -> PyResult<()> {
         let format = Format {
             codec: Codec::from_name(codec),
@@ -139,6 +140,7 @@ impl MediaCore {
             learning,
             signalled_from: signalled_from.parse().ok(),
             srtp: srtp.as_ref().map(srtp_keys).transpose()?,
+            fax,
         };
         self.engine.configure(leg, remote);
         Ok(())

@@ -26,6 +26,7 @@ from proxy.sdp import (
     ChosenAudio,
     Codec,
     Direction,
+    FaxDescription,
     LocalDescription,
     SessionDescription,
     accept_answer,
@@ -84,6 +85,7 @@ class Leg:
         "digits",
         "endpoint",
         "established",
+        "fax",
         "latching",
         "local",
         "media",
@@ -122,6 +124,8 @@ class Leg:
         """The peer's latest SDP."""
         self.chosen: ChosenAudio | None = None
         """What this leg speaks, once negotiated."""
+        self.fax: FaxDescription | None = None
+        """The peer's fax stream, as long as the call is about fax (`proxy.call.fax`)."""
         self.answer_due = False
         """An offer of the gate in a 2xx waits for its answer in the ACK (RFC 3264 §4, RFC 3261 §13.2.1)."""
         self._info_heard = False
@@ -239,6 +243,7 @@ class Leg:
 
     def configure(self) -> None:
         """Give the media engine what is negotiated now."""
+        self.fax = None
         assert self.media is not None and self.remote is not None and self.chosen is not None  # noqa: S101, PT018
         self.media.configure(
             self.remote,

@@ -31,7 +31,7 @@ from proxy.call.ports import (
     StopPrompts,
     UnbridgeMedia,
 )
-from proxy.sdp import AudioDescription, ChosenAudio, LocalEnd, is_ip_address
+from proxy.sdp import AudioDescription, ChosenAudio, FaxDescription, LocalEnd, is_ip_address
 
 __all__ = ["MediaLeg", "MediaState", "can_transcode"]
 
@@ -176,6 +176,33 @@ class MediaLeg:
                     srtp=srtp,
                     heard_payload_type=chosen.heard_codec.payload_type,
                     heard_event_payload_type=None if heard_event is None else heard_event.payload_type,
+                ),
+            )
+        )
+
+    def configure_fax(
+        self, fax: FaxDescription, chosen: ChosenAudio, *, latching: Latching, signalled_from: str
+    ) -> None:
+        """Tell the engine that the peer sends and takes fax now, and where."""
+        codec = chosen.codec
+        self.awaited = fax.direction.sends
+        self.silent = False
+        self._world.emit(
+            ConfigureMediaLeg(
+                self.id,
+                RemoteMedia(
+                    fax.address if _is_ip_address(fax.address) else signalled_from,
+                    fax.port,
+                    fax.port,
+                    False,
+                    AudioFormat(codec.name, codec.payload_type, codec.clock_rate, chosen.ptime_ms),
+                    None,
+                    codec.clock_rate,
+                    fax.direction.sends,
+                    fax.direction.receives,
+                    latching,
+                    signalled_from,
+                    fax=True,
                 ),
             )
         )

@@ -92,6 +92,9 @@ class RemoteMedia:
     ``audio``."""
     heard_event_payload_type: int | None = None
     """Payload type of telephone-event from the peer; None: ``event_payload_type``."""
+    fax: bool = False
+    """UDPTL instead of RTP (T.38): whole datagrams pass between bridged legs that both carry fax, and nothing
+    in them is read. Ports and directions are those of the fax stream, ``audio`` is what was spoken before."""
 
 
 # Commands to the media engine ------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from proxy.call import fax
+from proxy.call.fax import FaxOffer
 from proxy.call.leg import Leg, Offer
 from proxy.call.media_leg import can_transcode
 from proxy.call.outcome import status_for_asker
@@ -72,7 +74,8 @@ class _Exchange:
     transaction: ServerTransaction | None = None
     request: Request | None = None
     offer: Offer | None = None
-    """The asker's; None: it asked for an offer."""
+    """The asker's; None: it asked for an offer, or for fax."""
+    fax: FaxOffer | None = None
     theirs: Offer | None = None
     """What the other side offered, whose answer is due with the ACK."""
     bound: float = NEVER
@@ -117,9 +120,14 @@ class Renegotiation:
             # An offer of the peer's has no answer yet: its first one, or one that is on its way across.
             return 500
         try:
+            to_fax = fax.read_offer(description) if description else None
+            if to_fax is not None:
+                return self._take_fax(leg, event, to_fax, now)
             offer = leg.read_offer(description) if description else None
             other = self._follower(leg)
-            if other is None or not (offer is None or self._concerns_other(leg, offer.audio)):
+            if other is None or not (
+                offer is None or leg.fax is not None or self._concerns_other(leg, offer.audio)
+            ):
                 self._answer_alone(leg, other, event, offer, now)
                 return 0
             return self._pass_on(leg, other, event, offer, now)
@@ -182,6 +190,23 @@ class Renegotiation:
         other.modify(method, body, self._answered, now)
         return 0
 
+    def _take_fax(self, leg: Leg, event: RequestReceived, offer: FaxOffer, now: float) -> int:
+        """Pass a change to fax on (RFC 3362), or answer a refresh of it; returns the refusal, or 0."""
+        other = self._follower(leg)
+        if other is None or not (fax.takes_fax(leg) and fax.takes_fax(other)):
+            return 488
+        if leg.fax is not None and other.fax is not None and leg.fax.attributes == offer.fax.attributes:
+            body = fax.accept(leg, offer, other.fax.attributes)
+            leg.accept_within(event.transaction, event.request, body, now)
+            return 0
+        if self._exchange is not None or not _may_ask(other, "INVITE"):
+            return 491
+        exchange = self._exchange = _Exchange(other, leg, event.transaction, event.request, fax=offer)
+        if event.request.method == "UPDATE":
+            exchange.bound = now + _UPDATE_PATIENCE * leg.endpoint.config.t1
+        other.modify("INVITE", fax.offer_to(other, offer.fax.attributes), self._answered, now)
+        return 0
+
     def cancelled(self, transaction: ServerTransaction, now: float) -> None:
         """A peer takes its re-INVITE back (§9.2)."""
         exchange = self._exchange
@@ -205,19 +230,23 @@ class Renegotiation:
         exchange = self._exchange
         assert exchange is not None  # noqa: S101  (the end of a call takes its modifications away)
         accepted = response if 200 <= status < 300 else None
-        if accepted is not None and exchange.offer is None and exchange.asker is not None:
+        late = exchange.offer is None and exchange.fax is None
+        if accepted is not None and late and exchange.asker is not None:
             self._offered(exchange, exchange.asker, accepted, now)
         else:
             self._exchange = None
             refusal = status
             if accepted is not None:
-                refusal = 0 if _take_answer(exchange.other, accepted) else 488
+                taken = _take_answer(exchange.other, accepted, of_fax=exchange.fax is not None)
+                refusal = 0 if taken else 488
             if exchange.asker is None:
                 self._own_settled(exchange.other, refusal, response, now)
             elif exchange.withdrawn:
                 if not refusal:
                     self._restore = exchange.other
             elif accepted is None or refusal:
+                if accepted is not None and exchange.fax is not None:
+                    self._restore = exchange.other  # it has given up audio and taken nothing for it
                 self._refuse_asker(exchange, refusal, response, now)
             else:
                 self._answer_asker(exchange, exchange.asker, now)
@@ -230,8 +259,13 @@ class Renegotiation:
 
     def _answer_asker(self, exchange: _Exchange, asker: Leg, now: float) -> None:
         offer, transaction, request = exchange.offer, exchange.transaction, exchange.request
-        assert offer is not None and transaction is not None and request is not None  # noqa: S101, PT018
         other = exchange.other
+        assert transaction is not None and request is not None  # noqa: S101, PT018
+        if exchange.fax is not None and other.fax is not None:
+            body = fax.accept(asker, exchange.fax, other.fax.attributes)
+            asker.accept_within(transaction, request, body, now)
+            return
+        assert offer is not None  # noqa: S101
         chosen = _choose(asker, offer.audio, other)
         if chosen is None:
             asker.endpoint.respond(transaction, 488, now=now)
@@ -318,6 +352,8 @@ class Renegotiation:
         if self._exchange is not None or self._tries >= _TRIES:
             return
         leg = self._restore or self._call.a
+        if leg.fax is not None and self._restore is None:
+            return  # fax knows no formats
         other = self._follower(leg)
         if other is None or self._follower(other) is None:
             return
@@ -367,9 +403,15 @@ class Renegotiation:
             # said again under a version of its own.
             body = leg.agreed.data
             if leg.agreed is not leg.local:
-                body = leg.offer_again(leg.spoken, _direction_of(self._call.partner(leg)))
+                body = self._said_again(leg)
         session.refresh_later(NEVER)
         leg.modify(method, body, lambda status, response, at: self._refreshed(leg, status, response, at), now)
+
+    def _said_again(self, leg: Leg) -> bytes:
+        other = self._call.partner(leg)
+        if leg.fax is not None and other is not None and other.fax is not None:
+            return fax.offer_to(leg, other.fax.attributes)
+        return leg.offer_again(leg.spoken, _direction_of(other))
 
     def _refreshed(self, leg: Leg, status: int, response: Response | None, now: float) -> None:
         if status in {0, 408, 481}:
@@ -377,7 +419,7 @@ class Renegotiation:
         elif response is not None and status < 300:
             description = session_description(response)
             if description:
-                _take_answer(leg, response)
+                _take_answer(leg, response, of_fax=leg.fax is not None)
             self.reconcile(now)
         else:
             # It is still expected before the session expires: after a 491 soon, after others a bit later.
@@ -515,10 +557,14 @@ def _format_of(leg: Leg, other: Leg) -> tuple[Codec, ...]:
     return ()
 
 
-def _take_answer(leg: Leg, response: Response) -> bool:
+def _take_answer(leg: Leg, response: Response, *, of_fax: bool = False) -> bool:
     """Take the answer in a 2xx; returns whether it is of use."""
+    description = session_description(response)
     try:
-        leg.take_answer(session_description(response))
+        if of_fax:
+            fax.take_answer(leg, description)
+        else:
+            leg.take_answer(description)
     except RemoteProtocolError:
         _log.info("unusable answer to a re-offer", extra={"call_id": leg.call.id, "leg": leg.name})
         return False

@@ -187,6 +187,7 @@ class EmbeddedEngine:
             srtp=(srtp.suite, srtp.local_key, srtp.remote_key, srtp.remote_mki) if srtp else None,
             heard_payload_type=remote.heard_payload_type,
             heard_event_payload_type=remote.heard_event_payload_type,
+            fax=remote.fax,
         )
 
     def _read_events(self) -> None:

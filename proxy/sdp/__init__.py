@@ -36,6 +36,7 @@ from proxy.sdp.crypto import (
     answer_crypto,
     offer_crypto,
 )
+from proxy.sdp.fax import FaxDescription, answer_fax, offer_fax, read_fax
 from proxy.sdp.negotiate import (
     GATE_CODECS,
     ChosenAudio,
@@ -59,6 +60,7 @@ __all__ = [
     "Codec",
     "CryptoAttribute",
     "Direction",
+    "FaxDescription",
     "KeySource",
     "LocalDescription",
     "LocalEnd",
@@ -69,6 +71,7 @@ __all__ = [
     "SrtpPolicy",
     "accept_answer",
     "answer_crypto",
+    "answer_fax",
     "build_answer",
     "build_offer",
     "carried_attributes",
@@ -77,8 +80,10 @@ __all__ = [
     "gate_codecs",
     "is_ip_address",
     "offer_crypto",
+    "offer_fax",
     "parse_sdp",
     "read_audio",
+    "read_fax",
     "relayed_codecs",
     "renumbered",
 ]

@@ -16,7 +16,14 @@ from proxy.errors import RemoteProtocolError
 from proxy.sdp.crypto import DEFAULT_SUITES, CryptoAttribute, SrtpPolicy, read_crypto
 from proxy.sdp.values import EVENT_NAME, Codec, Direction, MediaDescription, SessionDescription
 
-__all__ = ["AudioDescription", "carried_attributes", "is_ip_address", "read_audio"]
+__all__ = [
+    "CONNECTION_LENGTH",
+    "AudioDescription",
+    "carried_attributes",
+    "is_ip_address",
+    "read_audio",
+    "read_connection",
+]
 
 _PROFILES = frozenset({"RTP/AVP", "RTP/AVPF"})
 _SECURE_PROFILES = frozenset({"RTP/SAVP", "RTP/SAVPF"})
@@ -63,7 +70,7 @@ _CARRIED_LENGTH = 256
 
 _FORMAT_LENGTH = 1024
 """Characters of a payload type, its rtpmap and its fmtp together; longer ones are passed over."""
-_CONNECTION_LENGTH = 300
+CONNECTION_LENGTH = 300
 """Characters of a ``c=`` line; a host name has up to 253."""
 
 
@@ -166,7 +173,7 @@ def _read_stream(
                 (rtpmaps if name == "a=rtpmap" else fmtps).setdefault(payload_type, rest)
             else:
                 others.setdefault(name, value)
-    address_type, address, nowhere = _connection((own_connection or connection)[:_CONNECTION_LENGTH])
+    address_type, address, nowhere = read_connection((own_connection or connection)[:CONNECTION_LENGTH])
     direction = direction or Direction.SENDRECV
     if nowhere:
         direction = Direction.of(sends=direction.sends, receives=False)
@@ -237,11 +244,11 @@ def _codec(payload_type: str, mapping: str, fmtp: str) -> Codec | None:
 
 
 @lru_cache(maxsize=4096)
-def _connection(line: str) -> tuple[str, str, bool]:
+def read_connection(line: str) -> tuple[str, str, bool]:
     """Return address type and address of a ``c=`` line (RFC 8866 §5.7), and whether that is nowhere."""
     fields = line[2:].split()
     if len(fields) != 3 or fields[0] != "IN" or fields[1] not in {"IP4", "IP6"}:
-        raise RemoteProtocolError("SDP audio without a valid c= line (RFC 8866 §5.7)", status_hint=400)
+        raise RemoteProtocolError("SDP stream without a valid c= line (RFC 8866 §5.7)", status_hint=400)
     address_type, (address, slash, _) = fields[1], fields[2].partition("/")
     if not is_ip_address(address):
         if not _is_host_name(address):

@@ -15,7 +15,7 @@ from proxy.sdp.crypto import CryptoAttribute
 from proxy.sdp.negotiate import DEFAULT_PTIME_MS, ChosenAudio
 from proxy.sdp.values import Codec, Direction, SessionDescription
 
-__all__ = ["CONTENT_TYPE", "LocalDescription", "LocalEnd", "build_answer", "build_offer"]
+__all__ = ["CONTENT_TYPE", "LocalDescription", "LocalEnd", "build_answer", "build_offer", "describe"]
 
 CONTENT_TYPE = "application/sdp"
 
@@ -41,11 +41,11 @@ class LocalDescription:
     session_id: int
     version: int
     sections: tuple[str | None, ...]
-    """The media sections in order: the line of a refused one, None for the audio stream."""
+    """The media sections in order: the line of a refused one, None for the stream that the call is about."""
 
     @property
     def audio_index(self) -> int:
-        """Which media section is the audio stream: where `accept_answer` looks for it."""
+        """Which media section the call is about: where `accept_answer` looks for the audio stream."""
         return self.sections.index(None)
 
 
@@ -93,7 +93,7 @@ def build_answer(
         )
     # The time line of an answer is the offer's (RFC 3264 §6).
     timing = next((line for line in offer.lines if line[0] == "t"), "t=0 0")
-    return _describe(audio, sections, timing, local, session_id=session_id, previous=previous)
+    return describe(audio, sections, timing, local, session_id=session_id, previous=previous)
 
 
 def build_offer(
@@ -128,7 +128,7 @@ def build_offer(
         attributes=attributes,
     )
     sections = (None,) if previous is None else previous.sections
-    return _describe(audio, sections, "t=0 0", local, session_id=session_id, previous=previous)
+    return describe(audio, sections, "t=0 0", local, session_id=session_id, previous=previous)
 
 
 def _audio_section(
@@ -158,8 +158,8 @@ def _audio_section(
     return "\r\n".join(lines)
 
 
-def _describe(
-    audio: str,
+def describe(
+    stream: str,
     sections: tuple[str | None, ...],
     timing: str,
     local: LocalEnd,
@@ -173,7 +173,7 @@ def _describe(
         session_id, version = previous.session_id, previous.version
     address = f"IN IP6 {local.address}" if ":" in local.address else f"IN IP4 {local.address}"
     rest = f"{address}\r\ns=-\r\nc={address}\r\n{timing}\r\n" + "".join(
-        [audio if section is None else section for section in sections]
+        [stream if section is None else section for section in sections]
     )
     data = _encode(session_id, version, rest)
     if previous is not None:

@@ -1,6 +1,7 @@
 //! One media leg: its sockets, what its peer signalled, what it hears and what it sends.
 
 mod digit_sender;
+mod fax;
 mod sending;
 
 use std::collections::VecDeque;
@@ -164,6 +165,9 @@ impl Leg {
             }
             self.guard = guard;
         }
+        if remote.fax {
+            self.hush(at.events);
+        }
         self.out.set_clock_rate(remote.format.clock_rate, at.now_us);
         self.latch.reopen(remote.learning, remote.rtp, remote.signalled_from, at.now_us);
         if self.connected {
@@ -190,7 +194,7 @@ impl Leg {
             Some(remote) => remote.format.ptime_ms,
             None => 20,
         };
-        let codec = self.remote.as_ref().and_then(|remote| remote.format.codec);
+        let codec = self.remote.as_ref().filter(|remote| !remote.fax).and_then(|remote| remote.format.codec);
         let prompts = prompts.into_iter().filter(|prompt| Some(prompt.codec()) == codec).collect();
         self.prompt_timestamp = None;
         self.player = Some(Box::new(Player::new(play, prompts, repeat, ptime_ms, at.now_us)));
@@ -227,7 +231,8 @@ impl Leg {
     }
 
     pub fn send_digit(&mut self, code: u8, duration_ms: u32) {
-        if self.digits.len() < DIGITS_WAITING {
+        let fax = self.remote.as_ref().is_some_and(|remote| remote.fax);
+        if !fax && self.digits.len() < DIGITS_WAITING {
             self.digits.push_back((code, duration_ms));
         }
     }
@@ -291,6 +296,9 @@ impl Leg {
             self.discarded += 1;
             return None;
         };
+        if remote.fax {
+            return self.fax_packet(packet, source, at);
+        }
         if rtp::is_rtcp(packet) {
             if remote.rtcp_mux && source.is_none_or(|source| self.latch.may_come_from(source)) {
                 self.read_rtcp(packet, at);
@@ -312,26 +320,8 @@ impl Leg {
             return None;
         };
         let kind = remote.format.kind(header.payload_type);
-        if let Some(source) = source {
-            match self.latch.judge(source, &header, kind.is_some(), at.now_us) {
-                Verdict::Accept => {}
-                Verdict::Lock => {
-                    let learnt = remote.learning;
-                    self.connect(source, at.now_us);
-                    if learnt {
-                        at.events.push(Event::Latched { leg: self.id, source });
-                    }
-                }
-                Verdict::Refuse => {
-                    self.discarded += 1;
-                    return None;
-                }
-            }
-        }
-        self.last_received_us = at.now_us;
-        if self.timed_out_us.is_some() {
-            self.timed_out_us = None;
-            at.events.push(Event::Resumed { leg: self.id });
+        if !self.admit(source, &header, kind.is_some(), at) {
+            return None;
         }
         let format = self.remote.as_ref().map(|remote| remote.format)?;
         self.reception.packet(&header, kind == Some(Kind::Audio), format.clock_rate, at.now_us);
@@ -352,6 +342,32 @@ impl Leg {
                 (bridged && self.inband.is_none()).then_some((header, kind))
             }
         }
+    }
+
+    /// Ask the latch whether a packet is the peer's, and note that it is heard. `negotiated` as [`Latch::judge`] has it.
+    #[inline]
+    fn admit(&mut self, source: Option<SocketAddr>, header: &Header, negotiated: bool, at: &mut Context) -> bool {
+        if let Some(source) = source {
+            match self.latch.judge(source, header, negotiated, at.now_us) {
+                Verdict::Accept => {}
+                Verdict::Lock => {
+                    self.connect(source, at.now_us);
+                    if self.remote.as_ref().is_some_and(|remote| remote.learning) {
+                        at.events.push(Event::Latched { leg: self.id, source });
+                    }
+                }
+                Verdict::Refuse => {
+                    self.discarded += 1;
+                    return false;
+                }
+            }
+        }
+        self.last_received_us = at.now_us;
+        if self.timed_out_us.is_some() {
+            self.timed_out_us = None;
+            at.events.push(Event::Resumed { leg: self.id });
+        }
+        true
     }
 
     fn hear_event(&mut self, header: &Header, payload: &[u8], relaying: bool, at: &mut Context) -> bool {

@@ -58,6 +58,8 @@ pub enum Kind {
     Audio,
     Event,
     ComfortNoise,
+    /// A whole datagram of UDPTL.
+    Fax,
 }
 
 /// Where and how the peer wants its media.
@@ -73,6 +75,8 @@ pub struct Remote {
     pub signalled_from: Option<IpAddr>,
     /// Absent for plain RTP.
     pub srtp: Option<srtp::Keys>,
+    /// UDPTL instead of RTP: fax. The format is that of the audio before and after.
+    pub fax: bool,
 }
 
 #[cfg(test)]

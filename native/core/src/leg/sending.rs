@@ -13,7 +13,11 @@ impl Leg {
     pub fn relay(&mut self, buffer: &mut [u8], header: &Header, kind: Kind, from: &Format, now_us: u64) {
         let Some(remote) = &self.remote else { return };
         let format = remote.format;
-        if !remote.peer_receives {
+        if !remote.peer_receives || remote.fax != (kind == Kind::Fax) {
+            return; // while one side has changed to fax or back and the other one not yet, the two can't be told
+        }
+        if kind == Kind::Fax {
+            self.relay_fax(&buffer[header.start..header.end]);
             return;
         }
         if kind == Kind::Event && format.event.is_none() {
@@ -120,7 +124,7 @@ impl Leg {
     }
 
     #[inline]
-    fn send(&self, packet: &[u8]) -> bool {
+    pub(super) fn send(&self, packet: &[u8]) -> bool {
         let once = || {
             if self.connected {
                 self.rtp.send(packet)
@@ -212,7 +216,7 @@ impl Leg {
     }
 
     pub(super) fn send_rtcp(&mut self, bye: bool, at: &mut Context) {
-        let Some(remote) = &self.remote else { return };
+        let Some(remote) = self.remote.as_ref().filter(|remote| !remote.fax) else { return };
         let active = self.out.packets != self.reported_packets;
         self.reported_packets = self.out.packets;
         let sent = active.then(|| rtcp::Sent {
