@@ -138,6 +138,7 @@ fn remote(port: u16) -> Remote {
         learning: false,
         signalled_from: Some([127, 0, 0, 1].into()),
         srtp: None,
+        fax: false,
     }
 }
 
