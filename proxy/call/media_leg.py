@@ -252,6 +252,5 @@ class MediaLeg:
             self._world.emit(UnbridgeMedia(self.id))
 
     def send_digit(self, digit: str, duration_ms: int) -> None:
-        """Send one digit to the peer, if it is still there: as events, or as a tone where it takes none."""
-        if self.state is MediaState.OPEN:
-            self._world.emit(SendDigit(self.id, digit, duration_ms))
+        """Send one digit to the peer: as events, or as a tone where it takes none."""
+        self._world.emit(SendDigit(self.id, digit, duration_ms))

@@ -11,9 +11,10 @@ from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import Flow, Transmit
 from proxy.sip.message import Request, Response
 from proxy.sip.parser import parse_message
+from tests.call.phones import PhoneBench
 from tests.sip.harness import answer
 from tests.support.gate import CARRIER, NUMBER, GateBench, default_config
-from tests.support.ua import sdp
+from tests.support.ua import Step, sdp
 
 TOLL_FREE = "918005550123"
 ONE, TWO, THREE = (sdp(f"192.0.2.{host}", 5000) for host in (101, 102, 103))
@@ -32,6 +33,7 @@ class ForkingCarrier:
         """How often requests of a method are asked for credentials yet."""
         self.mute = False
         """It answers no request for now."""
+        self.unanswered: list[Request] = []
         self._out: list[Transmit] = []
         bench.network.attach(CARRIER, self)
 
@@ -44,7 +46,9 @@ class ForkingCarrier:
                 self.invites.append(message)
         else:
             self.requests.append(message)
-            if message.method != "ACK" and not self.mute:
+            if self.mute:
+                self.unanswered.append(message)
+            elif message.method != "ACK":
                 self._out.append(Transmit(self._answer(message).encode(), flow))
 
     def _answer(self, request: Request) -> str:
@@ -250,6 +254,22 @@ class TestEarlyDialogs:
             bench.run(0.1)
             carrier.says(487, "one")
 
+    def test_pracks_are_answered_in_any_order_and_provisionally(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.mute = True
+            carrier.says(180, "one", rseq=5)
+            carrier.says(180, "two", rseq=9)
+            first, second = carrier.unanswered[:2]
+            carrier.mute = False
+            for text in (answer(second, 100), answer(second, 200), answer(first, 481)):
+                carrier._send(text)
+            carrier.says(200, "one", ONE)
+            assert call.status == 200
+            call.bye()
+
     def test_a_response_without_tag_is_of_whoever_answers(self) -> None:
         # RFC 2543 knew no tag in provisional responses.
         with GateBench() as bench:
@@ -319,6 +339,46 @@ class TestUpdate:
             carrier.says(487, "one")
 
 
+class TestPhones:
+    """The phones of a user share the called side's ports: nobody is heard before one answers."""
+
+    def test_an_answer_that_came_reliably_counts_when_the_phone_takes_the_call(self) -> None:
+        with PhoneBench() as bench:
+            bench.register(bench.desk, "204")
+            early = (Step(0.0, 183, with_sdp=True, reliable=True), Step(1.0, 200))
+            bench.register(bench.phone("192.0.2.25", script=early), "205")
+            bench.register(
+                bench.phone("192.0.2.26", script=(Step(0.0, 180),)),
+                "205",
+                contact="<sip:205@192.0.2.26:5060>",
+            )
+            call = bench.desk.call("205")
+            bench.run(0.5)
+            assert not bench.media.all[LegId(2)].configured
+            bench.run(1.0)
+            assert call.status == 200
+            assert speaks(bench) == "192.0.2.25"
+            call.bye()
+
+    def test_its_update_says_what_was_wrong_with_the_answer(self) -> None:
+        with PhoneBench() as bench:
+            bench.register(bench.desk, "204")
+            useless = (Step(0.0, 183, body=sdp(codecs="3"), reliable=True),)
+            phone = bench.phone("192.0.2.25", script=useless)
+            bench.register(phone, "205")
+            bench.register(
+                bench.phone("192.0.2.26", script=(Step(0.0, 180),)),
+                "205",
+                contact="<sip:205@192.0.2.26:5060>",
+            )
+            call = bench.desk.call("205")
+            bench.run(0.5)
+            phone.calls[0].request("UPDATE", sdp(version=2))
+            bench.run(0.5)
+            assert phone.calls[0].replies[-1].status == 488
+            call.cancel()
+
+
 class Test199:
     """RFC 6228: a branch has failed, the others ring on."""
 
@@ -352,6 +412,18 @@ class Test199:
             carrier.says(199, "")
             carrier.says(200, "two", TWO)
             assert bench.a_leg().bridged_with is not None
+            call.bye()
+
+    def test_a_branch_whose_description_was_no_use_was_never_heard(self) -> None:
+        with GateBench() as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(NUMBER)
+            bench.press("1234#")
+            carrier.says(183, "one", b"v=0\r\nnonsense")
+            carrier.says(199, "one")
+            assert "ringback" not in bench.heard
+            carrier.says(200, "two", TWO)
+            assert call.status == 200
             call.bye()
 
     def test_an_ungated_caller_makes_its_own_ringback(self) -> None:

@@ -7,10 +7,11 @@ from functools import partial
 
 import pytest
 
+from proxy.call.a_leg import ALeg
 from proxy.call.config import CodeMode, GateConfig, Reliability
 from proxy.call.ports import LegId
 from proxy.cdr.record import Disposition
-from proxy.sip.events import RequestReceived
+from proxy.sip.events import PrackTimedOut, RequestReceived
 from proxy.sip.message import Response
 from tests.support.gate import NUMBER, GateBench, default_config
 from tests.support.ua import RING_AND_ANSWER, Step, UaCall, sdp
@@ -186,6 +187,39 @@ class TestCaller:
             bench.run(1.0)
             assert call.status == 200
             call.bye()
+
+    def test_a_prack_after_the_200_and_the_hang_up_changes_nothing(self) -> None:
+        with GateBench(script=RING_THEN_ANSWER) as bench:
+            bench.pbx.auto_prack = bench.pbx.auto_ack = False
+            call = bench.pbx.call(TOLL_FREE, headers=REQUIRED)
+            bench.run(1.1)
+            # The 180 has no description: the 200 did not wait for its PRACK.
+            assert call.statuses == [180, 200]
+            bench.carrier.calls[0].bye()
+            bench.run(0.1)
+            assert call.dialog is not None
+            call.prack(call.dialog, "7000 1 INVITE", sdp(version=2))
+            bench.run(0.1)
+            assert [reply.status for reply in call.replies] == [200]
+            assert not call.replies[0].body
+            bench.pbx.endpoint.ack(call.dialog, now=bench.now)
+            bench.run(1.0)
+            assert call.has_ended()
+
+    def test_a_prack_that_is_missed_when_the_call_is_over_changes_nothing(self) -> None:
+        with GateBench(config=EARLY) as bench:
+            bench.pbx.auto_prack = False
+            call = bench.pbx.call(NUMBER, headers=SUPPORTED)
+            bench.run(0.5)
+            live = next(iter(bench.core.calls.values()))
+            leg = live.a
+            assert isinstance(leg, ALeg)
+            transaction = leg.transaction
+            assert bench.core.hang_up(live.id, bench.now)
+            bench.core.handle_sip(PrackTimedOut(transaction), bench.now)  # of the same turn of the loop
+            bench.run(0.5)
+            bench.core.handle_sip(PrackTimedOut(transaction), bench.now)
+            assert call.statuses == [183, 480]
 
     def test_the_183_is_repeated_each_60_s_without_its_description(self) -> None:
         with GateBench(config=EARLY) as bench:
