@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-/// Packets per second above which the thread ticks, and below which it waits for each again: a little more than ten
+/// Packets per second above which the thread ticks, and below which it waits for each again: clearly more than ten
 /// callers at their prompts a second.
-const BUSY_PPS: u64 = 1_500;
-const QUIET_PPS: u64 = 1_000;
+const BUSY_PPS: u64 = 1_800;
+const QUIET_PPS: u64 = 1_200;
 /// Packets that a tick is to gather: more of them cost hardly less each.
 const GATHER: u64 = 16;
 /// The bounds of a tick in microseconds. The longest is what one hop may add to a voice, and to the key that ends an entry.
