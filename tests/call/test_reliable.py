@@ -9,8 +9,10 @@ import pytest
 
 from proxy.call.a_leg import ALeg
 from proxy.call.config import CodeMode, GateConfig, Reliability
-from proxy.call.ports import LegId
+from proxy.call.ports import DigitHeard, LegId
 from proxy.cdr.record import Disposition
+from proxy.dtmf.digits import DigitMeans
+from proxy.sip.dialog import DialogState
 from proxy.sip.events import PrackTimedOut, RequestReceived
 from proxy.sip.message import Response
 from tests.support.gate import NUMBER, GateBench, default_config
@@ -504,3 +506,42 @@ class TestTrunk:
             bench.run(0.3)
             assert callee.replies[-1].status == 491
             call.cancel()
+
+
+def test_contract_5_100_calls_reliable_on_both_legs_over_a_terrible_network() -> None:
+    script = (Step(0.3, 183, with_sdp=True, reliable=True), Step(0.3, 180, reliable=True), Step(6.0, 200))
+    bench = GateBench(config=EARLY, script=script, seed=4, loss=0.25, duplication=0.15, delay=(0.005, 0.3))
+    calls: list[UaCall] = []
+    for turn in range(100):
+        late = turn % 2 == 1
+        call = bench.pbx.call(NUMBER, body=b"" if late else None, headers=REQUIRED)
+        call.prack_body = bench.pbx.description if late else b""
+        calls.append(call)
+        bench.network.run_for(0.1)
+    for _ in range(100):
+        for leg in list(bench.media.legs.values()):
+            for digit in "1234#":
+                if leg.listening and leg.id in bench.media.legs:
+                    bench.core.handle_answer(DigitHeard(leg.id, digit, DigitMeans.RFC4733, 100), bench.now)
+                    bench.gate.settle(bench.now)
+        bench.network.run_for(0.5)
+    for call in calls:
+        # Each of them in its order, and no 200 before the description was acknowledged.
+        reliable = [response for response in call.responses if response.headers.get("RSeq")]
+        assert [response.headers.get("RSeq") for response in reliable] == [
+            str(7000 + number) for number in range(len(reliable))
+        ]
+        assert all(not response.body for response in call.responses if response.status == 200)
+    talking = [call for call in calls if call.connected]
+    assert len(talking) > 80
+    for call in calls:
+        if call.connected and call.dialog is not None and call.dialog.state is DialogState.CONFIRMED:
+            call.bye()
+        else:
+            call.cancel()
+    bench.network.run_for(500.0)
+    for call in calls:
+        if call.connected and not call.ended and call.dialog is not None:
+            call.bye()
+    bench.network.run_for(500.0)
+    bench.assert_nothing_left()

@@ -85,6 +85,8 @@ class UaCall:
     ended: bool = False
     """BYE went either way."""
     cancelled: bool = False
+    prack_body: bytes = b""
+    """In place of that of the UA."""
     extra_dialogs: list[Dialog] = field(default_factory=list)
 
     @property
@@ -343,7 +345,8 @@ class Ua:
         call.responses.append(event.response)
         if event.rack and self.auto_prack:
             assert event.dialog is not None
-            call.prack(event.dialog, event.rack, self.prack_body if event.response.body else b"")
+            body = call.prack_body or self.prack_body
+            call.prack(event.dialog, event.rack, body if event.response.body else b"")
         if event.dialog is not None and 200 <= event.response.status < 300:
             if call.dialog is not None and call.connected and event.dialog is not call.dialog:
                 call.extra_dialogs.append(event.dialog)
