@@ -81,13 +81,15 @@ def running_phone(
     tone_hz: int = 440,
     parameters: str = "",
     regint: int = 0,
+    modules: tuple[str, ...] = (),
 ) -> Iterator[Phone]:
     """Start a phone of one account at ``address``; it sends a tone and records what it hears.
 
-    ``regint`` is how often it registers, in seconds; 0: never.
+    ``regint`` is how often it registers, in seconds; 0: never. ``modules`` are more of its applications.
     """
     folder.mkdir(parents=True, exist_ok=True)
     control = free_port(address)
+    applications = "".join(f"module_app {name}.so\n" for name in modules)
     (folder / "config").write_text(
         f"""
 sip_listen {address}:{port or free_port(address)}
@@ -108,7 +110,7 @@ module_app account.so
 module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen {address}:{control}
-"""
+{applications}"""
     )
     (folder / "accounts").write_text(
         f"<sip:{user}@{proxy}>;auth_user={user};auth_pass={password};regint={regint};dtmfmode=rtpevent{parameters}\n"
