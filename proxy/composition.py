@@ -370,6 +370,7 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
         flows=tuple(flow for address in trunk.addresses for flow in _flows(settings, address, lookup)),
         host=trunk.host or trunk.addresses[0].host,
         codecs=trunk.codecs,
+        orders_codecs=trunk.codec_order == "trunk",
         number_format=TrunkNumberFormat(form.style, form.national_prefix, form.strip, form.prepend),
         caller_id=CallerIdPolicy(trunk.caller_id),
         fixed_caller_number=trunk.fixed_caller_number,

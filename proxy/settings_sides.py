@@ -199,6 +199,8 @@ class TrunkSettings(Section):
     """Calls from it are taken."""
     codecs: tuple[Codec, ...] = Field(default=("PCMU", "PCMA"), min_length=1)
     """Codecs that it takes, the preferred one first."""
+    codec_order: Literal["caller", "trunk"] = "caller"
+    """Whose order decides which of the codecs is spoken."""
     number_format: NumberFormatSettings = NumberFormatSettings()
     """How it wants numbers written."""
     caller_id: Literal["pass", "user", "fixed"] = "pass"

@@ -66,6 +66,7 @@ number_format = { style = "national", national_prefix = false, strip = 1, prepen
 max_calls = 5
 emergency_calls = 2
 identity_header = "preferred"
+codec_order = "trunk"
 privacy = "header"
 from_host = "gate.example.com"
 drop_headers = ["y", "diversion"]
@@ -165,6 +166,7 @@ def test_what_is_said_about_callers_and_how(settings: Settings) -> None:
     first, second = gate.trunks
     assert (first.identity_header, first.privacy) == (IdentityHeader.PREFERRED, PrivacyPolicy.HEADER)
     assert (second.identity_header, second.privacy) == (IdentityHeader.ASSERTED, PrivacyPolicy.ANONYMOUS)
+    assert (first.orders_codecs, second.orders_codecs) == (True, False)
     assert (first.from_host, second.from_host) == ("gate.example.com", "")
     assert first.drop_headers == carrier.drop_headers == {"Identity", "Diversion"}
     assert pbx.drop_headers == {"Alert-Info"}

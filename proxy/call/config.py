@@ -156,6 +156,8 @@ class Trunk:
     host: str
     """Host part of Request-URI, To and From of what goes out over this trunk."""
     codecs: tuple[str, ...] = _PCM
+    orders_codecs: bool = False
+    """The order of `codecs` decides which one is spoken, not the caller's."""
     number_format: TrunkNumberFormat = field(default_factory=TrunkNumberFormat)
     caller_id: CallerIdPolicy = CallerIdPolicy.PASS
     fixed_caller_number: str = ""

@@ -103,7 +103,15 @@ class Route:
     def common_codecs(self) -> tuple[str, ...]:
         """Codecs for an offer of the gate's own: both sides take them, in the gate's order on the
         caller's side."""
-        return tuple(name for name in self.caller.peer.codecs if name in self.codecs)
+        common = [name for name in self.caller.peer.codecs if name in self.codecs]
+        order = self.codec_order
+        return tuple(sorted(common, key=order.index) if order else common)
+
+    @property
+    def codec_order(self) -> tuple[str, ...]:
+        """The first trunk's codecs, if their order decides; otherwise the caller's does (RFC 3264 §6.1)."""
+        first = self.trunks[0] if self.trunks else None
+        return first.codecs if first is not None and first.orders_codecs else ()
 
     @property
     def codecs_of_any(self) -> tuple[str, ...]:

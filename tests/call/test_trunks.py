@@ -89,6 +89,30 @@ def test_a_codec_that_one_trunk_takes_goes_over_that_trunk(number: str) -> None:
     assert bench.record.codec == "G722"
 
 
+@pytest.mark.parametrize(("orders", "first"), [(False, b"RTP/AVP 0 "), (True, b"RTP/AVP 9 ")])
+def test_rfc3264_6_1_whose_order_of_codecs_decides_is_set(orders: bool, first: bytes) -> None:
+    trunk = replace(FIRST, codecs=("G722", "PCMA", "PCMU"), orders_codecs=orders)
+    with GateBench(config=default_config(trunks=(trunk,))) as bench:
+        call = bench.pbx.call(TOLL_FREE, body=sdp(codecs="0 9 101"))
+        bench.run(0.5)
+        invite = bench.carrier.calls[0].invite
+        assert invite is not None
+        assert first in invite.body
+        call.bye()
+
+
+@pytest.mark.parametrize(("orders", "first"), [(False, b"RTP/AVP 0 "), (True, b"RTP/AVP 9 ")])
+def test_an_offer_of_the_gate_has_the_order_that_is_set(orders: bool, first: bytes) -> None:
+    trunk = replace(FIRST, codecs=("G722", "PCMU"), orders_codecs=orders)
+    with GateBench(config=default_config(trunks=(trunk,))) as bench:
+        bench.pbx.ack_body = sdp()
+        call = bench.pbx.call(NUMBER, body=b"")
+        bench.run(0.5)
+        assert call.status == 200
+        assert first in call.last.body
+        call.bye()
+
+
 def test_a_codec_that_all_trunks_take_is_preferred() -> None:
     with GateBench(config=G722_ON_SECOND) as bench:
         bench.carrier.description = sdp("192.0.2.90", codecs="8 101")
