@@ -347,6 +347,7 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
     return Peer(
         name=trunk.name,
         side=Side.TRUNK,
+        allow_refer=trunk.allow_refer,
         networks=trunk.networks
         if trunk.certificate_names
         else tuple(dict.fromkeys((*sources, *trunk.networks))),
@@ -375,6 +376,7 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
         caller_id=CallerIdPolicy(trunk.caller_id),
         fixed_caller_number=trunk.fixed_caller_number,
         user_phone=trunk.user_phone,
+        allow_refer=trunk.allow_refer,
         from_host=trunk.from_host,
         identity_header=IdentityHeader(trunk.identity_header),
         privacy=PrivacyPolicy(trunk.privacy),

@@ -187,6 +187,7 @@ class Gate:
             authenticator=authenticator,
             registrations=None if self.phones is None else self.phones.registrations,
             srtp_keys=secrets.token_bytes,
+            loop_key=secrets.token_bytes(32),
         )
         self._watch_journal()
         self._name_destinations()

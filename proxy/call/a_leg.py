@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from proxy.call.config import Reliability
 from proxy.call.leg import Leg, Offer
 from proxy.call.media_security import MediaSecurity
-from proxy.call.outcome import NORMAL_CLEARING, reason_header
+from proxy.call.outcome import NORMAL_CLEARING, Ending, reason_header
 from proxy.call.ports import Latching
 from proxy.errors import RemoteProtocolError
 from proxy.sdp import (
@@ -87,7 +87,7 @@ class ALeg(Leg):
         latching: Latching,
         security: MediaSecurity,
     ) -> None:
-        super().__init__("a", call, endpoint, latching=latching, security=security)
+        super().__init__("a", call, endpoint, call.route.caller, latching=latching, security=security)
         assert isinstance(event.transaction, InviteServerTransaction)  # noqa: S101
         self.transaction = event.transaction
         self.transaction.owner = self
@@ -161,6 +161,14 @@ class ALeg(Leg):
                 if not route.emergency:
                     raise
                 return self.choose_any()
+
+    def choose_again(self) -> None:
+        """Choose for another route, unless the caller has been told something already; raises
+        `RemoteProtocolError`."""
+        if not self._told and not self.late_offer:
+            self.choose_for_route()
+            self.local = None
+            self.answer()
 
     def choose_any(self) -> ChosenAudio:
         """Choose what the caller likes best, to be relayed as it is; raises `RemoteProtocolError`."""
@@ -270,6 +278,10 @@ class ALeg(Leg):
         self.dialog.symmetric = self.latching is Latching.LEARNING
         if not self.dialog.symmetric:
             self.dialog.large = self.call.route.peer.large_requests
+
+    def release(self, ending: Ending, now: float) -> None:
+        """End the leg as its state asks."""
+        self.hang_up(ending.status, ending.cause, now, ending.headers)
 
     def hang_up(self, status: int, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """End the leg as its state asks: a final failure, BYE now, or BYE once the ACK is there.

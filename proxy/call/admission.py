@@ -15,18 +15,23 @@ from typing import TYPE_CHECKING
 
 from proxy.call.a_leg import ALeg
 from proxy.call.call import Call
-from proxy.call.config import GateConfig, Peer, Side
+from proxy.call.config import GateConfig, Peer, Side, Trunk
 from proxy.call.identity import Authenticator, Challenge, PeerTable, asserted_caller
+from proxy.call.leg import Leg
 from proxy.call.media_security import MediaSecurity
+from proxy.call.origin import Origin
 from proxy.call.outcome import cause_of_status, reason_header
 from proxy.call.ports import JournalRecord
 from proxy.call.routing import Caller, Route, RouteTable, did_of
+from proxy.call.takeover import Takeover, find_place
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Direction, Disposition, HungUpBy
-from proxy.policy import CallRequest, Decision, NumberRefused, Treatment, decide
+from proxy.errors import RemoteProtocolError
+from proxy.policy import CallClass, CallRequest, Decision, NumberRefused, Treatment, User, decide
 from proxy.sip.events import RequestReceived
 from proxy.sip.gruu import Gruu
 from proxy.sip.inspection import Refusal
+from proxy.sip.replaces import replaces_of
 
 if TYPE_CHECKING:
     from proxy.call.core import CallCore
@@ -65,15 +70,41 @@ class Admission:
         """Find out who calls whom, decide, and begin the call or refuse it."""
         invite = event.request
         peer = self._peers.find(event.flow)
-        if peer is not None and peer.side is Side.TRUNK:
-            self._inbound(event, asserted_caller(peer, invite), now)
-            return
-        caller = asserted_caller(peer, invite) if peer is not None and peer.side is Side.PBX else None
-        if caller is None:
+        if peer is None or peer.side is Side.PHONES:
             caller = self._stranger(event, now)
-            if caller is None:
-                return
-        self._outbound(event, caller, now)
+        else:
+            caller = asserted_caller(peer, invite)
+        if caller is None or self._takes_over(event, caller, now):
+            return
+        if caller.peer.side is Side.TRUNK:
+            self._inbound(event, caller, now)
+        else:
+            self._outbound(event, caller, now)
+
+    def _takes_over(self, event: RequestReceived, caller: Caller, now: float) -> bool:
+        """Let a caller take the place of a party of a call if its INVITE says so; True: that is all.
+
+        Who calls for help calls for help, whatever else the INVITE says.
+        """
+        invite = event.request
+        if "Replaces" not in invite.headers or event.refusal is not None:
+            return False
+        number = self._core.policy.normalise(invite.uri)
+        if not isinstance(number, NumberRefused) and number.emergency and caller.peer.side is not Side.TRUNK:
+            return False
+        try:
+            replaces = replaces_of(invite.headers)
+            place = 400 if replaces is None else find_place(self._core, replaces, caller)
+        except RemoteProtocolError as error:
+            place = error.status_hint
+        if isinstance(place, Leg):
+            takeover = Takeover.of(place, caller, now)
+            takeover.begin(self._leg(takeover.segment, event), now)
+        else:
+            decision = Decision(Treatment.BLOCK, "no call of its own to be taken over", number.dialled)
+            record = self._record(event, caller, decision, now)
+            self._refuse(event, record, Disposition.REJECTED, place, now)
+        return True
 
     def _outbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
         """Decide about a call of a user or a PBX."""
@@ -86,6 +117,9 @@ class Admission:
         if event.refusal is not None and not decision.emergency:
             self._refuse_unfit(event, event.refusal, record, now)
             return
+        if self._core.loops.is_loop(invite.headers):
+            self._refuse(event, record, Disposition.REJECTED, 482, now)
+            return
         if gruu is not None and gruu.user not in self._core.policy.users:
             self._refuse_unreachable(event, record, now)
             return
@@ -93,15 +127,10 @@ class Admission:
             status = decision.status_hint
             self._refuse(event, record, Disposition.BLOCKED, status, now)
             return
-        route = self.routes.outbound(caller, decision)
-        if route.direction is Direction.INTERNAL:
-            record.direction = Direction.INTERNAL
-            callee = "" if decision.number is None else decision.number.number
-            found = self._to_user(caller, decision, record, callee)
-            if found is None and not route.trunks:
-                self._refuse_unreachable(event, record, now)
-                return
-            route = found or route
+        route = self.route(caller, decision, record)
+        if route is None:
+            self._refuse_unreachable(event, record, now)
+            return
         if gruu is not None:
             to_one = _to_one_phone(route, gruu)
             if to_one is None:
@@ -112,6 +141,16 @@ class Admission:
             self._refuse(event, record, Disposition.OVERLOADED, status, now)
             return
         self._begin(event, route, record, now)
+
+    def route(self, caller: Caller, decision: Decision, record: RecordBuilder) -> Route | None:
+        """Return where a call of somebody on this side goes; None: there is nobody at that number."""
+        route = self.routes.outbound(caller, decision)
+        if route.direction is not Direction.INTERNAL:
+            return route
+        record.direction = Direction.INTERNAL
+        callee = "" if decision.number is None else decision.number.number
+        found = self._to_user(caller, decision, record, callee)
+        return found or (route if route.trunks else None)
 
     def _stranger(self, event: RequestReceived, now: float) -> Caller | None:
         """Let a caller without a trusted address prove who it is; None: it was challenged instead."""
@@ -142,6 +181,8 @@ class Admission:
         route = self._inbound_route(caller, decision, record, did) if did else None
         if event.refusal is not None:
             self._refuse_unfit(event, event.refusal, record, now)
+        elif self._core.loops.is_loop(event.request.headers):
+            self._refuse(event, record, Disposition.REJECTED, 482, now)
         elif route is None:
             self._refuse_unreachable(event, record, now)
         elif status := self._unavailable:
@@ -173,6 +214,25 @@ class Admission:
         phones = () if self._core.registrations is None else self._core.registrations.targets(callee)
         return self.routes.to_phones(caller, decision, record.direction, callee, phones)
 
+    def callee_of(self, route: Route, trunk: Trunk) -> Caller:
+        """Say who is at the other end of a B leg, as if it called: for what it asks for within the call."""
+        line = self._core.config.phones
+        if route.callee and line is not None:
+            user = self._core.policy.users.get(route.callee)
+            return Caller(line, "", "", proved=route.callee) if user is None else _of_user(line, user)
+        number = route.user or ("" if route.decision.number is None else route.decision.number.number)
+        return Caller(self.routes.peer_of(trunk), number, "", asserted=f"sip:{number}@{trunk.host}")
+
+    def named(self, caller: Caller, decision: Decision) -> Caller:
+        """Give a phone the number by which it is known where the call goes: another user answers for it."""
+        user = None if caller.proved is None else self._core.policy.user_by_digest_name(caller.proved)
+        if user is None or caller.number:
+            return caller
+        number = user.extension
+        if decision.call_class is not CallClass.INTERNAL:
+            number = "".join(char for char in user.caller_number if char in "+0123456789*") or number
+        return replace(caller, number=number)
+
     def _refuse_unreachable(self, event: RequestReceived, record: RecordBuilder, now: float) -> None:
         """Refuse a call to a user without a phone (480), or to nobody at all (404)."""
         if record.destination_user:
@@ -191,21 +251,30 @@ class Admission:
         return 0 if self._core.recording else 500
 
     def _begin(self, event: RequestReceived, route: Route, record: RecordBuilder, now: float) -> None:
-        call = Call(self._core, self._core.config, route, record, now)
+        invite = event.request
+        origin = Origin(invite, (self._core.loops.mark(invite.headers, record.record_id),))
+        call = Call(self._core, route, record, origin, now)
         self._core.calls[call.id] = call
         if _log.isEnabledFor(logging.INFO):
             _log.info("call begins: %s", route.decision.treatment, extra={"call_id": call.id, "leg": "a"})
-        security = MediaSecurity(route.peer.srtp, self._core.srtp_keys, emergency=route.emergency)
-        call.start(
-            ALeg(call, self._core.endpoint, event, latching=route.peer.latching, security=security), now
-        )
+        call.start(self._leg(call, event), now)
+
+    def _leg(self, call: Call, event: RequestReceived) -> ALeg:
+        peer = call.route.peer
+        security = MediaSecurity(peer.srtp, self._core.srtp_keys, emergency=call.route.emergency)
+        return ALeg(call, self._core.endpoint, event, latching=peer.latching, security=security)
 
     def _record(
         self, event: RequestReceived, caller: Caller, decision: Decision, now: float
     ) -> RecordBuilder:
-        record = RecordBuilder(self._record_ids(), start_time=self._wall_clock().timestamp(), now=now)
+        record = self.record_of(caller, decision, now)
         record.a_call_id = event.request.call_id
         record.source_address = f"{event.flow.remote_host}:{event.flow.remote_port}"
+        return record
+
+    def record_of(self, caller: Caller, decision: Decision, now: float) -> RecordBuilder:
+        """Begin the record of a call."""
+        record = RecordBuilder(self._record_ids(), start_time=self._wall_clock().timestamp(), now=now)
         record.peer = caller.peer.name if caller.peer.side is not Side.PHONES else ""
         user = decision.user
         record.caller_number = caller.number or (user.extension if user is not None else "")
@@ -249,6 +318,10 @@ class Admission:
         self._core.emit(JournalRecord(record.final(now=now)))
         headers = (reason_header(cause), *headers)
         self._core.endpoint.respond(event.transaction, status, headers=headers, now=now)
+
+
+def _of_user(line: Peer, user: User) -> Caller:
+    return Caller(line, "", user.name, proved=user.digest_name)
 
 
 def _to_one_phone(route: Route, gruu: Gruu) -> Route | None:

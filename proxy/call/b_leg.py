@@ -22,7 +22,7 @@ from proxy.call.early_dialogs import EarlyDialog, EarlyDialogs, Prack
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
-from proxy.call.outcome import NORMAL_CLEARING, reason_header
+from proxy.call.outcome import NORMAL_CLEARING, Ending, reason_header
 from proxy.errors import RemoteProtocolError
 from proxy.sip.body import session_description
 from proxy.sip.dialog import Dialog
@@ -74,7 +74,8 @@ class BLeg(Leg):
     ) -> None:
         """``symmetric``: a phone behind NAT, reached where its messages come from, not at its Contact."""
         security = MediaSecurity(trunk.srtp, call.core.srtp_keys, emergency=call.route.emergency)
-        super().__init__("b", call, endpoint, latching=trunk.latching, security=security)
+        party = call.core.admission.callee_of(call.route, trunk)
+        super().__init__("b", call, endpoint, party, latching=trunk.latching, security=security)
         self._symmetric = symmetric
         self.trunk = trunk
         self.codecs = trunk.codecs
@@ -278,6 +279,10 @@ class BLeg(Leg):
         if self.chosen is None:
             self.take_answer(b"")
         self._spec = None
+
+    def release(self, ending: Ending, now: float) -> None:
+        """End the leg as its state asks."""
+        self.hang_up(ending.cause, now, ending.headers)
 
     def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """End the leg as its state asks: CANCEL or BYE. ``headers`` replace the Reason made from

@@ -16,17 +16,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
+from proxy.call import opening
 from proxy.call.a_leg import ALeg
 from proxy.call.b_leg import BLeg
 from proxy.call.called_side import CalledSide
-from proxy.call.config import GateConfig
+from proxy.call.caller_side import CallerSide
 from proxy.call.gate import CodeGate, GateEnd, GateResult
-from proxy.call.info_keys import convert_keys
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
+from proxy.call.origin import Origin
 from proxy.call.outcome import (
     CALL_REJECTED,
     NO_ANSWER,
@@ -38,7 +38,6 @@ from proxy.call.outcome import (
     Ending,
     announcement,
     cause_of_status,
-    ending_of_refusal,
     hung_up,
     not_acceptable,
 )
@@ -46,23 +45,23 @@ from proxy.call.ports import JournalRecord, LegStatistics, MediaLegOpened, Media
 from proxy.call.renegotiation import Renegotiation
 from proxy.call.routing import Route
 from proxy.call.state import CallState
+from proxy.call.two_sides import TwoSides
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
 from proxy.dtmf.digits import DigitMeans
 from proxy.errors import RemoteProtocolError
-from proxy.sdp import Codec, gate_codecs, relayed_codecs
 from proxy.sip.message import Request, Response
 from proxy.sip.timers import NEVER
 
 if TYPE_CHECKING:
     from proxy.call.core import CallCore
+    from proxy.call.takeover import Takeover
+    from proxy.call.transfer import Transfer
 
 __all__ = ["Call"]
 
 _log = logging.getLogger(__name__)
 
-_OPEN_GUARD = 5.0
-"""How long the media engine may take to give the caller's ports."""
 _ANSWER_GUARD = 10.0
 """How long the journal may take over the record of an answer before that counts as failed."""
 _CLOSE_GUARD = 5.0
@@ -79,35 +78,43 @@ class Call:
 
     __slots__ = (
         "_answer_headers",
-        "_bound_at",
         "_failure",
         "_gate",
-        "_guard_at",
         "_repeat_at",
-        "a",
         "answers_first",
         "armed_at",
-        "called",
+        "bound_at",
         "config",
         "core",
         "deadline",
+        "early",
+        "guard_at",
         "id",
+        "origin",
         "record",
+        "referred_by",
         "renegotiation",
         "route",
+        "sides",
         "since",
         "state",
+        "takeover",
+        "transfer",
     )
 
-    a: ALeg
-
     def __init__(
-        self, core: CallCore, config: GateConfig, route: Route, record: RecordBuilder, now: float
+        self,
+        core: CallCore,
+        route: Route,
+        record: RecordBuilder,
+        origin: Origin,
+        now: float,
     ) -> None:
         self.core = core
-        self.config = config
+        self.config = core.config
         self.route = route
         self.record = record
+        self.origin = origin
         self.id = record.record_id
         self.state = CallState.OPENING
         self.since = now
@@ -118,40 +125,30 @@ class Call:
         """The core's own note: when it looks at this call's deadline."""
         self.answers_first = False
         """The caller is answered before the callee: whatever is to be said is said to an answered caller."""
-        self.called = CalledSide(self)
+        self.early = False
+        """The gate speaks to the caller in early media (DESIGN 1.6)."""
+        self.sides = TwoSides(self)
         self.renegotiation = Renegotiation(self)
+        self.transfer: Transfer | None = None
+        """One party is being transferred to somebody else."""
+        self.takeover: Takeover | None = None
+        """The caller is to take somebody's place in another call."""
+        self.referred_by: Transfer | None = None
+        """The transfer whose target this call looks for."""
         self._gate: CodeGate | None = None
         self._answer_headers: Sequence[tuple[str, str]] = ()
         self._failure: Ending | None = None
         """What the call came to, while its caller still hears why."""
-        self._bound_at = NEVER  # end of the early gate, of the ringing, or of the longest talk
+        self.bound_at = NEVER  # end of the early gate, of the ringing, or of the longest talk
         self._repeat_at = NEVER  # 183 again
-        self._guard_at = NEVER  # an answer of journal or engine that does not come
+        self.guard_at = NEVER  # an answer of journal or engine that does not come
 
     # Beginning ----------------------------------------------------------------------------------------------
 
     def start(self, a: ALeg, now: float) -> None:
         """Take the A leg, choose its codec and ask for ports; refuses the INVITE when none is in common."""
-        self.a = a
-        route = self.route
-        if not a.late_offer:
-            try:
-                self.record.codec = a.choose_for_route().codec.name
-            except RemoteProtocolError as error:
-                self._end(not_acceptable(error.status_hint), HungUpBy.GATE, now)
-                return
-        self.answers_first = route.gated and not (route.early and (a.takes_early_offer or not a.late_offer))
-        a.open_media(ipv6=a.ipv6)
-        if not route.gated:
-            self.called.open()
-        self._guard_at = now + _OPEN_GUARD
-        self._arm()
-
-    @property
-    def media_legs(self) -> tuple[MediaLeg, ...]:
-        """Every port pair that was asked for."""
-        media = self.a.media
-        return self.called.media_legs if media is None else (media, *self.called.media_legs)
+        self.sides.caller = CallerSide(self, a)
+        opening.begin(self, a, now)
 
     def media_opened(self, answer: MediaLegOpened, media: MediaLeg, now: float) -> None:
         """A leg has its ports."""
@@ -159,32 +156,16 @@ class Call:
         if self.state is CallState.ENDED:
             return
         if media is not self.a.media:
-            if self.called.opened(media, now):
-                self._arm()
+            if self.sides.called.opened(media, now):
+                self.rearm()
             return
-        a, route = self.a, self.route
-        self._guard_at = NEVER
-        if not a.late_offer:
-            a.answer()
-        if not route.gated:
-            self._dial(now)
-        elif not self.answers_first:
-            self._tell_progress(183, now, with_sdp=True)
-            self._bound_at = now + self.config.early_gate_bound
-            if not a.late_offer:
-                self._ask(now)
-            self._arm()
-        elif a.late_offer:
-            a.offer(gate_codecs(route.common_codecs))
-            a.answer_due = True
-            a.accept(now)
-            self._write_setup(now)
+        self.guard_at = NEVER
+        if self.takeover is None:
+            opening.caller_ports_opened(self, now)
         else:
-            a.accept(now)
-            self._write_setup(now)
-            self._ask(now)
+            self.takeover.ports_opened(now)
 
-    def _write_setup(self, now: float) -> None:
+    def write_setup(self, now: float) -> None:
         """Journal the call before B has answered: one that is cut off here has its record too."""
         self.core.emit(JournalRecord(self.record.snapshot(RecordPhase.SETUP, now=now)))
 
@@ -194,57 +175,42 @@ class Call:
         if self.state is CallState.ENDED:
             self._settle(now)
         elif media is self.a.media and answer.no_such_family:
-            self._family_refused(media, now)
-        elif media is self.a.media or not self.called.refused(media, now):
-            self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
+            opening.family_refused(self, media, now)
+        elif media is self.a.media or not self.sides.called.refused(media, now):
+            self.fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
         else:
-            self._arm()
-
-    def _family_refused(self, media: MediaLeg, now: float) -> None:
-        """The gate has no media address of the caller's IP version."""
-        a = self.a
-        if media.ipv6 is a.ipv6 and (a.late_offer or self.route.emergency):
-            # The gate's own offer may name the other one. For an emergency it is the best there is: a caller
-            # with both versions may take it for an answer too.
-            a.open_media(ipv6=not media.ipv6)
-        else:
-            self._end(not_acceptable(), HungUpBy.GATE, now)
+            self.rearm()
 
     def a_confirmed(self, now: float) -> None:
         """The caller has ACKed the 200, or answered an offer in a PRACK: what it answered is in force."""
         if self.state is CallState.OPENING:
             assert self.a.chosen is not None  # noqa: S101
             self.record.codec = self.a.chosen.codec.name
-            self._ask(now)
+            self.ask(now)
         elif self.state in _AUDIBLE:
-            self._bridge()
+            self.sides.bridge()
             self.renegotiation.reconcile(now)
-        self._arm()
+        self.rearm()
 
     def a_answer_unusable(self, now: float) -> None:
         """ACK or PRACK hold no usable description: there is nothing to talk with."""
-        self._end(not_acceptable(), HungUpBy.GATE, now)
+        self.end(not_acceptable(), HungUpBy.GATE, now)
 
     def a_unacknowledged(self, now: float) -> None:
         """The caller never acknowledged a provisional response (RFC 3262 §3)."""
-        self._end(Ending(Disposition.FAILED, 504, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
+        self.end(Ending(Disposition.FAILED, 504, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
     # Asking for the code ------------------------------------------------------------------------------------
 
-    def _ask(self, now: float) -> None:
-        self._enter(CallState.ASKING, now)
-        a, core = self.a, self.core
-        assert a.media is not None  # noqa: S101
-        inband = a.chosen is None or a.chosen.event is None
-        check = partial(core.judge, self)
-        self._gate = CodeGate(
-            self.route.decision, a.media, self.record, check, core.policy.plan, inband=inband
-        )
+    def ask(self, now: float) -> None:
+        """Ask the caller for a code."""
+        self.enter(CallState.ASKING, now)
+        self._gate = CodeGate.of(self)
         self._gate.begin(now)
         # The called side's ports are asked for now, so that its INVITE can leave the moment the code is
         # there.
         self.called.open()
-        self._arm()
+        self.rearm()
 
     def digit_pressed(self, leg: Leg, digit: str, means: DigitMeans, now: float, duration_ms: int) -> None:
         """A digit came: for the gate, or in talk for the other side, which is told it as it understands.
@@ -267,33 +233,52 @@ class Call:
         if self._gate is not None:
             self._after_gate(self._gate.prompts_finished(now), now)
         elif self._failure is not None and self.state is CallState.ANNOUNCING:
-            self._end(self._failure, HungUpBy.GATE, now)
+            self.end(self._failure, HungUpBy.GATE, now)
 
     def _after_gate(self, result: GateResult | None, now: float) -> None:
         if result is None:
-            self._arm()
+            self.rearm()
             return
         self._gate = None
-        self._bound_at = NEVER
+        self.bound_at = NEVER
         if result.end is GateEnd.REFUSED:
-            self._fail(Ending(Disposition.CODE_REFUSED, 403, CALL_REJECTED), now, prompt="too_many_tries")
+            self.fail(Ending(Disposition.CODE_REFUSED, 403, CALL_REJECTED), now, prompt="too_many_tries")
             return
         if result.emergency is not None:
             self.route = self.core.emergency_route(self, result.emergency)
         elif not self.core.recording:
-            self._fail(Ending(Disposition.OVERLOADED, 500, TEMPORARY_FAILURE), now)
+            self.fail(Ending(Disposition.OVERLOADED, 500, TEMPORARY_FAILURE), now)
             return
         if self.core.uses.holds(self.id):
             # The use is on the disk before it can be paid for.
-            self._write_setup(now)
-        self._dial(now)
+            self.write_setup(now)
+        self.dial(now)
 
     # Dialling -----------------------------------------------------------------------------------------------
 
     @property
-    def b(self) -> BLeg | None:
-        """The B leg that counts now."""
-        return self.called.leg
+    def a(self) -> Leg:
+        """The leg of the caller, or of who plays its part in a later segment."""
+        return self.sides.a
+
+    @property
+    def b(self) -> Leg | None:
+        """The leg of the callee that counts now."""
+        return self.sides.called.leg
+
+    @property
+    def called(self) -> CalledSide:
+        """The search for the callee and its ports, while there is somebody to be searched for."""
+        called = self.sides.called
+        assert isinstance(called, CalledSide)  # noqa: S101
+        return called
+
+    @property
+    def incoming(self) -> ALeg:
+        """The caller's leg while its INVITE has no final response."""
+        a = self.a
+        assert isinstance(a, ALeg)  # noqa: S101
+        return a
 
     def leg_of(self, media: MediaLeg) -> Leg | None:
         """The leg that speaks through these ports."""
@@ -302,59 +287,64 @@ class Call:
         return self.b if self.b is not None and media is self.b.media else None
 
     def partner(self, leg: Leg) -> Leg | None:
-        """The other side."""
-        return self.b if leg is self.a else self.a
+        """The other party's leg, if this call has it."""
+        side = self.sides.beside(leg)
+        return None if side is None else side.leg
 
-    def _dial(self, now: float) -> None:
-        self._enter(CallState.DIALLING, now)
-        self._bound_at = now + self.config.ring_timeout
+    def dial(self, now: float) -> None:
+        """Look for the callee."""
+        self.enter(CallState.DIALLING, now)
+        self.bound_at = now + self.config.ring_timeout
         hunt = self.called.seek(now)
         if hunt.hopeless:
             if self.route.trunks:  # all are full
-                self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
+                self.fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
             else:
-                self._fail(Ending(Disposition.TRUNK_FAILED, 500, NO_CIRCUIT), now)
+                self.fail(Ending(Disposition.TRUNK_FAILED, 500, NO_CIRCUIT), now)
             return
         hunt.advance(now)
         if self.answers_first and self.a.media is not None:
             self.a.media.play(("connecting",), group=self.route.prompts)
-        self._arm()
+        self.rearm()
 
     def b_trying(self, leg: BLeg, now: float) -> None:
         """A trunk has taken the INVITE."""
         assert self.called.hunt is not None  # noqa: S101
         self.called.hunt.trying(leg, now)
-        self._arm()
+        self.rearm()
 
     def b_progressed(self, leg: BLeg, response: Response, now: float) -> None:
         """An 18x: the callee rings, or the carrier has something to say."""
         assert self.called.hunt is not None  # noqa: S101
         self.called.hunt.progressed(leg)
         if self.state is CallState.DIALLING:
-            self._enter(CallState.RINGING, now)
+            self.enter(CallState.RINGING, now)
         if self.called.hunt.early_media:
             try:
                 if leg.listen(leg.dialog):
-                    self._bridge()
+                    self.sides.bridge()
             except RemoteProtocolError:
                 _log.info("unusable SDP in %d of B", response.status, extra={"call_id": self.id, "leg": "b"})
         media = self.a.media
         bridged = media is not None and media.bridged
-        early = self.route.gated and not self.answers_first
+        early = self.early and not self.answers_first
         if media is not None and not bridged and response.status == 180 and (self.answers_first or early):
             media.play(("ringback",), repeat=True, group=self.route.prompts)
+        if self.referred_by is not None:
+            self.referred_by.progressed(response.status, now)
         if not self.answers_first:
-            self._tell_progress(
+            self.tell_caller(
                 response.status, now, with_sdp=early or bridged, headers=self._crossing(leg, response)
             )
-        self._arm()
+        self.rearm()
 
-    def _tell_progress(
+    def tell_caller(
         self, status: int, now: float, *, with_sdp: bool, headers: Sequence[tuple[str, str]] = ()
     ) -> None:
-        a = self.a
+        """Send the caller a provisional response, the gate's offer in it where one is due."""
+        a = self.incoming
         if a.needs_offer or (with_sdp and a.late_offer and a.local is None):
-            a.offer(self._codecs_for_a())
+            a.offer(self.sides.codecs_for_a())
             with_sdp = a.answer_due = True
         a.progress(status, now, with_sdp=with_sdp, headers=headers)
         self._repeat_at = now + self.config.early_repeat
@@ -368,89 +358,82 @@ class Call:
             leg.settle()
         except RemoteProtocolError:
             leg.hang_up(cause_of_status(488), now)
-            self._fail(not_acceptable(), now)
+            self.fail(not_acceptable(), now)
             return
         assert self.called.hunt is not None and leg.chosen is not None  # noqa: S101, PT018
         self.called.hunt.answered(leg, now)
+        self.record.codec = leg.chosen.codec.name
+        if not self.answers_first:
+            self._answer_headers = self._crossing(leg, response)
+        self.confirm(now)
+
+    def confirm(self, now: float) -> None:
+        """Note that both parties are there: the record of it goes to the disk before they talk."""
         record = self.record
-        record.codec = leg.chosen.codec.name
         record.b_answered(now=now)
         # However it goes on: the store counts a use of every call that B answered.
         self.core.uses.answered(self.id)
-        self._enter(CallState.CONFIRMING, now)
-        self._bound_at = NEVER
-        self._guard_at = now + _ANSWER_GUARD
-        if not self.answers_first:
-            self._answer_headers = self._crossing(leg, response)
+        self.enter(CallState.CONFIRMING, now)
+        self.bound_at = NEVER
+        self.guard_at = now + _ANSWER_GUARD
         emergency = self.route.emergency
         self.core.emit(JournalRecord(record.snapshot(RecordPhase.ANSWERED, now=now), not emergency))
         if emergency:
             self.answer_recorded(True, now)  # nobody in need waits for a disk
-        self._arm()
+        self.rearm()
 
     def answer_recorded(self, durable: bool, now: float) -> None:
         """The record of the answer is on the disk, or could not be written: then the call can't go on."""
         if self.state is not CallState.CONFIRMING:
             return
-        self._guard_at = self._repeat_at = NEVER
+        self.guard_at = self._repeat_at = NEVER
         if not durable:
             _log.warning(
                 "the answer is not recorded on the disk in time", extra={"call_id": self.id, "leg": "b"}
             )
-            self._end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
+            self.end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
             return
-        self._enter(CallState.TALKING, now)
-        a, b = self.a, self.b
+        self.enter(CallState.TALKING, now)
         if not self.answers_first:
+            a, b = self.incoming, self.b
             if a.late_offer and a.local is None:
-                a.offer(self._codecs_for_a())
+                a.offer(self.sides.codecs_for_a())
                 a.answer_due = True
-            elif b is not None:
+            else:
+                assert b is not None  # noqa: S101  (it has answered)
                 a.follow(b)
             a.accept(now, self._answer_headers)
-        if not a.answer_due:
-            self._bridge()
+        if isinstance(self.b, ALeg) and self.b.unanswered:
+            self.b.accept(now)  # somebody has picked the call up
+        if not self.a.answer_due:
+            self.sides.bridge()
         self.renegotiation.begin(now)
         if self.config.max_duration:
-            self._bound_at = now + self.config.max_duration
-        self._arm()
-
-    def _codecs_for_a(self) -> tuple[Codec, ...]:
-        """Return what the gate offers a caller that offered nothing: what the callee speaks, if that is
-        known."""
-        chosen = None if self.b is None else self.b.chosen
-        if chosen is None:
-            return gate_codecs(self.route.common_codecs)
-        return relayed_codecs(chosen, events=chosen.event is not None)
+            self.bound_at = now + self.config.max_duration
+        if self.referred_by is not None:
+            transfer, self.referred_by = self.referred_by, None
+            transfer.succeeded(now)
+        self.rearm()
 
     def b_silenced(self) -> None:
         """The branch of a forked call that was heard has failed; the others still ring."""
         media = self.a.media
         if media is not None and media.bridged:
             media.unbridge()
-            if self.route.gated:
+            if self.answers_first or self.early:
                 media.play(("ringback",), repeat=True, group=self.route.prompts)
-
-    def _bridge(self) -> None:
-        """Relay between the legs, once both have said where they are."""
-        a, b = self.a, self.b
-        if a.media is not None and b is not None and b.media is not None and a.chosen and b.chosen:
-            a.media.bridge(b.media)
-            convert_keys(self)
 
     def b_failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> None:
         """A trunk refused, or said nothing (``response`` None, ``status`` as RFC 3261 §8.1.3.1 reads
         that)."""
-        assert self.called.hunt is not None  # noqa: S101
-        refusal = self.called.hunt.failed(leg, status, response, now)
-        if refusal is None:
-            self._arm()
+        rang = self.state is CallState.RINGING
+        if response is not None and self.core.forwarded(self, leg, response, rang=rang, now=now):
             return
-        leg, status, response = refusal
-        if response is None:
-            self._fail(self.called.hunt.unreachable(status), now)
-            return
-        self._fail(ending_of_refusal(status, self._crossing(leg, response)), now)
+        ending = self.called.failed(leg, status, response, now)
+        if ending is None:
+            self.rearm()
+        else:
+            self.fail(ending, now)
 
     # Ending -------------------------------------------------------------------------------------------------
 
@@ -459,30 +442,25 @@ class Call:
         who = HungUpBy.A_LEG if leg is self.a else HungUpBy.B_LEG
         # §15.1.2: a BYE of the caller within the early dialog ends its own INVITE.
         status = 487 if leg is self.a else 480
-        self._end(self._failure or hung_up(self._disposition(), status, bye, self.dropped_headers), who, now)
+        self.end(
+            self._failure or hung_up(self._disposition(), status, bye, self.sides.dropped_headers), who, now
+        )
 
     def a_cancelled(self, now: float, cancel: Request | None = None) -> None:
         """The caller gave up before any final response, or can't be reached any more.
 
         Why it cancelled reaches the other side (RFC 3326 §2).
         """
-        self._end(hung_up(self._disposition(), 487, cancel, self.dropped_headers), HungUpBy.A_LEG, now)
-
-    @property
-    def dropped_headers(self) -> frozenset[str]:
-        """Headers that one of the two sides does not want."""
-        trunk = None if self.b is None else self.b.trunk
-        dropped = self.route.peer.drop_headers
-        return dropped if trunk is None else dropped | trunk.drop_headers
+        self.end(hung_up(self._disposition(), 487, cancel, self.sides.dropped_headers), HungUpBy.A_LEG, now)
 
     def leg_lost(self, now: float) -> None:
         """A leg's peer never ACKed, or its dialog is gone: the call can't go on."""
-        self._end(Ending(Disposition.FAILED, 408, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
+        self.end(Ending(Disposition.FAILED, 408, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
     def session_expired(self, leg: Leg, now: float) -> None:
         """One side's session was not refreshed in time: its peer is gone (RFC 4028 §10)."""
         _log.info("session expired", extra={"call_id": self.id, "leg": leg.name})
-        self._end(SESSION_EXPIRED, HungUpBy.GATE, now)
+        self.end(SESSION_EXPIRED, HungUpBy.GATE, now)
 
     def media_silent(self, media: MediaLeg, now: float) -> None:
         """One leg's media has timed out, or still is: the call is dead when nothing comes from either side.
@@ -493,18 +471,18 @@ class Call:
         media.silent = True
         if self.state is not CallState.TALKING or now - self.since < self.config.silence_window:
             return
-        if all(leg is not None and leg.quiet for leg in (self.a.media, self.called.media)):
-            self._end(Ending(Disposition.ANSWERED, 480, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
+        if self.sides.quiet:
+            self.end(Ending(Disposition.ANSWERED, 480, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
     def hang_up(self, now: float) -> None:
         """End the call from outside (an administrator, the end of a drain)."""
         what = Disposition.ANSWERED if self.record.answered else Disposition.FAILED
-        self._end(self._failure or Ending(what, 480, NORMAL_CLEARING), HungUpBy.GATE, now)
+        self.end(self._failure or Ending(what, 480, NORMAL_CLEARING), HungUpBy.GATE, now)
 
     def break_off(self, now: float) -> None:
         """End the call after an error in the gate itself."""
         if self.state is not CallState.ENDED:
-            self._end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
+            self.end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
 
     def _disposition(self) -> Disposition:
         """What the call came to if somebody hangs up now."""
@@ -512,41 +490,47 @@ class Call:
             return Disposition.ANSWERED
         return Disposition.ABANDONED_RINGING if self.state in _UNDER_WAY else Disposition.ABANDONED_AT_PROMPT
 
-    def _fail(self, ending: Ending, now: float, *, prompt: str = "") -> None:
+    def fail(self, ending: Ending, now: float, *, prompt: str = "") -> None:
         """Tell the caller that the call failed: by announcement when answered, by a final response when
         not."""
+        if self.referred_by is not None:
+            transfer, self.referred_by = self.referred_by, None
+            transfer.failed(ending, now)
+            self.end(ending, HungUpBy.GATE, now)
+            return
         media = self.a.media
         if self.a.unanswered or self.a.over or media is None or media.end is None:
-            self._end(ending, HungUpBy.GATE, now)
+            self.end(ending, HungUpBy.GATE, now)
             return
         # The caller is released later; headers of a response have no place in that BYE.
         self._failure = replace(ending, headers=())
-        self.called.hang_up(ending.cause, now)
+        self.sides.called.release(self._failure, now)
         media.unbridge()
-        self._enter(CallState.ANNOUNCING, now)
-        self._bound_at = NEVER
-        self._guard_at = now + _ANNOUNCEMENT_GUARD
+        self.enter(CallState.ANNOUNCING, now)
+        self.bound_at = NEVER
+        self.guard_at = now + _ANNOUNCEMENT_GUARD
         media.play((prompt,) if prompt else announcement(ending.status), group=self.route.prompts)
-        self._arm()
+        self.rearm()
 
-    def _end(self, ending: Ending, who: HungUpBy, now: float) -> None:
+    def end(self, ending: Ending, who: HungUpBy, now: float) -> None:
         """End both legs and the media; the record follows when the ports are closed."""
         record = self.record
         self.core.uses.give_back(self.id)
         self._gate = None
         self.renegotiation.end(now)
-        self._bound_at = self._repeat_at = NEVER
+        self.bound_at = self._repeat_at = NEVER
         # 0 keeps the 200 of a call that was answered.
         kept = record.answered and ending.disposition is Disposition.ANSWERED
         sip_code = 0 if kept else ending.b_status or ending.status
         record.ended(ending.disposition, now=now, sip_code=sip_code, q850_cause=ending.cause, hung_up_by=who)
-        self._enter(CallState.ENDED, now)
-        self.called.hang_up(ending.cause, now, ending.headers)
-        self.a.hang_up(ending.status, ending.cause, now, ending.headers)
-        self._guard_at = now + _CLOSE_GUARD
-        if self.a.media is not None:
-            self.a.media.close()
-        self.called.close()
+        self.enter(CallState.ENDED, now)
+        if self.transfer is not None:
+            self.transfer.left()
+        if self.referred_by is not None:
+            self.referred_by.other_left(ending, now)
+        self.transfer = self.referred_by = self.takeover = None
+        self.guard_at = now + _CLOSE_GUARD
+        self.sides.release(ending, now)
         self._settle(now)
 
     def media_closed(self, media: MediaLeg, statistics: LegStatistics, now: float) -> None:
@@ -554,22 +538,21 @@ class Call:
         media.closed(statistics)
         if self.state is CallState.ENDED:
             self._settle(now)
-        elif media is self.a.media or self.called.uses(media):
+        elif self.sides.need(media):
             # The engine took ports away that were in use.
             self.break_off(now)
 
     def _settle(self, now: float) -> None:
         """Write the final record and be forgotten, once no port is held."""
-        if all(media.gone for media in self.media_legs):
+        if all(media.gone for media in self.sides.media_legs):
             self._write_final(now)
         else:
-            self._arm()
+            self.rearm()
 
     def _write_final(self, now: float) -> None:
         record = self.record
-        record.a_media = None if self.a.media is None else self.a.media.statistics
-        record.b_media = None if self.called.media is None else self.called.media.statistics
-        self.deadline = NEVER
+        self.sides.note_media(record)
+        self.deadline = self.guard_at = NEVER
         self.core.emit(JournalRecord(record.final(now=now)))
         self.core.forget(self)
         self._let_go()
@@ -581,39 +564,37 @@ class Call:
         pauses that calls would hear.
         """
         self._gate = None
-        self.a.let_go()
-        self.called.let_go()
+        self.sides.let_go()
         self.renegotiation.let_go()
-        del self.a
 
     # Time ---------------------------------------------------------------------------------------------------
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
-        if now >= self._guard_at:
-            self._guard_at = NEVER
+        if now >= self.guard_at:
+            self.guard_at = NEVER
             self._guard(now)
-        elif now >= self._bound_at:
-            self._bound_at = NEVER
+        elif now >= self.bound_at:
+            self.bound_at = NEVER
             self._out_of_time(now)
         elif now >= self._repeat_at:
             self._repeat_at = now + self.config.early_repeat
-            self.a.repeat_progress(now)
+            self.incoming.repeat_progress(now)
         elif now >= self.renegotiation.deadline:
             self.renegotiation.handle_timer(now)
         elif self._gate is not None:
             self._after_gate(self._gate.handle_timer(now), now)
-        elif self.called.hunt is not None:
-            self.called.hunt.handle_timer(now)
-        self._arm()
+        elif self.sides.hunt is not None:
+            self.sides.hunt.handle_timer(now)
+        self.rearm()
 
     def _guard(self, now: float) -> None:
         if self.state is CallState.OPENING:
-            self._fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
+            self.fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
         elif self.state is CallState.CONFIRMING:
             self.answer_recorded(False, now)
         elif self._failure is not None and self.state is CallState.ANNOUNCING:
-            self._end(self._failure, HungUpBy.GATE, now)
+            self.end(self._failure, HungUpBy.GATE, now)
         else:
             self._write_final(now)
 
@@ -622,30 +603,26 @@ class Call:
             # Early mode: the gate's time is over; an optional code is then no code (DESIGN 1.6).
             assert self._gate is not None  # noqa: S101
             self._after_gate(self._gate.give_up(now), now)
-        elif self.state is CallState.TALKING:
-            self._end(Ending(Disposition.ANSWERED, 480, NORMAL_CLEARING), HungUpBy.GATE, now)
+        elif self.state in {CallState.TALKING, CallState.TRANSFERRING}:
+            self.end(Ending(Disposition.ANSWERED, 480, NORMAL_CLEARING), HungUpBy.GATE, now)
         else:
-            self._fail(Ending(Disposition.NO_ANSWER, 480, NO_ANSWER), now)
+            self.fail(Ending(Disposition.NO_ANSWER, 480, NO_ANSWER), now)
 
     def rearm(self) -> None:
-        """Look again at when something is due: a leg has sent or got a request of its own."""
-        if self.state is not CallState.ENDED:
-            self._arm()
-
-    def _arm(self) -> None:
         """Tell the core when `handle_timer` is due next."""
-        deadline = min(self._guard_at, self._bound_at, self._repeat_at)
-        if self._gate is not None:
-            deadline = min(deadline, self._gate.deadline)
-        elif self.called.hunt is not None:
-            deadline = min(deadline, self.called.hunt.deadline)
+        deadline = self.guard_at
         if self.state is not CallState.ENDED:
-            deadline = min(deadline, self.renegotiation.deadline)
+            deadline = min(deadline, self.bound_at, self._repeat_at, self.renegotiation.deadline)
+            if self._gate is not None:
+                deadline = min(deadline, self._gate.deadline)
+            elif self.sides.hunt is not None:
+                deadline = min(deadline, self.sides.hunt.deadline)
         self.deadline = deadline
         if deadline < self.armed_at:
             self.core.arm(self)
 
-    def _enter(self, state: CallState, now: float) -> None:
+    def enter(self, state: CallState, now: float) -> None:
+        """Note that the call is in another state."""
         self.state = state
         self.since = now
         self.core.call_changed(self)

@@ -6,14 +6,15 @@ either finds the B leg. The ports are the same for all that are tried, but for a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proxy.call.b_leg import BLeg
 from proxy.call.media_leg import MediaLeg, can_transcode
+from proxy.call.outcome import Ending, ending_of_refusal
 from proxy.call.ring import PhoneHunt
 from proxy.call.trunks import TrunkHunt
 from proxy.sdp import Codec, gate_codecs, relayed_codecs
+from proxy.sip.message import Response
 
 if TYPE_CHECKING:
     from proxy.call.call import Call
@@ -22,12 +23,12 @@ __all__ = ["CalledSide"]
 
 
 class CalledSide:
-    """What a call has beyond the gate."""
+    """What a call has beyond the gate. `CallerSide` has the same shape."""
 
-    __slots__ = ("_call", "_left", "hunt", "media")
+    __slots__ = ("_left", "call", "hunt", "media")
 
     def __init__(self, call: Call) -> None:
-        self._call = call
+        self.call = call
         self._left: tuple[MediaLeg, ...] = ()
         """Ports that were given up for those of the other address family."""
         self.media: MediaLeg | None = None
@@ -43,7 +44,7 @@ class CalledSide:
 
     def open(self) -> MediaLeg:
         """Return the ports, asked for if they are not yet."""
-        call = self._call
+        call = self.call
         if self.media is None:
             route = call.route
             self.media = call.core.open_media(call, ipv6=route.ipv6, emergency=route.emergency)
@@ -51,7 +52,7 @@ class CalledSide:
 
     def media_of(self, *, ipv6: bool) -> MediaLeg:
         """Return the ports in this address family, asked for anew if they are of the other."""
-        call, media = self._call, self.open()
+        call, media = self.call, self.open()
         if media.ipv6 is not ipv6:
             media.close()
             self._left = (*self._left, media)
@@ -75,7 +76,7 @@ class CalledSide:
         if media is not self.media or self.hunt is None:
             # Given up long ago; or the caller is still being asked, and `dial` will try again.
             return True
-        if self._call.route.emergency > media.emergency:
+        if self.call.route.emergency > media.emergency:
             # Asked for while the caller dialled something else: emergency calls have ports of their own.
             self.media = None
             self.hunt.advance(now)
@@ -90,7 +91,7 @@ class CalledSide:
 
     def seek(self, now: float) -> TrunkHunt | PhoneHunt:
         """Begin the search; the first INVITE goes out with `advance`."""
-        call = self._call
+        call = self.call
         if self.media is not None and self.media.id not in call.core.media:
             self.media = None  # it was refused while the caller was asked
         media, codecs, line = self.open(), self._codecs(), call.core.line
@@ -98,7 +99,9 @@ class CalledSide:
             self.hunt = PhoneHunt(call, line, media, codecs)
         else:
             chosen = call.a.chosen
-            hops = call.core.hops(call.route, None if chosen is None else chosen.codec.name, now)
+            # In a later segment the gate transcodes where it must: the caller's codec was chosen for others.
+            free = chosen is None or (call.answers_first and call.origin.forwards)
+            hops = call.core.hops(call.route, None if free or chosen is None else chosen.codec.name, now)
             self.hunt = TrunkHunt(call, hops, media, codecs)
         return self.hunt
 
@@ -108,7 +111,7 @@ class CalledSide:
         Whoever takes one of those is followed by the caller, or transcoded for (`proxy.call.renegotiation`).
         What the caller has named goes first.
         """
-        call = self._call
+        call = self.call
         chosen = call.a.chosen
         if chosen is None:
             return gate_codecs(call.route.common_codecs)
@@ -118,10 +121,21 @@ class CalledSide:
         others = gate_codecs([name for name in names if name in route.codecs and can_transcode(name, first)])
         return (codec, *(other for other in others if not other.is_event), *events)
 
-    def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
+    def failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> Ending | None:
+        """Take a refusal or silence; returns what the call came to when nobody else is tried."""
+        assert self.hunt is not None  # noqa: S101
+        refusal = self.hunt.failed(leg, status, response, now)
+        if refusal is None:
+            return None
+        leg, status, response = refusal
+        if response is None:
+            return self.hunt.unreachable(status)
+        return ending_of_refusal(status, self.call.route.crossing(leg.trunk).headers(response.headers))
+
+    def release(self, ending: Ending, now: float) -> None:
         """Search no further, and end what is there."""
         if self.hunt is not None:
-            self.hunt.hang_up(cause, now, headers)
+            self.hunt.hang_up(ending.cause, now, ending.headers)
 
     def close(self) -> None:
         """Give the ports back."""
@@ -131,4 +145,11 @@ class CalledSide:
     def let_go(self) -> None:
         """The call is over: part from it (`Call` says why)."""
         self.hunt = None
-        del self._call
+        del self.call
+
+    def move(self, call: Call) -> None:
+        """Hand the side over to another call."""
+        self.call = call
+        if self.hunt is not None:
+            self.hunt.move(call)
+        call.core.media_moved(call, self.media_legs)

@@ -31,10 +31,15 @@ class CodeUses:
         self._books: dict[str, _Book] = {}
         self._by_call: dict[str, str] = {}
 
-    def reserved(self, digits: str) -> int:
-        """Return how many uses of a code (by dial form) are taken beyond those of the snapshot."""
+    def reserved(self, digits: str, but: str = "") -> int:
+        """Return how many uses of a code (by dial form) are taken beyond those of the snapshot.
+
+        ``but`` leaves one call out.
+        """
         book = self._books.get(digits)
-        return 0 if book is None else book.open + book.answered
+        if book is None:
+            return 0
+        return book.open + book.answered - (self._by_call.get(but) == digits)
 
     def reserve(self, record_id: str, code: AccountCode) -> None:
         """Take one use for a call."""
@@ -46,6 +51,12 @@ class CodeUses:
     def holds(self, record_id: str) -> bool:
         """Tell whether a call has a use of a limited code that it may still give back."""
         return record_id in self._by_call
+
+    def move(self, record_id: str, to: str) -> None:
+        """Let the call's next segment hold the use."""
+        digits = self._by_call.pop(record_id, None)
+        if digits is not None:
+            self._by_call[to] = digits
 
     def answered(self, record_id: str) -> None:
         """Keep the call's use: B has answered, so it will be counted by the store."""

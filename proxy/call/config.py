@@ -135,6 +135,9 @@ class Peer:
     """Whether its media is SRTP; emergency calls take plain RTP where it is required, too."""
     codecs: tuple[str, ...] = (*_PCM, "G722", "OPUS")
     """Codecs the gate takes on this side, in the gate's order of preference."""
+    allow_refer: bool = False
+    """A trunk may transfer the other party to whom that one could dial (REFER); all others always may
+    transfer."""
     drop_headers: frozenset[str] = frozenset()
     """Headers (canonical names) that neither come from it nor go to it, beside those that never cross."""
     x_headers: XHeaders = field(default_factory=XHeaders)
@@ -167,6 +170,8 @@ class Trunk:
     """Host part of From and of the gate's own statement about the caller; "": that of `host`."""
     identity_header: IdentityHeader = IdentityHeader.ASSERTED
     privacy: PrivacyPolicy = PrivacyPolicy.ANONYMOUS
+    allow_refer: bool = False
+    """As `Peer.allow_refer`; the other party pays."""
     drop_headers: frozenset[str] = frozenset()
     """Headers (canonical names) that neither go to it nor come from it, beside those that never cross."""
     large_requests: LargeRequests = LargeRequests.TCP_FIRST

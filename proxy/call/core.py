@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count
 
 from proxy.call.a_leg import ALeg
@@ -20,8 +21,10 @@ from proxy.call.b_leg import BLeg
 from proxy.call.call import Call
 from proxy.call.code_uses import CodeUses
 from proxy.call.config import GateConfig, Trunk
+from proxy.call.forwarding import follow
 from proxy.call.identity import Authenticator
 from proxy.call.leg import Leg
+from proxy.call.loops import LoopGuard
 from proxy.call.mailboxes import Mailbox
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import no_keys
@@ -39,11 +42,13 @@ from proxy.call.ports import (
     PromptsFinished,
     RecordDurable,
 )
+from proxy.call.refer_notifier import ReferNotifier
 from proxy.call.registrations import Registrations
 from proxy.call.routing import Hop, Route
 from proxy.call.state import CallState
 from proxy.call.subscription import Subscription
 from proxy.call.subscriptions import Subscriptions
+from proxy.call.transfer import referred
 from proxy.call.trunk_accounts import TrunkAccounts, TrunkRegistration
 from proxy.call.trunk_watch import Probe, TrunkWatch
 from proxy.cdr.record import Direction
@@ -70,6 +75,7 @@ from proxy.sip.events import (
     RequestTimedOut,
     ResponseReceived,
 )
+from proxy.sip.message import Response
 from proxy.sip.timers import NEVER
 
 __all__ = ["CallCore", "LiveCall"]
@@ -78,7 +84,7 @@ _log = logging.getLogger(__name__)
 
 _OfTransaction = Cancelled | PrackTimedOut | ResponseReceived | RequestTimedOut | RequestFailed
 
-_Requester = TrunkRegistration | Subscription | Mailbox
+_Requester = TrunkRegistration | Subscription | Mailbox | ReferNotifier
 """What sends requests of its own besides calls, and takes what comes of them."""
 
 
@@ -116,10 +122,13 @@ class CallCore:
         authenticator: Authenticator | None = None,
         registrations: Registrations | None = None,
         srtp_keys: KeySource = no_keys,
+        loop_key: bytes,
     ) -> None:
         self.endpoint = endpoint
         self.srtp_keys = srtp_keys
         """Random octets for the keys of SRTP."""
+        self.loops = LoopGuard(loop_key)
+        """Knows calls of this gate that come back."""
         self.uses = CodeUses()
         self.calls: dict[str, Call] = {}
         """By record id."""
@@ -358,7 +367,9 @@ class CallCore:
     def _request(self, event: RequestReceived, now: float) -> None:
         dialog = event.dialog
         if dialog is not None:
-            if isinstance(dialog.owner, Leg | Subscription | Mailbox):
+            if isinstance(dialog.owner, Leg) and event.request.method == "REFER":
+                referred(dialog.owner.call, dialog.owner, event, now)
+            elif isinstance(dialog.owner, Leg | Subscription | Mailbox):
                 dialog.owner.request(event, now)
             else:
                 self.endpoint.respond(event.transaction, 481, now=now)
@@ -369,6 +380,9 @@ class CallCore:
             self.endpoint.reject_stateless(event.transaction, 200, headers=self.endpoint.capabilities)
         elif event.request.method == "REGISTER" and self.registrations is not None:
             self.registrations.request(event, self._policy, now)
+        elif event.request.method == "REFER":
+            # Only who is in a call may send its other party elsewhere.
+            self.endpoint.reject_stateless(event.transaction, 403)
         elif event.request.method == "SUBSCRIBE" and self.subscriptions is not None:
             self.subscriptions.request(event, self._policy, now)
         elif event.request.method == "NOTIFY" and self.subscriptions is not None:
@@ -391,6 +405,28 @@ class CallCore:
         media = MediaLeg(leg, self, ipv6=ipv6, emergency=emergency)
         self.media[leg] = (call, media)
         return media
+
+    def forwarded(self, call: Call, leg: BLeg, response: Response, *, rang: bool, now: float) -> bool:
+        """Let a call go on where a phone sends it by a 3xx; False: it may not."""
+        return follow(call, leg, response, rang=rang, now=now)
+
+    def media_moved(self, call: Call, legs: tuple[MediaLeg, ...]) -> None:
+        """Let a call have the port pairs of another one."""
+        for media in legs:
+            if media.id in self.media:
+                self.media[media.id] = (call, media)
+
+    def reuse(self, first: str, record_id: str, decision: Decision, entry: str) -> bool:
+        """Let the code of an earlier segment unlock a further one, if it does: one more use of it.
+
+        What the earlier one has reserved and not paid for stands in nobody's way.
+        """
+        uses = self.uses
+        reserved = partial(uses.reserved, but=first)
+        verdict = check_code(entry, decision, self._policy, self._wall_clock(), reserved)
+        if verdict.accepted and verdict.code is not None:
+            uses.reserve(record_id, verdict.code)
+        return verdict.accepted
 
     def judge(self, call: Call, entry: str) -> CodeVerdict:
         """Judge a code entry, and reserve the use of an accepted code."""
@@ -457,7 +493,7 @@ class CallCore:
         """Drop a call that has its final record."""
         call.armed_at = NEVER
         self.calls.pop(call.id, None)
-        for leg in call.media_legs:
+        for leg in call.sides.media_legs:
             self.media.pop(leg.id, None)
 
     # For the world ------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ class DialogStates:
 
     def _caller_of(self, call: Call) -> tuple[str, str]:
         """Return who calls, unless that is not to be told: RFC 3323 §4.2 binds whoever passes it on."""
-        privacy = ",".join(call.a.invite.headers.get_all("Privacy")).strip().lower()
+        privacy = ",".join(call.origin.invite.headers.get_all("Privacy")).strip().lower()
         if not self.show_remote or privacy not in {"", "none"}:
             return "", ""
         return self._uri(call, call.record.caller_number), call.record.caller_name

@@ -16,7 +16,8 @@ import enum
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 from proxy.call.media_leg import MediaLeg
 from proxy.cdr.builder import RecordBuilder
@@ -33,6 +34,9 @@ from proxy.policy import (
     UserGroup,
 )
 from proxy.sip.timers import NEVER
+
+if TYPE_CHECKING:
+    from proxy.call.call import Call
 
 __all__ = ["CodeGate", "GateEnd", "GateResult"]
 
@@ -125,6 +129,15 @@ class CodeGate:
         self._collector: EntryCollector
         self.deadline = NEVER
         """When `handle_timer` is due."""
+
+    @classmethod
+    def of(cls, call: Call) -> CodeGate:
+        """Make the gate of a call whose caller can be heard."""
+        a, core = call.a, call.core
+        assert a.media is not None  # noqa: S101
+        inband = a.chosen is None or a.chosen.event is None
+        check = partial(core.judge, call)
+        return cls(call.route.decision, a.media, call.record, check, core.policy.plan, inband=inband)
 
     def begin(self, now: float) -> None:
         """Play the first prompt and listen."""

@@ -24,11 +24,12 @@ _NEVER_NAMES = """
     Require Proxy-Require Supported Unsupported Allow Allow-Events Accept Accept-Encoding User-Agent
     Server Session-Expires Min-SE Accept-Contact Reject-Contact Request-Disposition Recv-Info
     Event Subscription-State Replaces Join Target-Dialog Refer-To Refer-Sub Referred-By
-    P-Preferred-Identity P-Preferred-Service
+    P-Preferred-Identity P-Preferred-Service X-Tollgate-Loop
 """
 _NEVER = frozenset(map(canonical_name, _NEVER_NAMES.split()))
 """By line: hop, dialog and transaction (RFC 3261 §20); the body's, which is written anew; credentials; each
-leg's own capabilities; other dialogs; wishes about identity, which the gate's own statement answers."""
+leg's own capabilities; other dialogs; wishes about identity, which the gate's own statement answers; the mark
+of a call that has been here (`proxy.call.loops`), which each gate renews."""
 
 _LOCATION = frozenset({"Geolocation", "Geolocation-Routing"})
 _EMERGENCY = _LOCATION | {"Call-Info", "Priority", "Resource-Priority"}

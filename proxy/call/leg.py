@@ -18,6 +18,7 @@ from proxy.call.media_security import MediaSecurity
 from proxy.call.modification import Modification, Outcome
 from proxy.call.outcome import Ending, reason_header
 from proxy.call.ports import Latching
+from proxy.call.routing import Caller
 from proxy.dtmf.digits import DigitMeans
 from proxy.dtmf.info import parse_info
 from proxy.errors import RemoteProtocolError
@@ -94,6 +95,8 @@ class Leg:
         "named",
         "offered",
         "over",
+        "party",
+        "referrals",
         "remote",
         "security",
         "session",
@@ -103,7 +106,14 @@ class Leg:
     )
 
     def __init__(
-        self, name: str, call: Call, endpoint: Endpoint, *, latching: Latching, security: MediaSecurity
+        self,
+        name: str,
+        call: Call,
+        endpoint: Endpoint,
+        party: Caller,
+        *,
+        latching: Latching,
+        security: MediaSecurity,
     ) -> None:
         self.name = name
         """``"a"`` or ``"b"``, for the log."""
@@ -142,6 +152,10 @@ class Leg:
         """What the peer's latest offer named."""
         self.allows: frozenset[str] = frozenset()
         """Methods that the peer takes, as far as it has said."""
+        self.party = party
+        """Who is at the other end, as if it called: what it asks for within the call is decided by that."""
+        self.referrals = 0
+        """How many REFERs of the peer were accepted."""
         self.modification: Modification | None = None
         """The gate's re-INVITE or UPDATE that is under way."""
         self.session = SessionTimer(call.config.session_expires, call.config.min_se)
@@ -392,13 +406,11 @@ class Leg:
 
     def acked(self, event: AckReceived, now: float) -> None:
         """Take the ACK of a 2xx to a re-INVITE, with its answer if the 2xx held the offer."""
-        if not self.over:
-            self.call.renegotiation.acked(self, event.request, now)
+        self.call.renegotiation.acked(self, event.request, now)
 
     def reinvite_cancelled(self, transaction: ServerTransaction, now: float) -> None:
         """The peer takes back a re-INVITE that has no final response yet (§9.2)."""
-        if not self.over:
-            self.call.renegotiation.cancelled(transaction, now)
+        self.call.renegotiation.cancelled(transaction, now)
 
     def ack_timed_out(self, now: float) -> None:
         """No ACK came for a 2xx: the session is over (RFC 3261 §13.3.1.4, §14.2)."""

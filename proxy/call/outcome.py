@@ -15,6 +15,7 @@ from proxy.sip.message import Request
 
 __all__ = [
     "CALL_REJECTED",
+    "ELSEWHERE",
     "INTERWORKING",
     "NETWORK_OUT_OF_ORDER",
     "NORMAL_CLEARING",
@@ -127,6 +128,9 @@ class Ending:
     b_status: int = 0
     """What B said, when it refused: that is what the record shows."""
 
+
+ELSEWHERE = (("Reason", 'SIP;cause=200;text="Call completed elsewhere"'),)
+"""A phone that rang for a call which somebody else has taken (RFC 3326 §2)."""
 
 SESSION_EXPIRED = Ending(
     Disposition.FAILED,

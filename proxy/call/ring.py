@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from proxy.call.b_leg import BLeg, BLegState, Refusal
 from proxy.call.invites import contact_invite
 from proxy.call.media_leg import MediaLeg, MediaState
-from proxy.call.outcome import NO_ANSWER, RECOVERY_ON_TIMER, SUBSCRIBER_ABSENT, Ending
+from proxy.call.outcome import ELSEWHERE, NO_ANSWER, RECOVERY_ON_TIMER, SUBSCRIBER_ABSENT, Ending
 from proxy.cdr.record import Disposition
 from proxy.sdp import Codec
 from proxy.sip.bindings import Binding, Bindings
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PhoneHunt"]
 
-_ELSEWHERE = (("Reason", 'SIP;cause=200;text="Call completed elsewhere"'),)
 NON_SELECTED_USER = 26
 
 
@@ -104,7 +103,8 @@ class PhoneHunt:
         )
         self._ringing.append(leg)
         host = call.core.endpoint.config.listen_points[binding.flow.listener].host
-        leg.send(contact_invite(call.route, self._line, binding, call.a.invite, body, host=host), now)
+        spec = contact_invite(call.route, self._line, binding, call.origin.invite, body, host=host)
+        leg.send(call.origin.dress(spec, self._line), now)
         call.record.b_call_id = leg.transaction.call_id
 
     def trying(self, leg: BLeg, now: float) -> None:
@@ -118,7 +118,7 @@ class PhoneHunt:
         self.leg = leg
         self._call.record.b_call_id = leg.transaction.call_id
         self._ringing.remove(leg)
-        self._give_up_ringing(NON_SELECTED_USER, now, _ELSEWHERE)
+        self._give_up_ringing(NON_SELECTED_USER, now, ELSEWHERE)
 
     def failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> Refusal | None:
         """Take one phone's refusal or silence; returns the one that counts when none is left to ring."""
@@ -132,6 +132,14 @@ class PhoneHunt:
         elif not self._ringing:
             self.advance(now)
         return self._best if not self._ringing else None
+
+    def move(self, call: Call) -> None:
+        """Search on for another call."""
+        self._call = call
+        for leg in self._ringing:
+            leg.call = call
+        if self.leg is not None:
+            self.leg.call = call
 
     def handle_timer(self, now: float) -> None:
         """Give up the phones that say nothing, or go on to the next group."""

@@ -184,6 +184,20 @@ class RouteTable:
             return None
         return Route(caller, decision, direction, (), self.line.codecs, callee=callee, phones=phones)
 
+    def peer_of(self, trunk: Trunk) -> Peer:
+        """See a destination as a peer that calls."""
+        known = next((peer for peer in self._config.peers if peer.name == trunk.name), None)
+        return known or Peer(
+            trunk.name,
+            Side.TRUNK,
+            trusted=trunk.trusted,
+            latching=trunk.latching,
+            srtp=trunk.srtp,
+            codecs=trunk.codecs,
+            drop_headers=trunk.drop_headers,
+            allow_refer=trunk.allow_refer,
+        )
+
     def did_user(self, did: str) -> str:
         """Return the extension that has this number by the DID routes, or ""."""
         best = self._did_route(did)

@@ -19,6 +19,8 @@ class CallState(enum.Enum):
     CONFIRMING = "confirming"
     """B has answered; the record of that is on its way to the disk."""
     TALKING = "talking"
+    TRANSFERRING = "transferring"
+    """One party has referred the other to somebody else: only the transferor is left in this call."""
     ANNOUNCING = "announcing"
     """The call has failed, and an answered caller is told why."""
     ENDED = "ended"

@@ -78,7 +78,8 @@ class TrunkHunt:
         self._taken = hop.trunk.name
         call.core.trunk_taken(self._taken)
         call.record.trunk_tried(self._taken)
-        leg.send(invite_spec(route, hop, call.a.invite, body), now)
+        spec = invite_spec(route, hop, call.origin.invite, body)
+        leg.send(call.origin.dress(spec, hop.trunk), now)
         call.record.b_call_id = leg.transaction.call_id
         if self._next is not None:
             silence = hop.trunk.response_timeout
@@ -140,6 +141,12 @@ class TrunkHunt:
             return Refusal(leg, status, response)
         self.advance(now)
         return None
+
+    def move(self, call: Call) -> None:
+        """Search on for another call."""
+        self._call = call
+        if self.leg is not None:
+            self.leg.call = call
 
     def handle_timer(self, now: float) -> None:
         """Leave a silent trunk behind."""

@@ -31,14 +31,14 @@ KNOWN_METHODS = frozenset(
 """Methods of the registry: one of these that is not in `EndpointConfig.allow` gets 405, any other 501."""
 
 
-ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK")
+ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK", "REFER")
 """Methods that every gate takes."""
 
 PHONE_METHODS = ("REGISTER", "SUBSCRIBE", "NOTIFY")
 """Methods that a gate for phones takes besides."""
 
-SUPPORTED = (OPTION_TAG, "timer")
-"""Extensions that every gate knows (RFC 3262, RFC 4028)."""
+SUPPORTED = (OPTION_TAG, "timer", "replaces", "norefersub")
+"""Extensions that every gate knows (RFC 3262, RFC 4028, RFC 3891, RFC 4488)."""
 
 
 @dataclass(frozen=True, slots=True)

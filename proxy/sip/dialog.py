@@ -32,9 +32,9 @@ __all__ = [
     "route",
 ]
 
-TARGET_REFRESH = frozenset({"INVITE", "NOTIFY", "SUBSCRIBE", "UPDATE"})
-"""Requests whose Contact, and that of their 2xx, replaces the remote target (§12.2; RFC 3311 §5, RFC 6665
-§3.1, §3.2)."""
+TARGET_REFRESH = frozenset({"INVITE", "NOTIFY", "REFER", "SUBSCRIBE", "UPDATE"})
+"""Requests whose Contact, and that of their 2xx, replaces the remote target (§12.2; RFC 3311 §5, RFC 3515
+§2.2, RFC 6665 §3.1, §3.2)."""
 
 DialogKey = tuple[str, str, str]
 """Call-ID, local tag, remote tag; a peer of RFC 2543 has the tag "" (§12.1.1)."""

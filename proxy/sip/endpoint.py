@@ -288,6 +288,10 @@ class Endpoint:
         """Give up a subscription of ours that got no NOTIFY: no dialog comes of its SUBSCRIBE any more."""
         self._dialogs.no_notify(call_id, local_tag)
 
+    def dialog(self, call_id: str, local_tag: str, remote_tag: str) -> Dialog | None:
+        """Find a dialog that somebody names (RFC 3891 §3)."""
+        return self._dialogs.get((call_id, local_tag, remote_tag))
+
     @property
     def capabilities(self) -> tuple[tuple[str, str], ...]:
         """Allow, Accept, Accept-Encoding, Accept-Language and Supported, for the 200 to an OPTIONS

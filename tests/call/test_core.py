@@ -249,10 +249,15 @@ class TestAbandon:
             assert bench.core._call_of(RecordDurable(live.id)) is live
             assert bench.core._call_of(MediaTimedOut(LegId(1))) is live
             assert bench.core._call_of(MediaTimedOut(LegId(9))) is None
-            assert bench.core._call_of(Cancelled(live.a.transaction, live.a.invite)) is live
-            flow = live.a.transaction.flow
-            assert bench.core._call_of(RequestReceived(live.a.transaction, live.a.invite, None, flow)) is live
-            again = RequestReceived(live.a.transaction, live.a.invite, live.a.dialog, flow)
+            assert bench.core._call_of(Cancelled(live.incoming.transaction, live.incoming.invite)) is live
+            flow = live.incoming.transaction.flow
+            assert (
+                bench.core._call_of(
+                    RequestReceived(live.incoming.transaction, live.incoming.invite, None, flow)
+                )
+                is live
+            )
+            again = RequestReceived(live.incoming.transaction, live.incoming.invite, live.a.dialog, flow)
             assert bench.core._call_of(again) is live
             cause = DialogEnded(live.a.dialog)
             assert bench.core._call_of(cause) is live
@@ -427,7 +432,7 @@ class TestOddMoments:
             call = bench.pbx.call(TOLL_FREE)
             bench.run(0.5)
             live = next(iter(bench.core.calls.values()))
-            bench.core.handle_sip(Cancelled(live.a.transaction, live.a.invite), bench.now)
+            bench.core.handle_sip(Cancelled(live.incoming.transaction, live.incoming.invite), bench.now)
             assert live.state is CallState.TALKING
             call.bye()
 
@@ -436,9 +441,9 @@ class TestOddMoments:
             call = bench.pbx.call(TOLL_FREE)
             bench.run(0.5)
             live = next(iter(bench.core.calls.values()))
-            live.a.transaction.owner = None
-            bench.core.handle_sip(Cancelled(live.a.transaction, live.a.invite), bench.now)
-            bench.core.handle_sip(RequestFailed(live.a.transaction), bench.now)
+            live.incoming.transaction.owner = None
+            bench.core.handle_sip(Cancelled(live.incoming.transaction, live.incoming.invite), bench.now)
+            bench.core.handle_sip(RequestFailed(live.incoming.transaction), bench.now)
             assert live.state is CallState.TALKING
             call.bye()
 
@@ -447,7 +452,7 @@ class TestOddMoments:
             bench.pbx.call(TOLL_FREE)
             bench.run(0.5)
             live = next(iter(bench.core.calls.values()))
-            live.a.transaction.discard()
+            live.incoming.transaction.discard()
             if live.a.dialog is not None:
                 bench.gate.endpoint.terminate(live.a.dialog)
             bench.core.hang_up(live.id, bench.now)
@@ -489,7 +494,7 @@ class TestOddMoments:
             bench.run(0.5)
             live = next(iter(bench.core.calls.values()))
             bench.core.hang_up(live.id, bench.now)
-            bench.core.handle_sip(RequestFailed(live.a.transaction), bench.now)
+            bench.core.handle_sip(RequestFailed(live.incoming.transaction), bench.now)
         assert bench.record.disposition is Disposition.ANSWERED
 
     def test_dialog_of_somebody_else_ends(self) -> None:

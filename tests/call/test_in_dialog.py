@@ -152,8 +152,9 @@ class TestInfo:
             live = next(iter(bench.core.calls.values()))
             from proxy.call.leg import Leg
 
+            a = live.a
             other: Leg = Leg(
-                "b", live, bench.gate.endpoint, latching=live.a.latching, security=live.a.security
+                "b", live, bench.gate.endpoint, a.party, latching=a.latching, security=a.security
             )
             live.digit_pressed(other, "#", DigitMeans.INFO, bench.now, 160)
             assert live.record.wrong_tries == 0

@@ -249,6 +249,7 @@ class GateNode:
             policy,
             wall_clock=lambda: START + timedelta(seconds=clock.elapsed),
             record_ids=lambda: f"record-{next(ids):06d}",
+            loop_key=b"loop key of the tests",
             authenticator=authenticator,
             registrations=self._registrations(config, points, authenticator),
         )

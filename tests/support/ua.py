@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from proxy.sip.config import EndpointConfig
+from proxy.sip.config import ALLOW, EndpointConfig
 from proxy.sip.dialog import Dialog
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import (
@@ -183,7 +183,9 @@ class Ua:
         self.address = (host, port)
         self.gate = gate
         self.transport = transport
-        config = EndpointConfig((ListenPoint(transport, host, port),), t1=t1, supported=supported)
+        allow = (*ALLOW, "NOTIFY")
+        point = ListenPoint(transport, host, port)
+        config = EndpointConfig((point,), t1=t1, allow=allow, supported=supported)
         self.endpoint = Endpoint(config, CountingIds(f"{host}-{port}"))
         self.auto_prack = True
         self.prack_body = b""

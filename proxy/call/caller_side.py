@@ -1,0 +1,74 @@
+"""The calling side of a call: one leg that is there from the beginning.
+
+`CalledSide` has the same shape. A call that goes on as another hands a side over whole, so that leg, ports
+and the search that found it stay together; whose it is, its ``call`` says, and only that one may end it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.call.leg import Leg
+from proxy.call.media_leg import MediaLeg
+from proxy.call.outcome import Ending
+
+if TYPE_CHECKING:
+    from proxy.call.call import Call
+
+__all__ = ["CallerSide"]
+
+
+class CallerSide:
+    """A leg and its ports."""
+
+    __slots__ = ("call", "leg")
+
+    hunt = None
+    """Nobody is looked for here."""
+
+    def __init__(self, call: Call, leg: Leg) -> None:
+        self.call = call
+        self.leg = leg
+
+    @property
+    def media(self) -> MediaLeg | None:
+        """The ports, once they are asked for."""
+        return self.leg.media
+
+    @property
+    def media_legs(self) -> tuple[MediaLeg, ...]:
+        """Every port pair that was asked for."""
+        return () if self.leg.media is None else (self.leg.media,)
+
+    def opened(self, media: MediaLeg, now: float) -> bool:
+        """Nobody waits for these ports: the call itself does."""
+        del media, now
+        return False
+
+    def refused(self, media: MediaLeg, now: float) -> bool:
+        """There is no way without ports."""
+        del media, now
+        return False
+
+    def uses(self, media: MediaLeg) -> bool:
+        """Tell whether the call can't go on without these ports."""
+        return media is self.leg.media
+
+    def release(self, ending: Ending, now: float) -> None:
+        """End the leg as its state asks."""
+        self.leg.release(ending, now)
+
+    def close(self) -> None:
+        """Give the ports back."""
+        if self.leg.media is not None:
+            self.leg.media.close()
+
+    def move(self, call: Call) -> None:
+        """Hand the side over to another call."""
+        self.call = self.leg.call = call
+        call.core.media_moved(call, self.media_legs)
+
+    def let_go(self) -> None:
+        """The call is over: part from it (`Call` says why)."""
+        self.leg.let_go()
+        del self.call

@@ -1,0 +1,82 @@
+"""A phone that sends its caller elsewhere: a 3xx is a new call under the policy of the phone's user.
+
+RFC 3261 §8.1.3.4, §21.3; RFC 5806 (Diversion). The first word of a phone counts: whatever else rings for its
+user stops. A trunk's 3xx is a refusal like any other (DESIGN 1.7), and so are 305 and 380: the gate takes no
+proxy and no other service from a phone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.call import segments
+from proxy.call.b_leg import BLeg
+from proxy.call.call import Call
+from proxy.call.config import Side
+from proxy.call.onward import continued, send_on
+from proxy.call.origin import Diversion
+from proxy.call.outcome import NORMAL_CLEARING, Ending
+from proxy.cdr.record import Continuation, Disposition, HungUpBy
+from proxy.errors import RemoteProtocolError
+from proxy.sip.address import NameAddr, parse_addresses
+from proxy.sip.message import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["follow"]
+
+_FOLLOWED = frozenset({300, 301, 302})
+_TRIED = 5
+"""So many contacts of one 3xx are looked at; each that is refused has its record."""
+
+
+def follow(call: Call, leg: BLeg, response: Response, *, rang: bool, now: float) -> bool:
+    """Let a call go on where a phone sends it; False: that is nowhere, or nowhere its user may call."""
+    if response.status not in _FOLLOWED or leg.party.peer.side is not Side.PHONES:
+        return False
+    diversion = Diversion(call.route.callee, _reason(response, rang=rang))
+    origin = continued(call.origin, by=diversion)
+    for target in _targets(response):
+        how, caller = Continuation.FORWARD, call.route.caller
+        segment = send_on(call, target, how, sender=leg.party, caller=caller, origin=origin, now=now)
+        if isinstance(segment, Call):
+            segments.take_caller(segment, call)
+            ending = Ending(
+                Disposition.CONTINUED, response.status, NORMAL_CLEARING, _FORWARDED, response.status
+            )
+            call.end(ending, HungUpBy.B_LEG, now)
+            segments.resume(segment, now)
+            return True
+    return False
+
+
+_FORWARDED = (("Reason", 'SIP;cause=302;text="Call forwarded"'),)
+
+
+def _targets(response: Response) -> Iterator[str]:
+    """Yield the contacts of a 3xx by preference (§20.10)."""
+    try:
+        contacts = parse_addresses(response.headers.get_all("Contact"))
+    except RemoteProtocolError:
+        return
+    contacts.sort(key=_q, reverse=True)
+    for contact in contacts[:_TRIED]:
+        yield contact.uri_text.partition("?")[0]
+
+
+def _q(contact: NameAddr) -> float:
+    try:
+        return min(max(float(contact.params.get("q") or 1.0), 0.0), 1.0)
+    except ValueError:
+        return 0.0
+
+
+def _reason(response: Response, *, rang: bool) -> str:
+    """Return why a phone forwards: as it says, or as it looks (RFC 5806 §4)."""
+    said = response.headers.get("Diversion") or ""
+    for parameter in said.partition(">")[2].split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "reason":
+            return value.strip().strip('"').lower()
+    return "deflection" if rang else "unconditional"

@@ -1,0 +1,82 @@
+"""Two parties of different calls meet: one takes the place of another in a call (RFC 3891).
+
+Either a transferor has asked for it (REFER with Replaces, RFC 5589 §7), or the newcomer itself (INVITE with
+Replaces, `proxy.call.takeover`). The call goes on as another segment, to which a side is handed over whole;
+who leaves is released by the segment before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from proxy.call.call import Call
+from proxy.call.config import Side
+from proxy.call.leg import Leg
+from proxy.call.onward import segment_record
+from proxy.call.routing import Caller
+from proxy.call.state import CallState
+from proxy.cdr.record import Continuation
+from proxy.sip.replaces import Replaces
+
+if TYPE_CHECKING:
+    from proxy.call.core import CallCore
+
+__all__ = ["JOINABLE", "find_replaced", "same_party", "segment_beside"]
+
+JOINABLE = frozenset({CallState.DIALLING, CallState.RINGING, CallState.TALKING})
+"""States of a call in which a party may be replaced: past the code, and nothing on its way to the disk."""
+
+
+def find_replaced(core: CallCore, replaces: Replaces) -> Leg | None:
+    """Return the leg whose dialog is named, if it is one of the gate's calls and goes on (§3)."""
+    dialog = core.endpoint.dialog(replaces.call_id, replaces.to_tag, replaces.from_tag)
+    leg = None if dialog is None else dialog.owner
+    return leg if isinstance(leg, Leg) and not leg.over else None
+
+
+def same_party(one: Caller, other: Caller) -> bool:
+    """Tell whether two legs have the same user at their end, or the same PBX.
+
+    Who may replace whom: a user only itself, from this phone or another; the phones behind a PBX are the
+    affair of that PBX; a trunk nobody.
+    """
+    if one.peer.side is Side.PHONES:
+        return one.peer.side is other.peer.side and bool(one.proved) and one.proved == other.proved
+    return one.peer.side is Side.PBX and one.peer.name == other.peer.name
+
+
+def segment_beside(first: Call, caller: Caller, consultation: Call, how: Continuation, now: float) -> Call:
+    """Return the segment in which ``caller`` stands for a party of ``consultation``, to be joined to it.
+
+    Number, route and decision are those of the consultation, whose caller was asked for a code.
+    """
+    was = consultation.record
+    caller = first.core.admission.named(caller, consultation.route.decision)
+    route = replace(consultation.route, caller=caller)
+    record = segment_record(first, caller, consultation.route.decision, how, now)
+    for name in _TARGET:
+        setattr(record, name, getattr(was, name))
+    code = was.code or first.record.code
+    if code is not None:
+        # A use that nobody has paid for yet is this segment's.
+        record.code_kept(code, reused=was.code is not None and not was.answered)
+    return Call(first.core, route, record, consultation.origin, now)
+
+
+_TARGET = (
+    "b_call_id",
+    "call_class",
+    "codec",
+    "decision",
+    "destination_user",
+    "dialled_number",
+    "direction",
+    "emergency",
+    "group",
+    "normalised_number",
+    "reason",
+    "treatment",
+    "user",
+)
+"""What the record of a joined call has from the one in which its callee was called."""

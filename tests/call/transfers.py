@@ -1,0 +1,72 @@
+"""Calls that are transferred: phones 204, 205 and 206 at the gate, and what a transferor is told."""
+
+from __future__ import annotations
+
+from proxy.policy import Snapshot
+from proxy.sip.dialog import Dialog
+from tests.call.phones import PhoneBench
+from tests.support.ua import Headers, Step, Ua, UaCall
+
+GATE_HOST = "gate.example.com"
+FREE = "918005550123"
+PREMIUM = "919005550123"
+OUTSIDE = "914155550123"
+EMERGENCY = "911"
+
+RING = (Step(0.0, 180),)
+SLOW = (Step(0.5, 180), Step(2.0, 200, with_sdp=True))
+BUSY = (Step(0.5, 180), Step(1.0, 486))
+
+
+class TransferBench(PhoneBench):
+    """Phones 204 (the desk), 205 and 206, and the carrier."""
+
+    def __init__(self, *, policy: Snapshot | None = None, pbx: bool = False, seed: int = 1) -> None:
+        super().__init__(policy=policy, pbx=pbx, seed=seed)
+        self.second = self.phone("192.0.2.25")
+        self.third = self.phone("192.0.2.26")
+        self.register(self.desk, "204")
+        self.register(self.second, "205")
+        self.register(self.third, "206")
+
+    def talk(self, caller: Ua, number: str, *, user: str = "204") -> UaCall:
+        """Let a phone call a number until both talk."""
+        call = caller.call(number, caller=user)
+        self.run(1.5)
+        assert call.status == 200
+        return call
+
+    def inbound(self, number: str = "+12125550204") -> UaCall:
+        """Let the carrier call the desk until both talk."""
+        call = self.carrier.call(number, caller="+13125550100")
+        self.run(1.5)
+        assert call.status == 200
+        return call
+
+
+def refer(
+    call: UaCall, target: str, *, replaces: Dialog | None = None, headers: Headers = (), options: str = ""
+) -> None:
+    """Send a REFER within a call; ``replaces`` is the consultation as the transferor knows it."""
+    if replaces is not None:
+        options = (
+            f"?Replaces={replaces.call_id}%3Bto-tag%3D{replaces.remote_tag}%3Bfrom-tag%3D{replaces.local_tag}"
+        )
+    uri = target if ":" in target else f"sip:{target}@{GATE_HOST}"
+    call.request("REFER", headers=[("Refer-To", f"<{uri}{options}>"), *headers])
+
+
+def told(call: UaCall) -> list[str]:
+    """Return what the NOTIFYs of a call have said: status and state of the subscription."""
+    words = []
+    for request in call.requests:
+        if request.method == "NOTIFY":
+            status = request.body.decode().split()[1]
+            state = (request.headers.get("Subscription-State") or "").partition(";")[0]
+            words.append(f"{status} {state}")
+    return words
+
+
+def replies(call: UaCall) -> list[int]:
+    """Return the statuses of the responses to what was sent within a call."""
+    return [response.status for response in call.replies]
