@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from proxy.call.config import SubscriptionConfig, Watching
@@ -14,7 +16,7 @@ from tests.call.phones import phone_policy
 from tests.call.watching import WatchBench
 from tests.sip.harness import answer, request
 from tests.support.gate import GateBench
-from tests.support.ua import Step
+from tests.support.ua import Step, UaCall
 
 
 def status(bench: WatchBench) -> int:
@@ -573,3 +575,44 @@ def test_what_comes_of_a_notify_after_the_connection_is_lost_changes_nothing(*, 
             phone.give(answer(phone.notified[0], 200), 17)
         bench.run(40.0)
         assert bench.gate.endpoint.idle
+
+
+# Whatever comes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_in_whatever_order_things_happen_nothing_is_left(seed: int) -> None:
+    """Contract 5: the network loses a quarter of all packets, and phones answer as they like."""
+    chance = random.Random(seed)
+    with WatchBench(mailboxes="pbx", pbx=True) as bench:
+        bench.register(bench.desk, "204")
+        bench.network.loss = 0.25
+        watchers = [bench.watcher, bench.watching_phone("192.0.2.26")]
+        calls: list[UaCall] = []
+        for _ in range(80):
+            watcher = chance.choice(watchers)
+            watcher.answers = [(chance.choice((200, 200, 200, 481, 503, 0)), ())]
+            bench.holder.refusals = [(chance.choice((200, 200, 404, 500, 0)), ())]
+            event = chance.choice(("dialog", "dialog", "message-summary"))
+            expires = chance.choice((0, 60, 300, 30))
+            step = chance.randrange(6)
+            if step == 0:
+                watcher.subscribe(chance.choice(("204", "205")), event=event, expires=expires)
+            elif step == 1 and watcher.dialog is not None and not watcher.over:
+                watcher.refresh(expires, event=event)
+            elif step == 2:
+                bench.desk.script = (Step(chance.random(), 180), Step(chance.random(), 200, with_sdp=True))
+                calls.append(bench.stranger.call("204", caller="206"))
+            elif step == 3 and calls:
+                call = calls.pop()
+                (call.bye if call.connected else call.cancel)()
+            elif step == 4:
+                bench.holder.push("205")
+            bench.run(chance.choice((0.01, 0.3, 2.0, 40.0)))
+        bench.network.loss = 0.0
+        bench.run(40.0)
+        for call_id in list(bench.core.calls):
+            bench.core.hang_up(call_id, bench.now)
+        bench.vanished.update((*watchers, bench.holder, bench.stranger, bench.desk))
+        bench.run(8000.0)
+        assert bench.subscriptions.idle

@@ -11,7 +11,7 @@ from proxy.call.config import SubscriptionConfig
 from proxy.call.subscriptions import Subscriptions
 from proxy.policy import Snapshot
 from proxy.sip.config import ALLOW, EndpointConfig
-from proxy.sip.dialog import Dialog
+from proxy.sip.dialog import Dialog, DialogState
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import RequestReceived, ResponseReceived
 from proxy.sip.flow import Flow, ListenPoint
@@ -111,6 +111,11 @@ class Watcher(Ua):
             headers=[*_event(event), *_expires(expires), *headers],
             now=self.now(),
         )
+
+    @property
+    def over(self) -> bool:
+        """The latest dialog has ended."""
+        return self.dialog is None or self.dialog.state is DialogState.TERMINATED
 
     def leave(self) -> None:
         """Forget the dialog, so that nothing is left here."""
