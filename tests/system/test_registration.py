@@ -76,6 +76,10 @@ def test_rfc3665_2_5_wrong_password_and_unknown_user_look_the_same(
     assert running.messages().count("SIP/2.0 401 Unauthorized") == 2
 
 
+def test_rfc5627_5_3_a_phone_on_a_connection_gets_gruus_and_a_flow_timer(gate: Gate, tmp_path: Path) -> None:
+    register(gate, tmp_path, "gruu", user="203", password=PASSWORD, transport="tcp")
+
+
 def test_phones_register_and_call_each_other(gate: Gate, tmp_path: Path) -> None:
     known = {record.record_id for record in gate.records()}
     callee = running_phone(
