@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from proxy.call.a_leg import ALeg
 from proxy.call.call import Call
 from proxy.call.config import GateConfig, Peer, Side, Trunk
+from proxy.call.headers import is_unknown_privacy_critical
 from proxy.call.identity import Authenticator, Challenge, PeerTable, asserted_caller
 from proxy.call.leg import Leg
 from proxy.call.media_security import MediaSecurity
@@ -31,6 +32,7 @@ from proxy.policy import CallClass, CallRequest, Decision, NumberRefused, Treatm
 from proxy.sip.events import RequestReceived
 from proxy.sip.gruu import Gruu
 from proxy.sip.inspection import Refusal
+from proxy.sip.message import Request
 from proxy.sip.replaces import replaces_of
 
 if TYPE_CHECKING:
@@ -114,8 +116,9 @@ class Admission:
         asked = CallRequest(dialled, caller.proved, caller.asserted, caller.peer.default_group)
         decision = decide(asked, self._core.policy)
         record = self._record(event, caller, decision, now)
-        if event.refusal is not None and not decision.emergency:
-            self._refuse_unfit(event, event.refusal, record, now)
+        refusal = event.refusal or _unmet_privacy(invite)
+        if refusal is not None and not decision.emergency:
+            self._refuse_unfit(event, refusal, record, now)
             return
         if self._core.loops.is_loop(invite.headers):
             self._refuse(event, record, Disposition.REJECTED, 482, now)
@@ -322,6 +325,12 @@ class Admission:
 
 def _of_user(line: Peer, user: User) -> Caller:
     return Caller(line, "", user.name, proved=user.digest_name)
+
+
+def _unmet_privacy(invite: Request) -> Refusal | None:
+    """Refuse a call whose privacy is critical, of a kind that is not known here (RFC 3323 §5)."""
+    values = invite.headers.get_all("Privacy")
+    return Refusal(500) if values and is_unknown_privacy_critical(values) else None
 
 
 def _to_one_phone(route: Route, gruu: Gruu) -> Route | None:

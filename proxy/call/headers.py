@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 
 from proxy.sip.headers import Headers, canonical_name
 
-__all__ = ["Crossing", "XHeaders", "privacy_tokens", "quote_display_name", "wants_anonymity"]
+__all__ = [
+    "Crossing",
+    "XHeaders",
+    "is_unknown_privacy_critical",
+    "privacy_tokens",
+    "quote_display_name",
+    "wants_anonymity",
+]
 
 _NEVER_NAMES = """
     Via Record-Route Route Contact Max-Forwards From To Call-ID CSeq Path Service-Route RSeq RAck
@@ -52,6 +59,9 @@ _TRUST_BODIES = frozenset(
 )
 """Parts of bodies to which the same applies: location, and the caller's number as the telephone network has
 it."""
+
+_KNOWN_PRIVACY = frozenset({"header", "session", "user", "none", "critical", "id", "history", "full"})
+"""RFC 3323 §4.2, RFC 3325 §9.3, RFC 7044 §5; "full" is of a draft that phones still speak."""
 
 _INFORMATIONAL = frozenset(
     map(canonical_name, ("Subject", "Call-Info", "Organization", "Reply-To", "In-Reply-To"))
@@ -135,6 +145,16 @@ def privacy_tokens(privacy: Iterable[str]) -> set[str]:
     found = {token.strip().lower() for value in privacy for token in value.replace(",", ";").split(";")}
     found.discard("")
     return found
+
+
+def is_unknown_privacy_critical(privacy: Iterable[str]) -> bool:
+    """Tell whether Privacy asks for more than is known here and calls that critical (RFC 3323 §5).
+
+    What is known is given: a B2BUA that relays media hides addresses by itself (header, session), and From
+    and identities go by `Crossing` and the trunk's settings.
+    """
+    tokens = privacy_tokens(privacy)
+    return "critical" in tokens and not tokens <= _KNOWN_PRIVACY
 
 
 def wants_anonymity(privacy: Iterable[str]) -> bool:

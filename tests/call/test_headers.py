@@ -374,6 +374,21 @@ class TestCallerId:
         text = "".join(invite.headers.lines()) + invite.body.decode()
         assert PBX[0] not in text
 
+    @pytest.mark.parametrize("privacy", ["invisible;critical", "id, critical, x"])
+    def test_rfc3323_5_what_nobody_knows_and_is_critical_is_refused(self, privacy: str) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(TOLL_FREE, headers=[("Privacy", privacy)])
+            bench.run(0.5)
+            assert call.statuses == [500]
+            assert not bench.carrier.calls
+            helped = bench.pbx.call("911", headers=[("Privacy", privacy)])
+            bench.run(0.5)
+            assert helped.status == 200
+            helped.bye()
+
+    def test_rfc3323_4_2_what_nobody_knows_is_passed_on_otherwise(self) -> None:
+        assert sent_to_carrier([("Privacy", "invisible")]).headers.get("Privacy") == "invisible"
+
     def test_preferred_identity(self) -> None:
         invite = sent_to_carrier(
             [("P-Asserted-Identity", "<sip:204@x>")], trunk=trunk(identity_header=IdentityHeader.PREFERRED)
