@@ -14,10 +14,12 @@ from proxy.sdp import (
     NegotiatedAudio,
     accept_answer,
     choose_codec,
+    events_beside,
     gate_codecs,
     parse_sdp,
     read_audio,
     relayed_codecs,
+    renumbered,
 )
 from proxy.sdp.values import EVENT_NAME
 from tests.sdp.test_audio import describe, read
@@ -252,3 +254,27 @@ def test_the_peer_as_described_and_as_negotiated_are_one() -> None:
     lines = ["m=audio 6000 RTP/AVP 0"]
     audio: AudioDescription = read_audio(parse_sdp(describe(*lines)))
     assert accept(gate_codecs(GATE_CODECS), *lines).remote == audio
+
+
+PCMU, PCMA, G722 = Codec("PCMU", 0, 8000), Codec("PCMA", 8, 8000), Codec("G722", 9, 8000)
+
+
+def test_rfc3264_8_3_2_a_later_offer_keeps_the_numbers_of_the_session() -> None:
+    known = (Codec("OPUS", 111, 48000, 2), PCMU, Codec(EVENT_NAME, 97, 8000, 1, "0-15"))
+    offered = renumbered((Codec("OPUS", 96, 48000, 2), PCMU, *events_beside((PCMU,))), known)
+    assert [codec.payload_type for codec in offered] == [111, 0, 97]
+
+
+def test_rfc3264_8_3_2_a_new_format_never_takes_a_number_that_means_something_else() -> None:
+    known = (Codec("SPEEX", 96, 16000), Codec("ILBC", 127, 8000))
+    offered = renumbered((PCMA, Codec("OPUS", 96, 48000, 2)), known)
+    assert [(codec.name, codec.payload_type) for codec in offered] == [("PCMA", 8), ("OPUS", 126)]
+
+
+def test_two_entries_that_are_one_format_in_the_session_are_offered_once() -> None:
+    assert renumbered((G722, Codec("G722", 100, 8000)), (G722,)) == (G722,)
+
+
+def test_a_session_without_a_free_number_is_offered_what_has_one() -> None:
+    known = tuple(Codec(f"X{number}", number, 8000) for number in range(96, 128))
+    assert renumbered((PCMU, Codec("OPUS", 96, 48000, 2)), known) == (PCMU,)

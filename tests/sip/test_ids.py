@@ -37,6 +37,14 @@ def test_rfc3261_14_2_retry_after_is_0_to_10_s() -> None:
     assert {ids.retry_after() for _ in range(500)} == set(range(11))
 
 
+def test_rfc3261_14_1_the_wait_after_a_491_depends_on_who_owns_the_call_id() -> None:
+    ids = KeyedIds(KEY)
+    owner = {ids.glare_wait(owns_call_id=True) for _ in range(5000)}
+    other = {ids.glare_wait(owns_call_id=False) for _ in range(5000)}
+    assert (min(owner), max(owner), len(owner)) == (2.1, 4.0, 191)
+    assert (min(other), max(other), len(other)) == (0.0, 2.0, 201)
+
+
 @pytest.mark.parametrize("length", [0, 15, 65])
 def test_a_key_of_a_wrong_length_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match="16 to 64"):

@@ -536,6 +536,28 @@ class Test_15_1_1_bye:  # noqa: N801
         with pytest.raises(LocalProtocolError):
             harness.endpoint.request(dialog, method, now=harness.now)
 
+    def test_22_2_one_that_was_challenged_is_repeated_after_the_end_of_its_dialog(self) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        first = harness.last().request
+        harness.receive(answer(first, 401))
+        assert [type(event) for event in harness.take_all()] == [ResponseReceived, DialogEnded]
+        credentials = (("Authorization", "Digest x"),)
+        harness.endpoint.request(dialog, "BYE", headers=credentials, again=True, now=harness.now)
+        second = harness.last().request
+        assert second.headers.get("Authorization") == "Digest x"
+        assert second.cseq.number == first.cseq.number + 1
+        harness.receive(answer(second, 200))
+        assert [type(event) for event in harness.take_all()] == [ResponseReceived]
+        harness.assert_nothing_left()
+
+    @pytest.mark.parametrize("method", ["INFO", "INVITE"])
+    def test_nothing_but_a_bye_is_repeated_then(self, method: str) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        with pytest.raises(LocalProtocolError):
+            harness.endpoint.request(dialog, method, again=True, now=harness.now)
+
     def test_the_caller_may_send_it_in_an_early_dialog(self) -> None:
         harness, _, invite = calling()
         harness.receive(answer(invite, 180))

@@ -84,6 +84,7 @@ def start(
     transport: str = "udp",
     service: str = "",
     keys: Mapping[str, str] | None = None,
+    seconds: int = 40,
 ) -> Sipp:
     """Start SIPp for one call; relative files of the scenario (captures) are looked up in ``folder``."""
     keys = keys or {}
@@ -102,7 +103,7 @@ def start(
         str(media_port),
     ]
     command += ["-m", "1", "-t", "t1" if transport == "tcp" else "u1", "-nostdin", "-recv_timeout", "25000"]
-    command += ["-trace_err", "-trace_msg", "-timeout", "40", "-timeout_error"]
+    command += ["-trace_err", "-trace_msg", "-timeout", str(seconds), "-timeout_error"]
     if service:
         command += ["-s", service]
     for key, value in keys.items():

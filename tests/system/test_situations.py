@@ -106,7 +106,7 @@ def outcomes(
         for number in range(lanes):
             free.put(running.enter_context(lane(folder / str(number), number)))
         # The longest take longest whenever they start: so they start first.
-        asked.sort(key=lambda situation: -_total_ms(_read(situation)))
+        asked.sort(key=lambda situation: -_length_ms(_read(situation)))
         yield {situation.name: threads.submit(run, situation) for situation in asked}
 
 
@@ -123,7 +123,7 @@ def play(folder: Path, gate: Gate, work: Path) -> None:
         answering = _start_answering(folder, situation, gate, work, media)
         try:
             caller = _start_caller(folder, situation, gate, work)
-            caller.wait()
+            caller.wait(situation.get("seconds", 40) + 10.0)
             for process in answering:
                 process.wait(20)
         finally:
@@ -154,6 +154,11 @@ def _keys(situation: dict[str, Any]) -> list[Keys]:
 
 def _total_ms(situation: dict[str, Any]) -> int:
     return 2000 + max((group.start_ms + 100 * len(group.digits) for group in _keys(situation)), default=0)
+
+
+def _length_ms(situation: dict[str, Any]) -> int:
+    """Return how long a situation may take: what it says, or as long as its keys."""
+    return max(_total_ms(situation), 1000 * int(situation.get("seconds", 0)))
 
 
 def _entries(situation: dict[str, Any]) -> list[str]:
@@ -198,6 +203,7 @@ def _start_answering(
             media_port=free_port(address),
             transport=situation.get(f"{name}_transport", "udp"),
             keys={"rtp_address": media.address, "rtp_port": str(media.port), "user": user},
+            seconds=situation.get("seconds", 40),
         )
         for name, address, port, user in places
         if (folder / f"{name}.xml").exists()
@@ -248,6 +254,7 @@ def _start_caller(folder: Path, situation: dict[str, Any], gate: Gate, work: Pat
         transport=situation.get("transport", "udp"),
         service=situation["dial"],
         keys={"user": situation["user"]},
+        seconds=situation.get("seconds", 40),
     )
 
 
