@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from proxy.commands import codes, gate, groups, usage, users
+from proxy.commands import audit, codes, gate, groups, usage, users
 from proxy.commands.common import ConfigOption, config_before_command
 from proxy.errors import TollgateError
 
@@ -70,6 +70,7 @@ app.add_typer(codes.app, name="codes")
 app.add_typer(groups.app, name="groups")
 app.add_typer(users.app, name="users")
 app.add_typer(usage.app, name="usage")
+app.add_typer(audit.app, name="audit")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

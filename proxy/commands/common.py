@@ -75,10 +75,21 @@ def read_settings(config: Path | None) -> Settings:
 
 
 def open_store(settings: Settings) -> Store:
-    """Open the store that the settings name: a context manager."""
+    """Open the store that the settings name, for whoever runs the command: a context manager."""
+    from proxy.store.audit import Actor
     from proxy.store.store import Store
 
-    return Store(settings.store.url)
+    return Store(settings.store.url, actor=Actor(f"cli:{_system_user()}"))
+
+
+def _system_user() -> str:
+    """Return the name of the system's user, as the system knows it and not as the environment says."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def plan_of(settings: Settings) -> NumberPlan:

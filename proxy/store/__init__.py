@@ -5,34 +5,56 @@ Synchronous, for threads and commands: the call path never touches it (DESIGN co
 
 from __future__ import annotations
 
+from proxy.store.accounts import AccountsRepository, LockoutRules, LoginGuard, PortalAccount, Role
+from proxy.store.audit import Actor, AuditEntry, AuditFilter, AuditHead, AuditLog, AuditVerdict
 from proxy.store.bindings import BindingsRepository, BindingWriter
 from proxy.store.codes import CodeOrder, CodesRepository, UpsertResult
 from proxy.store.credentials import digest_credentials, generate_password
 from proxy.store.database import StoreUnavailable, public_name
 from proxy.store.example import ExampleUser, seed_example_data
 from proxy.store.people import GroupsRepository, UsersRepository
+from proxy.store.sessions import ApiToken, PortalSession, SessionsRepository, TokensRepository, secret_hash
 from proxy.store.snapshots import SnapshotSource, load_snapshot
 from proxy.store.store import Store
 from proxy.store.usage import UsageFilter, UsageRepository, UsageSink
+from proxy.store.versions import VersionConflict, Versioned
 
 __all__ = [
+    "AccountsRepository",
+    "Actor",
+    "ApiToken",
+    "AuditEntry",
+    "AuditFilter",
+    "AuditHead",
+    "AuditLog",
+    "AuditVerdict",
     "BindingWriter",
     "BindingsRepository",
     "CodeOrder",
     "CodesRepository",
     "ExampleUser",
     "GroupsRepository",
+    "LockoutRules",
+    "LoginGuard",
+    "PortalAccount",
+    "PortalSession",
+    "Role",
+    "SessionsRepository",
     "SnapshotSource",
     "Store",
     "StoreUnavailable",
+    "TokensRepository",
     "UpsertResult",
     "UsageFilter",
     "UsageRepository",
     "UsageSink",
     "UsersRepository",
+    "VersionConflict",
+    "Versioned",
     "digest_credentials",
     "generate_password",
     "load_snapshot",
     "public_name",
+    "secret_hash",
     "seed_example_data",
 ]

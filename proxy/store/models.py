@@ -1,8 +1,9 @@
 """The tables of the store.
 
 Rows of the policy carry the number of the change that wrote them (``change_id``), so that a running gate
-reads what is newer than its snapshot and nothing else. Call records keep their whole JSON (``body``) beside
-the few columns that lists filter and sort by.
+reads what is newer than its snapshot and nothing else. ``version`` is another number: only administrators
+raise it, and two of them notice each other by it (`proxy.store.versions`). Call records keep their whole JSON
+(``body``) beside the few columns that lists filter and sort by.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ groups = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("rules", Text, nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
 )
 """User groups; ``rules`` is JSON (`proxy.store.rows`)."""
 
@@ -81,6 +83,7 @@ users = Table(
     Column("digest_name", String(64), nullable=False, unique=True),
     Column("credentials", Text, nullable=False),
     Column("enabled", Boolean, nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
 )
 
 account_codes = Table(
@@ -109,6 +112,7 @@ account_codes = Table(
     Column("max_uses", Integer),
     Column("uses", Integer, nullable=False),
     Column("change_id", Integer, nullable=False, index=True),
+    Column("version", Integer, nullable=False, server_default="1"),
 )
 
 call_records = Table(

@@ -10,10 +10,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from proxy.errors import ConfigurationError
 from proxy.policy import User, UserGroup
+from proxy.store.audit import SYSTEM, Actor, changed_only, write_audit
 from proxy.store.changes import ChangeAction, ChangeKind, log_change
-from proxy.store.database import Database
+from proxy.store.database import Database, StoreUnavailable
 from proxy.store.models import account_codes, groups, users
-from proxy.store.rows import group_row, read_group, read_user, user_row
+from proxy.store.rows import group_facts, group_row, read_group, read_user, user_facts, user_row
+from proxy.store.versions import VersionConflict, Versioned
 
 __all__ = ["GroupsRepository", "UsersRepository", "known_group_names", "load_groups", "load_users"]
 
@@ -21,8 +23,9 @@ __all__ = ["GroupsRepository", "UsersRepository", "known_group_names", "load_gro
 class GroupsRepository:
     """All user groups."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor = SYSTEM) -> None:
         self._database = database
+        self._actor = actor
 
     def get(self, name: str) -> UserGroup | None:
         """The group of this name, or None."""
@@ -30,6 +33,11 @@ class GroupsRepository:
             statement = select(groups).where(groups.c.name == name)
             row = connection.execute(statement).mappings().first()
             return None if row is None else read_group(row)
+
+    def versioned(self, name: str) -> Versioned[UserGroup] | None:
+        """The group of this name with its version, or None."""
+        with self._database.read() as connection:
+            return _versioned_group(connection, name)
 
     def all(self) -> list[UserGroup]:
         """All groups by name."""
@@ -44,21 +52,28 @@ class GroupsRepository:
                 raise ConfigurationError(message)
             connection.execute(insert(groups).values(group_row(group)))
             log_change(connection, ChangeKind.GROUP, ChangeAction.SAVED, [group.name])
+            write_audit(connection, self._actor, "add", "group", group.name, after=group_facts(group))
 
-    def change(self, group: UserGroup) -> None:
-        """Replace the rules of a group. Raises `ConfigurationError` when there is none of the name."""
+    def change(self, group: UserGroup, *, version: int | None = None) -> None:
+        """Replace the rules of a group. Raises `ConfigurationError` when there is none of the name, and with
+        a ``version`` `VersionConflict` when it is not the present one.
+        """
         with self._database.write() as connection:
-            row = group_row(group)
-            statement = update(groups).where(groups.c.name == group.name).values(row)
-            if not connection.execute(statement).rowcount:
-                raise _unknown_group(group.name)
+            present, before = _group_version(connection, group.name)
+            if version is not None and version != present:
+                raise VersionConflict(f"group {group.name!r}", _versioned_group(connection, group.name))
+            before, after = changed_only(before, group_facts(group))
+            if not after:
+                return
+            row = {**group_row(group), "version": present + 1}
+            connection.execute(update(groups).where(groups.c.name == group.name).values(row))
             log_change(connection, ChangeKind.GROUP, ChangeAction.SAVED, [group.name])
+            write_audit(connection, self._actor, "change", "group", group.name, before=before, after=after)
 
     def delete(self, name: str) -> None:
         """Delete a group. Raises `ConfigurationError` when it is unknown, or users or codes belong to it."""
         with self._database.write() as connection:
-            if not _has_group(connection, name):
-                raise _unknown_group(name)
+            _, before = _group_version(connection, name)
             counts = (
                 (_count(connection, users.c.group_name, name), "user(s)"),
                 (_count(connection, account_codes.c.owner_group, name), "account code(s)"),
@@ -69,13 +84,15 @@ class GroupsRepository:
                 raise ConfigurationError(message)
             connection.execute(delete(groups).where(groups.c.name == name))
             log_change(connection, ChangeKind.GROUP, ChangeAction.DELETED, [name])
+            write_audit(connection, self._actor, "delete", "group", name, before=before)
 
 
 class UsersRepository:
     """All users."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor = SYSTEM) -> None:
         self._database = database
+        self._actor = actor
 
     def get(self, extension: str) -> User | None:
         """The user of this extension, or None."""
@@ -83,6 +100,11 @@ class UsersRepository:
             statement = select(users).where(users.c.extension == extension)
             row = connection.execute(statement).mappings().first()
             return None if row is None else read_user(row)
+
+    def versioned(self, extension: str) -> Versioned[User] | None:
+        """The user of this extension with its version, or None."""
+        with self._database.read() as connection:
+            return _versioned_user(connection, extension)
 
     def all(self, *, group: str = "") -> list[User]:
         """All users, or those of one group, by extension."""
@@ -100,27 +122,42 @@ class UsersRepository:
                 raise ConfigurationError(message)
             connection.execute(insert(users).values(user_row(user)))
             log_change(connection, ChangeKind.USER, ChangeAction.SAVED, [user.extension])
+            write_audit(connection, self._actor, "add", "user", user.extension, after=user_facts(user))
 
-    def change(self, user: User) -> None:
-        """Replace a user. Raises `ConfigurationError` when the extension or the group is unknown."""
+    def change(self, user: User, *, version: int | None = None) -> None:
+        """Replace a user. Raises `ConfigurationError` when the extension or the group is unknown, and with a
+        ``version`` `VersionConflict` when it is not the present one.
+        """
         with self._database.write() as connection:
+            present, old = _user_version(connection, user.extension)
+            if version is not None and version != present:
+                raise VersionConflict(f"user {user.extension}", _versioned_user(connection, user.extension))
             self._check(connection, user)
-            statement = update(users).where(users.c.extension == user.extension).values(user_row(user))
-            if not connection.execute(statement).rowcount:
-                raise _unknown_user(user.extension)
+            if user == old:
+                return
+            row = {**user_row(user), "version": present + 1}
+            connection.execute(update(users).where(users.c.extension == user.extension).values(row))
             log_change(connection, ChangeKind.USER, ChangeAction.SAVED, [user.extension])
+            before, after = changed_only({} if old is None else user_facts(old), user_facts(user))
+            if old is not None and user.credentials != old.credentials:
+                # Which hashes there are is told, and that they are others; never what they are.
+                after["password"] = "changed"  # noqa: S105
+            write_audit(connection, self._actor, "change", "user", user.extension, before=before, after=after)
 
     def delete_many(self, extensions: Sequence[str]) -> None:
         """Delete users: all, or none (`ConfigurationError`) when one is unknown or owns account codes."""
         with self._database.write() as connection:
+            facts: dict[str, dict[str, object]] = {}
             for extension in extensions:
+                _, old = _user_version(connection, extension)
+                facts[extension] = {} if old is None else user_facts(old)
                 if held := _count(connection, account_codes.c.owner_user, extension):
                     message = f"user {extension} can't be deleted: {held} account code(s) belong to it"
                     raise ConfigurationError(message)
-                statement = delete(users).where(users.c.extension == extension)
-                if not connection.execute(statement).rowcount:
-                    raise _unknown_user(extension)
+                connection.execute(delete(users).where(users.c.extension == extension))
             log_change(connection, ChangeKind.USER, ChangeAction.DELETED, list(extensions))
+            for extension, before in facts.items():
+                write_audit(connection, self._actor, "delete", "user", extension, before=before)
 
     @staticmethod
     def _check(connection: Connection, user: User) -> None:
@@ -160,6 +197,40 @@ def load_users(connection: Connection) -> list[User]:
     """All users by extension."""
     rows = connection.execute(select(users).order_by(users.c.extension)).mappings()
     return [read_user(row) for row in rows]
+
+
+def _versioned_group(connection: Connection, name: str) -> Versioned[UserGroup] | None:
+    row = connection.execute(select(groups).where(groups.c.name == name)).mappings().first()
+    return None if row is None else Versioned(read_group(row), int(row["version"]))
+
+
+def _group_version(connection: Connection, name: str) -> tuple[int, dict[str, object]]:
+    """The version and the facts of a group that is there. One that can't be read has none: it can still be
+    replaced or deleted, or nobody could repair it.
+    """
+    row = connection.execute(select(groups).where(groups.c.name == name)).mappings().first()
+    if row is None:
+        raise _unknown_group(name)
+    try:
+        return int(row["version"]), group_facts(read_group(row))
+    except StoreUnavailable:
+        return int(row["version"]), {}
+
+
+def _versioned_user(connection: Connection, extension: str) -> Versioned[User] | None:
+    row = connection.execute(select(users).where(users.c.extension == extension)).mappings().first()
+    return None if row is None else Versioned(read_user(row), int(row["version"]))
+
+
+def _user_version(connection: Connection, extension: str) -> tuple[int, User | None]:
+    """The version of a user that is there, and the user unless it can't be read (see `_group_version`)."""
+    row = connection.execute(select(users).where(users.c.extension == extension)).mappings().first()
+    if row is None:
+        raise _unknown_user(extension)
+    try:
+        return int(row["version"]), read_user(row)
+    except StoreUnavailable:
+        return int(row["version"]), None
 
 
 def _has_group(connection: Connection, name: str) -> bool:

@@ -28,9 +28,20 @@ from proxy.policy import (
     parse_patterns,
 )
 from proxy.policy.codes import ACCOUNT_OWNER
+from proxy.store.audit import masked_code
 from proxy.store.database import StoreUnavailable
 
-__all__ = ["code_row", "group_row", "read_code", "read_group", "read_user", "user_row"]
+__all__ = [
+    "code_facts",
+    "code_row",
+    "group_facts",
+    "group_row",
+    "read_code",
+    "read_group",
+    "read_user",
+    "user_facts",
+    "user_row",
+]
 
 Row = dict[str, str | int | float | bool | date | None]
 
@@ -64,9 +75,9 @@ def _read_service(raw: Mapping[str, list[str]]) -> ClassOfService:
     )
 
 
-def group_row(group: UserGroup) -> Row:
-    """A group as a row."""
-    rules = {
+def group_facts(group: UserGroup) -> dict[str, object]:
+    """A group as the audit log and its row tell it: by names and plain values."""
+    return {
         "permissions": _service_json(group.permissions),
         "collection": group.collection.value,
         "unlock": _service_json(group.unlock),
@@ -80,7 +91,11 @@ def group_row(group: UserGroup) -> Row:
         "fixed_length": group.fixed_length,
         "prompts": group.prompts,
     }
-    return {"name": group.name, "rules": _dump(rules)}
+
+
+def group_row(group: UserGroup) -> Row:
+    """A group as a row."""
+    return {"name": group.name, "rules": _dump(group_facts(group))}
 
 
 def read_group(row: RowMapping) -> UserGroup:
@@ -117,6 +132,19 @@ def user_row(user: User) -> Row:
         "caller_number": user.caller_number,
         "digest_name": user.digest_name,
         "credentials": _dump([[item.algorithm, item.realm, item.ha1] for item in user.credentials]),
+        "enabled": user.enabled,
+    }
+
+
+def user_facts(user: User) -> dict[str, object]:
+    """A user as the audit log tells it: of its secrets only which hashes there are."""
+    return {
+        "extension": user.extension,
+        "group": user.group,
+        "name": user.name,
+        "caller_number": user.caller_number,
+        "digest_name": user.digest_name,
+        "hashes": [item.algorithm for item in user.credentials],
         "enabled": user.enabled,
     }
 
@@ -160,6 +188,21 @@ def code_row(code: AccountCode, change_id: int) -> Row:
         "class_of_service": None if service is None else _dump(_service_json(service)),
         "max_uses": code.max_uses,
         "change_id": change_id,
+    }
+
+
+def code_facts(code: AccountCode) -> dict[str, object]:
+    """A code as the audit log tells it: masked, because the log outlives the code."""
+    owner = code.owner
+    return {
+        "code": masked_code(code.form),
+        "description": code.description,
+        "enabled": code.enabled,
+        "valid_from": None if code.valid_from is None else code.valid_from.isoformat(),
+        "valid_until": None if code.valid_until is None else code.valid_until.isoformat(),
+        "owner": f"{owner.kind.value} {owner.name}".strip(),
+        "class_of_service": None if code.class_of_service is None else _service_json(code.class_of_service),
+        "max_uses": code.max_uses,
     }
 
 

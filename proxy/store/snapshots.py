@@ -31,7 +31,7 @@ POLL_INTERVAL = 0.2
 # The number of uses is policy only for codes that have a maximum; without it a plain code stays a plain
 # string.
 _CODE_COLUMNS = (
-    *(column for column in account_codes.c if column.name not in {"uses", "change_id", "id"}),
+    *(column for column in account_codes.c if column.name not in {"uses", "change_id", "id", "version"}),
     case((account_codes.c.max_uses.is_(None), 0), else_=account_codes.c.uses).label("uses"),
 )
 

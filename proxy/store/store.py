@@ -1,30 +1,50 @@
-"""The store as the gate and the commands use it: one object, opened by URL."""
+"""The store as the gate, the portal and the commands use it: one object, opened by URL."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
+from proxy.store.accounts import AccountsRepository, LoginGuard
+from proxy.store.audit import SYSTEM, Actor, AuditLog
 from proxy.store.bindings import BindingsRepository
 from proxy.store.codes import CodesRepository
 from proxy.store.database import Database
 from proxy.store.people import GroupsRepository, UsersRepository
+from proxy.store.sessions import SessionsRepository, TokensRepository
 from proxy.store.usage import UsageRepository
 
 __all__ = ["Store"]
 
 
 class Store:
-    """An open store. A context manager; `close` ends it."""
+    """An open store. A context manager; `close` ends it.
 
-    def __init__(self, url: str) -> None:
+    What is changed through it goes into the audit log as done by its actor.
+    """
+
+    def __init__(self, url: str, *, actor: Actor = SYSTEM) -> None:
         """Open and migrate. Raises `ConfigurationError` or `StoreUnavailable` (see `Database`)."""
-        self.database = Database(url)
-        self.codes = CodesRepository(self.database)
-        self.groups = GroupsRepository(self.database)
-        self.users = UsersRepository(self.database)
-        self.usage = UsageRepository(self.database)
-        self.bindings = BindingsRepository(self.database)
+        self._take(Database(url), actor)
+
+    def _take(self, database: Database, actor: Actor) -> None:
+        self.database = database
+        self.codes = CodesRepository(database, actor)
+        self.groups = GroupsRepository(database, actor)
+        self.users = UsersRepository(database, actor)
+        self.usage = UsageRepository(database)
+        self.bindings = BindingsRepository(database)
+        self.accounts = AccountsRepository(database, actor)
+        self.logins = LoginGuard(database)
+        self.sessions = SessionsRepository(database)
+        self.tokens = TokensRepository(database, actor)
+        self.audit = AuditLog(database)
+
+    def acting(self, actor: Actor) -> Store:
+        """The same store for somebody else: cheap, made per request. Closing it is its owner's business."""
+        other = Store.__new__(Store)
+        other._take(self.database, actor)
+        return other
 
     def close(self) -> None:
         """Close all connections."""

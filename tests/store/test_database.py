@@ -192,7 +192,7 @@ def test_a_number_that_no_column_holds_is_reported(store: Store) -> None:
 def test_a_write_that_fails_leaves_nothing(store: Store) -> None:
     def fail() -> None:
         with store.database.write() as connection:
-            connection.exec_driver_sql("INSERT INTO groups VALUES ('a', 'b')")
+            connection.exec_driver_sql("INSERT INTO groups (name, rules) VALUES ('a', 'b')")
             raise KeyError
 
     with pytest.raises(KeyError):
