@@ -29,6 +29,8 @@ __all__ = ["OPTION_TAG", "RAck", "ReliableResponses", "acknowledgement", "names_
 
 OPTION_TAG = "100rel"
 _HIGHEST = 2**32 - 1
+_WAITING = 16
+"""Responses in line behind one whose PRACK is awaited: a callee may ring on and on."""
 
 
 class RAck(NamedTuple):
@@ -51,6 +53,7 @@ class RAck(NamedTuple):
 
 class _Provisional(NamedTuple):
     rseq: int
+    status: int
     data: bytes
     described: bool
     """It carries a session description."""
@@ -102,10 +105,15 @@ class ReliableResponses(Timed):
             provisional.described for provisional in (self._out, *self._waiting) if provisional is not None
         )
 
-    def send(self, data: bytes, now: float, *, described: bool) -> None:
-        """Send a response that was given `next_rseq`, now or when those before it are acknowledged."""
+    def send(self, status: int, data: bytes, now: float, *, described: bool) -> None:
+        """Send a response that was given `next_rseq`, now or when those before it are acknowledged.
+
+        When more wait than a caller can have use for, one that says nothing new is dropped.
+        """
+        if len(self._waiting) >= _WAITING and not described:
+            return
         self._last += 1
-        provisional = _Provisional(self._last, data, described)
+        provisional = _Provisional(self._last, status, data, described)
         if self._out is None:
             self._begin(provisional, now)
         else:
@@ -145,7 +153,7 @@ class ReliableResponses(Timed):
         t1 = self._layer.config.t1
         self._interval, self._limit = t1, now + 64 * t1
         self._layer.timers.start(self, now + t1)
-        self._transaction.respond(183, provisional.data, now)
+        self._transaction.respond(provisional.status, provisional.data, now)
 
 
 def names_extension(message: Message, header: str) -> bool:

@@ -377,7 +377,7 @@ class Uas:
             f"RSeq: {provisionals.next_rseq}\r\n"
         )
         data = transaction.lines.response(status, reason, extra, body, content_type)
-        provisionals.send(data, now, described=bool(body))
+        provisionals.send(status, data, now, described=bool(body))
         return dialog
 
     def _prack_timed_out(self, transaction: InviteServerTransaction) -> None:

@@ -153,6 +153,22 @@ class Test_3_uas:  # noqa: N801 - named as the RFC section
         harness.take(RequestReceived)
         assert harness.take_sent() == ["181"]
 
+    def test_a_callee_that_rings_on_and_on_fills_no_memory(self) -> None:
+        harness, transaction = ringing()
+        for _ in range(100):
+            progress(harness, transaction, 180)
+        progress(harness, transaction, 183, BODY)
+        rseqs = []
+        for number in range(200):
+            rseqs.append(harness.last().response.headers.get("RSeq"))
+            harness.sent.clear()
+            harness.receive(prack(transaction, f"{7000 + number} 1 INVITE", cseq=str(number + 2)))
+            harness.take(RequestReceived)
+            if not harness.sent:
+                break
+        assert rseqs == [str(7000 + number) for number in range(len(rseqs))]
+        assert 10 < len(rseqs) < 30
+
     def test_a_repeated_invite_gets_the_latest_provisional_response(self) -> None:
         harness, transaction = ringing()
         harness.sent.clear()
@@ -165,12 +181,13 @@ class Test_3_uas:  # noqa: N801 - named as the RFC section
         harness, transaction = ringing()
         dialog = transaction.dialog
         assert dialog is not None
-        assert dialog.withholds_success
+        withheld = [dialog.withholds_success]
         with pytest.raises(LocalProtocolError):
             harness.respond(transaction, 200)
         harness.receive(prack(transaction))
         harness.take(RequestReceived)
-        assert not dialog.withholds_success
+        withheld.append(dialog.withholds_success)
+        assert withheld == [True, False]
         harness.respond(transaction, 200)
         assert harness.take_sent()[-1] == "200"
 
