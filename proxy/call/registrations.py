@@ -123,6 +123,10 @@ class Registrations:
         """Give up what was reached over this connection."""
         self.registrar.connection_lost(connection)
 
+    def flow_failed(self, binding: Binding) -> None:
+        """Give up one way to a phone, which the proxy at its other end says is gone (RFC 5626 §7)."""
+        self.registrar.flow_failed(binding)
+
     def retain(self, users: Collection[str]) -> None:
         """Drop the bindings of all but these users."""
         self.registrar.retain(users)

@@ -30,6 +30,9 @@ __all__ = ["PhoneHunt"]
 
 NON_SELECTED_USER = 26
 
+_FLOW_FAILED = 430
+"""An edge proxy's word that the phone's connection to it is gone (RFC 5626 §5.3.1, §11.5)."""
+
 
 class PhoneHunt:
     """The search for a phone that takes one call."""
@@ -38,6 +41,7 @@ class PhoneHunt:
         "_best",
         "_call",
         "_codecs",
+        "_flows",
         "_group_at",
         "_groups",
         "_line",
@@ -54,6 +58,8 @@ class PhoneHunt:
         self._codecs = codecs
         self._groups: deque[Bindings] = deque(call.route.phones)
         self._ringing: list[BLeg] = []
+        self._flows: dict[BLeg, Binding] = {}
+        """By which way each phone that was called was to be reached."""
         self._best: Refusal | None = None
         self._silent_at = NEVER
         self._group_at = NEVER
@@ -102,6 +108,7 @@ class PhoneHunt:
             attributes=call.a.carried_attributes,
         )
         self._ringing.append(leg)
+        self._flows[leg] = binding
         host = call.core.endpoint.config.listen_points[binding.flow.listener].host
         spec = contact_invite(call.route, self._line, binding, call.origin.invite, body, host=host)
         leg.send(call.origin.dress(spec, self._line), now)
@@ -124,6 +131,9 @@ class PhoneHunt:
         """Take one phone's refusal or silence; returns the one that counts when none is left to ring."""
         self._ringing.remove(leg)
         self.leg = None
+        registrations = self._call.core.registrations
+        if status == _FLOW_FAILED and registrations is not None:
+            registrations.flow_failed(self._flows[leg])
         refusal = Refusal(leg, status, response)
         if self._best is None or _rank(refusal) < _rank(self._best):
             self._best = refusal

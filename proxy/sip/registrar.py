@@ -202,6 +202,13 @@ class Registrar:
                     kept.append(_reached_anew(binding))
             self._table.replace(user, tuple(kept))
 
+    def flow_failed(self, binding: Binding) -> None:
+        """Drop a binding, unless another one has replaced it in the meantime."""
+        bindings = self._table.get(binding.user)
+        kept = tuple(known for known in bindings if known is not binding)
+        if len(kept) < len(bindings):
+            self._table.replace(binding.user, kept)
+
     def retain(self, users: Collection[str]) -> None:
         """Drop the bindings of all users but these: the others were deleted or disabled."""
         for user in self._table.registered():

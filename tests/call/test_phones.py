@@ -497,3 +497,20 @@ def test_at_most_one_phone_is_connected_over_a_terrible_network(seed: int) -> No
             call.bye()
         bench.run(40.0)
     assert len(bench.journal.final) == 1
+
+
+def test_rfc5626_7_430_gives_the_flow_up_and_tries_the_next() -> None:
+    with PhoneBench() as bench:
+        gone = bench.phone("192.0.2.25", script=(Step(0.0, 430),))
+        alive = bench.phone("192.0.2.26")
+        instance = '+sip.instance="<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>"'
+        for number, phone in enumerate((alive, gone), 1):
+            contact = f"<sip:205@{phone.host}:5060>;reg-id={number};{instance}"
+            bench.register(phone, "205", contact=contact, headers=("Supported: outbound",))
+        assert len(bench.registrations.registrar) == 2
+        call = caller(bench)
+        bench.run(2.0)
+        assert call.status == 200
+        assert len(gone.calls) == 1
+        assert [binding.reg_id for binding in bench.registrations.registrar.bindings("205")] == [1]
+        call.bye()

@@ -603,3 +603,18 @@ def test_any_registrations_leave_a_consistent_table(
         assert all(binding.expires_at > bench.now for binding in bench.registrar.all())
     bench.registrar.expire(bench.now + 8000)
     assert (len(bench.registrar), bench.registrar.next_expiry()) == (0, None)
+
+
+def test_rfc5626_7_a_failed_flow_is_given_up_unless_it_was_renewed() -> None:
+    bench = Bench()
+    bench.register(CONTACT)
+    (before,) = bench.registrar.bindings("204")
+    bench.register(CONTACT)
+    bench.registrar.flow_failed(before)
+    assert bench.contacts() == ["sip:204@192.0.2.20:5060"]
+    bench.registrar.take_changes()
+    (renewed,) = bench.registrar.bindings("204")
+    bench.registrar.flow_failed(renewed)
+    assert bench.contacts() == []
+    assert bench.registrar.take_changes() == {"204": ()}
+    bench.registrar.flow_failed(renewed)
