@@ -120,6 +120,8 @@ async def test_a_registration_survives_a_restart(tmp_path: Path) -> None:
     assert isinstance(status, dict)
     assert (status["registered_users"], status["registered_contacts"]) == (1, 1)
     assert next(item.value for item in samples(gate) if item.name == "registered_contacts") == 1
+    assert status["subscriptions"] == 0
+    assert next(item.value for item in samples(gate) if item.name == "subscriptions") == 0
     await gate.stop()
 
     gate = await opened(wanted)

@@ -51,7 +51,7 @@ SUMMARY_TYPE = "application/simple-message-summary"
 
 _EXPIRES = 3_600
 _REFRESH_AT = 0.8
-_SHORTEST = 30.0
+_SHORTEST = 5.0
 """Seconds between two refreshes at least, whatever the holder grants."""
 _FIRST_WAIT, _LONGEST_WAIT = 30.0, 1_800.0
 _MAX_SUMMARY = 4_096
