@@ -229,6 +229,8 @@ class ALeg(Leg):
         """Send a provisional response that makes the early dialog."""
         self._progress = (status, with_sdp)
         self._told = self._told or with_sdp
+        if self._reliability is Reliability.REQUIRED and self.call.route.emergency and not self.late_offer:
+            with_sdp = False  # no PRACK that is lost holds up the 200 of an emergency call
         body = self._body if with_sdp else b""
         reliable = self._reliability is Reliability.REQUIRED or (
             self._reliability is Reliability.SUPPORTED and bool(body)
@@ -375,8 +377,9 @@ class ALeg(Leg):
         return self.answer_offer(offer, chosen)
 
     def prack_timed_out(self, now: float) -> None:
-        """No PRACK came: the INVITE is refused (RFC 3262 §3)."""
-        if not self.over:
+        """No PRACK came: the INVITE is refused (RFC 3262 §3), but for an emergency call that may go on."""
+        assert self.dialog is not None  # noqa: S101  (a response that makes it was sent)
+        if not self.over and (not self.call.route.emergency or self.dialog.withholds_success):
             self.call.a_unacknowledged(now)
 
     def ack_timed_out(self, now: float) -> None:
@@ -409,5 +412,5 @@ def _reliability(invite: Request, route: Route) -> Reliability:
     if names_extension(invite, "Require"):
         return Reliability.REQUIRED
     if route.emergency or not names_extension(invite, "Supported"):
-        return Reliability.OFF  # no PRACK that is lost holds up an emergency call
+        return Reliability.OFF  # an emergency call waits for nothing that it need not
     return route.peer.reliable

@@ -179,6 +179,28 @@ class TestCaller:
             assert reliably(call.responses) == []
             call.bye()
 
+    def test_an_emergency_call_that_requires_it_goes_on_without_a_prack(self) -> None:
+        script = (Step(0.0, 183, with_sdp=True), Step(0.5, 180), Step(40.0, 200, with_sdp=True))
+        with GateBench(config=EARLY, script=script) as bench:
+            bench.pbx.auto_prack = False
+            call = bench.pbx.call("911", headers=REQUIRED)
+            bench.run(39.0)
+            assert 504 not in call.statuses
+            assert not any(response.body for response in call.responses)
+            bench.run(2.0)
+            assert call.status == 200
+            assert call.last.body
+            call.bye()
+        assert bench.record.disposition is Disposition.ANSWERED
+
+    def test_an_emergency_call_without_an_offer_is_offered_something_all_the_same(self) -> None:
+        with GateBench(config=EARLY, script=(Step(0.0, 180), Step(50.0, 200, with_sdp=True))) as bench:
+            bench.pbx.auto_prack = False
+            call = bench.pbx.call("911", body=b"", headers=REQUIRED)
+            bench.run(33.0)
+            # Nothing can be agreed on without the PRACK that holds the answer.
+            assert call.statuses[-1] == 504
+
     def test_early_media_of_the_carrier_goes_reliably(self) -> None:
         script = (Step(0.0, 183, with_sdp=True), Step(1.0, 200, with_sdp=True))
         with GateBench(script=script) as bench:
