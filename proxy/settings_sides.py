@@ -216,8 +216,9 @@ class TrunkSettings(Section):
     from_host: str = Field(default="", pattern=r"^[A-Za-z0-9._:\[\]-]{0,255}$")
     """Host part of From; empty: that of ``host``."""
     user_phone: bool = False
-    allow_refer: bool = False
     """Add ``user=phone`` to numbers in URIs."""
+    allow_refer: bool = False
+    """It may transfer calls (REFER)."""
     drop_headers: tuple[HeaderName, ...] = ()
     """Headers that are not sent to it and not taken from it, such as Identity or Diversion; but an emergency
     call keeps where it comes from."""
