@@ -58,6 +58,7 @@ def test_rfc3261_12_2_1_1_loose_and_strict_routing(
         # RFC 5627 §4.4: its GRUU, which names this gate.
         ("sip:204@192.0.2.1;gr=urn:uuid:1", (), UDP, UDP),
         ("sip:204@[2001:db8::1];gr", (), UDP, UDP),
+        ("sip:204@192.0.2.1:5999;gr=urn:uuid:1", (), UDP, UDP),
         # An open connection, unless there is a route elsewhere.
         ("sip:204@10.1.1.1;transport=tcp", (), TCP, TCP),
         ("sip:204@10.1.1.1", (), TCP, TCP),
