@@ -335,7 +335,8 @@ class Renegotiation:
     # The gate's own wishes ----------------------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """The talk begins: one side may have gone on hold before the other one could be told."""
+        """The talk begins, or goes on between others: one side may have gone on hold unknown to the other."""
+        self._restore, self._retry_at, self._tries = None, NEVER, 0
         a, b = self._call.a, self._call.b
         if b is not None and a.remote is not None and b.remote is not None:
             if b.told is not a.remote.direction:

@@ -283,3 +283,42 @@ def test_a_caller_in_need_without_any_audio_is_refused_all_the_same() -> None:
         call = bench.pbx.call("911", body=sdp().replace(b"m=audio", b"m=video"))
         bench.run(1.0)
         assert call.statuses == [488]
+
+
+def test_rfc4568_7_an_offer_that_crosses_keeps_the_keys_of_each_leg() -> None:
+    with Bench(OPTIONAL) as bench:
+        call = bench.placed(secure())
+        bench.pbx.description = secure(version=2).replace(b"a=sendrecv", b"a=recvonly")
+        bench.carrier.calls[0].request("INVITE", sdp("192.0.2.90", direction="sendonly", version=2))
+        bench.run(0.5)
+        asked = call.requests[-2]
+        assert (asked.method, b" RTP/SAVP 0" in asked.body) == ("INVITE", True)
+        assert lines(asked.body) == (CryptoAttribute(1, SUITE, key(1)),)
+        assert bench.keys(1) == SrtpKeys(SUITE, key(1), key(200))
+        assert bench.keys(2) is None
+        call.request("INVITE", secure(version=3).replace(b"a=sendrecv", b"a=inactive"))
+        bench.run(0.5)
+        assert b"crypto" not in bench.carrier.calls[0].requests[-2].body
+        assert lines(call.replies[-1].body) == (CryptoAttribute(1, SUITE, key(1)),)
+        call.bye()
+
+
+def test_rfc4568_7_1_4_a_new_key_in_an_answer_to_the_gate_is_taken() -> None:
+    with Bench(OPTIONAL) as bench:
+        call = bench.placed(secure())
+        bench.pbx.description = secure(77, version=2).replace(b"a=sendrecv", b"a=recvonly")
+        bench.carrier.calls[0].request("INVITE", sdp("192.0.2.90", direction="sendonly", version=2))
+        bench.run(0.5)
+        assert bench.keys(1) == SrtpKeys(SUITE, key(1), key(77))
+        call.bye()
+
+
+def test_rfc4568_5_1_3_an_answer_without_a_key_refuses_the_offer_where_srtp_is_required() -> None:
+    with Bench(REQUIRED) as bench:
+        call = bench.placed(secure())
+        bench.pbx.description = sdp(version=2, direction="recvonly")
+        bench.carrier.calls[0].request("INVITE", sdp("192.0.2.90", direction="sendonly", version=2))
+        bench.run(0.5)
+        assert bench.carrier.calls[0].replies[-1].status == 488
+        assert bench.keys(1) == SrtpKeys(SUITE, key(1), key(200))
+        call.bye()
