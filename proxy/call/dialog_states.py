@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
+from proxy.call.config import Side
 from proxy.call.dialog_info import DialogInfo, DialogStatus
 from proxy.call.state import CallState
 
@@ -34,6 +35,26 @@ _CALLEE = {
     CallState.CONFIRMING: DialogStatus.CONFIRMED,
     CallState.TALKING: DialogStatus.CONFIRMED,
 }
+
+
+_TRANSFEROR = {CallState.TRANSFERRING: DialogStatus.CONFIRMED}
+"""Who has referred the other party to somebody else is still there."""
+
+
+def _caller(call: Call) -> str:
+    """Return the extension of the user at the calling end.
+
+    In a later segment of a call the record names who pays; who speaks is the leg's party.
+    """
+    if not call.record.first_record_id:
+        return call.record.user
+    party, policy = call.a.party, call.core.policy
+    if party.peer.side is Side.TRUNK:
+        return ""
+    user = None if party.proved is None else policy.user_by_digest_name(party.proved)
+    if user is None:
+        user = policy.user_by_caller(party.asserted)
+    return "" if user is None else user.extension
 
 
 class DialogStates:
@@ -87,17 +108,22 @@ class DialogStates:
         """Return the dialogs of a call by user. Who calls itself has one: that of the caller."""
         record, found = call.record, {}
         status = _CALLEE.get(call.state)
+        if call.transfer is not None and call.transfer.transferor is not call.a:
+            status = _TRANSFEROR.get(call.state, status)
         if record.destination_user and status is not None:
             remote, name = self._caller_of(call)
             found[record.destination_user] = DialogInfo(f"{serial}b", status, False, remote, name)
         status = _CALLER.get(call.state)
-        if record.user and status is not None:
+        if call.transfer is not None and call.transfer.transferor is call.a:
+            status = _TRANSFEROR.get(call.state, status)
+        user = "" if status is None else _caller(call)
+        if user and status is not None:
             if call.answers_first:
                 status = DialogStatus.CONFIRMED
             elif call.route.gated and status is DialogStatus.TRYING:
                 status = DialogStatus.EARLY
             remote = self._uri(call, record.dialled_number) if self.show_remote else ""
-            found[record.user] = DialogInfo(f"{serial}a", status, True, remote)
+            found[user] = DialogInfo(f"{serial}a", status, True, remote)
         return found
 
     def _caller_of(self, call: Call) -> tuple[str, str]:

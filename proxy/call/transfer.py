@@ -108,6 +108,11 @@ class Transfer:
         leg.referrals += 1
         self._notifier = ReferNotifier(leg, event, int(call.config.ring_timeout), self._told, wanted=wanted)
 
+    @property
+    def transferor(self) -> Leg:
+        """The leg of the party that has referred the other one."""
+        return self._leg
+
     def begin(self, referral: Referral, sender: Caller, side: CallSide, now: float) -> None:
         """Do what the REFER asks for."""
         self._notifier.tell(100, now)

@@ -9,9 +9,10 @@ import pytest
 
 from proxy.call.config import CodeMode, SubscriptionConfig
 from proxy.call.dialog_info import DialogInfo, DialogStatus, document
+from tests.call.transfers import SLOW, refer
 from tests.call.watching import DIALOG_INFO, WatchBench
-from tests.support.gate import NUMBER
-from tests.support.ua import Step
+from tests.support.gate import NUMBER, PBX
+from tests.support.ua import Step, Ua
 
 RINGS = (Step(0.0, 180),)
 
@@ -188,3 +189,72 @@ def test_rfc3323_4_2_with_whom_is_told_where_it_may_be(privacy: str, seen: list[
         assert caller.remote == [("", "sip:204@gate.example.com")]
         call.cancel()
         bench.run(1.0)
+
+
+def test_rfc4235_3_7_1_lamps_follow_a_transfer() -> None:
+    with WatchBench() as bench:
+        second, third = bench.phone("192.0.2.35"), bench.phone("192.0.2.36", script=SLOW)
+        bench.register(bench.desk, "204")
+        bench.register(second, "205")
+        bench.register(third, "206")
+        call = bench.desk.call("205", caller="204")
+        bench.run(2.0)
+        shown: dict[str, str] = {}
+        for user in ("204", "205", "206"):
+            bench.watcher.subscribe(user, user="206", expires=3600)
+
+        def look() -> dict[str, str]:
+            bench.run(1.5)
+            for told in bench.watcher.told:
+                entity = told.document.get("entity") or ""
+                shown[entity[4:7]] = " + ".join(lamp for lamp in told.lamp if "terminated" not in lamp)
+            bench.watcher.told.clear()
+            return shown
+
+        assert look() == {"204": "initiator confirmed", "205": "recipient confirmed", "206": ""}
+        refer(call, "206")
+        bench.run(0.2)
+        assert look() == {
+            "204": "initiator confirmed",
+            "205": "initiator confirmed",
+            "206": "recipient early",
+        }, "who transfers is still there"
+        bench.run(2.0)
+        assert look() == {"204": "", "205": "initiator confirmed", "206": "recipient confirmed"}
+        second.calls[0].bye()
+        assert look() == {"204": "", "205": "", "206": ""}
+
+
+def test_rfc4235_3_7_1_the_callee_transfers_a_call_of_the_carrier() -> None:
+    with WatchBench() as bench:
+        second = bench.phone("192.0.2.35", script=SLOW)
+        bench.register(bench.desk, "204")
+        bench.register(second, "205")
+        watcher = bench.watch("204")
+        call = bench.carrier.call("+12125550204", caller="+13125550100")
+        bench.run(3.0)
+        refer(bench.desk.calls[0], "205")
+        bench.run(1.0)
+        assert watcher.lamps[-1] == ["recipient confirmed"]
+        bench.run(3.0)
+        assert watcher.lamps[-1] == ["recipient terminated"]
+        call.bye()
+
+
+def test_rfc4235_3_7_1_a_caller_behind_a_pbx_is_transferred() -> None:
+    with WatchBench(pbx=True) as bench:
+        second, third = bench.phone("192.0.2.35"), bench.phone("192.0.2.36")
+        bench.register(second, "205")
+        bench.register(third, "206")
+        watcher = bench.watch("204")
+        caller = Ua(*PBX, lambda: bench.now)
+        bench.network.attach(PBX, caller, caller.after)
+        call = caller.call("205", caller="204")
+        bench.run(2.0)
+        assert watcher.lamps[-1] == ["initiator confirmed"]
+        refer(second.calls[0], "206")
+        bench.run(3.0)
+        assert watcher.lamps[-1] == ["initiator terminated", "initiator confirmed"]
+        call.bye()
+        bench.run(1.0)
+        assert watcher.lamps[-1] == ["initiator terminated"]
