@@ -250,10 +250,10 @@ class BLeg(Leg):
                 return
         super().responded_within(event, now)
 
-    def unanswered_within(self, transaction: object, now: float) -> None:
+    def unanswered_within(self, transaction: object, now: float, *, reached: bool) -> None:
         """Take the news that a PRACK, or another request within the dialog, gets no final response."""
         self._pracks = [prack for prack in self._pracks if prack.transaction is not transaction]
-        super().unanswered_within(transaction, now)
+        super().unanswered_within(transaction, now, reached=reached)
 
     # What the call asks for ---------------------------------------------------------------------------------
 

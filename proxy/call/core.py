@@ -229,7 +229,7 @@ class CallCore:
         elif isinstance(owner, ALeg) and owner.transaction is event.transaction:
             owner.transport_lost(now)
         elif isinstance(owner, Leg):
-            owner.unanswered_within(event.transaction, now)
+            owner.unanswered_within(event.transaction, now, reached=isinstance(event, RequestTimedOut))
         elif isinstance(owner, Probe):
             owner.failed(now)
         elif isinstance(owner, _Requester):

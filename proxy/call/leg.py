@@ -397,12 +397,13 @@ class Leg:
         elif transaction.method == "BYE" and self._bye is not None and self._bye.may_repeat(response):
             self._send_bye(now, again=True)
 
-    def unanswered_within(self, transaction: object, now: float) -> None:
-        """Take the news that a request of the gate within the dialog gets no final response."""
+    def unanswered_within(self, transaction: object, now: float, *, reached: bool) -> None:
+        """Take the news that a request of the gate within the dialog gets no final response; ``reached``: the
+        transport did not fail (RFC 3261 §8.1.3.1)."""
         if transaction is self._keys.transaction:
             self._keys.unanswered()
         elif self.modification is not None and self.modification.transaction is transaction:
-            self.modification.unanswered(now)
+            self.modification.unanswered(0 if reached else 503, now)
 
     def acked(self, event: AckReceived, now: float) -> None:
         """Take the ACK of a 2xx to a re-INVITE, with its answer if the 2xx held the offer."""

@@ -104,9 +104,9 @@ class Modification:
         self._leg.endpoint.ack(self._ack_due, body=answer, now=now)
         self._leg.modification = None
 
-    def unanswered(self, now: float) -> None:
-        """No final response will come."""
-        self._done(0, None, now)
+    def unanswered(self, status: int, now: float) -> None:
+        """No final response will come: 0 for silence, or the status that stands for it (§8.1.3.1)."""
+        self._done(status, None, now)
 
     def cancel(self, now: float) -> None:
         """Take a re-INVITE back as far as that is still possible (§9.1)."""

@@ -339,7 +339,10 @@ class Renegotiation:
         self._restore, self._retry_at, self._tries = None, NEVER, 0
         a, b = self._call.a, self._call.b
         if b is not None and a.remote is not None and b.remote is not None:
-            if b.told is not a.remote.direction:
+            if (a.fax is None) is not (b.fax is None):
+                # It was a fax with somebody else: there is audio to begin with.
+                self._restore = b if a.fax is None else a
+            elif b.told is not a.remote.direction:
                 self._restore = b
             elif a.told is not a.remote.direction.answered_by(b.remote.direction):
                 self._restore = a
@@ -403,7 +406,7 @@ class Renegotiation:
             # §7.4: the same description, so that nothing changes; after one that was refused it has to be
             # said again under a version of its own.
             body = leg.agreed.data
-            if leg.agreed is not leg.local:
+            if leg.agreed is not leg.local or leg.security.keys is not None:  # keys are offered by name
                 body = self._said_again(leg)
         session.refresh_later(NEVER)
         leg.modify(method, body, lambda status, response, at: self._refreshed(leg, status, response, at), now)
@@ -423,6 +426,8 @@ class Renegotiation:
                 _take_answer(leg, response, of_fax=leg.fax is not None)
             self.reconcile(now)
         else:
+            if status in {405, 501}:
+                leg.allows -= {"UPDATE"}
             # It is still expected before the session expires: after a 491 soon, after others a bit later.
             wait = self._glare_wait(leg) if status == 491 else float(_LONGEST_WAIT)
             leg.session.refresh_later(now + wait)

@@ -322,3 +322,16 @@ def test_rfc4568_5_1_3_an_answer_without_a_key_refuses_the_offer_where_srtp_is_r
         assert bench.carrier.calls[0].replies[-1].status == 488
         assert bench.keys(1) == SrtpKeys(SUITE, key(1), key(200))
         call.bye()
+
+
+def test_rfc4028_7_4_a_refresh_of_the_gate_offers_the_key_that_is_in_force() -> None:
+    with Bench(OPTIONAL) as bench:
+        call = bench.pbx.call(TOLL_FREE, body=secure(), headers=[("Allow", "INVITE, ACK, CANCEL, BYE")])
+        bench.run(1.0)
+        bench.pbx.description = secure(version=2)
+        bench.run(900.0)
+        asked = call.requests[-2]
+        assert (asked.method, lines(asked.body)) == ("INVITE", (CryptoAttribute(1, SUITE, key(1)),))
+        assert asked.body == call.last.body  # not a word of it has changed, the version neither
+        assert bench.keys(1) == SrtpKeys(SUITE, key(1), key(200))
+        call.bye()

@@ -196,6 +196,27 @@ class TestRefresh:
             assert len(asked(callee(bench))) == 2
             call.bye()
 
+    @pytest.mark.parametrize("status", [405, 501])
+    def test_a_peer_that_takes_no_update_after_all_gets_a_reinvite(self, status: int) -> None:
+        with GateBench() as bench:
+            call = talking(bench)
+            bench.carrier.within = answers(bench.carrier, status)
+            bench.run(911.0)
+            assert [request.method for request in asked(callee(bench))] == ["UPDATE", "INVITE"]
+            call.bye()
+
+    def test_rfc3261_8_1_3_1_a_transport_that_fails_is_tried_again(self) -> None:
+        with GateBench() as bench:
+            call = talking(bench)
+            bench.network.drop = lambda sender, receiver, data: receiver == CARRIER and b"UPDATE" in data[:6]
+            bench.run(899.5)
+            bench.gate.endpoint.transport_failed(Flow("UDP", *CARRIER), bench.now)
+            bench.network.drop = None
+            bench.run(10.5)
+            assert [request.method for request in asked(callee(bench))] == ["UPDATE"]
+            assert not call.has_ended()
+            call.bye()
+
     def test_rfc4028_7_3_a_422_to_it_lengthens_the_interval(self) -> None:
         with GateBench() as bench:
             call = talking(bench)
