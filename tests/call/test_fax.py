@@ -18,6 +18,7 @@ from tests.call.test_renegotiation import (
     keeps,
     talking,
 )
+from tests.call.transfers import TransferBench, refer
 from tests.support.gate import GateBench, default_config
 from tests.support.ua import Step, Ua, UaCall, sdp
 
@@ -279,6 +280,28 @@ def test_a_side_that_is_encrypted_stays_with_audio(monkeypatch: pytest.MonkeyPat
         assert asked(callee(bench)) == []
         monkeypatch.undo()
         call.bye()
+
+
+@pytest.mark.parametrize("transferor", ["caller", "callee"])
+def test_rfc5589_6_who_is_transferred_out_of_a_fax_is_asked_back_to_audio(transferor: str) -> None:
+    with TransferBench() as bench:
+        call = bench.talk(bench.desk, "205")
+        for phone in (bench.desk, bench.second):
+            phone.within = faxes(phone)
+        call.request("INVITE", image("192.0.2.24"))
+        bench.run(0.5)
+        remaining = call
+        if transferor == "caller":
+            remaining = bench.second.calls[0]
+            refer(call, "206")
+        else:
+            refer(bench.second.calls[0], "206")
+        bench.run(3.0)
+        assert bench.third.calls[0].connected
+        assert b"m=audio" in asked(remaining)[-1].body
+        assert not any(leg.configured[-1].remote.fax for leg in bench.media.legs.values())
+        bench.third.calls[0].bye()
+        bench.run(1.0)
 
 
 def test_rfc4028_7_4_a_session_refresh_says_fax_again() -> None:
