@@ -218,7 +218,7 @@ class TrunkSettings(Section):
     user_phone: bool = False
     """Add ``user=phone`` to numbers in URIs."""
     allow_refer: bool = False
-    """It may transfer calls (REFER)."""
+    """It may transfer the other party of a call to whom that one could dial (REFER)."""
     drop_headers: tuple[HeaderName, ...] = ()
     """Headers that are not sent to it and not taken from it, such as Identity or Diversion; but an emergency
     call keeps where it comes from."""

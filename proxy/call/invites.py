@@ -65,6 +65,7 @@ def invite_spec(route: Route, hop: Hop, invite: Request, description: bytes) -> 
         # Only an emergency call comes this far at 0; it gets one more hop, which ends a loop all the same.
         max_forwards=(max_forwards(invite) or 2) - 1,
         large=trunk.large_requests,
+        urgent=route.emergency,
     )
 
 

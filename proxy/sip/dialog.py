@@ -196,7 +196,9 @@ class Dialog:
             return flow
         transport = "TLS" if uri.scheme == "sips" else (uri.params.get("transport") or flow.transport).upper()
         port = uri.port or DEFAULT_PORTS.get(transport, 5060)
-        if any(point.host == uri.host and (point.port == port or "gr" in uri.params) for point in listen_points):
+        if any(
+            point.host == uri.host and (point.port == port or "gr" in uri.params) for point in listen_points
+        ):
             # A phone may give the GRUU that it has here as its Contact (RFC 5627 §4.4): it is no way to it. A
             # GRUU has the host of an address of record, without the port that the gate may listen on.
             return flow

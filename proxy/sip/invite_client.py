@@ -8,7 +8,7 @@
        +--Timer B or transport error--> Terminated
 
 Timer A (unreliable transports): T1, doubling; Timer B: 64*T1; Timer D: at least 32 s (0 when reliable);
-Timer M: 64*T1. An INVITE that goes over TCP for its size only (`proxy.sip.large`) goes over UDP at Timer A.
+Timer M: 64*T1. An INVITE that went over TCP for its size only is on trial there (`proxy.sip.large`).
 """
 
 from __future__ import annotations
@@ -120,16 +120,19 @@ class InviteClientTransaction(Timed):
         """Whether a final response came, or none will."""
         return self.state not in _PENDING
 
-    def start(self, data: bytes, now: float, otherwise: Outgoing | None = None) -> None:
-        """Send the INVITE: Calling (§17.1.1.2); ``otherwise`` is what goes out if that does not work."""
+    def start(self, data: bytes, now: float, otherwise: Outgoing | None = None, trial: float = 0.0) -> None:
+        """Send the INVITE: Calling (§17.1.1.2); ``otherwise`` is what goes out if that does not work,
+        or has brought nothing after ``trial``."""
         layer = self._layer
         layer.add_client(self)
         self._data = data
         self._otherwise = otherwise
         self._timer_b = now + 64 * layer.config.t1
         layer.send(data, self.flow)
-        certain = self.flow.reliable and otherwise is None
-        layer.timers.start(self, self._timer_b if certain else now + self._interval)
+        if otherwise is not None:
+            layer.timers.start(self, now + trial)
+        else:
+            layer.timers.start(self, self._timer_b if self.flow.reliable else now + self._interval)
 
     def receive(self, status: int, to: str, now: float) -> bool:
         """Take a response with this To value; returns whether it is for the TU."""

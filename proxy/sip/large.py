@@ -2,8 +2,9 @@
 
 A request of more than 1300 octets would travel in fragments, which many firewalls drop. It goes over TCP to
 the same address and port, its top Via says so, and what belongs to its dialog stays with UDP. An attempt is
-on trial: when the peer refuses the connection, or nothing at all has come back after T1, the request goes
-over UDP like any other, with the same branch, so that a peer that gets both takes them for one.
+on trial: when the peer refuses the connection, or nothing at all has come back after 4*T1 (a call for help
+waits T1), the request goes over UDP like any other, with the same branch, so that a peer that gets both takes
+them for one.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Final, NamedTuple
 from proxy.sip.flow import Flow
 from proxy.sip.writer import RequestLines
 
-__all__ = ["MAX_DATAGRAM_REQUEST", "LargeRequests", "Outgoing", "PeersWithoutTcp"]
+__all__ = ["MAX_DATAGRAM_REQUEST", "TRIAL", "LargeRequests", "Outgoing", "PeersWithoutTcp"]
 
 MAX_DATAGRAM_REQUEST: Final = 1300
 """Octets of a request that may go over UDP where nothing is known of the path (§18.1.1)."""
+TRIAL: Final = 4
+"""In T1: an INVITE that has arrived gets its 100 within 200 ms (§17.2.1), however long the way."""
 _REMEMBERED: Final = 600.0
 """Seconds for which a peer that did not answer over TCP is not asked again."""
 _MAX_PEERS: Final = 1_000

@@ -95,16 +95,19 @@ class NonInviteClientTransaction(Timed):
         """Whether a final response came, or none will."""
         return self.state not in _PENDING
 
-    def start(self, data: bytes, now: float, otherwise: Outgoing | None = None) -> None:
-        """Send the request: Trying (§17.1.2.2); ``otherwise`` is what goes out if that does not work."""
+    def start(self, data: bytes, now: float, otherwise: Outgoing | None = None, trial: float = 0.0) -> None:
+        """Send the request: Trying (§17.1.2.2); ``otherwise`` is what goes out if that does not work,
+        or has brought nothing after ``trial``."""
         layer = self._layer
         layer.add_client(self)
         self._data = data
         self._otherwise = otherwise
         self._timer_f = now + 64 * layer.config.t1
         layer.send(data, self.flow)
-        certain = self.flow.reliable and otherwise is None
-        layer.timers.start(self, self._timer_f if certain else now + self._interval)
+        if otherwise is not None:
+            layer.timers.start(self, now + trial)
+        else:
+            layer.timers.start(self, self._timer_f if self.flow.reliable else now + self._interval)
 
     def abandon(self) -> None:
         """End a transaction that was never started: its request is no longer needed."""

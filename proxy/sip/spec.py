@@ -43,3 +43,5 @@ class InviteSpec:
     cseq: int = 1
     large: LargeRequests = LargeRequests.UDP
     """What becomes of it, and of the requests of its dialogs, when it is too large for a datagram."""
+    urgent: bool = False
+    """Over TCP for its size, it goes over UDP too after T1 of silence: a call for help has no time."""

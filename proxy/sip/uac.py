@@ -28,7 +28,7 @@ from proxy.sip.events import (
 from proxy.sip.flow import Flow
 from proxy.sip.ids import IdSource
 from proxy.sip.invite_client import InviteClientState, InviteClientTransaction
-from proxy.sip.large import MAX_DATAGRAM_REQUEST, LargeRequests, Outgoing
+from proxy.sip.large import MAX_DATAGRAM_REQUEST, TRIAL, LargeRequests, Outgoing
 from proxy.sip.message import Response
 from proxy.sip.non_invite_client import NonInviteClientTransaction
 from proxy.sip.parser import validate_response
@@ -82,7 +82,10 @@ class Uac:
         extra = self._fixed.for_invite(contact, spec.headers)
         data = lines.invite(spec.max_forwards, extra, spec.body, spec.content_type)
         usual = Outgoing(lines, data, spec.flow)
-        return self._start_invite(usual, branch, owner=owner, dialog=None, large=spec.large, now=now)
+        trial = 1 if spec.urgent else TRIAL
+        return self._start_invite(
+            usual, branch, owner=owner, dialog=None, large=spec.large, trial=trial, now=now
+        )
 
     def _start_invite(
         self,
@@ -92,6 +95,7 @@ class Uac:
         owner: object,
         dialog: Dialog | None,
         large: LargeRequests,
+        trial: int = TRIAL,
         now: float,
     ) -> InviteClientTransaction:
         """Begin the transaction of an INVITE; ``dialog``: the one that it is sent within."""
@@ -104,7 +108,7 @@ class Uac:
             transaction.dialog = dialog
             transaction.reinvite = True
             dialog.invite_client = transaction
-        transaction.start(first.data, now, _otherwise(first, usual, large))
+        transaction.start(first.data, now, _otherwise(first, usual, large), trial * self._layer.config.t1)
         return transaction
 
     def _sized(self, usual: Outgoing, branch: str, large: LargeRequests, now: float) -> Outgoing:
@@ -210,7 +214,8 @@ class Uac:
                 # §15: the callee's BYE waits for the ACK of its 2xx, or for the end of that wait.
                 dialog.awaited_ack.held_bye = (transaction, data)
                 return transaction
-        transaction.start(first.data, now, _otherwise(first, usual, dialog.large))
+        trial = TRIAL * self._layer.config.t1
+        transaction.start(first.data, now, _otherwise(first, usual, dialog.large), trial)
         return transaction
 
     def _contact(self, dialog: Dialog, flow: Flow) -> str:

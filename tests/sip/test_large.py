@@ -98,14 +98,23 @@ def test_a_refused_connection_lets_it_go_over_udp_with_the_same_branch() -> None
     assert harness.times("INVITE") == [0.0, 0.0, 0.5, 1.5]
 
 
-def test_silence_for_t1_lets_it_go_over_udp_until_timer_b() -> None:
+def test_silence_for_4_t1_lets_it_go_over_udp_until_timer_b() -> None:
     harness = invited(LargeRequests.TCP_FIRST)
     harness.run_until(31.9)
     assert [way for way, _ in ways(harness)] == ["TCP", *["UDP"] * 6]
-    assert harness.times("INVITE") == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
+    assert harness.times("INVITE") == [0.0, 2.0, 2.5, 3.5, 5.5, 9.5, 17.5]
     harness.run_until(32.0)
     harness.take(RequestTimedOut)
     harness.assert_nothing_left()
+
+
+def test_an_urgent_one_waits_t1_only() -> None:
+    harness = Harness()
+    urgent = replace(spec(), body=BODY, large=LargeRequests.TCP_FIRST, urgent=True)
+    harness.endpoint.invite(urgent, "leg", harness.now)
+    harness.run_until(1.1)
+    assert [way for way, _ in ways(harness)] == ["TCP", "UDP", "UDP"]
+    assert harness.times("INVITE") == [0.0, 0.5, 1.0]
 
 
 def test_what_comes_back_over_tcp_ends_the_trial() -> None:
@@ -224,7 +233,7 @@ class TestWithinADialog:
         harness, dialog = talking(LargeRequests.TCP_FIRST)
         begun = harness.clock.elapsed
         harness.endpoint.request(dialog, "UPDATE", body=BODY, now=harness.now)
-        harness.run_until(begun + 1.6)
+        harness.run_until(begun + 3.1)
         assert [item.flow.transport for item in harness.sent] == ["TCP", "UDP", "UDP"]
 
     def test_a_provisional_response_ends_the_trial_of_an_update(self) -> None:
