@@ -13,6 +13,7 @@ from proxy.dtmf.digits import DigitMeans
 from proxy.sip.events import RequestReceived
 from tests.call.test_forks import ONE, ForkingCarrier, with_account
 from tests.call.test_reliable import refuse
+from tests.call.transfers import SLOW, TransferBench, refer
 from tests.support.gate import NUMBER, GateBench, default_config
 from tests.support.ua import ANSWER, Step, UaCall, sdp
 
@@ -291,3 +292,33 @@ def test_keys_told_as_info_are_repeated_with_credentials_in_their_order() -> Non
         ]
         assert all("Proxy-Authorization" in request.headers for request in infos[1:])
         call.bye()
+
+
+def test_keys_of_who_has_transferred_the_other_side_reach_nobody() -> None:
+    with TransferBench() as bench:
+        bench.desk.description = sdp(bench.desk.host, events=False)
+        call = bench.talk(bench.desk, "205")
+        bench.third.script = SLOW
+        refer(call, "206")
+        bench.run(1.0)
+        assert not call.has_ended()
+        call.info("5")
+        bench.run(3.0)
+        assert call.replies[-1].status == 200
+        assert not any(leg.digits_sent for leg in bench.media.all.values())
+        assert not any(told(party) for phone in (bench.second, bench.third) for party in phone.calls)
+        bench.second.calls[0].bye()
+
+
+def test_a_side_that_was_handed_on_is_told_nothing_by_the_call_that_it_left() -> None:
+    with GateBench() as bench:
+        first, second = talking(bench, sdp(events=False)), talking(bench)
+        left, taker = bench.core.calls.values()
+        side = left.sides.called
+        side.call = taker
+        first.info("5")
+        bench.run(0.5)
+        side.call = left
+        assert not any(leg.digits_sent for leg in bench.media.all.values())
+        first.bye()
+        second.bye()
