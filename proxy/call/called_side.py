@@ -145,7 +145,6 @@ class CalledSide:
     def let_go(self) -> None:
         """The call is over: part from it (`Call` says why)."""
         self.hunt = None
-        del self.call
 
     def move(self, call: Call) -> None:
         """Hand the side over to another call."""

@@ -71,4 +71,3 @@ class CallerSide:
     def let_go(self) -> None:
         """The call is over: part from it (`Call` says why)."""
         self.leg.let_go()
-        del self.call

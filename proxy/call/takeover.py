@@ -101,6 +101,9 @@ class Takeover:
             picked_up = segment.sides.caller
             segments.take_caller(segment, before, side)
             segment.sides.called = picked_up
+            if before.referred_by is not None:
+                before.referred_by.goes_on_as(segment)
+                before.referred_by = None
             segments.hand_over(segment, before, leg, now)
             segment.confirm(now)
         else:

@@ -49,10 +49,10 @@ _LEAVES = Ending(Disposition.ANSWERED, 480, NORMAL_CLEARING)
 def referred(call: Call, leg: Leg, event: RequestReceived, now: float) -> None:
     """Take a REFER within the dialog of a leg."""
     endpoint, transaction, request = leg.endpoint, event.transaction, event.request
-    side = call.sides.beside(leg)
     if leg.over:
         endpoint.respond(transaction, 481, now=now)
         return
+    side = call.sides.beside(leg)
     if call.state is not CallState.TALKING or side is None:
         # One at a time; and there is nobody to be referred while a call is being built up or transferred.
         endpoint.respond(transaction, 491, now=now)
@@ -181,8 +181,14 @@ class Transfer:
         call, side = self._call, self._side
         assert side is not None  # noqa: S101  (there was a segment)
         self._segment = None
-        self._notifier.tell(ending.status, now, final=True)
+        # First: who can't be told any more is not to be taken for one that may go.
         segments.reunite(call, side, now)
+        self._notifier.tell(ending.status, now, final=True)
+
+    def goes_on_as(self, segment: Call) -> None:
+        """Somebody has picked the call to the target up."""
+        self._segment = segment
+        segment.referred_by = self
 
     def other_left(self, ending: Ending, now: float) -> None:
         """The other party has gone while the target was looked for."""
