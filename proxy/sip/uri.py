@@ -132,7 +132,7 @@ class Uri:
         """Number and parameters of a telephone-subscriber: tel, or a sip user part (RFC 3261 §19.1.6)."""
         if self.scheme == "tel":
             return self.user or "", self.params
-        if not self._text:
+        if not (self._text and self.is_sip):
             number, semicolon, rest = (self.user or "").partition(";")
             return number, _split_user_params(rest) if semicolon else {}
         # The text as received tells a ";" that separates from one that was escaped.

@@ -46,6 +46,11 @@ def test_any_text_parses_or_raises_the_documented_error(text: str) -> None:
         assert isinstance(uri.telephone[0], str)
 
 
+def test_what_is_opaque_names_no_telephone() -> None:
+    # Found by the test above: nobody checks the escapes of a scheme that is not known.
+    assert Uri.parse("a:%@").telephone == ("", {})
+
+
 def test_rfc3261_19_1_1_all_components() -> None:
     uri = Uri.parse("SIP:204:secret@Example.com:5070;Transport=TCP;lr?Subject=a%20b&X=%26")
     assert uri == Uri(
