@@ -562,6 +562,22 @@ def test_rfc5626_5_3_a_subscription_ends_with_its_connection() -> None:
         assert bench.subscriptions.idle
 
 
+def test_rfc3261_8_2_2_2_a_subscribe_that_comes_by_two_ways_is_one_subscription() -> None:
+    with WatchBench() as bench:
+        for number in (1, 2):
+            text = request(
+                "SUBSCRIBE",
+                uri="sip:205@gate.example.com",
+                via=f"SIP/2.0/UDP 192.0.2.{number}:5060;branch=z9hG4bK-{number}",
+                extra="Event: dialog\r\nExpires: 60\r\n",
+            )
+            bench.gate.endpoint.receive(text.encode(), Flow("UDP", f"192.0.2.{number}", 5060), bench.now)
+            bench.gate.settle(bench.now)
+        sent = [data for data, _ in bench.gate.endpoint.transmits()]
+        assert [data.split()[1] for data in sent if data.startswith(b"SIP/2.0")] == [b"200", b"482"]
+        assert len(bench.subscriptions) == 1
+
+
 @pytest.mark.parametrize("answered", [True, False])
 def test_what_comes_of_a_notify_after_the_connection_is_lost_changes_nothing(*, answered: bool) -> None:
     with WatchBench() as bench:
