@@ -10,7 +10,7 @@ import pytest
 
 from proxy.cdr.record import CallRecord, Disposition, UsedCode
 from proxy.cli import run
-from proxy.commands import usage
+from proxy.store.days import site_zone
 from proxy.store.store import Store
 
 
@@ -122,8 +122,8 @@ def test_bad_options_are_refused(
 
 def test_zone_is_that_of_the_environment_or_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
-    assert str(usage._zone()) == "Europe/Berlin"
+    assert str(site_zone()) == "Europe/Berlin"
     monkeypatch.setenv("TZ", "Nowhere/Atlantis")
-    assert datetime(2026, 7, 1, tzinfo=usage._zone()).utcoffset() is not None
+    assert datetime(2026, 7, 1, tzinfo=site_zone()).utcoffset() is not None
     monkeypatch.delenv("TZ")
-    assert datetime(2026, 7, 1, tzinfo=usage._zone()).utcoffset() is not None
+    assert datetime(2026, 7, 1, tzinfo=site_zone()).utcoffset() is not None

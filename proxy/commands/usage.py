@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +60,7 @@ def list_(
     chosen = _parse_format(form) if form else None
     wanted = _wanted((since, until), (user, group, code), number, result, newest_first=True)
     with open_store(read_settings(config)) as store:
-        records = store.usage.page(wanted, limit=limit)
+        records = list(islice(store.usage.stream(wanted), limit))
     if chosen is not None:
         write_file(Path("-"), _lines(chosen, records))
         return
@@ -98,8 +99,9 @@ def export(
 
 def _lines(form: ExportFormat, records: Iterable[CallRecord]) -> Iterator[str]:
     from proxy.cdr.formats import export_lines
+    from proxy.store.days import site_zone
 
-    return export_lines(form, records, zone=_zone())
+    return export_lines(form, records, zone=site_zone())
 
 
 def _parse_format(text: str) -> ExportFormat:
@@ -150,26 +152,6 @@ def _wanted(
 def _midnight(day: date) -> float:
     """Return the moment at which a local day begins, UTC seconds since the epoch."""
     return datetime.combine(day, time()).astimezone().timestamp()
-
-
-def _zone() -> tzinfo:
-    """Return the site's time zone with its summer time rules, or its present distance from UTC."""
-    import os
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    name = os.environ.get("TZ", "").lstrip(":") or _zone_of_link()
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return datetime.now().astimezone().tzinfo or ZoneInfo("UTC")
-
-
-def _zone_of_link() -> str:
-    """Return the zone that /etc/localtime points to."""
-    try:
-        return str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")[2]
-    except OSError:
-        return ""
 
 
 def _row(record: CallRecord) -> tuple[str, ...]:

@@ -9,14 +9,24 @@ from proxy.store.accounts import AccountsRepository, LockoutRules, LoginGuard, P
 from proxy.store.audit import Actor, AuditEntry, AuditFilter, AuditHead, AuditLog, AuditVerdict
 from proxy.store.bindings import BindingsRepository, BindingWriter
 from proxy.store.codes import CodeOrder, CodesRepository, UpsertResult
+from proxy.store.corrections import Correction, CorrectionsRepository
 from proxy.store.credentials import digest_credentials, generate_password
 from proxy.store.database import StoreUnavailable, public_name
 from proxy.store.example import ExampleUser, seed_example_data
 from proxy.store.people import GroupsRepository, UsersRepository
+from proxy.store.reports import Report, ReportBy, ReportLine, ReportOrder, ReportsRepository, Statement
 from proxy.store.sessions import ApiToken, PortalSession, SessionsRepository, TokensRepository, secret_hash
 from proxy.store.snapshots import SnapshotSource, load_snapshot
 from proxy.store.store import Store
-from proxy.store.usage import UsageFilter, UsageRepository, UsageSink
+from proxy.store.usage import (
+    UsageCount,
+    UsageEntry,
+    UsageFilter,
+    UsageOrder,
+    UsagePage,
+    UsageRepository,
+    UsageSink,
+)
 from proxy.store.versions import VersionConflict, Versioned
 
 __all__ = [
@@ -32,20 +42,32 @@ __all__ = [
     "BindingsRepository",
     "CodeOrder",
     "CodesRepository",
+    "Correction",
+    "CorrectionsRepository",
     "ExampleUser",
     "GroupsRepository",
     "LockoutRules",
     "LoginGuard",
     "PortalAccount",
     "PortalSession",
+    "Report",
+    "ReportBy",
+    "ReportLine",
+    "ReportOrder",
+    "ReportsRepository",
     "Role",
     "SessionsRepository",
     "SnapshotSource",
+    "Statement",
     "Store",
     "StoreUnavailable",
     "TokensRepository",
     "UpsertResult",
+    "UsageCount",
+    "UsageEntry",
     "UsageFilter",
+    "UsageOrder",
+    "UsagePage",
     "UsageRepository",
     "UsageSink",
     "UsersRepository",

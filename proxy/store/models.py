@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 __all__ = [
@@ -120,7 +121,7 @@ call_records = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("record_id", String(64), nullable=False, unique=True),
-    Column("start_time", Float, nullable=False, index=True),
+    Column("start_time", Float, nullable=False),
     Column("duration", Float, nullable=False),
     Column("talk_time", Float, nullable=False),
     Column("direction", String(16), nullable=False),
@@ -137,9 +138,31 @@ call_records = Table(
     Column("code_form", String(64)),
     Column("location", String(64), nullable=False),
     Column("body", Text, nullable=False),
-    Index("ix_call_records_code_key_start_time", "code_key", "start_time"),
-    Index("ix_call_records_user_start_time", "user", "start_time"),
+    Column("day", String(10), nullable=False, server_default=""),
+    Column("corrected", Boolean, nullable=False, server_default=false()),
+    # The two that reports read, and read nothing else.
+    Index("ix_call_records_start_time_code_key_talk_time", "start_time", "code_key", "talk_time"),
+    Index("ix_call_records_code_key_start_time_talk_time", "code_key", "start_time", "talk_time"),
+    *(
+        Index(f"ix_call_records_{name}_start_time", name, "start_time")
+        for name in (
+            "talk_time",
+            "caller_number",
+            "user",
+            "group_name",
+            "dialled_number",
+            "normalised_number",
+            "destination_user",
+            "call_class",
+            "disposition",
+            "direction",
+            "emergency",
+        )
+    ),
 )
+"""The usage log. Each column that a list filters or sorts by has its index, which ends with the start, so
+that every list comes in order from one of them (`proxy.store.usage_lists`). ``day`` is the site's day of the
+start; ``code_key`` and ``code_form`` are "" without a code, and tell a corrected one when ``corrected``."""
 
 bindings = Table(
     "bindings",

@@ -9,8 +9,10 @@ from proxy.store.accounts import AccountsRepository, LoginGuard
 from proxy.store.audit import SYSTEM, Actor, AuditLog
 from proxy.store.bindings import BindingsRepository
 from proxy.store.codes import CodesRepository
+from proxy.store.corrections import CorrectionsRepository
 from proxy.store.database import Database
 from proxy.store.people import GroupsRepository, UsersRepository
+from proxy.store.reports import ReportsRepository
 from proxy.store.sessions import SessionsRepository, TokensRepository
 from proxy.store.usage import UsageRepository
 
@@ -33,6 +35,8 @@ class Store:
         self.groups = GroupsRepository(database, actor)
         self.users = UsersRepository(database, actor)
         self.usage = UsageRepository(database)
+        self.corrections = CorrectionsRepository(database, actor)
+        self.reports = ReportsRepository(database)
         self.bindings = BindingsRepository(database)
         self.accounts = AccountsRepository(database, actor)
         self.logins = LoginGuard(database)

@@ -4,20 +4,55 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from datetime import tzinfo
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from proxy.cdr.encoding import RecordFormatError, decode_record, encode_record
-from proxy.cdr.record import CallRecord, Direction, Disposition
+from proxy.cdr.record import CallRecord, UsedCode
 from proxy.cdr.tail import JournalEntry
 from proxy.store.changes import ChangeAction, ChangeKind, log_change
+from proxy.store.corrections import corrected_codes
 from proxy.store.database import Database, StoreUnavailable
+from proxy.store.days import day_of, site_zone
 from proxy.store.models import account_codes, call_records
+from proxy.store.models_usage import usage_totals
+from proxy.store.totals import DAY, add_numbers, add_to_totals, totals_of
+from proxy.store.usage_lists import (
+    COLUMNS,
+    NUMBERS,
+    Access,
+    UsageFilter,
+    UsageOrder,
+    choose_access,
+    count_up_to,
+    find_page,
+)
 
-__all__ = ["UsageFilter", "UsageRepository", "UsageSink"]
+__all__ = [
+    "UsageCount",
+    "UsageEntry",
+    "UsageFilter",
+    "UsageOrder",
+    "UsagePage",
+    "UsageRepository",
+    "UsageSink",
+]
 
+_NO_BOUND = 2**62
 _CHUNK = 1000
 _ROW_COUNTS = (64, 8, 1)
 _Cell = str | int | float | bool | None
@@ -38,36 +73,53 @@ _CELLS: tuple[tuple[str, Callable[[CallRecord], _Cell]], ...] = (
     ("call_class", lambda record: _clean(record.call_class, 16)),
     ("disposition", lambda record: record.disposition.value),
     ("emergency", lambda record: record.emergency),
-    ("code_key", lambda record: None if record.code is None else record.code.key),
-    ("code_form", lambda record: None if record.code is None else _clean(record.code.form, 64)),
+    ("code_key", lambda record: "" if record.code is None else record.code.key),
+    ("code_form", lambda record: "" if record.code is None else _clean(record.code.form, 64)),
     ("location", lambda record: _clean(record.location, 64)),
 )
-_COLUMNS = (*(name for name, _ in _CELLS), "body")
+_COLUMNS = (*(name for name, _ in _CELLS), "day", "body")
 
 
 @dataclass(frozen=True, slots=True)
-class UsageFilter:
-    """Which records to show. Times in UTC seconds since the epoch, ``since`` included and ``until`` not."""
+class UsageEntry:
+    """One record of the usage log, with the code that counts now."""
 
-    since: float | None = None
-    until: float | None = None
-    user: str = ""
-    group: str = ""
-    code_key: str = field(default="", repr=False)
-    """The digits under which the code is stored."""
-    call_class: str = ""
-    disposition: Disposition | None = None
-    direction: Direction | None = None
-    number: str = ""
-    """Part of the dialled, normalised or calling number."""
-    newest_first: bool = False
+    row_id: int
+    record: CallRecord
+    """As the gate wrote it."""
+    code: UsedCode | None
+    corrected: bool = False
+
+    @property
+    def shown(self) -> CallRecord:
+        """The record with the code that counts now: what lists and exports show."""
+        return replace(self.record, code=self.code) if self.corrected else self.record
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """One page of a list, and the cursors of its neighbours; "" where there is none."""
+
+    entries: list[UsageEntry]
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageCount:
+    """How many records there are, or that there are more than ``number``."""
+
+    number: int
+    exact: bool
 
 
 class UsageRepository:
     """The usage log."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, zone: tzinfo | None = None) -> None:
+        """``zone`` says to which day a call belongs; None: the site's own."""
         self._database = database
+        self._zone = zone or site_zone()
 
     def insert_many(self, records: Iterable[CallRecord]) -> int:
         """Insert final records; one that is there already stays as it is. Returns how many were new."""
@@ -76,14 +128,17 @@ class UsageRepository:
     def insert_encoded(self, records: Sequence[tuple[CallRecord, str]]) -> int:
         """The same for records whose JSON is at hand.
 
-        In the same transaction each accepted code of an answered call is counted as used, once per record.
+        In the same transaction each accepted code of an answered call is counted as used, and each record in
+        the totals: once per record.
         """
+        cells = {record.record_id: self._cells(record, body) for record, body in records}
         if self._database.sqlite:
             try:
                 with self._database.write() as connection:
-                    if self._insert_sqlite(connection, records) != len(records):
+                    rows = [cells[record.record_id] for record, _ in records]
+                    if _insert_sqlite(connection, rows) != len(rows):
                         raise _Repeated
-                    _count_uses(connection, [record for record, _ in records])
+                    _account(connection, [record for record, _ in records], rows)
             except _Repeated:
                 # Some are there already (offered again after a crash): sort them out below.
                 pass
@@ -92,87 +147,133 @@ class UsageRepository:
         with self._database.write() as connection:
             fresh = self._unknown(connection, records)
             if fresh:
-                rows = [dict(zip(_COLUMNS, row, strict=True)) for row in _rows(fresh)]
+                rows = [cells[record.record_id] for record in fresh]
                 connection.execute(insert(call_records), rows)
-                _count_uses(connection, [record for record, _ in fresh])
+                _account(connection, fresh, rows)
         return len(fresh)
+
+    def _cells(self, record: CallRecord, body: str) -> dict[str, _Cell]:
+        cells = {name: cell(record) for name, cell in _CELLS}
+        cells["day"] = day_of(record.start_time, self._zone)
+        cells["body"] = body
+        return cells
 
     def count(self, wanted: UsageFilter | None = None) -> int:
         """How many records a filter shows."""
-        statement = _filtered(select(func.count()).select_from(call_records), wanted or UsageFilter())
+        return self.count_up_to(wanted, bound=_NO_BOUND).number
+
+    def count_up_to(self, wanted: UsageFilter | None = None, *, bound: int = 10_000) -> UsageCount:
+        """How many records a filter shows: exactly up to ``bound``, and always when nothing is filtered."""
+        wanted = wanted or UsageFilter()
         with self._database.read() as connection:
-            return int(connection.execute(statement).scalar() or 0)
+            if replace(wanted, newest_first=False) == UsageFilter():
+                total = select(func.sum(usage_totals.c.calls)).where(usage_totals.c.dimension == DAY)
+                return UsageCount(int(connection.execute(total).scalar() or 0), exact=True)
+            found = count_up_to(connection, wanted, bound)
+        return UsageCount(min(found, bound), exact=found <= bound)
 
     def get(self, record_id: str) -> CallRecord | None:
-        """The record of this id, or None."""
-        statement = select(call_records.c.body).where(call_records.c.record_id == record_id)
+        """The record of this id as the gate wrote it, or None."""
+        entry = self.entry(record_id)
+        return None if entry is None else entry.record
+
+    def entry(self, record_id: str) -> UsageEntry | None:
+        """The record of this id with the code that counts now, or None."""
+        statement = _ENTRIES.select_from(text("call_records")).where(COLUMNS["record_id"] == record_id)
         with self._database.read() as connection:
-            body = connection.execute(statement).scalar()
-        return None if body is None else _read_body(str(body))
+            found = _entries(connection, connection.execute(statement).all())
+        return found[0] if found else None
 
     def page(
-        self, wanted: UsageFilter | None = None, *, offset: int = 0, limit: int = 100
-    ) -> list[CallRecord]:
-        """One page in order of start."""
-        wanted = wanted or UsageFilter()
-        statement = _ordered(_filtered(select(call_records.c.body), wanted), wanted)
+        self,
+        wanted: UsageFilter | None = None,
+        *,
+        order: UsageOrder = UsageOrder.START,
+        descending: bool = True,
+        cursor: str = "",
+        limit: int = 100,
+    ) -> UsagePage:
+        """One page of a list: the first, or that of a cursor. Raises `ConfigurationError` for a cursor that
+        is none.
+        """
         with self._database.read() as connection:
-            bodies = connection.execute(statement.offset(offset).limit(limit)).scalars().all()
-        return [_read_body(str(body)) for body in bodies]
+            access = choose_access(connection, wanted or UsageFilter(), order)
+            ids, before, after = find_page(
+                connection, access, order, descending=descending, cursor=cursor, limit=limit
+            )
+            # The records themselves in a second step: what is sorted on the way is small.
+            statement = _ENTRIES.select_from(text("call_records")).where(COLUMNS["id"].in_(ids))
+            entries = _entries(connection, connection.execute(statement).all())
+        by_id = {entry.row_id: entry for entry in entries}
+        return UsagePage([by_id[row_id] for row_id in ids], before, after)
 
     def stream(self, wanted: UsageFilter | None = None) -> Iterator[CallRecord]:
+        """All records that a filter shows, as `UsageEntry.shown`: see `entries`."""
+        for entry in self.entries(wanted):
+            yield entry.shown
+
+    def entries(self, wanted: UsageFilter | None = None) -> Iterator[UsageEntry]:
         """All records that a filter shows, in order of start, with flat memory and no long transaction."""
         wanted = wanted or UsageFilter()
-        key = tuple_(call_records.c.start_time, call_records.c.id)
-        columns = select(call_records.c.start_time, call_records.c.id, call_records.c.body)
-        statement = _ordered(_filtered(columns, wanted), wanted).limit(_CHUNK)
-        following = statement
+        key = tuple_(COLUMNS["start_time"], COLUMNS["id"])
+        last: tuple[float, int] | None = None
+        access: Access | None = None
         while True:
             with self._database.read() as connection:
-                rows = connection.execute(following).all()
-            for row in rows:
-                yield _read_body(str(row[2]))
+                access = access or choose_access(connection, wanted, UsageOrder.START)
+                statement = _ENTRIES.select_from(access.source).where(*access.conditions).limit(_CHUNK)
+                statement = statement.order_by(
+                    *(
+                        cell.desc() if wanted.newest_first else cell
+                        for cell in (COLUMNS["start_time"], COLUMNS["id"])
+                    )
+                )
+                if last is not None:
+                    there = tuple_(*last)
+                    statement = statement.where(key < there if wanted.newest_first else key > there)
+                rows = connection.execute(statement).all()
+                entries = _entries(connection, rows)
+            yield from entries
             if len(rows) < _CHUNK:
                 return
-            last = tuple_(rows[-1][0], rows[-1][1])
-            following = statement.where(key < last if wanted.newest_first else key > last)
+            last = entries[-1].record.start_time, entries[-1].row_id
 
     @staticmethod
-    def _unknown(
-        connection: Connection, records: Sequence[tuple[CallRecord, str]]
-    ) -> list[tuple[CallRecord, str]]:
-        by_id = {record.record_id: (record, body) for record, body in reversed(records)}
+    def _unknown(connection: Connection, records: Sequence[tuple[CallRecord, str]]) -> list[CallRecord]:
+        by_id = {record.record_id: record for record, _ in reversed(records)}
         ids = list(by_id)
         for start in range(0, len(ids), _CHUNK):
             column = call_records.c.record_id
             statement = select(column).where(column.in_(ids[start : start + _CHUNK]))
             for known in connection.execute(statement).scalars():
                 del by_id[str(known)]
-        return [item for item in records if by_id.pop(item[0].record_id, None) is not None]
-
-    @staticmethod
-    def _insert_sqlite(connection: Connection, records: Sequence[tuple[CallRecord, str]]) -> int:
-        """Insert those that are not there; returns how many.
-
-        Many rows in one statement: SQLite's driver gives up the interpreter lock once per statement, and
-        beside a busy event loop each time may cost a switch interval.
-        """
-        rows = _rows(records)
-        done = inserted = 0
-        for count in _ROW_COUNTS:
-            while len(rows) - done >= count:
-                cells = tuple(cell for row in rows[done : done + count] for cell in row)
-                inserted += connection.exec_driver_sql(_INSERTS[count], cells).rowcount
-                done += count
-        return inserted
+        return list(by_id.values())[::-1]
 
 
 class _Repeated(Exception):  # noqa: N818 - never leaves this module
     """A batch holds records that the table has already."""
 
 
-def _rows(records: Sequence[tuple[CallRecord, str]]) -> list[tuple[_Cell, ...]]:
-    return [(*(cell(record) for _, cell in _CELLS), body) for record, body in records]
+def _insert_sqlite(connection: Connection, rows: Sequence[dict[str, _Cell]]) -> int:
+    """Insert those that are not there; returns how many.
+
+    Many rows in one statement: SQLite's driver gives up the interpreter lock once per statement, and beside a
+    busy event loop each time may cost a switch interval.
+    """
+    done = inserted = 0
+    for count in _ROW_COUNTS:
+        while len(rows) - done >= count:
+            cells = tuple(cell for row in rows[done : done + count] for cell in row.values())
+            inserted += connection.exec_driver_sql(_INSERTS[count], cells).rowcount
+            done += count
+    return inserted
+
+
+def _account(connection: Connection, records: Sequence[CallRecord], rows: Sequence[dict[str, _Cell]]) -> None:
+    """Write what new records mean elsewhere: for the uses of codes, the totals and the known numbers."""
+    _count_uses(connection, records)
+    add_to_totals(connection, totals_of(rows))
+    add_numbers(connection, {str(row[name]) for row in rows for name in NUMBERS})
 
 
 _MARKS = f"({', '.join('?' * len(_COLUMNS))})"
@@ -222,33 +323,21 @@ def _read_body(body: str) -> CallRecord:
         raise StoreUnavailable(f"store: {error}") from error
 
 
-def _filtered(statement: Select[*tuple[Any, ...]], wanted: UsageFilter) -> Select[*tuple[Any, ...]]:
-    columns = call_records.c
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.since is not None:
-        conditions.append(columns.start_time >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(columns.start_time < wanted.until)
-    for column, value in (
-        (columns.user, wanted.user),
-        (columns.group_name, wanted.group),
-        (columns.code_key, wanted.code_key),
-        (columns.call_class, wanted.call_class),
-        (columns.disposition, wanted.disposition),
-        (columns.direction, wanted.direction),
-    ):
-        if value:
-            conditions.append(column == str(value))
-    if wanted.number:
-        numbers = (columns.dialled_number, columns.normalised_number, columns.caller_number)
-        conditions.append(or_(*(column.contains(wanted.number, autoescape=True) for column in numbers)))
-    return statement.where(*conditions)
+_ENTRIES: Select[*tuple[Any, ...]] = select(
+    *(COLUMNS[name] for name in ("id", "body", "corrected", "record_id"))
+)
 
 
-def _ordered(statement: Select[*tuple[Any, ...]], wanted: UsageFilter) -> Select[*tuple[Any, ...]]:
-    if wanted.newest_first:
-        return statement.order_by(call_records.c.start_time.desc(), call_records.c.id.desc())
-    return statement.order_by(call_records.c.start_time, call_records.c.id)
+def _entries(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[UsageEntry]:
+    corrected = {str(row.record_id) for row in rows if row.corrected}
+    codes = corrected_codes(connection, corrected) if corrected else {}
+    found = []
+    for row in rows:
+        row_id, body, is_corrected, record_id = row
+        record = _read_body(body)
+        code = codes.get(record_id) if is_corrected else record.code
+        found.append(UsageEntry(row_id, record, code, bool(is_corrected)))
+    return found
 
 
 class UsageSink:

@@ -1,0 +1,223 @@
+"""Reports: calls and talk time by code, user, group, class, result and day, and the statement of one code.
+
+A range of days is local to the site, and a call belongs to the day on which it started, even when it ends
+behind midnight. Whole months, and for all but codes any range, are read from the totals; a range of codes
+that cuts a month is read from the records.
+"""
+
+from __future__ import annotations
+
+import calendar
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta, tzinfo
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, case, func, literal, select
+
+from proxy.errors import ConfigurationError
+from proxy.policy import dial_form
+from proxy.store.database import Database
+from proxy.store.days import is_whole_months, midnight, months, site_zone
+from proxy.store.models import account_codes, call_records, users
+from proxy.store.models_usage import usage_totals
+from proxy.store.totals import CODE_MONTH, USER_MONTH
+from proxy.store.usage_lists import UsageFilter
+
+__all__ = ["Report", "ReportBy", "ReportLine", "ReportOrder", "ReportsRepository", "Statement"]
+
+
+class ReportBy(enum.StrEnum):
+    """What the lines of a report stand for; all but days and codes by the names of `usage_totals`."""
+
+    CODE = "code"
+    USER = "user"
+    GROUP = "group"
+    CLASS = "class"
+    RESULT = "result"
+    DAY = "day"
+
+
+class ReportOrder(enum.StrEnum):
+    """What the lines of a report are sorted by."""
+
+    KEY = "key"
+    CALLS = "calls"
+    TALK_TIME = "talk_time"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportLine:
+    """One line."""
+
+    key: str = field(repr=False)
+    """The digits of a code, an extension, a group, a class, a result or a day; "" for calls without one."""
+    calls: int
+    answered: int
+    talk_time: float
+    """Seconds."""
+    name: str = field(default="", repr=False)
+    """A code as it was typed, or the name of a user; "" where the key says all."""
+    description: str = ""
+    """Of a code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One page of a report, and what its whole adds up to."""
+
+    lines: list[ReportLine]
+    count: int
+    """Lines of the whole report."""
+    calls: int
+    answered: int
+    talk_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one code cost in a month; its calls are streamed by the filter."""
+
+    total: ReportLine
+    first: date
+    last: date
+    wanted: UsageFilter
+
+
+class ReportsRepository:
+    """Reads the totals."""
+
+    def __init__(self, database: Database, *, zone: tzinfo | None = None) -> None:
+        self._database = database
+        self._zone = zone or site_zone()
+
+    def report(
+        self,
+        by: ReportBy,
+        first: date,
+        last: date,
+        *,
+        order: ReportOrder = ReportOrder.TALK_TIME,
+        descending: bool = True,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> Report:
+        """A report of the days from ``first`` to ``last``. Raises `ConfigurationError` when they are turned
+        round.
+
+        The report by code tells of calls with a code only.
+        """
+        if first > last:
+            raise ConfigurationError("report: its first day lies after its last")
+        lines = self._lines(by, first, last).subquery()
+        cell = {
+            ReportOrder.KEY: lines.c.key,
+            ReportOrder.CALLS: lines.c.calls,
+            ReportOrder.TALK_TIME: lines.c.talk_ms,
+        }[order]
+        page = select(lines).order_by(cell.desc() if descending else cell, lines.c.key)
+        whole = select(
+            func.count(), func.sum(lines.c.calls), func.sum(lines.c.answered), func.sum(lines.c.talk_ms)
+        ).select_from(lines)
+        with self._database.read() as connection:
+            rows = connection.execute(page.offset(offset).limit(limit)).all()
+            names = _names(connection, by, [str(row.key) for row in rows])
+            count, calls, answered, talk_ms = connection.execute(whole).one()
+        found = [
+            ReportLine(
+                str(row.key),
+                int(row.calls),
+                int(row.answered),
+                int(row.talk_ms) / 1000,
+                *names.get(str(row.key), ()),
+            )
+            for row in rows
+        ]
+        return Report(found, int(count), int(calls or 0), int(answered or 0), int(talk_ms or 0) / 1000)
+
+    def statement(self, typed: str, year: int, month: int) -> Statement:
+        """The statement of one code, in any form, for a month; a code that was deleted has one too."""
+        key = dial_form(typed)
+        if not (1971 <= year <= 2999 and 1 <= month <= 12):
+            raise ConfigurationError("statement: there is no such month")
+        first = date(year, month, 1)
+        last = date(year, month, calendar.monthrange(year, month)[1])
+        column = usage_totals.c
+        statement = select(column.calls, column.answered, column.talk_ms).where(
+            column.dimension == CODE_MONTH, column.period == f"{year:04d}-{month:02d}", column.key == key
+        )
+        with self._database.read() as connection:
+            calls, answered, talk_ms = connection.execute(statement).one_or_none() or (0, 0, 0)
+            names = _names(connection, ReportBy.CODE, [key])
+        total = ReportLine(key, int(calls), int(answered), int(talk_ms) / 1000, *names.get(key, ()))
+        since, until = self._range(first, last)
+        return Statement(total, first, last, UsageFilter(since=since, until=until, code_key=key))
+
+    def _range(self, first: date, last: date) -> tuple[float, float]:
+        return midnight(first, self._zone), midnight(last + timedelta(days=1), self._zone)
+
+    def _lines(self, by: ReportBy, first: date, last: date) -> Select[*tuple[Any, ...]]:
+        if by is ReportBy.CODE and not is_whole_months(first, last):
+            return self._from_records(first, last)
+        column = usage_totals.c
+        monthly = {ReportBy.CODE: CODE_MONTH, ReportBy.USER: USER_MONTH}
+        if by in monthly and is_whole_months(first, last):
+            periods = list(months(first, last))
+            # One month needs no sorting: its rows lie in the order of their keys.
+            when = column.period == periods[0] if len(periods) == 1 else column.period.in_(periods)
+            dimension = monthly[by]
+        else:
+            when = column.period.between(first.isoformat(), last.isoformat())
+            dimension = by.value
+        key = column.period if by is ReportBy.DAY else column.key
+        return _added_up(usage_totals, key, column.calls, column.answered, column.talk_ms).where(
+            column.dimension == dimension, when
+        )
+
+    def _from_records(self, first: date, last: date) -> Select[*tuple[Any, ...]]:
+        column = call_records.c
+        since, until = self._range(first, last)
+        # As in `proxy.store.totals`, which knows whole milliseconds only.
+        answered = case((column.talk_time > 0.0005, 1), else_=0)
+        talk_ms = func.round(column.talk_time * 1000)
+        return _added_up(call_records, column.code_key, literal(1), answered, talk_ms).where(
+            column.start_time >= since, column.start_time < until, column.code_key != ""
+        )
+
+
+def _added_up(
+    source: FromClause,
+    key: ColumnElement[str],
+    calls: ColumnElement[int],
+    answered: ColumnElement[int],
+    talk_ms: ColumnElement[Any],
+) -> Select[*tuple[Any, ...]]:
+    total = func.sum(calls)
+    return (
+        select(
+            key.label("key"),
+            total.label("calls"),
+            func.sum(answered).label("answered"),
+            func.sum(talk_ms).label("talk_ms"),
+        )
+        .select_from(source)
+        .group_by(key)
+        # What corrections have emptied is no line.
+        .having(total > 0)
+    )
+
+
+def _names(connection: Connection, by: ReportBy, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What else is to be said of the keys of one page."""
+    if by is ReportBy.CODE:
+        code = account_codes.c
+        rows = connection.execute(select(account_codes).where(code.digits.in_(keys))).mappings()
+        return {
+            str(row["digits"]): (str(row["typed"]) or str(row["digits"]), str(row["description"]))
+            for row in rows
+        }
+    if by is ReportBy.USER:
+        named = select(users.c.extension, users.c.name).where(users.c.extension.in_(keys))
+        return {str(key): (str(name),) for key, name in connection.execute(named)}
+    return {}

@@ -1,0 +1,347 @@
+"""How the usage log is listed: which index leads to the wanted records, one page at a time, either way.
+
+Every column that lists filter or sort by has an index that ends with the start of the call. A database
+chooses among them by averages; but "result = interrupted" is rare and "result = answered" is not. So the
+choice is made here, by looking: each filter is counted in its index up to a bound. The rarest one leads when
+it is below the bound (few enough to be sorted in any way); otherwise the records are so common that walking
+along the index of the wanted order soon fills a page.
+
+A page is found again by the id of its first or last record and not by a count of those before it, so the
+last page costs what the first does, and new calls don't shift what is shown. An id also tells nobody the
+code that a list is sorted by.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    Float,
+    Integer,
+    Select,
+    String,
+    Text,
+    TextClause,
+    column,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    union,
+)
+
+from proxy.cdr.record import Direction, Disposition
+from proxy.errors import ConfigurationError
+from proxy.store.models_usage import call_numbers
+
+__all__ = [
+    "COLUMNS",
+    "NUMBERS",
+    "Access",
+    "UsageFilter",
+    "UsageOrder",
+    "choose_access",
+    "count_up_to",
+    "find_page",
+]
+
+PROBED = 20_000
+"""A filter that fits fewer records than this leads: they are sorted in some hundredths of a second."""
+_MOST_NUMBERS = 200
+"""Numbers that may be looked up one by one; a part that fits more is common."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFilter:
+    """Which records to show. Times in UTC seconds since the epoch, ``since`` included and ``until`` not."""
+
+    since: float | None = None
+    until: float | None = None
+    user: str = ""
+    group: str = ""
+    code_key: str = field(default="", repr=False)
+    """The digits under which the code is stored."""
+    call_class: str = ""
+    disposition: Disposition | None = None
+    direction: Direction | None = None
+    number: str = ""
+    """Part of the dialled, normalised or calling number."""
+    number_prefix: str = ""
+    """How one of them begins."""
+    party: str = ""
+    """Extension that called or was called: a user's own calls."""
+    emergency: bool | None = None
+    newest_first: bool = False
+    """Order of a stream; a page has its own."""
+
+
+class UsageOrder(enum.StrEnum):
+    """The columns that a list can be sorted by."""
+
+    START = "start"
+    DURATION = "duration"
+    """Talk time."""
+    CALLER = "caller"
+    DIRECTION = "direction"
+    USER = "user"
+    GROUP = "group"
+    DIALLED = "dialled"
+    DESTINATION = "destination"
+    CLASS = "class"
+    CODE = "code"
+    RESULT = "result"
+
+
+# Not the table's own columns: those would name the table a second time, beside the one with its index.
+COLUMNS: dict[str, ColumnElement[Any]] = {
+    **{
+        name: column(name, String())
+        for name in (
+            "record_id",
+            "caller_number",
+            "user",
+            "group_name",
+            "dialled_number",
+            "normalised_number",
+            "destination_user",
+            "call_class",
+            "disposition",
+            "direction",
+            "code_key",
+            "code_form",
+        )
+    },
+    "id": column("id", Integer()),
+    "start_time": column("start_time", Float()),
+    "talk_time": column("talk_time", Float()),
+    "emergency": column("emergency", Boolean()),
+    "corrected": column("corrected", Boolean()),
+    "body": column("body", Text()),
+}
+
+_BY_START = "ix_call_records_start_time_code_key_talk_time"
+_INDEXES = {
+    "start_time": _BY_START,
+    "code_key": "ix_call_records_code_key_start_time_talk_time",
+    **{
+        name: f"ix_call_records_{name}_start_time"
+        for name in (
+            "talk_time",
+            "caller_number",
+            "user",
+            "group_name",
+            "dialled_number",
+            "normalised_number",
+            "destination_user",
+            "call_class",
+            "disposition",
+            "direction",
+            "emergency",
+        )
+    },
+}
+_ORDERS = {
+    UsageOrder.START: "start_time",
+    UsageOrder.DURATION: "talk_time",
+    UsageOrder.CALLER: "caller_number",
+    UsageOrder.DIRECTION: "direction",
+    UsageOrder.USER: "user",
+    UsageOrder.GROUP: "group_name",
+    UsageOrder.DIALLED: "dialled_number",
+    UsageOrder.DESTINATION: "destination_user",
+    UsageOrder.CLASS: "call_class",
+    UsageOrder.CODE: "code_key",
+    UsageOrder.RESULT: "disposition",
+}
+NUMBERS = ("dialled_number", "normalised_number", "caller_number")
+
+_Condition = ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The way to the records of a filter: the table with the index that leads, and what they must fulfil."""
+
+    source: TextClause
+    conditions: tuple[_Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One part of a filter that could lead."""
+
+    condition: _Condition
+    """As it is when this part leads."""
+    otherwise: _Condition
+    """As it is when another one does."""
+    index: str
+    """"" for a part that finds ids."""
+
+
+def choose_access(connection: Connection, wanted: UsageFilter, order: UsageOrder) -> Access:
+    """Find the way to the records of a filter in an order."""
+    times = _times(wanted)
+    candidates = _candidates(connection, wanted, times)
+    ordered = _INDEXES[_ORDERS[order]]
+    if times and order is not UsageOrder.START:
+        candidates.append(_Candidate(times[0], times[0], _BY_START))
+    best: _Candidate | None = None
+    if len(candidates) == 1 and order is UsageOrder.START and candidates[0].index:
+        best = candidates[0]
+    elif candidates:
+        counts = [_probe(connection, candidate, times) for candidate in candidates]
+        least = min(counts)
+        best = candidates[counts.index(least)] if least < PROBED else None
+        if best is None and order is UsageOrder.START:
+            # All are common, and each index is in the wanted order: the first is the most telling.
+            best = next((candidate for candidate in candidates if candidate.index), None)
+    conditions = [
+        candidate.condition if candidate is best else candidate.otherwise for candidate in candidates
+    ]
+    index = ordered if best is None else best.index
+    return Access(_table(connection, index), (*times, *conditions))
+
+
+def find_page(
+    connection: Connection, access: Access, order: UsageOrder, *, descending: bool, cursor: str, limit: int
+) -> tuple[list[int], str, str]:
+    """The ids of one page in the order shown, and the cursors of the page before and the page after ("" at
+    the ends). Raises `ConfigurationError` for what is no cursor.
+    """
+    backward, anchor = _read_cursor(cursor)
+    key = [COLUMNS[_ORDERS[order]], *([] if order is UsageOrder.START else [COLUMNS["start_time"]])]
+    key.append(COLUMNS["id"])
+    statement = select(COLUMNS["id"]).select_from(access.source).where(*access.conditions)
+    falling = descending is not backward
+    if anchor:
+        place = select(*key).select_from(text("call_records")).where(COLUMNS["id"] == anchor)
+        values = connection.execute(place).first()
+        if values is None:
+            raise ConfigurationError("page: the record that it begins with does not exist")
+        here, there = tuple_(*key), tuple_(*values)
+        statement = statement.where(here < there if falling else here > there)
+    statement = statement.order_by(*(item.desc() if falling else item for item in key)).limit(limit + 1)
+    ids = [int(found) for found in connection.execute(statement).scalars()]
+    more = len(ids) > limit
+    ids = ids[:limit]
+    if backward:
+        ids.reverse()
+    if not ids:
+        return [], "", ""
+    before = f"b{ids[0]}" if (more if backward else anchor) else ""
+    after = f"a{ids[-1]}" if (anchor if backward else more) else ""
+    return ids, before, after
+
+
+def count_up_to(connection: Connection, wanted: UsageFilter, bound: int) -> int:
+    """How many records a filter shows, counted no further than one beyond ``bound``."""
+    access = choose_access(connection, wanted, UsageOrder.START)
+    return _count(connection, access.source, access.conditions, bound + 1)
+
+
+def _times(wanted: UsageFilter) -> tuple[_Condition, ...]:
+    start, found = COLUMNS["start_time"], []
+    if wanted.since is not None:
+        found.append(start >= wanted.since)
+    if wanted.until is not None:
+        found.append(start < wanted.until)
+    return tuple(found)
+
+
+def _candidates(
+    connection: Connection, wanted: UsageFilter, times: tuple[_Condition, ...]
+) -> list[_Candidate]:
+    """What could lead, the most telling first."""
+    found: list[_Candidate] = []
+    for name, value in (
+        ("code_key", wanted.code_key),
+        ("user", wanted.user),
+        ("disposition", wanted.disposition),
+        ("emergency", wanted.emergency),
+        ("call_class", wanted.call_class),
+        ("group_name", wanted.group),
+        ("direction", wanted.direction),
+    ):
+        if value is None or value == "":
+            continue
+        condition = COLUMNS[name] == (value if isinstance(value, bool) else str(value))
+        found.append(_Candidate(condition, condition, _INDEXES[name]))
+    if wanted.party:
+        found.append(_any_of(connection, ("user", "destination_user"), [wanted.party], times))
+    for part, prefix in ((wanted.number, False), (wanted.number_prefix, True)):
+        if part:
+            found.append(_number(connection, _bare(part), times, prefix=prefix))
+    return found
+
+
+def _number(connection: Connection, part: str, times: tuple[_Condition, ...], *, prefix: bool) -> _Candidate:
+    def fits(cell: ColumnElement[Any]) -> _Condition:
+        return cell.startswith(part, autoescape=True) if prefix else cell.contains(part, autoescape=True)
+
+    known = select(call_numbers.c.number).where(fits(call_numbers.c.number)).limit(_MOST_NUMBERS + 1)
+    numbers = [str(number) for number in connection.execute(known).scalars()]
+    if len(numbers) <= _MOST_NUMBERS:
+        return _any_of(connection, NUMBERS, numbers, times)
+    everywhere = or_(*(fits(COLUMNS[name]) for name in NUMBERS))
+    return _Candidate(everywhere, everywhere, _BY_START)
+
+
+def _any_of(
+    connection: Connection, names: Sequence[str], values: Sequence[str], times: tuple[_Condition, ...]
+) -> _Candidate:
+    """Records that hold one of the values in one of the columns."""
+    parts = [
+        select(COLUMNS["id"])
+        .select_from(_table(connection, _INDEXES[name]))
+        .where(COLUMNS[name].in_(values), *times)
+        for name in names
+    ]
+    return _Candidate(
+        COLUMNS["id"].in_(union(*parts)), or_(*(COLUMNS[name].in_(values) for name in names)), ""
+    )
+
+
+def _probe(connection: Connection, candidate: _Candidate, times: tuple[_Condition, ...]) -> int:
+    source = _table(connection, candidate.index)
+    return _count(connection, source, (*times, candidate.condition), PROBED)
+
+
+def _count(connection: Connection, source: TextClause, conditions: Sequence[_Condition], bound: int) -> int:
+    inner: Select[*tuple[Any, ...]] = (
+        select(literal_column("1")).select_from(source).where(*conditions).limit(bound)
+    )
+    return int(connection.execute(select(func.count()).select_from(inner.subquery())).scalar() or 0)
+
+
+def _table(connection: Connection, index: str) -> TextClause:
+    if connection.dialect.name != "sqlite":
+        return text("call_records")
+    return text(f"call_records INDEXED BY {index}" if index else "call_records NOT INDEXED")
+
+
+_CURSOR = re.compile(r"([ab])([0-9]{1,18})")
+_SEPARATORS = str.maketrans("", "", " -./()\u00a0")
+
+
+def _read_cursor(cursor: str) -> tuple[bool, int]:
+    if not cursor:
+        return False, 0
+    found = _CURSOR.fullmatch(cursor)
+    if found is None or int(found[2]) == 0:
+        raise ConfigurationError("page: this is no page of the list")
+    return found[1] == "b", int(found[2])
+
+
+def _bare(number: str) -> str:
+    """A number as the log holds it, when somebody writes it as people do: ``(212) 555``."""
+    bare = number.translate(_SEPARATORS)
+    return bare if bare.removeprefix("+").isdigit() else number

@@ -1,0 +1,294 @@
+"""Totals, reports, statements and corrections against the plain sums of the same calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from proxy.cdr.record import CallRecord, UsedCode
+from proxy.errors import ConfigurationError
+from proxy.policy import AccountCode, User, UserGroup
+from proxy.store import (
+    Actor,
+    ReportBy,
+    ReportOrder,
+    ReportsRepository,
+    Store,
+    UsageFilter,
+    UsageRepository,
+    VersionConflict,
+)
+from proxy.store.days import day_of, site_zone
+from tests.cdr.samples import full_record
+from tests.store.calls import CODES, many_calls
+
+CALLS = many_calls(1500)
+JANUARY = date(2026, 1, 1), date(2026, 1, 31)
+
+
+@pytest.fixture
+def log(url: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("TZ", "UTC")
+    store = Store(url)
+    store.codes.upsert_many(
+        [AccountCode(code.key, code.form, code.description) for code in CODES], may_update=False
+    )
+    store.groups.add(UserGroup("Group 1"))
+    store.users.add(User("204", "Group 1", "Anna"))
+    store.usage.insert_many(CALLS)
+    return store
+
+
+def _key(by: ReportBy, call: CallRecord) -> str | None:
+    if by is ReportBy.CODE:
+        return None if call.code is None else call.code.key
+    return {
+        ReportBy.USER: call.user,
+        ReportBy.GROUP: call.group,
+        ReportBy.CLASS: call.call_class,
+        ReportBy.RESULT: call.disposition.value,
+        ReportBy.DAY: datetime.fromtimestamp(call.start_time, UTC).date().isoformat(),
+    }[by]
+
+
+def _sums(by: ReportBy, first: date, last: date) -> dict[str, tuple[int, int, float]]:
+    calls, answered, talk = Counter[str](), Counter[str](), Counter[str]()
+    for call in CALLS:
+        key = _key(by, call)
+        if key is None or not first <= datetime.fromtimestamp(call.start_time, UTC).date() <= last:
+            continue
+        calls[key] += 1
+        answered[key] += call.talk_time > 0
+        talk[key] += round(call.talk_time * 1000)
+    return {key: (calls[key], answered[key], talk[key] / 1000) for key in calls}
+
+
+@pytest.mark.parametrize("by", ReportBy)
+@pytest.mark.parametrize(
+    "days",
+    [
+        JANUARY,
+        (date(2026, 1, 1), date(2026, 2, 28)),
+        (date(2026, 1, 9), date(2026, 2, 3)),
+        (date(2026, 1, 5), date(2026, 1, 5)),
+        (date(2025, 1, 1), date(2025, 12, 31)),
+    ],
+)
+def test_a_report_adds_up_what_the_calls_are(log: Store, by: ReportBy, days: tuple[date, date]) -> None:
+    expected = _sums(by, *days)
+    report = log.reports.report(by, *days, limit=1000)
+    found = {line.key: (line.calls, line.answered, line.talk_time) for line in report.lines}
+    assert found == expected
+    assert report.count == len(expected)
+    assert report.calls == sum(calls for calls, _, _ in expected.values())
+    assert report.talk_time == pytest.approx(sum(talk for _, _, talk in expected.values()))
+    log.close()
+
+
+def test_a_report_is_sorted_and_paged(log: Store) -> None:
+    whole = log.reports.report(ReportBy.CODE, *JANUARY, order=ReportOrder.CALLS, limit=1000).lines
+    assert [line.calls for line in whole] == sorted((line.calls for line in whole), reverse=True)
+    page = log.reports.report(ReportBy.CODE, *JANUARY, order=ReportOrder.CALLS, offset=5, limit=3)
+    assert page.lines == whole[5:8]
+    assert page.count == len(whole)
+    by_key = log.reports.report(ReportBy.CODE, *JANUARY, order=ReportOrder.KEY, descending=False).lines
+    assert [line.key for line in by_key] == sorted(line.key for line in by_key)
+    with pytest.raises(ConfigurationError, match="first day"):
+        log.reports.report(ReportBy.CODE, JANUARY[1], JANUARY[0])
+    log.close()
+
+
+def test_lines_bear_the_names_of_codes_and_users(log: Store) -> None:
+    line = log.reports.report(ReportBy.CODE, *JANUARY).lines[0]
+    assert line.name == f"C-{line.key[1:]}"
+    assert line.description == f"Client {line.key[1:]}"
+    users = {line.key: line.name for line in log.reports.report(ReportBy.USER, *JANUARY).lines}
+    assert users["204"] == "Anna"
+    assert users["205"] == ""
+    assert "key=" not in repr(line)
+    assert "name=" not in repr(line)
+    log.close()
+
+
+def test_a_statement_is_the_month_of_one_code(log: Store) -> None:
+    statement = log.reports.statement("C-7", 2026, 1)
+    calls = list(log.usage.stream(statement.wanted))
+    expected = [
+        call
+        for call in CALLS
+        if call.code == CODES[7] and datetime.fromtimestamp(call.start_time, UTC).month == 1
+    ]
+    assert calls == expected
+    assert statement.total.calls == len(expected)
+    assert statement.total.talk_time == pytest.approx(sum(call.talk_time for call in expected), abs=0.1)
+    assert (statement.first, statement.last) == JANUARY
+    log.codes.delete_many(["C-7"])
+    assert log.reports.statement("27", 2026, 1).total.calls == len(expected)
+    assert log.reports.statement("999", 2026, 1).total.calls == 0
+    with pytest.raises(ConfigurationError, match="month"):
+        log.reports.statement("27", 2026, 13)
+    log.close()
+
+
+def test_a_call_past_midnight_belongs_to_the_day_on_which_it_started(store: Store) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    usage = UsageRepository(store.database, zone=berlin)
+    start = datetime(2026, 3, 31, 23, 59, 30, tzinfo=berlin).timestamp()
+    usage.insert_many([replace(full_record(), start_time=start, ended_after=7200.0, answered_after=0.0)])
+    reports = ReportsRepository(store.database, zone=berlin)
+    days = reports.report(ReportBy.DAY, date(2026, 3, 1), date(2026, 4, 30)).lines
+    assert [(line.key, line.talk_time) for line in days] == [("2026-03-31", 7200.0)]
+    assert reports.statement("2263127", 2026, 3).total.calls == 1
+    assert list(usage.stream(reports.statement("2263127", 2026, 3).wanted))
+    assert reports.statement("2263127", 2026, 4).total.calls == 0
+    assert not list(usage.stream(reports.statement("2263127", 2026, 4).wanted))
+
+
+def test_a_repeated_record_counts_once(log: Store) -> None:
+    before = log.reports.report(ReportBy.DAY, *JANUARY)
+    assert log.usage.insert_many(CALLS) == 0
+    assert log.usage.insert_many([*CALLS[:10], replace(CALLS[0], record_id="new")]) == 1
+    after = log.reports.report(ReportBy.DAY, *JANUARY)
+    assert after.calls == before.calls + 1
+    log.close()
+
+
+def test_a_time_that_no_calendar_has_is_kept(store: Store) -> None:
+    store.usage.insert_many([replace(full_record(), start_time=1e17)])
+    assert store.usage.count() == 1
+    assert day_of(1e17, site_zone()) == "0001-01-01"
+
+
+# --- corrections
+
+
+@pytest.fixture
+def anna(log: Store) -> Store:
+    return log.acting(Actor("anna", "billing_contact", "192.0.2.7"))
+
+
+def _with(code: UsedCode | None) -> CallRecord:
+    return next(call for call in CALLS if call.code == code and call.start_time < CALLS[700].start_time)
+
+
+def test_a_corrected_code_counts_and_the_record_stays(anna: Store) -> None:
+    call = _with(CODES[3])
+    months = (call.start.year, call.start.month)
+    before = [anna.reports.statement(code, *months).total for code in ("C-3", "C-9")]
+    made = anna.corrections.correct(call.record_id, "C-9", "wrong client", seen=0)
+    assert made is not None
+    assert (made.who, made.reason) == ("anna", "wrong client")
+    entry = anna.usage.entry(call.record_id)
+    assert entry is not None
+    assert entry.corrected
+    assert entry.record == call
+    assert entry.shown.code == UsedCode("C-9", "", "29", "Client 9")
+    after = [anna.reports.statement(code, *months).total for code in ("C-3", "C-9")]
+    assert [line.calls for line in after] == [before[0].calls - 1, before[1].calls + 1]
+    assert after[1].talk_time == pytest.approx(before[1].talk_time + call.talk_time, abs=0.001)
+    assert call.record_id in {found.record_id for found in anna.usage.stream(UsageFilter(code_key="29"))}
+    assert call.record_id not in {found.record_id for found in anna.usage.stream(UsageFilter(code_key="23"))}
+    anna.close()
+
+
+def test_corrections_back_and_forth_leave_the_totals_as_they_were(anna: Store) -> None:
+    first, last = date(2026, 1, 1), date(2026, 12, 31)
+    before = anna.reports.report(ReportBy.CODE, first, last, limit=100)
+    with_code, without = _with(CODES[3]), _with(None)
+    for record_id, codes in (
+        (with_code.record_id, ("C-9", "", "29", "C-3")),
+        (without.record_id, ("C-9", "C-4", "")),
+    ):
+        for code in codes:
+            assert anna.corrections.correct(record_id, code, "again") is not None
+    assert anna.reports.report(ReportBy.CODE, first, last, limit=100) == before
+    history = anna.corrections.of(with_code.record_id)
+    assert [None if item.after is None else item.after.key for item in history] == ["29", None, "29", "23"]
+    assert history[0].before == UsedCode("C-3", "", "23", "Client 3")
+    assert anna.corrections.correct(with_code.record_id, "23", "the same") is None
+    anna.close()
+
+
+def test_a_correction_is_audited_without_digits(anna: Store) -> None:
+    call = _with(None)
+    anna.corrections.correct(call.record_id, "C-9", "forgotten")
+    entry = anna.audit.page(limit=1)[0]
+    assert (entry.who, entry.action, entry.kind, entry.name) == ("anna", "correct", "record", call.record_id)
+    assert entry.before == {"code": None}
+    assert entry.after == {"code": "***", "description": "Client 9", "reason": "forgotten"}
+    assert "UsedCode" not in repr(anna.corrections.of(call.record_id))
+    anna.close()
+
+
+def test_the_second_of_two_correctors_sees_the_first(anna: Store) -> None:
+    call = _with(CODES[3])
+    anna.corrections.correct(call.record_id, "C-9", "first", seen=0)
+    with pytest.raises(VersionConflict) as caught:
+        anna.corrections.correct(call.record_id, "C-4", "second", seen=0)
+    assert caught.value.current == UsedCode("C-9", "", "29", "Client 9")
+    assert anna.corrections.correct(call.record_id, "C-4", "second", seen=1) is not None
+    anna.close()
+
+
+@pytest.mark.parametrize(
+    ("record_id", "code", "reason", "says"),
+    [
+        ("nothing", "C-9", "why", "call does not exist"),
+        ("r000001", "9999", "why", "code 9999 does not exist"),
+        ("r000001", "*#", "why", "code"),
+        ("r000001", "C-9", "  ", "reason"),
+        ("r000001", "C-9", "a\nb", "reason"),
+        ("r000001", "C-9", "x" * 501, "reason"),
+    ],
+)
+def test_what_is_no_correction_is_refused(
+    anna: Store, record_id: str, code: str, reason: str, says: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        anna.corrections.correct(record_id, code, reason)
+    assert anna.corrections.of(record_id) == []
+    anna.close()
+
+
+def test_a_correction_is_no_use_of_a_code(anna: Store) -> None:
+    before = anna.codes.get("C-9")
+    anna.corrections.correct(_with(CODES[3]).record_id, "C-9", "why")
+    assert anna.codes.get("C-9") == before
+    anna.close()
+
+
+# --- the migration of a log that is there
+
+
+def test_a_log_of_before_is_added_up_when_it_is_migrated(
+    log: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "proxy.store:migrations")
+    first, last = date(2026, 1, 1), date(2026, 12, 31)
+    before = {by: log.reports.report(by, first, last, limit=1000) for by in ReportBy}
+    with log.database.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0005")
+        connection.execute(text("UPDATE call_records SET code_key = NULL WHERE code_key = ''"))
+    log.close()
+    monkeypatch.setenv("TZ", "UTC")
+    with Store(url) as store:
+        for by in ReportBy:
+            report = store.reports.report(by, first, last, limit=1000)
+            assert report.calls == before[by].calls
+            assert report.count == before[by].count
+            assert report.talk_time == pytest.approx(before[by].talk_time, abs=1)
+        assert store.usage.count(UsageFilter(number="5550")) > 0
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM call_numbers")).scalar()
+    engine.dispose()

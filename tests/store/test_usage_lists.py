@@ -1,0 +1,187 @@
+"""Lists of the usage log against the plain way of finding the same calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.cdr.record import CallRecord, Direction, Disposition
+from proxy.errors import ConfigurationError
+from proxy.store import Store, UsageFilter, UsageOrder, usage_lists
+from tests.cdr.samples import START
+from tests.store.calls import many_calls
+
+CALLS = many_calls(3000)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    folder: Path = tmp_path_factory.mktemp("log")
+    with Store(f"sqlite:///{folder}/log.db") as store:
+        store.usage.insert_many(CALLS)
+        yield store
+
+
+_KEYS: dict[UsageOrder, Callable[[CallRecord], str | float]] = {
+    UsageOrder.START: lambda call: call.start_time,
+    UsageOrder.DURATION: lambda call: call.talk_time,
+    UsageOrder.CALLER: lambda call: call.caller_number,
+    UsageOrder.DIRECTION: lambda call: call.direction.value,
+    UsageOrder.USER: lambda call: call.user,
+    UsageOrder.GROUP: lambda call: call.group,
+    UsageOrder.DIALLED: lambda call: call.dialled_number,
+    UsageOrder.DESTINATION: lambda call: call.destination_user,
+    UsageOrder.CLASS: lambda call: call.call_class,
+    UsageOrder.CODE: lambda call: "" if call.code is None else call.code.key,
+    UsageOrder.RESULT: lambda call: call.disposition.value,
+}
+
+_SINCE, _UNTIL = START + 10 * 86_400, START + 40 * 86_400
+
+
+def _holds(part: str, call: CallRecord) -> bool:
+    return any(part in text for text in (call.dialled_number, call.normalised_number, call.caller_number))
+
+
+def _begins(part: str, call: CallRecord) -> bool:
+    numbers = (call.dialled_number, call.normalised_number, call.caller_number)
+    return any(text.startswith(part) for text in numbers)
+
+
+_FILTERS: list[tuple[UsageFilter, Callable[[CallRecord], bool]]] = [
+    (UsageFilter(), lambda call: True),
+    (UsageFilter(since=START + 5e6), lambda call: call.start_time >= START + 5e6),
+    (
+        UsageFilter(user="204", disposition=Disposition.BUSY),
+        lambda call: call.user == "204" and call.disposition is Disposition.BUSY,
+    ),
+    (
+        UsageFilter(code_key="217", call_class="premium", group="Group 1"),
+        lambda call: (
+            call.code is not None
+            and call.code.key == "217"
+            and call.call_class == "premium"
+            and call.group == "Group 1"
+        ),
+    ),
+    (UsageFilter(emergency=True), lambda call: call.emergency),
+    (
+        UsageFilter(emergency=False, direction=Direction.INBOUND),
+        lambda call: not call.emergency and call.direction is Direction.INBOUND,
+    ),
+    (UsageFilter(party="205"), lambda call: "205" in {call.user, call.destination_user}),
+    (UsageFilter(number="5550001"), lambda call: _holds("5550001", call)),
+    (UsageFilter(number="(212) 555-1"), lambda call: _holds("2125551", call)),
+    (UsageFilter(number_prefix="+49 30 0000"), lambda call: _begins("+49300000", call)),
+    (
+        UsageFilter(number="00", number_prefix="92125551", user="203"),
+        lambda call: _holds("00", call) and _begins("92125551", call) and call.user == "203",
+    ),
+    (
+        UsageFilter(since=_SINCE, until=_UNTIL, call_class="local", number="7"),
+        lambda call: _SINCE <= call.start_time < _UNTIL and call.call_class == "local" and _holds("7", call),
+    ),
+    (UsageFilter(user="nobody"), lambda call: False),
+    (UsageFilter(number="no number"), lambda call: False),
+    (UsageFilter(user="' OR 1=1 --"), lambda call: False),
+]
+
+
+def _expected(order: UsageOrder, fits: Callable[[CallRecord], bool], *, descending: bool) -> list[str]:
+    found = [(_KEYS[order](call), call.start_time, row) for row, call in enumerate(CALLS) if fits(call)]
+    found.sort(reverse=descending)
+    return [CALLS[row].record_id for _, _, row in found]
+
+
+def _walk(store: Store, wanted: UsageFilter, order: UsageOrder, *, descending: bool, limit: int) -> list[str]:
+    """Forward to the end and backward to the beginning again; both must show the same."""
+    pages: list[list[str]] = []
+    cursor = ""
+    while True:
+        page = store.usage.page(wanted, order=order, descending=descending, cursor=cursor, limit=limit)
+        pages.append([entry.record.record_id for entry in page.entries])
+        assert bool(page.before) is (len(pages) > 1 and bool(page.entries))
+        if not page.after:
+            break
+        cursor = page.after
+    forward = [record_id for found in pages for record_id in found]
+    while page.before:
+        page = store.usage.page(wanted, order=order, descending=descending, cursor=page.before, limit=limit)
+        pages.pop()
+        assert [entry.record.record_id for entry in page.entries] == pages[-1]
+        assert page.after
+    assert len(pages) == 1
+    return forward
+
+
+@pytest.fixture(params=["rare filters lead", "orders lead"])
+def _leads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "orders lead":
+        # As if every filter fitted a large part of millions of calls.
+        monkeypatch.setattr(usage_lists, "PROBED", 1)
+        monkeypatch.setattr(usage_lists, "_MOST_NUMBERS", 0)
+
+
+@pytest.mark.usefixtures("_leads")
+@pytest.mark.parametrize("number", range(len(_FILTERS)))
+def test_every_filter_in_some_orders_both_ways(log: Store, number: int) -> None:
+    wanted, fits = _FILTERS[number]
+    for order, descending in (
+        (UsageOrder.START, True),
+        (UsageOrder.DURATION, False),
+        (UsageOrder.CODE, True),
+    ):
+        expected = _expected(order, fits, descending=descending)
+        assert _walk(log, wanted, order, descending=descending, limit=170) == expected
+    assert log.usage.count(wanted) == len(expected)
+    assert len(list(log.usage.stream(wanted))) == len(expected)
+
+
+@pytest.mark.usefixtures("_leads")
+@pytest.mark.parametrize("order", UsageOrder)
+@pytest.mark.parametrize("descending", [True, False])
+def test_every_order_both_ways(log: Store, order: UsageOrder, descending: bool) -> None:
+    for wanted, fits in (_FILTERS[0], _FILTERS[2], _FILTERS[-4]):
+        expected = _expected(order, fits, descending=descending)
+        assert _walk(log, wanted, order, descending=descending, limit=501) == expected
+
+
+def test_counts_are_exact_up_to_a_bound(log: Store) -> None:
+    everything = log.usage.count_up_to(bound=10)
+    assert (everything.number, everything.exact) == (3000, True)
+    some = UsageFilter(since=START)
+    assert log.usage.count_up_to(some, bound=3000).exact
+    over = log.usage.count_up_to(some, bound=2999)
+    assert (over.number, over.exact) == (2999, False)
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "a", "a0", "b-1", "a1; DROP", "a99999999999999999999", "a999999", "ä1"]
+)
+def test_what_is_no_cursor_is_refused(log: Store, cursor: str) -> None:
+    with pytest.raises(ConfigurationError, match="page"):
+        log.usage.page(cursor=cursor)
+
+
+def test_new_calls_do_not_shift_a_page(store: Store) -> None:
+    store.usage.insert_many(CALLS[:50])
+    first = store.usage.page(limit=10)
+    second = store.usage.page(limit=10, cursor=first.after)
+    store.usage.insert_many(CALLS[50:90])
+    assert store.usage.page(limit=10, cursor=first.after).entries == second.entries
+    assert store.usage.page(limit=10, cursor=second.before).entries == first.entries
+
+
+def test_a_cursor_holds_no_digits_of_a_code(log: Store) -> None:
+    page = log.usage.page(UsageFilter(code_key="217"), order=UsageOrder.CODE, limit=2)
+    row = page.entries[-1].row_id
+    assert page.after == f"a{row}"
+
+
+def test_one_record_with_all_its_facts(log: Store) -> None:
+    entry = log.usage.entry("r000007")
+    assert entry is not None
+    assert entry.record == entry.shown == CALLS[7]
+    assert log.usage.entry("nothing") is None
