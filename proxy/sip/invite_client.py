@@ -50,6 +50,7 @@ class InviteClientTransaction(Timed):
         "_data",
         "_interval",
         "_layer",
+        "_orphaned",
         "_otherwise",
         "_timer_b",
         "branch",
@@ -97,6 +98,7 @@ class InviteClientTransaction(Timed):
         """The TU asked for a CANCEL."""
         self.cancel_extra = ""
         """Header lines of the CANCEL, which may wait for the first provisional response (§9.1)."""
+        self._orphaned = False
         self.reinvite = False
         """Whether the INVITE was sent within a dialog."""
 
@@ -156,6 +158,8 @@ class InviteClientTransaction(Timed):
                 layer.timers.stop(self)
                 if self.cancelled:
                     layer.client_user.provisional_received(self, now)
+                elif self._orphaned:
+                    self.expect_end(now)
             return True
         layer.client_answered(self)
         self._data = b""
@@ -173,8 +177,15 @@ class InviteClientTransaction(Timed):
             layer.timers.start(self, now + max(_TIMER_D, 64 * layer.config.t1))
         return True
 
+    def dialog_ended(self, now: float) -> None:
+        """The dialog of a re-INVITE has ended by BYE: a peer that forgets to answer (§15.1.2) is not awaited
+        for ever."""
+        self._orphaned = self.reinvite
+        if self._orphaned and self.state is InviteClientState.PROCEEDING:
+            self.expect_end(now)
+
     def expect_end(self, now: float) -> None:
-        """A CANCEL went out: without a final response within 64*T1 the INVITE counts as ended (§9.1)."""
+        """Wait for the final response no longer than 64*T1: after a CANCEL (§9.1), or a BYE."""
         self._layer.timers.start(self, now + 64 * self._layer.config.t1)
 
     def fire(self, now: float) -> None:

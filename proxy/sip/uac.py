@@ -210,6 +210,8 @@ class Uac:
         )
         if method == "BYE":
             dialog.state = DialogState.TERMINATED
+            if dialog.invite_client is not None:
+                dialog.invite_client.dialog_ended(now)
             if dialog.awaited_ack is not None:
                 # §15: the callee's BYE waits for the ACK of its 2xx, or for the end of that wait.
                 dialog.awaited_ack.held_bye = (transaction, data)

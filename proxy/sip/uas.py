@@ -203,6 +203,8 @@ class Uas:
         if dialog.awaited_ack is not None:
             dialog.awaited_ack.stop()
             dialog.awaited_ack = None
+        if dialog.invite_client is not None:
+            dialog.invite_client.dialog_ended(now)
         pending = dialog.invite_server
         if confirmed and pending is not None:
             self.respond(pending, 487, now=now)

@@ -558,6 +558,30 @@ class Test_15_1_1_bye:  # noqa: N801
         with pytest.raises(LocalProtocolError):
             harness.endpoint.request(dialog, method, again=True, now=harness.now)
 
+    @pytest.mark.parametrize("whose", ["ours", "the peer's"])
+    @pytest.mark.parametrize("trying", ["before", "after"])
+    def test_15_1_2_a_reinvite_that_a_bye_leaves_without_an_answer_is_given_up(
+        self, whose: str, trying: str
+    ) -> None:
+        harness, dialog = talking()
+        harness.endpoint.request(dialog, "INVITE", body=b"", now=harness.now)
+        reinvite = harness.last().request
+        if trying == "before":
+            harness.receive(answer(reinvite, 100))
+        if whose == "ours":
+            harness.endpoint.request(dialog, "BYE", now=harness.now)
+            harness.receive(answer(harness.last().request, 200))
+        else:
+            tags = {"to_tag": dialog.local_tag, "from_tag": dialog.remote_tag}
+            harness.receive(request("BYE", call_id=dialog.call_id, **tags))
+            bye = next(event for event in harness.take_all() if isinstance(event, RequestReceived))
+            harness.endpoint.respond(bye.transaction, 200, now=harness.now)
+        if trying == "after":
+            harness.receive(answer(reinvite, 100))
+        harness.settle()
+        assert RequestTimedOut in [type(event) for event in harness.take_all()]
+        harness.assert_nothing_left()
+
     def test_the_caller_may_send_it_in_an_early_dialog(self) -> None:
         harness, _, invite = calling()
         harness.receive(answer(invite, 180))
