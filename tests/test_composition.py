@@ -40,7 +40,7 @@ sip.advertised = ["203.0.113.7"]
 sip.local_domains = ["Gate.Example.com"]
 sip.user_agent = "Gate"
 sip.x_headers = ["X-CRM-*"]
-timers = { t1 = 0.25, ring_timeout = 30, max_duration = 3600 }
+timers = { t1 = 0.25, ring_timeout = 30, max_duration = 3600, session_expires = 900, min_se = 120 }
 did_routes = [{ prefix = "1415", peer = "pbx" }]
 
 [[peers]]
@@ -154,6 +154,8 @@ def test_peers_and_trunks_carry_their_settings(settings: Settings) -> None:
     assert gate.phones is not None
     assert not gate.phones.trusted
     assert (gate.realm, gate.ring_timeout, gate.max_duration) == ("example.com", 30, 3600)
+    assert (gate.session_expires, gate.min_se) == (900, 120)
+    assert composition.endpoint_config(settings, BOUND).min_se == 120
     assert gate.site == "Main site"
     assert gate.local_domains[0] == "gate.example.com"
     assert "203.0.113.7" in gate.local_domains

@@ -168,6 +168,8 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[[did_routes]]\nprefix = "+1"\n', "did_routes[0]: name either a peer or a user"),
         ('[[did_routes]]\npeer = "pbx"\nuser = "204"\n', "name either a peer or a user"),
         ('[[did_routes]]\nuser = "desk"\n', "did_routes[0].user: "),
+        ("[timers]\nsession_expires = 600\nmin_se = 900\n", "session_expires is 0, or at least min_se"),
+        ("[timers]\nmin_se = 60\n", "timers.min_se: "),
         ("[registrar]\nmin_expires = 600\ndefault_expires = 300\n", "registrar: min_expires"),
         ('[registrar]\nkeep_alive = "ping"\n', "registrar.keep_alive: "),
         ("[sip.tcp]\nidle_timeout = 60\n", "registrar.flow_timer: sip.tcp.idle_timeout has to be longer"),
