@@ -149,7 +149,7 @@ def test_gated_call_is_challenged_and_follows_the_route(
         network.carrier(0, "called", tmp_path, media),
         network.carrier(1, "called_in_vain", tmp_path, media),
     ]
-    byes = network.kamailio.said("[routed BYE from 127.0.0.1")
+    byes = network.kamailio.said("[routed BYE from 127.0.0.1 ")
     network.caller("gated_caller", tmp_path, address=PBX_ADDRESS, dial="2025550123").wait()
     for carrier in carriers:
         carrier.wait()
@@ -159,8 +159,8 @@ def test_gated_call_is_challenged_and_follows_the_route(
     assert record.hung_up_by is HungUpBy.A_LEG
     assert record.b_media is not None
     assert media.audio_packets > 20
-    network.kamailio.wait_for("[routed ACK from 127.0.0.1")
-    assert network.kamailio.said("[routed BYE from 127.0.0.1") == byes + 1
+    network.kamailio.wait_for("[routed ACK from 127.0.0.1 ")
+    assert network.kamailio.said("[routed BYE from 127.0.0.1 ") == byes + 1
     assert network.kamailio.said("[unrouted") == 0
 
 
@@ -200,13 +200,28 @@ def test_rfc3261_13_2_2_4_of_two_forks_that_answer_one_is_hung_up_on(
     network: Network, media: RtpListener, tmp_path: Path
 ) -> None:
     known = ids(network.gate)
-    byes = network.kamailio.said("[routed BYE from 127.0.0.1")
+    byes = network.kamailio.said("[routed BYE from 127.0.0.1 ")
     carriers = [network.carrier(number, "called_at_once", tmp_path, media) for number in (0, 1)]
     network.caller("caller", tmp_path, address=EARLY_PBX_ADDRESS, dial="8005550123").wait()
     for carrier in carriers:
         carrier.wait()
     the_record(network.gate, known)
-    assert network.kamailio.said("[routed BYE from 127.0.0.1") == byes + 2
+    assert network.kamailio.said("[routed BYE from 127.0.0.1 ") == byes + 2
+
+
+def test_offers_of_either_side_follow_the_route(network: Network, media: RtpListener, tmp_path: Path) -> None:
+    known = ids(network.gate)
+    offers = [f"[routed INVITE from {address} over" for address in (GATE_ADDRESS, BEHIND[0])]
+    before = [network.kamailio.said(offer) for offer in offers]
+    carriers = [
+        network.carrier(0, "called_holds", tmp_path, media),
+        network.carrier(1, "called_in_vain", tmp_path, media),
+    ]
+    network.caller("caller_holds", tmp_path, address=EARLY_PBX_ADDRESS, dial="8005550123").wait()
+    for carrier in carriers:
+        carrier.wait()
+    the_record(network.gate, known)
+    assert [network.kamailio.said(offer) for offer in offers] == [count + 2 for count in before]
 
 
 def test_call_to_the_registered_gate_reaches_the_pbx(

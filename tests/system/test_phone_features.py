@@ -1,4 +1,4 @@
-"""What people do with phones in a call, done with real ones that are registered: hold and resume."""
+"""What people do with phones in a call, done with real ones that are registered: hold, transfer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proxy.store import digest_credentials
 from tests.system.baresip import Phone, running_phone
 from tests.system.gate import STRANGER_ADDRESS, Gate, running_gate
 from tests.system.linphone import Linphone, needs_linphone, running_linphone
-from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD
+from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD, share_of_tone
 from tests.system.test_registration import OTHER_ADDRESS, wait_for_phones
 
 SECOND_HZ = 1000
@@ -154,3 +154,67 @@ def test_rfc5359_2_2_linphone_holds_one_call_for_another(gate: Gate, tmp_path: P
     assert calling.heard(SECOND_HZ) > 0.8, "the caller did not hear whom it asked"
     assert calling.heard(FAR_END_HZ, last=1.6) > 0.8, "the caller did not hear the held phone again"
     assert held.heard(CALLER_HZ, last=1.6) > 0.8, "the held phone did not hear the caller again"
+
+
+def segments(gate: Gate, known: set[str], count: int) -> list[CallRecord]:
+    """Return the records of what has become of one call, oldest first; fails when there are not so many."""
+    until = time.monotonic() + 10.0
+    while True:
+        records = [record for record in gate.records() if record.record_id not in known]
+        if len(records) >= count:
+            break
+        assert time.monotonic() < until, f"{len(records)} records"
+        time.sleep(0.1)
+    assert len(records) == count
+    return sorted(records, key=lambda record: record.start_time)
+
+
+@pytest.mark.parametrize("transferor", ["caller", "callee"])
+def test_rfc5359_2_4_baresip_transfers_unattended(transferor: str, gate: Gate, tmp_path: Path) -> None:
+    known = ids(gate)
+    callee = baresip(gate, tmp_path, "202", FAR_END_HZ, ";answermode=auto")
+    third = baresip(gate, tmp_path, "203", SECOND_HZ, ";answermode=auto")
+    with third as target, callee as answering, baresip(gate, tmp_path, "201", CALLER_HZ) as calling:
+        wait_for_phones(gate, "201", "202", "203")
+        calling.command("dial", f"sip:202@127.0.0.1:{gate.port}")
+        calling.wait_for("CALL_ESTABLISHED")
+        answering.wait_for("CALL_ESTABLISHED")
+        leaving, staying = (calling, answering) if transferor == "caller" else (answering, calling)
+        leaving.command("transfer", f"sip:203@127.0.0.1:{gate.port}")
+        target.wait_for("CALL_ESTABLISHED")
+        leaving.wait_for("CALL_CLOSED")
+        time.sleep(2.0)
+        staying.command("hangup")
+        target.wait_for("CALL_CLOSED")
+    first, second = segments(gate, known, 2)
+    assert (first.destination_user, second.destination_user) == ("202", "203")
+    assert second.disposition is Disposition.ANSWERED
+    stays_hz = FAR_END_HZ if transferor == "caller" else CALLER_HZ
+    assert share_of_tone(staying.heard, SECOND_HZ) > 0.8, "who was transferred did not hear the target"
+    assert share_of_tone(target.heard, stays_hz) > 0.8, "the target did not hear who was transferred"
+
+
+@needs_linphone
+@pytest.mark.xfail(strict=True, reason="a party that its transferor held is not asked to send again")
+def test_rfc5359_2_5_linphone_transfers_attended(gate: Gate, tmp_path: Path) -> None:
+    known = ids(gate)
+    first = linphone(gate, tmp_path, "202", FAR_END_HZ, answers=True)
+    second = linphone(gate, tmp_path, "203", SECOND_HZ, answers=True)
+    with first as staying, second as target, linphone(gate, tmp_path, "201", CALLER_HZ) as leaving:
+        wait_for_phones(gate, "201", "202", "203")
+        leaving.command(f"call sip:202@127.0.0.1:{gate.port}")
+        leaving.wait_for("Media streams established")
+        leaving.command("pause")
+        leaving.wait_for("is now paused")
+        leaving.command(f"call sip:203@127.0.0.1:{gate.port}")
+        leaving.wait_for("Media streams established")
+        leaving.command("transfer 1 --to-call 2")
+        leaving.wait_for("ended")
+        leaving.wait_for("ended")
+        time.sleep(2.5)
+        staying.command("terminate")
+        target.wait_for("ended")
+    records = segments(gate, known, 3)
+    assert [record.destination_user for record in records[:2]] == ["202", "203"]
+    assert staying.heard(SECOND_HZ, last=2.0) > 0.8, "the held phone did not hear the target"
+    assert target.heard(FAR_END_HZ, last=2.0) > 0.8, "the target did not hear the phone that was held"

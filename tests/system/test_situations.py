@@ -129,7 +129,7 @@ def play(folder: Path, gate: Gate, work: Path) -> None:
         finally:
             for process in answering:
                 process.stop()
-    _judge_record(gate, caller.call_id, situation.get("record"))
+    _judge_records(gate, caller.call_id, situation)
     assert media.digits == situation.get("carrier_hears", ""), "digits that the carrier heard"
     assert media.audio_packets >= situation.get("carrier_audio_packets", 0)
     with gate.log.open() as log:
@@ -167,15 +167,17 @@ def _entries(situation: dict[str, Any]) -> list[str]:
     return [entry for entries in typed for entry in entries if len(entry) >= 6]
 
 
-def _judge_record(gate: Gate, call_id: str, expected: dict[str, Any] | None) -> None:
-    until = time.monotonic() + (NO_RECORD if expected is None else 10.0)
+def _judge_records(gate: Gate, call_id: str, situation: dict[str, Any]) -> None:
+    """Look for the record of the call; one that went on elsewhere has one per segment (``[[segments]]``)."""
+    expected = situation.get("segments", [situation["record"]] if "record" in situation else [])
+    until = time.monotonic() + (10.0 if expected else NO_RECORD)
     found: list[CallRecord] = []
-    while not found and time.monotonic() < until:
+    while len(found) < max(1, len(expected)) and time.monotonic() < until:
         time.sleep(0.1)
         found = [record for record in gate.records() if record.a_call_id == call_id]
-    assert len(found) == (0 if expected is None else 1), "records of the call"
-    if expected is not None:
-        assert facts(found[0], expected) == expected
+    assert len(found) == len(expected), "records of the call"
+    found.sort(key=lambda record: bool(record.first_record_id))
+    assert [facts(record, names) for record, names in zip(found, expected, strict=True)] == expected
 
 
 def _start_answering(
