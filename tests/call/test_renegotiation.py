@@ -540,6 +540,17 @@ class TestWithdrawn:
             assert told(bench, 2).remote.peer_sends
             call.bye()
 
+    def test_a_cancel_that_is_for_nothing_on_its_way_changes_nothing(self) -> None:
+        with GateBench() as bench:
+            call = talking(bench)
+            live = next(iter(bench.core.calls.values()))
+            before = len(bench.media.all[LegId(1)].configured)
+            live.a.reinvite_cancelled(live.incoming.transaction, bench.now)
+            bench.run(0.5)
+            assert not call.replies
+            assert len(bench.media.all[LegId(1)].configured) == before
+            call.bye()
+
     def test_an_offer_meanwhile_is_491(self) -> None:
         kept: list[RequestReceived] = []
         with GateBench() as bench:
