@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import calls, latency, media, policy, relay
+from bench import calls, latency, media, policy, relay, usage
 
 RESULTS = Path(__file__).parent / "results"
-ROWS = ("calls", "latency", "media", "relay", "policy")
+ROWS = ("calls", "latency", "media", "relay", "policy", "usage")
 
 
 def main() -> None:
@@ -60,6 +60,10 @@ def main() -> None:
         large = policy.run(quick=options.quick)
         result["policy"] = [dataclasses.asdict(cost) for cost in large]
         console.print(_policy_table(large))
+    if "usage" in wanted:
+        log = usage.run(quick=options.quick)
+        result["usage"] = [dataclasses.asdict(cost) for cost in log]
+        console.print(_usage_table(log))
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{result['date'][:10]}.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -73,6 +77,18 @@ def _policy_table(rows: list[policy.PolicyCost]) -> Table:
         table.add_column(heading, justify="left" if heading == "work" else "right")
     for row in rows:
         table.add_row(row.what, f"{row.codes:,}", f"{row.seconds:.4f}")
+    return table
+
+
+def _usage_table(rows: list[usage.UsageCost]) -> Table:
+    table = Table(title="A large usage log")
+    for heading in ("question", "rows", "median ms", "worst ms", "rows/s"):
+        table.add_column(heading, justify="left" if heading == "question" else "right")
+    for row in rows:
+        times = ("", "", f"{row.per_second:,.0f}")
+        if not row.per_second:
+            times = (f"{row.median_ms:.1f}", f"{row.worst_ms:.1f}", "")
+        table.add_row(row.what, f"{row.rows:,}", *times)
     return table
 
 

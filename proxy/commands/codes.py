@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,8 +28,7 @@ from proxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from proxy.policy import AccountCode
-    from proxy.policy.code_file import CodeFile, LineProblem
-    from proxy.store.store import Store
+    from proxy.store.code_import import LineResult
 
 app = typer.Typer(help="Account codes.", no_args_is_help=True)
 
@@ -146,6 +145,7 @@ def import_(
     Other facts of codes that exist (owner, validity, uses) stay as they are.
     """
     from proxy.policy.code_file import read_code_file
+    from proxy.store.code_import import plan_import
 
     settings = read_settings(config)
     text = _read_text(file)
@@ -155,11 +155,13 @@ def import_(
         message = f"{file}: {error}"
         raise ConfigurationError(message) from None
     with open_store(settings) as store:
-        codes, problems = _against_store(content, store, update=update)
-        if problems:
-            raise ConfigurationError(_refusal(file, problems))
+        plan = plan_import(content, store.codes, may_update=update)
+        if plan.refused:
+            raise ConfigurationError(_refusal(file, plan.refused))
         with progress_bar("importing") as progress:
-            result = store.codes.upsert_many(codes, may_update=update, dry_run=dry_run, progress=progress)
+            result = store.codes.upsert_many(
+                plan.codes, may_update=update, dry_run=dry_run, progress=progress
+            )
     counts = f"{result.added} added, {result.changed} changed, {result.unchanged} unchanged"
     say(f"{file}: would be {counts}; nothing was written" if dry_run else f"{file}: {counts}, {_FOLLOWS}")
 
@@ -187,43 +189,13 @@ def _read_bounded(file: Path) -> bytes:
         return stream.read(MAX_FILE + 1)
 
 
-def _against_store(
-    content: CodeFile, store: Store, *, update: bool
-) -> tuple[list[AccountCode], list[LineProblem]]:
-    """Hold the file against what is there: the codes to write, and what speaks against it."""
-    from proxy.policy import refuse_duplicate
-    from proxy.policy.code_file import LineProblem
-
-    present = _present(store, content)
-    codes: list[AccountCode] = []
-    problems = list(content.problems)
-    for line, code in zip(content.lines, content.codes, strict=True):
-        old = present.get(code.digits)
-        if old is None:
-            codes.append(code)
-        elif update:
-            codes.append(replace(old, typed=code.typed, description=code.description))
-        else:
-            try:
-                refuse_duplicate(code, old)
-            except ConfigurationError as error:
-                problems.append(LineProblem(line, f"{error}; --update changes its description"))
-    return codes, sorted(problems, key=lambda problem: problem.line)
-
-
-def _present(store: Store, content: CodeFile) -> dict[str, AccountCode]:
-    """Return the codes of the store that the file's codes would meet."""
-
-    repository = store.codes
-    wanted = {code.digits for code in content.codes}
-    if not wanted or not repository.count():
-        return {}
-    return {code.digits: code for code in repository.stream() if code.digits in wanted}
-
-
-def _refusal(file: Path, problems: list[LineProblem]) -> str:
-    lines = [f"{file}: {problem}" for problem in problems]
-    return "\n".join((*lines, f"{file}: {len(problems)} bad line(s); nothing was imported"))
+def _refusal(file: Path, refused: Sequence[LineResult]) -> str:
+    lines = [
+        f"{file}: line {result.line}: {result.reason}"
+        f"{'; --update changes its description' if result.exists else ''}"
+        for result in refused
+    ]
+    return "\n".join((*lines, f"{file}: {len(refused)} bad line(s); nothing was imported"))
 
 
 @app.command(epilog=example("tollgate codes export codes.csv", "tollgate codes export - | less"))

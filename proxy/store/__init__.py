@@ -8,6 +8,7 @@ from __future__ import annotations
 from proxy.store.accounts import AccountsRepository, LockoutRules, LoginGuard, PortalAccount, Role
 from proxy.store.audit import Actor, AuditEntry, AuditFilter, AuditHead, AuditLog, AuditVerdict
 from proxy.store.bindings import BindingsRepository, BindingWriter
+from proxy.store.code_import import ImportPlan, LineResult, LineVerdict, carry_out, plan_import
 from proxy.store.codes import CodeOrder, CodesRepository, UpsertResult
 from proxy.store.corrections import Correction, CorrectionsRepository
 from proxy.store.credentials import digest_credentials, generate_password
@@ -28,6 +29,7 @@ from proxy.store.usage import (
     UsageSink,
 )
 from proxy.store.versions import VersionConflict, Versioned
+from proxy.store.webhooks import WebhookDelivery, WebhookEndpoint, WebhooksRepository
 
 __all__ = [
     "AccountsRepository",
@@ -46,6 +48,9 @@ __all__ = [
     "CorrectionsRepository",
     "ExampleUser",
     "GroupsRepository",
+    "ImportPlan",
+    "LineResult",
+    "LineVerdict",
     "LockoutRules",
     "LoginGuard",
     "PortalAccount",
@@ -73,9 +78,14 @@ __all__ = [
     "UsersRepository",
     "VersionConflict",
     "Versioned",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhooksRepository",
+    "carry_out",
     "digest_credentials",
     "generate_password",
     "load_snapshot",
+    "plan_import",
     "public_name",
     "secret_hash",
     "seed_example_data",

@@ -22,7 +22,7 @@ from proxy.errors import ConfigurationError, TollgateError
 
 __all__ = ["HEAD", "Database", "StoreUnavailable", "public_name"]
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision that this version knows."""
 
 _BUSY_TIMEOUT_MS = 2_500

@@ -15,6 +15,7 @@ from proxy.store.people import GroupsRepository, UsersRepository
 from proxy.store.reports import ReportsRepository
 from proxy.store.sessions import SessionsRepository, TokensRepository
 from proxy.store.usage import UsageRepository
+from proxy.store.webhooks import WebhooksRepository
 
 __all__ = ["Store"]
 
@@ -43,6 +44,7 @@ class Store:
         self.sessions = SessionsRepository(database)
         self.tokens = TokensRepository(database, actor)
         self.audit = AuditLog(database)
+        self.webhooks = WebhooksRepository(database, actor)
 
     def acting(self, actor: Actor) -> Store:
         """The same store for somebody else: cheap, made per request. Closing it is its owner's business."""

@@ -22,6 +22,7 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Float,
     Integer,
@@ -36,7 +37,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
-    union,
+    union_all,
 )
 
 from proxy.cdr.record import Direction, Disposition
@@ -56,8 +57,6 @@ __all__ = [
 
 PROBED = 20_000
 """A filter that fits fewer records than this leads: they are sorted in some hundredths of a second."""
-_MOST_NUMBERS = 200
-"""Numbers that may be looked up one by one; a part that fits more is common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +163,8 @@ _ORDERS = {
 }
 NUMBERS = ("dialled_number", "normalised_number", "caller_number")
 
+_MOST_TIMES = len(NUMBERS)
+_PROBED_IDS = _MOST_TIMES * PROBED
 _Condition = ColumnElement[bool]
 
 
@@ -185,6 +186,8 @@ class _Candidate:
     """As it is when another one does."""
     index: str
     """"" for a part that finds ids."""
+    ids: CompoundSelect[int] | None = None
+    """These ids, some of them up to `_MOST_TIMES`."""
 
 
 def choose_access(connection: Connection, wanted: UsageFilter, order: UsageOrder) -> Access:
@@ -244,6 +247,14 @@ def find_page(
 
 def count_up_to(connection: Connection, wanted: UsageFilter, bound: int) -> int:
     """How many records a filter shows, counted no further than one beyond ``bound``."""
+    times = _times(wanted)
+    candidates = _candidates(connection, wanted, times)
+    if (
+        len(candidates) == 1
+        and candidates[0].ids is not None
+        and _MOST_TIMES * bound < _PROBED_IDS <= _probe(connection, candidates[0], times)
+    ):
+        return bound + 1
     access = choose_access(connection, wanted, UsageOrder.START)
     return _count(connection, access.source, access.conditions, bound + 1)
 
@@ -276,7 +287,9 @@ def _candidates(
         condition = COLUMNS[name] == (value if isinstance(value, bool) else str(value))
         found.append(_Candidate(condition, condition, _INDEXES[name]))
     if wanted.party:
-        found.append(_any_of(connection, ("user", "destination_user"), [wanted.party], times))
+        names, party = ("user", "destination_user"), [wanted.party]
+        otherwise = or_(*(COLUMNS[name].in_(party) for name in names))
+        found.append(_any_of(connection, names, party, otherwise, times))
     for part, prefix in ((wanted.number, False), (wanted.number_prefix, True)):
         if part:
             found.append(_number(connection, _bare(part), times, prefix=prefix))
@@ -285,18 +298,24 @@ def _candidates(
 
 def _number(connection: Connection, part: str, times: tuple[_Condition, ...], *, prefix: bool) -> _Candidate:
     def fits(cell: ColumnElement[Any]) -> _Condition:
-        return cell.startswith(part, autoescape=True) if prefix else cell.contains(part, autoescape=True)
+        if prefix:
+            return cell.startswith(part, autoescape=True)
+        if connection.dialect.name == "sqlite" and not any(letter.isalpha() for letter in part):
+            # Several times as fast as LIKE, which would not mind the case of letters.
+            return func.instr(cell, part) > 0
+        return cell.contains(part, autoescape=True)
 
-    known = select(call_numbers.c.number).where(fits(call_numbers.c.number)).limit(_MOST_NUMBERS + 1)
-    numbers = [str(number) for number in connection.execute(known).scalars()]
-    if len(numbers) <= _MOST_NUMBERS:
-        return _any_of(connection, NUMBERS, numbers, times)
+    known = select(call_numbers.c.number).where(fits(call_numbers.c.number))
     everywhere = or_(*(fits(COLUMNS[name]) for name in NUMBERS))
-    return _Candidate(everywhere, everywhere, _BY_START)
+    return _any_of(connection, NUMBERS, known, everywhere, times)
 
 
 def _any_of(
-    connection: Connection, names: Sequence[str], values: Sequence[str], times: tuple[_Condition, ...]
+    connection: Connection,
+    names: Sequence[str],
+    values: Select[str] | Sequence[str],
+    otherwise: _Condition,
+    times: tuple[_Condition, ...],
 ) -> _Candidate:
     """Records that hold one of the values in one of the columns."""
     parts = [
@@ -305,19 +324,21 @@ def _any_of(
         .where(COLUMNS[name].in_(values), *times)
         for name in names
     ]
-    return _Candidate(
-        COLUMNS["id"].in_(union(*parts)), or_(*(COLUMNS[name].in_(values) for name in names)), ""
-    )
+    ids = union_all(*parts)
+    return _Candidate(COLUMNS["id"].in_(ids), otherwise, "", ids)
 
 
 def _probe(connection: Connection, candidate: _Candidate, times: tuple[_Condition, ...]) -> int:
+    if candidate.ids is not None:
+        found = select(func.count()).select_from(candidate.ids.limit(_PROBED_IDS).subquery())
+        return int(connection.execute(found).scalar() or 0)
     source = _table(connection, candidate.index)
     return _count(connection, source, (*times, candidate.condition), PROBED)
 
 
 def _count(connection: Connection, source: TextClause, conditions: Sequence[_Condition], bound: int) -> int:
-    inner: Select[*tuple[Any, ...]] = (
-        select(literal_column("1")).select_from(source).where(*conditions).limit(bound)
+    inner: Select[int] = (
+        select(literal_column("1", Integer())).select_from(source).where(*conditions).limit(bound)
     )
     return int(connection.execute(select(func.count()).select_from(inner.subquery())).scalar() or 0)
 

@@ -121,7 +121,7 @@ def _leads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     if request.param == "orders lead":
         # As if every filter fitted a large part of millions of calls.
         monkeypatch.setattr(usage_lists, "PROBED", 1)
-        monkeypatch.setattr(usage_lists, "_MOST_NUMBERS", 0)
+        monkeypatch.setattr(usage_lists, "_PROBED_IDS", 1)
 
 
 @pytest.mark.usefixtures("_leads")
@@ -133,10 +133,11 @@ def test_every_filter_in_some_orders_both_ways(log: Store, number: int) -> None:
         (UsageOrder.DURATION, False),
         (UsageOrder.CODE, True),
     ):
-        expected = _expected(order, fits, descending=descending)
-        assert _walk(log, wanted, order, descending=descending, limit=170) == expected
-    assert log.usage.count(wanted) == len(expected)
-    assert len(list(log.usage.stream(wanted))) == len(expected)
+        walked = _walk(log, wanted, order, descending=descending, limit=170)
+        assert walked == _expected(order, fits, descending=descending)
+    oldest_first = _expected(UsageOrder.START, fits, descending=False)
+    assert log.usage.count(wanted) == len(oldest_first)
+    assert [call.record_id for call in log.usage.stream(wanted)] == oldest_first
 
 
 @pytest.mark.usefixtures("_leads")
@@ -144,15 +145,20 @@ def test_every_filter_in_some_orders_both_ways(log: Store, number: int) -> None:
 @pytest.mark.parametrize("descending", [True, False])
 def test_every_order_both_ways(log: Store, order: UsageOrder, descending: bool) -> None:
     for wanted, fits in (_FILTERS[0], _FILTERS[2], _FILTERS[-4]):
-        expected = _expected(order, fits, descending=descending)
-        assert _walk(log, wanted, order, descending=descending, limit=501) == expected
+        found = _walk(log, wanted, order, descending=descending, limit=501)
+        assert found == _expected(order, fits, descending=descending)
 
 
-def test_counts_are_exact_up_to_a_bound(log: Store) -> None:
+def test_counts_are_exact_up_to_a_bound(log: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = log.usage.count_up_to(bound=10)
     assert (everything.number, everything.exact) == (3000, True)
     some = UsageFilter(since=START)
     assert log.usage.count_up_to(some, bound=3000).exact
+    number = UsageFilter(number="5")
+    assert log.usage.count_up_to(number, bound=100).number == 100
+    monkeypatch.setattr(usage_lists, "_PROBED_IDS", 400)
+    at_once = log.usage.count_up_to(number, bound=100)
+    assert (at_once.number, at_once.exact) == (100, False)
     over = log.usage.count_up_to(some, bound=2999)
     assert (over.number, over.exact) == (2999, False)
 

@@ -1,0 +1,263 @@
+"""The outbox of webhooks: an event is written once per endpoint that wants it, and tried until it is taken.
+
+Whoever delivers takes what is due with a lease: a delivery that is under way is offered to nobody else, and
+one whose deliverer died is offered again. The id of an event stays the same in every try, so that a receiver
+can tell a repetition. Times are UTC seconds since the epoch and given in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+
+from proxy.errors import ConfigurationError
+from proxy.store.audit import SYSTEM, Actor, changed_only, write_audit
+from proxy.store.database import Database, StoreUnavailable
+from proxy.store.models_webhooks import webhook_deliveries, webhook_endpoints
+from proxy.store.versions import VersionConflict
+
+__all__ = ["EVENTS", "WebhookDelivery", "WebhookEndpoint", "WebhooksRepository"]
+
+EVENTS = ("call.started", "call.answered", "call.ended", "code.rejected", "emergency.dialed", "trunk.down")
+BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
+"""Seconds until the next try; after the last one a delivery is given up."""
+LEASE = 60.0
+_URL = re.compile(r"https?://[^\s/?#@\\]+(?:[/?][^\s#]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """Whom to tell. The secret signs what goes out and stays out of ``repr``."""
+
+    url: str
+    events: frozenset[str]
+    secret: str = field(default="", repr=False)
+    enabled: bool = True
+    id: int = 0
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.url) > 500 or not self.url.isascii() or not _URL.fullmatch(self.url):
+            raise ConfigurationError(
+                "webhook URL: write http:// or https://, a host and a path, no user name and no #"
+            )
+        if not self.events or not self.events <= set(EVENTS):
+            message = f"webhook events: name some of {', '.join(EVENTS)}"
+            raise ConfigurationError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """One event for one endpoint."""
+
+    id: int
+    endpoint_id: int
+    event_id: str
+    event: str
+    body: str = field(repr=False)
+    created_at: float
+    attempts: int
+    next_try_at: float | None
+    delivered_at: float | None
+    last_status: int
+    """HTTP status of the last try; 0 when there was no answer."""
+    last_error: str
+
+
+class WebhooksRepository:
+    """Endpoints and deliveries."""
+
+    def __init__(self, database: Database, actor: Actor = SYSTEM) -> None:
+        self._database = database
+        self._actor = actor
+
+    def endpoints(self) -> list[WebhookEndpoint]:
+        """All endpoints by age."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(webhook_endpoints).order_by(webhook_endpoints.c.id))
+            return [_read_endpoint(row) for row in rows.mappings()]
+
+    def add(self, endpoint: WebhookEndpoint, *, now: float) -> WebhookEndpoint:
+        """Add an endpoint; without a secret one is made, which `WebhookEndpoint.secret` tells."""
+        new = replace(endpoint, secret=endpoint.secret or secrets.token_urlsafe(32), version=1)
+        with self._database.write() as connection:
+            result = connection.execute(insert(webhook_endpoints).values(**_row(new), created_at=now))
+            key = result.inserted_primary_key
+            if key is None:
+                raise StoreUnavailable("store: the database gave a webhook no id")
+            new = replace(new, id=int(key[0]))
+            write_audit(connection, self._actor, "add", "webhook", str(new.id), after=_facts(new))
+        return new
+
+    def change(self, endpoint: WebhookEndpoint, *, version: int) -> WebhookEndpoint:
+        """Change URL, events or whether it is enabled; the secret stays. Raises `VersionConflict`."""
+        with self._database.write() as connection:
+            old = _expect(connection, endpoint.id)
+            if version != old.version:
+                raise VersionConflict(f"webhook {old.id}", old)
+            new = replace(endpoint, secret=old.secret, version=version + 1)
+            before, after = changed_only(_facts(old), _facts(new))
+            if not after:
+                return old
+            statement = update(webhook_endpoints).where(webhook_endpoints.c.id == old.id)
+            connection.execute(statement.values(_row(new)))
+            write_audit(connection, self._actor, "change", "webhook", str(old.id), before=before, after=after)
+        return new
+
+    def delete(self, endpoint_id: int) -> None:
+        """Delete an endpoint and what is still to be told it."""
+        with self._database.write() as connection:
+            old = _expect(connection, endpoint_id)
+            column = webhook_deliveries.c.endpoint_id
+            connection.execute(delete(webhook_deliveries).where(column == endpoint_id))
+            connection.execute(delete(webhook_endpoints).where(webhook_endpoints.c.id == endpoint_id))
+            write_audit(connection, self._actor, "delete", "webhook", str(old.id), before=_facts(old))
+
+    def enqueue(self, event_id: str, event: str, body: str, *, now: float) -> int:
+        """Write an event for every enabled endpoint that wants it, once per id; returns for how many."""
+        column = webhook_deliveries.c
+        with self._database.write() as connection:
+            rows = connection.execute(select(webhook_endpoints)).mappings().all()
+            wanting = [
+                found for found in map(_read_endpoint, rows) if found.enabled and event in found.events
+            ]
+            known = set(
+                connection.execute(select(column.endpoint_id).where(column.event_id == event_id)).scalars()
+            )
+            fresh = [found.id for found in wanting if found.id not in known]
+            for endpoint_id in fresh:
+                connection.execute(
+                    insert(webhook_deliveries).values(
+                        endpoint_id=endpoint_id,
+                        event_id=event_id,
+                        event=event,
+                        body=body,
+                        created_at=now,
+                        attempts=0,
+                        next_try_at=now,
+                        last_status=0,
+                        last_error="",
+                    )
+                )
+        return len(fresh)
+
+    def take_due(self, *, now: float, limit: int = 20) -> list[tuple[WebhookEndpoint, WebhookDelivery]]:
+        """What is to be delivered now, the longest due first; nobody else gets it for `LEASE` seconds."""
+        column = webhook_deliveries.c
+        due = (
+            select(webhook_deliveries)
+            .join(webhook_endpoints, webhook_endpoints.c.id == column.endpoint_id)
+            .where(column.next_try_at <= now, webhook_endpoints.c.enabled)
+            .order_by(column.next_try_at, column.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.write() as connection:
+            found = [_read_delivery(row) for row in connection.execute(due).mappings()]
+            ids = [delivery.id for delivery in found]
+            leased = update(webhook_deliveries).where(column.id.in_(ids))
+            connection.execute(leased.values(attempts=column.attempts + 1, next_try_at=now + LEASE))
+            endpoints = {key: _expect(connection, key) for key in {item.endpoint_id for item in found}}
+        return [(endpoints[item.endpoint_id], replace(item, attempts=item.attempts + 1)) for item in found]
+
+    def delivered(self, delivery_id: int, status: int, *, now: float) -> None:
+        """The receiver took it."""
+        self._write(delivery_id, next_try_at=None, delivered_at=now, last_status=status, last_error="")
+
+    def failed(self, delivery: WebhookDelivery, status: int, error: str, *, now: float) -> bool:
+        """A try failed; False when it was the last one."""
+        again = delivery.attempts <= len(BACK_OFF)
+        next_try_at = now + BACK_OFF[delivery.attempts - 1] if again else None
+        clean = "".join(letter for letter in error if letter.isprintable())[:255]
+        self._write(delivery.id, next_try_at=next_try_at, last_status=status, last_error=clean)
+        return again
+
+    def replay(self, delivery_id: int, *, now: float) -> None:
+        """Deliver again, under the same id of the event."""
+        with self._database.write() as connection:
+            statement = update(webhook_deliveries).where(webhook_deliveries.c.id == delivery_id)
+            again = statement.values(next_try_at=now, attempts=0, delivered_at=None)
+            if not connection.execute(again).rowcount:
+                raise ConfigurationError("the delivery does not exist (any more)")
+            write_audit(connection, self._actor, "replay", "webhook", str(delivery_id))
+
+    def deliveries(
+        self, endpoint_id: int | None = None, *, before_id: int | None = None, limit: int = 100
+    ) -> list[WebhookDelivery]:
+        """The newest deliveries first; the next page lies before the last one's id."""
+        column = webhook_deliveries.c
+        statement = select(webhook_deliveries).order_by(column.id.desc()).limit(limit)
+        if endpoint_id is not None:
+            statement = statement.where(column.endpoint_id == endpoint_id)
+        if before_id is not None:
+            statement = statement.where(column.id < before_id)
+        with self._database.read() as connection:
+            return [_read_delivery(row) for row in connection.execute(statement).mappings()]
+
+    def forget(self, *, before: float) -> int:
+        """Delete what is done and older; what is still to be told stays."""
+        column = webhook_deliveries.c
+        statement = delete(webhook_deliveries).where(column.next_try_at.is_(None), column.created_at < before)
+        with self._database.write() as connection:
+            return connection.execute(statement).rowcount
+
+    def _write(self, delivery_id: int, **values: float | int | str | None) -> None:
+        statement = update(webhook_deliveries).where(webhook_deliveries.c.id == delivery_id)
+        with self._database.write() as connection:
+            connection.execute(statement.values(**values))
+
+
+def _expect(connection: Connection, endpoint_id: int) -> WebhookEndpoint:
+    statement = select(webhook_endpoints).where(webhook_endpoints.c.id == endpoint_id)
+    row = connection.execute(statement).mappings().first()
+    if row is None:
+        raise ConfigurationError("the webhook does not exist (any more)")
+    return _read_endpoint(row)
+
+
+def _row(endpoint: WebhookEndpoint) -> dict[str, object]:
+    return {
+        "url": endpoint.url,
+        "secret": endpoint.secret,
+        "events": json.dumps(sorted(endpoint.events)),
+        "enabled": endpoint.enabled,
+        "version": endpoint.version,
+    }
+
+
+def _facts(endpoint: WebhookEndpoint) -> dict[str, object]:
+    return {"url": endpoint.url, "events": sorted(endpoint.events), "enabled": endpoint.enabled}
+
+
+def _read_endpoint(row: RowMapping) -> WebhookEndpoint:
+    try:
+        return WebhookEndpoint(
+            str(row["url"]),
+            frozenset(str(event) for event in json.loads(str(row["events"]))),
+            str(row["secret"]),
+            bool(row["enabled"]),
+            int(row["id"]),
+            int(row["version"]),
+        )
+    except (ConfigurationError, ValueError, TypeError) as error:
+        raise StoreUnavailable(f"store: a webhook can't be read: {type(error).__name__}") from error
+
+
+def _read_delivery(row: RowMapping) -> WebhookDelivery:
+    return WebhookDelivery(
+        int(row["id"]),
+        int(row["endpoint_id"]),
+        str(row["event_id"]),
+        str(row["event"]),
+        str(row["body"]),
+        float(row["created_at"]),
+        int(row["attempts"]),
+        None if row["next_try_at"] is None else float(row["next_try_at"]),
+        None if row["delivered_at"] is None else float(row["delivered_at"]),
+        int(row["last_status"]),
+        str(row["last_error"]),
+    )

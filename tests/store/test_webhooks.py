@@ -1,0 +1,165 @@
+"""The outbox of webhooks: once per event and endpoint, tried again, never by two at once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from proxy.errors import ConfigurationError
+from proxy.store import Actor, Store, StoreUnavailable, VersionConflict, WebhookEndpoint
+from proxy.store.webhooks import BACK_OFF, LEASE
+
+NOW = 1_800_000_000.0
+ENDED = WebhookEndpoint("https://billing.example/hook", frozenset({"call.ended"}))
+
+
+@pytest.fixture
+def endpoint(store: Store) -> WebhookEndpoint:
+    return store.webhooks.add(ENDED, now=NOW)
+
+
+def test_an_endpoint_gets_a_secret_that_nothing_shows(store: Store, endpoint: WebhookEndpoint) -> None:
+    assert len(endpoint.secret) > 30
+    assert endpoint.secret not in repr(endpoint)
+    assert store.webhooks.endpoints() == [endpoint]
+    assert endpoint.secret not in repr(store.audit.page())
+    given = store.webhooks.add(replace(ENDED, secret="given"), now=NOW)
+    assert given.secret == "given"
+
+
+def test_an_endpoint_is_changed_by_version(store: Store, endpoint: WebhookEndpoint) -> None:
+    changed = store.webhooks.change(replace(endpoint, enabled=False), version=1)
+    assert (changed.version, changed.secret) == (2, endpoint.secret)
+    with pytest.raises(VersionConflict) as caught:
+        store.webhooks.change(replace(endpoint, url="http://x/"), version=1)
+    assert caught.value.current == changed
+    assert store.webhooks.change(changed, version=2) == changed
+    store.webhooks.delete(endpoint.id)
+    with pytest.raises(ConfigurationError):
+        store.webhooks.delete(endpoint.id)
+    assert [entry.action for entry in store.audit.page()] == ["delete", "change", "add"]
+
+
+@pytest.mark.parametrize(
+    ("url", "events"),
+    [
+        ("ftp://x/", {"call.ended"}),
+        ("javascript:alert(1)", {"call.ended"}),
+        ("http://", {"call.ended"}),
+        ("http://user:pw@x/", {"call.ended"}),
+        ("http://x/#part", {"call.ended"}),
+        ("http://x/a b", {"call.ended"}),
+        ("http://x/\n", {"call.ended"}),
+        ("http://ü/", {"call.ended"}),
+        ("http://x/" + "y" * 500, {"call.ended"}),
+        ("http://x/", set[str]()),
+        ("http://x/", {"call.paused"}),
+    ],
+)
+def test_what_is_no_endpoint_is_refused(url: str, events: set[str]) -> None:
+    with pytest.raises(ConfigurationError, match="webhook"):
+        WebhookEndpoint(url, frozenset(events))
+
+
+def test_an_event_is_told_once_to_those_who_want_it(store: Store, endpoint: WebhookEndpoint) -> None:
+    both = store.webhooks.add(
+        replace(ENDED, url="http://x/", events=frozenset({"call.ended", "trunk.down"})), now=NOW
+    )
+    store.webhooks.add(replace(ENDED, url="http://off/", enabled=False), now=NOW)
+    assert store.webhooks.enqueue("e1", "call.ended", "{}", now=NOW) == 2
+    assert store.webhooks.enqueue("e1", "call.ended", "{}", now=NOW) == 0
+    assert store.webhooks.enqueue("e2", "trunk.down", "{}", now=NOW) == 1
+    assert store.webhooks.enqueue("e3", "call.started", "{}", now=NOW) == 0
+    due = store.webhooks.take_due(now=NOW)
+    assert [(found.id, item.event_id) for found, item in due] == [
+        (endpoint.id, "e1"),
+        (both.id, "e1"),
+        (both.id, "e2"),
+    ]
+
+
+def test_a_delivery_under_way_is_nobody_elses_until_its_lease_ends(
+    store: Store, endpoint: WebhookEndpoint
+) -> None:
+    store.webhooks.enqueue("e1", "call.ended", "{}", now=NOW)
+    assert len(store.webhooks.take_due(now=NOW)) == 1
+    assert store.webhooks.take_due(now=NOW + LEASE - 1) == []
+    (again,) = store.webhooks.take_due(now=NOW + LEASE)
+    assert (again[1].event_id, again[1].attempts) == ("e1", 2)
+
+
+def test_tries_back_off_and_end(store: Store, endpoint: WebhookEndpoint) -> None:
+    store.webhooks.enqueue("e1", "call.ended", '{"a":1}', now=NOW)
+    now, tries = NOW, 0
+    while True:
+        ((_, item),) = store.webhooks.take_due(now=now)
+        tries += 1
+        assert (item.event_id, item.body, item.attempts) == ("e1", '{"a":1}', tries)
+        if not store.webhooks.failed(item, 503, "Service\x1b Unavailable" + "x" * 300, now=now):
+            break
+        wait = BACK_OFF[tries - 1]
+        assert store.webhooks.take_due(now=now + wait - 0.1) == []
+        now += wait
+    assert tries == len(BACK_OFF) + 1
+    (last,) = store.webhooks.deliveries(endpoint.id)
+    assert (last.last_status, last.next_try_at, last.delivered_at) == (503, None, None)
+    assert last.last_error.startswith("Service Unavailable")
+    assert len(last.last_error) == 255
+    store.webhooks.replay(last.id, now=now)
+    ((_, item),) = store.webhooks.take_due(now=now)
+    assert (item.event_id, item.attempts) == ("e1", 1)
+    store.webhooks.delivered(item.id, 204, now=now)
+    assert store.webhooks.take_due(now=now + 1e6) == []
+    (done,) = store.webhooks.deliveries()
+    assert (done.last_status, done.delivered_at, done.last_error) == (204, now, "")
+    with pytest.raises(ConfigurationError):
+        store.webhooks.replay(99, now=now)
+
+
+def test_a_switched_off_endpoint_waits(store: Store, endpoint: WebhookEndpoint) -> None:
+    store.webhooks.enqueue("e1", "call.ended", "{}", now=NOW)
+    off = store.webhooks.change(replace(endpoint, enabled=False), version=1)
+    assert store.webhooks.take_due(now=NOW) == []
+    store.webhooks.change(replace(off, enabled=True), version=2)
+    assert len(store.webhooks.take_due(now=NOW)) == 1
+
+
+def test_what_is_done_is_forgotten_and_what_is_not_stays(store: Store, endpoint: WebhookEndpoint) -> None:
+    for number in range(5):
+        store.webhooks.enqueue(f"e{number}", "call.ended", "{}", now=NOW + number)
+    for _, item in store.webhooks.take_due(now=NOW + 10, limit=3):
+        store.webhooks.delivered(item.id, 200, now=NOW + 10)
+    assert [item.event_id for item in store.webhooks.deliveries(limit=2)] == ["e4", "e3"]
+    assert [item.event_id for item in store.webhooks.deliveries(before_id=3)] == ["e1", "e0"]
+    assert store.webhooks.forget(before=NOW + 2) == 2
+    assert store.webhooks.forget(before=NOW + 1e6) == 1
+    assert len(store.webhooks.deliveries()) == 2
+    store.webhooks.delete(endpoint.id)
+    assert store.webhooks.deliveries() == []
+
+
+def test_two_deliverers_never_have_the_same(store: Store, endpoint: WebhookEndpoint, url: str) -> None:
+    for number in range(60):
+        store.webhooks.enqueue(f"e{number}", "call.ended", "{}", now=NOW)
+    taken: list[str] = []
+
+    def work() -> None:
+        with Store(url, actor=Actor("portal")) as other:
+            while due := other.webhooks.take_due(now=NOW, limit=7):
+                taken.extend(item.event_id for _, item in due)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == len(set(taken)) == 60
+
+
+def test_an_endpoint_that_cannot_be_read_is_unavailable(store: Store, endpoint: WebhookEndpoint) -> None:
+    with store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE webhook_endpoints SET events = '[1'")
+    with pytest.raises(StoreUnavailable, match="webhook"):
+        store.webhooks.endpoints()
