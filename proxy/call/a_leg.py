@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from proxy.call.config import Reliability
 from proxy.call.leg import Leg, Offer
 from proxy.call.media_security import MediaSecurity
-from proxy.call.outcome import NORMAL_CLEARING, Ending, reason_header
+from proxy.call.outcome import NORMAL_CLEARING, reason_header
 from proxy.call.ports import Latching
 from proxy.errors import RemoteProtocolError
 from proxy.sdp import (
@@ -280,10 +280,6 @@ class ALeg(Leg):
         self.dialog.symmetric = self.latching is Latching.LEARNING
         if not self.dialog.symmetric:
             self.dialog.large = self.call.route.peer.large_requests
-
-    def release(self, ending: Ending, now: float) -> None:
-        """End the leg as its state asks."""
-        self.hang_up(ending.status, ending.cause, now, ending.headers)
 
     def hang_up(self, status: int, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """End the leg as its state asks: a final failure, BYE now, or BYE once the ACK is there.

@@ -22,7 +22,7 @@ from proxy.call.early_dialogs import EarlyDialog, EarlyDialogs, Prack
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
-from proxy.call.outcome import NORMAL_CLEARING, Ending, reason_header
+from proxy.call.outcome import NORMAL_CLEARING, reason_header
 from proxy.errors import RemoteProtocolError
 from proxy.sip.body import session_description
 from proxy.sip.dialog import Dialog
@@ -279,10 +279,6 @@ class BLeg(Leg):
         if self.chosen is None:
             self.take_answer(b"")
         self._spec = None
-
-    def release(self, ending: Ending, now: float) -> None:
-        """End the leg as its state asks."""
-        self.hang_up(ending.cause, now, ending.headers)
 
     def hang_up(self, cause: int, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """End the leg as its state asks: CANCEL or BYE. ``headers`` replace the Reason made from

@@ -156,7 +156,7 @@ class Call:
         if self.state is CallState.ENDED:
             return
         if media is not self.a.media:
-            if self.sides.called.opened(media, now):
+            if self.called.opened(media, now):
                 self.rearm()
             return
         self.guard_at = NEVER
@@ -176,7 +176,7 @@ class Call:
             self._settle(now)
         elif media is self.a.media and answer.no_such_family:
             opening.family_refused(self, media, now)
-        elif media is self.a.media or not self.sides.called.refused(media, now):
+        elif media is self.a.media or not self.called.refused(media, now):
             self.fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
         else:
             self.rearm()

@@ -148,7 +148,7 @@ class CalledSide:
 
     def move(self, call: Call) -> None:
         """Hand the side over to another call."""
+        assert self.hunt is not None  # noqa: S101  (it has a leg)
         self.call = call
-        if self.hunt is not None:
-            self.hunt.move(call)
+        self.hunt.move(call)
         call.core.media_moved(call, self.media_legs)

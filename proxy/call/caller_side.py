@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.call.leg import Leg
+from proxy.call.a_leg import ALeg
 from proxy.call.media_leg import MediaLeg
 from proxy.call.outcome import Ending
 
@@ -26,7 +26,7 @@ class CallerSide:
     hunt = None
     """Nobody is looked for here."""
 
-    def __init__(self, call: Call, leg: Leg) -> None:
+    def __init__(self, call: Call, leg: ALeg) -> None:
         self.call = call
         self.leg = leg
 
@@ -40,23 +40,13 @@ class CallerSide:
         """Every port pair that was asked for."""
         return () if self.leg.media is None else (self.leg.media,)
 
-    def opened(self, media: MediaLeg, now: float) -> bool:
-        """Nobody waits for these ports: the call itself does."""
-        del media, now
-        return False
-
-    def refused(self, media: MediaLeg, now: float) -> bool:
-        """There is no way without ports."""
-        del media, now
-        return False
-
     def uses(self, media: MediaLeg) -> bool:
         """Tell whether the call can't go on without these ports."""
         return media is self.leg.media
 
     def release(self, ending: Ending, now: float) -> None:
         """End the leg as its state asks."""
-        self.leg.release(ending, now)
+        self.leg.hang_up(ending.status, ending.cause, now, ending.headers)
 
     def close(self) -> None:
         """Give the ports back."""

@@ -412,9 +412,7 @@ class CallCore:
 
     def media_moved(self, call: Call, legs: tuple[MediaLeg, ...]) -> None:
         """Let a call have the port pairs of another one."""
-        for media in legs:
-            if media.id in self.media:
-                self.media[media.id] = (call, media)
+        self.media.update({media.id: (call, media) for media in legs if not media.gone})
 
     def reuse(self, first: str, record_id: str, decision: Decision, entry: str) -> bool:
         """Let the code of an earlier segment unlock a further one, if it does: one more use of it.

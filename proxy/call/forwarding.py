@@ -17,7 +17,6 @@ from proxy.call.onward import continued, send_on
 from proxy.call.origin import Diversion
 from proxy.call.outcome import NORMAL_CLEARING, Ending
 from proxy.cdr.record import Continuation, Disposition, HungUpBy
-from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr, parse_addresses
 from proxy.sip.message import Response
 
@@ -56,10 +55,7 @@ _FORWARDED = (("Reason", 'SIP;cause=302;text="Call forwarded"'),)
 
 def _targets(response: Response) -> Iterator[str]:
     """Yield the contacts of a 3xx by preference (§20.10)."""
-    try:
-        contacts = parse_addresses(response.headers.get_all("Contact"))
-    except RemoteProtocolError:
-        return
+    contacts = parse_addresses(response.headers.get_all("Contact"))  # the endpoint lets no malformed one pass
     contacts.sort(key=_q, reverse=True)
     for contact in contacts[:_TRIED]:
         yield contact.uri_text.partition("?")[0]

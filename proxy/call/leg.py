@@ -16,7 +16,7 @@ from proxy.call.info_keys import InfoKeys, convert_keys
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
 from proxy.call.modification import Modification, Outcome
-from proxy.call.outcome import Ending, reason_header
+from proxy.call.outcome import reason_header
 from proxy.call.ports import Latching
 from proxy.call.routing import Caller
 from proxy.dtmf.digits import DigitMeans
@@ -436,13 +436,6 @@ class Leg:
     def carried_attributes(self) -> tuple[str, ...]:
         """Attributes of the audio stream in the INVITE to the gate that describe it and cross."""
         return ()
-
-    def release(self, ending: Ending, now: float) -> None:
-        """End the leg as its state asks."""
-        raise NotImplementedError
-
-    def let_go(self) -> None:
-        """The call is over: part from what would tell this leg more."""
 
     # Ending -------------------------------------------------------------------------------------------------
 

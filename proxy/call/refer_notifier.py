@@ -42,8 +42,6 @@ class ReferNotifier:
 
     def tell(self, status: int, now: float, *, final: bool = False) -> None:
         """Tell how far the call has come."""
-        if self._final:
-            return
         self._due, self._final = status, final
         if not self._under_way:
             self._send(now)

@@ -48,9 +48,8 @@ def join(segment: Call, consultation: Call, leaving: Leg, now: float) -> None:
     """Go on with the caller in the place of who leaves another call."""
     segment.core.calls[segment.id] = segment
     state, side = consultation.state, consultation.sides.beside(leaving)
-    assert side is not None and side.leg is not None  # noqa: S101, PT018  (asked for before)
-    if side.leg.media is not None:
-        side.leg.media.unbridge()
+    assert side is not None and side.media is not None  # noqa: S101, PT018  (asked for before)
+    side.media.unbridge()
     side.move(segment)
     segment.sides.called = side
     hand_over(segment, consultation, leaving, now)
@@ -59,7 +58,8 @@ def join(segment: Call, consultation: Call, leaving: Leg, now: float) -> None:
         return
     segment.enter(state, now)
     segment.bound_at = now + segment.config.ring_timeout
-    if state is CallState.RINGING and segment.a.media is not None:
+    assert segment.a.media is not None  # noqa: S101  (it has talked)
+    if state is CallState.RINGING:
         segment.a.media.play(("ringback",), repeat=True, group=segment.route.prompts)
     segment.rearm()
 
@@ -77,8 +77,8 @@ def hand_over(segment: Call, before: Call, leaving: Leg, now: float) -> None:
 def part(call: Call, now: float) -> None:
     """Let the other party of a transfer go to look for its target."""
     call.renegotiation.end(now)
-    if call.a.media is not None:
-        call.a.media.unbridge()
+    assert call.a.media is not None  # noqa: S101  (they talk)
+    call.a.media.unbridge()
     call.enter(CallState.TRANSFERRING, now)
     call.rearm()
 
@@ -88,8 +88,8 @@ def reunite(call: Call, side: Side, now: float) -> None:
     side.move(call)
     call.transfer = None
     call.enter(CallState.TALKING, now)
-    if side.leg is not None and side.leg.media is not None:
-        side.leg.media.stop()
+    assert side.media is not None  # noqa: S101  (they have talked)
+    side.media.stop()
     call.sides.bridge()
     call.renegotiation.begin(now)
     call.rearm()

@@ -52,9 +52,10 @@ class TwoSides:
         return tuple(side for side in (self.caller, self.called) if side.call is self._call)
 
     def beside(self, leg: Leg) -> Side | None:
-        """Return the other party's side, if this call has it."""
+        """Return the other party's side, if this call has it and somebody is there or looked for."""
         side = self.called if leg is self.a else self.caller
-        return side if side.call is self._call and side.leg is not None else None
+        there = side.leg is not None or side.hunt is not None
+        return side if side.call is self._call and there else None
 
     @property
     def hunt(self) -> TrunkHunt | PhoneHunt | None:

@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from proxy.cdr.record import Direction, Disposition, HungUpBy
-from proxy.policy import AccountCode, CodeCollection, CodeTable, Snapshot, UserGroup
+from proxy.policy import (
+    AccountCode,
+    CodeCollection,
+    CodeOwner,
+    CodeTable,
+    OwnerKind,
+    Snapshot,
+    UserGroup,
+)
 from tests.call.phones import phone_policy
 from tests.call.transfers import FREE, OUTSIDE, PREMIUM, SLOW, TransferBench
 from tests.support.ua import Headers, Step
@@ -19,14 +27,12 @@ def moved(*contacts: str, status: int = 302, after: float = 0.0, headers: Header
     return (Step(after, status, headers=(*found, *headers)),)
 
 
-def internal_codes(*codes: AccountCode) -> Snapshot:
+def internal_codes(*codes: AccountCode, collection: CodeCollection = CodeCollection.REQUIRED) -> Snapshot:
     """Return a policy that asks for a code in internal calls too."""
     plain = phone_policy()
     staff = next(iter(plain.groups.values()))
     permissions = replace(staff.permissions, classes=frozenset())
-    group = UserGroup(
-        "staff", permissions=permissions, collection=CodeCollection.REQUIRED, unlock=staff.unlock
-    )
+    group = UserGroup("staff", permissions=permissions, collection=collection, unlock=staff.unlock)
     return Snapshot(plain.plan, [group], plain.users.values(), CodeTable.of(codes))
 
 
@@ -126,6 +132,7 @@ def test_the_other_phones_of_the_user_stop() -> None:
         ((), False),
         (("<sip:206@gate",), False),
         (("<*>",), False),
+        (("<sip:299@gate>", "<sip:206@gate"), False),
         (("<mailto:206@gate>",), False),
         (("<sip:gate>",), False),
         (("<sip:299@gate>",), False),
@@ -216,18 +223,22 @@ class TestPolicy:
         first, second = bench.journal.final
         assert (first.disposition, second.code_means) == (Disposition.CONTINUED, "reused")
 
-    def test_a_code_that_does_not_unlock_the_target(self) -> None:
-        mine = AccountCode("1234", owner=replace(AccountCode("1").owner))
-        policy = internal_codes(mine)
-        with TransferBench(policy=policy) as bench:
-            bench.second.script = moved(PREMIUM, after=0.5)
+    @pytest.mark.parametrize("collection", [CodeCollection.REQUIRED, CodeCollection.OPTIONAL])
+    def test_a_code_that_does_not_unlock_the_target(self, collection: CodeCollection) -> None:
+        """It is the caller's own, and the phone that forwards is another user's."""
+        own = AccountCode("1234", owner=CodeOwner(OwnerKind.USER, "204"))
+        with TransferBench(policy=internal_codes(own, collection=collection)) as bench:
+            bench.second.script = moved(OUTSIDE, after=0.5)
             call = bench.desk.call("205")
             bench.run(0.5)
             bench.press("1234#")
-            bench.run(1.0)
-            assert not bench.carrier.calls
-            bench.run(10.0)
-            assert call.has_ended()
+            bench.run(3.0)
+            assert len(bench.carrier.calls) == (collection is CodeCollection.OPTIONAL)
+            bench.run(12.0)
+            if not call.has_ended():
+                call.bye()
+            bench.run(0.5)
+        assert bench.core.uses.held == 0
 
     def test_phones_that_send_to_each_other(self) -> None:
         with TransferBench() as bench:
@@ -288,3 +299,14 @@ def test_no_codec_in_common_with_the_new_way() -> None:
         call = bench.desk.call("205", body=body + b"a=rtpmap:9 G722/8000\r\n")
         bench.run(2.0)
         assert call.status == 488
+
+
+def test_a_caller_without_an_offer_is_forwarded() -> None:
+    with TransferBench() as bench:
+        bench.second.script = moved("206")
+        bench.desk.ack_body = bench.desk.description
+        call = bench.desk.call("205", body=b"")
+        bench.run(2.0)
+        assert call.status == 200
+        call.bye()
+        bench.run(0.5)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.call.config import DidRoute
+from proxy.call.config import DidRoute, Trunk
 from proxy.call.loops import LOOP_HEADER, LoopGuard
 from proxy.cdr.record import Disposition
+from proxy.sip.flow import Flow
 from proxy.sip.headers import Headers
 from tests.call.phones import PhoneBench
-from tests.support.gate import E164, GateBench
-from tests.support.ua import UaCall
+from tests.support.gate import CARRIER, CARRIER_2, E164, GateBench, default_config
+from tests.support.ua import Step, UaCall
 
 TOLL_FREE = "918005550123"
 
@@ -119,6 +120,20 @@ class TestCalls:
             assert (call.status, back.status) == (200, 200)
             assert bench.core.loops.passes(headers(mark_of(phone.calls[0]))) == 2
             back.bye()
+            call.bye()
+            bench.run(0.5)
+
+    @pytest.mark.parametrize("status", [482, 483])
+    def test_an_emergency_call_that_loops_on_one_trunk_takes_the_next(self, status: int) -> None:
+        trunks = (
+            Trunk("first", (Flow("UDP", *CARRIER),), "one.example.com"),
+            Trunk("second", (Flow("UDP", *CARRIER_2),), "two.example.com"),
+        )
+        with GateBench(config=default_config(trunks=trunks), script=(Step(0.0, status),)) as bench:
+            call = bench.pbx.call("911")
+            bench.run(0.5)
+            assert call.status == 200
+            assert bench.carrier_2.calls[0].connected
             call.bye()
             bench.run(0.5)
 

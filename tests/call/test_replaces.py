@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from proxy.cdr.record import Disposition
+from proxy.policy import AccountCode, CodeTable, Snapshot
 from proxy.sip.dialog import Dialog
+from tests.call.phones import phone_policy
 from tests.call.transfers import FREE, OUTSIDE, RING, SLOW, TransferBench, refer, replies, told
 from tests.support.gate import E164, GateBench
 from tests.support.ua import Headers, Step, Ua, UaCall, sdp
@@ -409,3 +411,75 @@ def test_a_pbx_transfers_its_caller_with_a_consultation() -> None:
         bench.carrier.calls[0].bye()
         bench.run(0.5)
         assert bench.carrier.calls[1].has_ended()
+
+
+def test_the_use_of_a_limited_code_goes_along() -> None:
+    plain = phone_policy()
+    codes = CodeTable.of([AccountCode("1234", max_uses=1)])
+    policy = Snapshot(plain.plan, plain.groups.values(), plain.users.values(), codes)
+    with TransferBench(policy=policy) as bench:
+        first = bench.talk(bench.desk, "205")
+        bench.carrier.script = (Step(0.5, 180), Step(5.0, 200, with_sdp=True))
+        consultation = bench.desk.call(OUTSIDE)
+        bench.run(0.5)
+        bench.press("1234#", call=1)
+        bench.run(1.0)
+        refer(first, OUTSIDE, replaces=dialog_of(consultation))
+        bench.run(1.0)
+        assert bench.core.uses.held == 1
+        assert bench.core.uses.reserved("1234") == 1
+        bench.run(5.0)
+        assert bench.core.uses.held == 0
+        bench.carrier.calls[0].bye()
+        bench.run(0.5)
+
+
+def test_several_phones_of_the_target_still_ring() -> None:
+    with TransferBench() as bench:
+        first = bench.talk(bench.desk, "205")
+        other = bench.phone("192.0.2.36", script=SLOW)
+        bench.register(other, "206")
+        bench.third.script = RING
+        consultation = bench.desk.call("206")
+        bench.run(1.0)
+        refer(first, "206", replaces=dialog_of(consultation))
+        bench.run(3.0)
+        assert told(first)[-1] == "200 terminated"
+        assert other.calls[0].connected
+        assert bench.third.calls[0].was_cancelled()
+        bench.second.calls[0].bye()
+        bench.run(1.0)
+
+
+def test_the_ports_for_the_target_are_not_there_yet() -> None:
+    with TransferBench() as bench:
+        first = bench.talk(bench.desk, "205")
+        bench.media.latency = lambda: 3.0 if bench.media.opened > 3 else 0.0
+        consultation = bench.desk.call(OUTSIDE)
+        bench.run(0.5)
+        bench.press("1234#", call=1)
+        refer(first, OUTSIDE, replaces=dialog_of(consultation))
+        bench.run(0.5)
+        assert consultation.has_ended()
+        assert not bench.carrier.calls
+        bench.run(4.0)
+        assert told(first)[-1] == "200 terminated"
+        bench.carrier.calls[0].bye()
+        bench.run(4.0)
+
+
+def test_a_call_that_is_being_transferred_is_picked_up() -> None:
+    with TransferBench() as bench:
+        call = bench.talk(bench.desk, "205")
+        bench.third.script = RING
+        refer(call, "206")
+        bench.run(1.0)
+        mobile = bench.phone("192.0.2.36")
+        taken = mobile.call("x", caller="206", headers=replacing(bench.third.calls[0]))
+        bench.run(1.0)
+        assert taken.status == 200
+        assert told(call)[-1] == "200 terminated"
+        assert call.has_ended()
+        taken.bye()
+        bench.run(0.5)
+        assert bench.second.calls[0].has_ended()

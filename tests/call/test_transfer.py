@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from proxy.call.state import CallState
 from proxy.cdr.record import Direction, Disposition, HungUpBy
 from proxy.sip.events import RequestReceived
 from tests.call.transfers import BUSY, FREE, OUTSIDE, PREMIUM, RING, SLOW, TransferBench, refer, replies, told
-from tests.support.ua import Step, UaCall
+from tests.support.ua import ANSWER, Step, UaCall
 
 
 def test_rfc5589_6_1_the_caller_transfers_the_callee() -> None:
@@ -506,3 +508,64 @@ def test_the_longest_call_counts_while_it_is_transferred() -> None:
         assert CallState.RINGING.value in [live.state for live in bench.core.live_calls()]
         bench.second.calls[0].bye()
         bench.run(1.0)
+
+
+def test_an_unwanted_telling_and_the_other_party_leaves() -> None:
+    with TransferBench() as bench:
+        call = bench.talk(bench.desk, "205")
+        bench.third.script = RING
+        refer(call, "206", headers=(("Refer-Sub", "false"),))
+        bench.run(1.0)
+        bench.second.calls[0].bye()
+        bench.run(1.0)
+        assert call.has_ended()
+        assert bench.third.calls[0].was_cancelled()
+
+
+def test_a_refer_that_crosses_the_end_of_the_call() -> None:
+    with TransferBench() as bench:
+        bench.desk.auto_ack = False
+        bench.second.script = ANSWER
+        call = bench.desk.call("205")
+        bench.run(0.5)
+        bench.second.calls[0].bye()
+        bench.run(0.5)
+        refer(call, "206")
+        bench.run(0.5)
+        assert replies(call) == [481]
+        bench.run(60.0)
+
+
+class TestTrunks:
+    """A trunk that is allowed to transfer reaches what the other party could dial."""
+
+    @pytest.mark.parametrize(("target", "word"), [("206", "200"), (PREMIUM, "603"), (OUTSIDE, "603")])
+    def test_the_other_party_answers_for_it(self, target: str, word: str) -> None:
+        with TransferBench() as bench:
+            allowed = tuple(replace(trunk, allow_refer=True) for trunk in bench.core.config.trunks)
+            peers = tuple(replace(peer, allow_refer=True) for peer in bench.core.config.peers)
+            bench.core.reconfigure(replace(bench.core.config, trunks=allowed, peers=peers))
+            for outbound in (True, False):
+                call = bench.talk(bench.desk, FREE) if outbound else bench.inbound()
+                transferor = bench.carrier.calls[-1]
+                refer(transferor, target)
+                bench.run(2.0)
+                assert told(transferor)[-1] == f"{word} terminated"
+                remaining = call if outbound else bench.desk.calls[-1]
+                remaining.bye()
+                bench.run(0.5)
+        assert {record.user for record in bench.journal.final if record.continuation} == {"204"}
+
+    def test_between_two_trunks_nobody_answers_for_it(self) -> None:
+        with TransferBench() as bench:
+            allowed = tuple(replace(trunk, allow_refer=True) for trunk in bench.core.config.trunks)
+            peers = tuple(replace(peer, allow_refer=True) for peer in bench.core.config.peers)
+            bench.core.reconfigure(replace(bench.core.config, trunks=allowed, peers=peers))
+            call = bench.inbound()
+            refer(bench.desk.calls[0], FREE)
+            bench.run(2.0)
+            refer(bench.carrier.calls[-1], "206")
+            bench.run(0.5)
+            assert replies(bench.carrier.calls[-1])[-1] == 403
+            call.bye()
+            bench.run(0.5)

@@ -218,6 +218,16 @@ def test_capabilities_answer_an_options() -> None:
     assert headers.get("Supported") == ""
 
 
+def test_rfc3891_3_a_dialog_is_found_by_its_name() -> None:
+    harness = Harness()
+    harness.receive(request("INVITE"))
+    transaction = harness.take(RequestReceived).transaction
+    dialog = harness.endpoint.respond(transaction, 180, now=harness.now)
+    assert dialog is not None
+    assert harness.endpoint.dialog(*dialog.key) is dialog
+    assert harness.endpoint.dialog(dialog.call_id, dialog.remote_tag, dialog.local_tag) is None
+
+
 def test_a_configuration_without_a_product_name_and_with_option_tags() -> None:
     harness = Harness(
         EndpointConfig((ListenPoint("UDP", "192.0.2.1", 5060),), user_agent="", supported=("timer",))
