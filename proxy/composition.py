@@ -27,6 +27,7 @@ from proxy.call.config import (
     Watching,
 )
 from proxy.call.headers import XHeaders
+from proxy.call.identity import peer_networks
 from proxy.call.ports import Latching
 from proxy.errors import ConfigurationError
 from proxy.media.embedded import EmbeddedConfig
@@ -53,6 +54,7 @@ from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.headers import canonical_name
 from proxy.sip.large import LargeRequests
 from proxy.sip.parser import ParserLimits
+from proxy.sip.reachability import Surroundings
 from proxy.sip.routing import Target
 from proxy.sip.subscription import Interval
 
@@ -281,16 +283,7 @@ def _subscriptions(settings: SubscriptionSettings) -> SubscriptionConfig:
 
 def trusted_networks(config: GateConfig) -> Callable[[str], bool]:
     """Return a function that tells whether an address is that of a peer or trunk."""
-    networks = [network for peer in config.peers for network in peer.networks]
-
-    def is_trusted(host: str) -> bool:
-        try:
-            address = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        return any(address in network for network in networks)
-
-    return is_trusted
+    return Surroundings((), peers=peer_networks(config)).is_peer
 
 
 def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:

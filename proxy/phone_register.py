@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from proxy.call.config import GateConfig
-from proxy.call.identity import Authenticator
+from proxy.call.identity import Authenticator, peer_networks
 from proxy.call.registrations import KeepAlive, Registrations
 from proxy.clock import epoch
 from proxy.policy import Snapshot
@@ -63,7 +63,7 @@ class PhoneRegister:
     def _surroundings(self, settings: Settings, config: GateConfig) -> Surroundings:
         # Who names no domains has phones that call the gate by whatever name they were given.
         domains = (*config.local_domains, config.realm.lower()) if settings.sip.local_domains else ()
-        return Surroundings(self._points, frozenset(domains))
+        return Surroundings(self._points, frozenset(domains), peer_networks(config))
 
     async def open(self, store: Store | None, policy: Snapshot) -> None:
         """Take over what an earlier run has left, once there is a store; then nothing more.

@@ -7,7 +7,7 @@ authenticated counts: what a phone writes in From or P-Asserted-Identity never c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Protocol
 
 from proxy.call.config import GateConfig, Peer
@@ -18,7 +18,7 @@ from proxy.sip.address import NameAddr
 from proxy.sip.flow import Flow
 from proxy.sip.message import Request
 
-__all__ = ["Authenticator", "Challenge", "PeerTable", "asserted_caller"]
+__all__ = ["Authenticator", "Challenge", "PeerTable", "asserted_caller", "peer_networks"]
 
 _Networks = tuple[IPv4Network | IPv6Network, ...]
 _REMEMBERED = 16384
@@ -75,6 +75,17 @@ class PeerTable:
         """Tell whether an emergency call from here is placed without a challenge."""
         address = _parse(flow.remote_host)
         return any(_holds(network, address) for network in self._local)
+
+
+def peer_networks(config: GateConfig) -> _Networks:
+    """Return the addresses of all trunks and PBXs: where they may call from, and where they are called."""
+    networks = [network for peer in config.peers for network in peer.networks]
+    flows = [peer.flow for peer in config.peers if peer.flow is not None]
+    flows += [flow for trunk in config.trunks for flow in trunk.flows]
+    addresses = [_parse(flow.remote_host) for flow in flows]
+    return tuple(
+        dict.fromkeys((*networks, *(ip_network(address) for address in addresses if address is not None)))
+    )
 
 
 def _comes_from(peer: Peer, host: str) -> bool:

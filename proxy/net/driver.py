@@ -103,6 +103,7 @@ class Driver:
         self._resolver = resolver
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._is_trusted: Callable[[str], bool] = lambda _host: False
         self._answers: deque[Answer] = deque()
         self._failures: deque[Flow] = deque()
         self._literals: set[str] = set()
@@ -125,6 +126,7 @@ class Driver:
 
         ``tls`` is needed when one of the listeners is for TLS.
         """
+        self._is_trusted = is_trusted
         bound: list[tuple[str, int]] = []
         for index, listener in enumerate(listeners):
             address = (listener.host, listener.port)
@@ -268,7 +270,9 @@ class Driver:
         udp = self.udp.get(flow.listener)
         ipv6 = udp is not None and ":" in udp.address[0]
         for _, host, port in found.targets if found is not None else ():
-            if gate.may_be_sent_to(host, port) and (flow.transport != "UDP" or (":" in host) == ipv6):
+            # A trunk is called by its settings only: a phone's name that leads there goes past the policy.
+            allowed = gate.may_be_sent_to(host, port) and not self._is_trusted(host)
+            if allowed and (flow.transport != "UDP" or (":" in host) == ipv6):
                 if flow.transport == "TLS" and self.tcp is not None:
                     self.tcp.learn_name(host, port, flow.remote_host)
                 self._send(data, flow._replace(remote_host=host, remote_port=port))

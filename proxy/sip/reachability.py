@@ -2,14 +2,14 @@
 
 RFC 3261 §10.2.1, §19.1.5; RFC 3581 and RFC 5626 §1 (why the observed address counts).
 A Contact is the phone's word. It may be wrong (the phone does not know of the NAT before it) or hostile (the
-gate is to send its INVITEs to a third party, to everybody, or to itself).
+gate is to send its INVITEs to a third party, to everybody, to itself, or to a trunk that believes them).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint, is_sendable
@@ -50,6 +50,8 @@ class Surroundings:
     listen_points: tuple[ListenPoint, ...]
     domains: frozenset[str] = frozenset()
     """Host names and addresses in lower case; empty: every domain of a To is taken as the gate's."""
+    peers: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Addresses of trunks and PBXs, which take what the gate sends for a call that it has allowed."""
     _own: frozenset[tuple[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +74,20 @@ class Surroundings:
         if (_spelled(host), port) in self._own or not is_sendable(_spelled(host)):
             return False
         return not _is_loopback(host) or any(_is_loopback(point.host) for point in self.listen_points)
+
+    def is_peer(self, host: str) -> bool:
+        """Say whether an address is that of a trunk or PBX."""
+        address = _parse(host.partition("%")[0])
+        return address is not None and any(
+            network.version == address.version and address in network for network in self.peers
+        )
+
+    def is_led_to_peer(self, host: str, source: str) -> bool:
+        """Say whether a phone at ``source`` names a trunk or PBX as the way to itself: calls to it would go
+        out there, to whatever number its Contact says, past the policy. What shares a host with a peer, or
+        registers through it, does come from there.
+        """
+        return _spelled(host) != _spelled(source) and self.is_peer(host)
 
     def listener(self, transport: str, host: str, preferred: int) -> int | None:
         """Return the listen point to reach ``host`` from: the preferred one if it fits, or None."""
@@ -132,6 +148,9 @@ def hop_to(uri: Uri, source: Flow, via: Via, *, direct: bool, gate: Surroundings
             return NextHop(source, host != source.remote_host)
         if transport == "UDP" and _behind_nat(host, port, source, via):
             return NextHop(source, True)
+    elif _parse(host) is None and gate.is_peer(source.remote_host):
+        # A PBX that phones register through names itself: no other name may lead to one.
+        return NextHop(source, False)
     listener = gate.listener(transport, host, source.listener)
     return None if listener is None else NextHop(Flow(transport, host, port, listener, 0), False)
 

@@ -150,8 +150,10 @@ class Registrar:
 
         Highest q first (RFC 3261 §16.6), the freshest first within a group. Of several flows to one
         instance only the freshest is in its group; the others follow as groups of their own (RFC 5626 §7).
+        A binding whose address has become that of a trunk since is none of them.
         """
-        found = sorted(self._table.get(user), key=lambda binding: (-binding.q, -binding.expires_at))
+        known = [binding for binding in self._table.get(user) if not self._is_led_to_peer(binding)]
+        found = sorted(known, key=lambda binding: (-binding.q, -binding.expires_at))
         groups: list[Bindings] = []
         seen: set[str] = set()
         for _, same in groupby(found, key=lambda binding: binding.q):
@@ -168,6 +170,9 @@ class Registrar:
                 groups.append(tuple(group))
             groups += others
         return groups
+
+    def _is_led_to_peer(self, binding: Binding) -> bool:
+        return self._gate.is_led_to_peer(binding.flow.remote_host, binding.source.remote_host)
 
     def gruu(self, uri: Uri) -> Gruu | None:
         """Return what a GRUU names, or None for any other URI."""

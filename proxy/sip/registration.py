@@ -197,6 +197,8 @@ class Registration:
             hop = hop_to(uri, source, request.top_via, direct=self._direct, gate=gate)
         if hop is None:
             raise RegistrationRefused(403, "no way to this Contact from here")
+        if gate.is_led_to_peer(hop.flow.remote_host, source.remote_host):
+            raise RegistrationRefused(403, "address of a trunk or PBX")
         return Binding(
             self.user,
             contact.uri_text,

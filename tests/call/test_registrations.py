@@ -54,6 +54,14 @@ def test_rfc3261_10_3_a_refusal_reaches_the_phone() -> None:
         assert response.headers.get("Date") is None
 
 
+def test_a_contact_at_the_carrier_is_refused() -> None:
+    """The carrier knows the gate by its address: a call to this phone would be one to any number there."""
+    with PhoneBench() as bench:
+        response = bench.register(bench.desk, "204", contact="<sip:19005550123@192.0.2.90:5060>")
+        assert response.status == 403
+        assert contacts(bench) == []
+
+
 def test_rfc3261_8_2_1_without_phones_register_gets_405() -> None:
     with GateBench() as bench:
         bench.pbx.send("REGISTER")

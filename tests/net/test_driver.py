@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -121,9 +121,9 @@ class Gate:
             raise ZeroDivisionError
         self.driver.answer(REFUSED)
 
-    async def start(self) -> None:
+    async def start(self, is_trusted: Callable[[str], bool] = lambda _host: False) -> None:
         self.udp, self.tcp = await self.driver.listen(
-            [Listener("UDP", "127.0.0.1", 0), Listener("TCP", "127.0.0.1", 0)]
+            [Listener("UDP", "127.0.0.1", 0), Listener("TCP", "127.0.0.1", 0)], is_trusted=is_trusted
         )
         await self.driver.start(self.endpoint, self.core)
 
@@ -301,6 +301,17 @@ async def test_a_name_that_leads_back_to_the_gate_fails_the_request(gate: Gate) 
     _invite(gate, Flow("UDP", "here", 5060, 0, 0))
     await until(lambda: gate.core.events)
     assert isinstance(gate.core.events[0], RequestFailed)
+
+
+async def test_a_name_that_leads_to_a_trunk_fails_the_request(peer: Peer) -> None:
+    gate = Gate()
+    await gate.start(lambda host: host == "127.0.0.1")
+    try:
+        _invite(gate, Flow("UDP", "here", peer.port, 0, 0))
+        await until(lambda: gate.core.events)
+        assert isinstance(gate.core.events[0], RequestFailed)
+    finally:
+        await gate.driver.close()
 
 
 async def test_a_name_that_nobody_knows_fails_the_request(gate: Gate) -> None:

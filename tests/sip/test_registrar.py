@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given, settings
@@ -259,6 +261,44 @@ def test_unusable_contacts_are_refused(contact: str) -> None:
 
 def test_an_unusable_contact_may_be_removed() -> None:
     assert Bench().register("<sip:204@224.0.1.75>;expires=0").status == 200
+
+
+PEERS = replace(GATE, peers=(ip_network("192.0.2.90/31"), ip_network("2001:db8:90::/64")))
+CARRIER = Flow("UDP", "192.0.2.90", 5060)
+
+
+@pytest.mark.parametrize(
+    ("contact", "headers"),
+    [
+        ("<sip:19005550123@192.0.2.90>", ()),
+        ("<sip:19005550123@192.0.2.91:5080;transport=tcp>", ()),
+        ("<sip:19005550123@[::ffff:192.0.2.90]>", ()),
+        ("<sip:19005550123@[2001:db8:90::1]>", ()),
+        (CONTACT, ("Supported: path", "Path: <sip:192.0.2.90;lr>")),
+    ],
+)
+def test_a_contact_at_a_trunk_would_call_past_the_policy(contact: str, headers: Sequence[str]) -> None:
+    bench = Bench(gate=PEERS)
+    assert bench.register(contact, headers=headers).status == 403
+    assert bench.contacts() == []
+
+
+def test_a_phone_on_the_host_of_a_pbx_or_behind_it_is_reached_there() -> None:
+    bench = Bench(gate=PEERS)
+    assert bench.register("<sip:204@192.0.2.90:5070>", source=CARRIER).status == 200
+    for path in ("192.0.2.90", "pbx.example.net"):
+        headers = ("Supported: path", f"Path: <sip:{path};lr>")
+        assert bench.register(CONTACT, headers=headers, source=CARRIER, via=PROXIED).status == 200
+        assert bench.registrar.bindings("204")[-1].flow == CARRIER
+
+
+def test_a_contact_whose_address_becomes_that_of_a_trunk_is_not_called() -> None:
+    bench = Bench()
+    bench.register("<sip:204@192.0.2.90>", CONTACT)
+    bench.registrar.reconfigure(RegistrarConfig(), PEERS)
+    assert [[binding.contact for binding in group] for group in bench.registrar.targets("204")] == [
+        ["sip:204@192.0.2.20:5060"]
+    ]
 
 
 # Path (RFC 3327) --------------------------------------------------------------------------------------------

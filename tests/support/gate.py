@@ -16,7 +16,7 @@ from typing import Self
 
 from proxy.call.config import CodeMode, GateConfig, Peer, Side, Trunk
 from proxy.call.core import CallCore
-from proxy.call.identity import Authenticator
+from proxy.call.identity import Authenticator, peer_networks
 from proxy.call.ports import (
     Answer,
     BridgeMedia,
@@ -263,7 +263,7 @@ class GateNode:
             self.endpoint,
             Registrar(
                 RegistrarConfig(),
-                Surroundings(points, frozenset({"gate.example.com", GATE[0]})),
+                Surroundings(points, frozenset({"gate.example.com", GATE[0]}), peer_networks(config)),
                 Gruus(b"k" * 32),
             ),
             authenticator,
