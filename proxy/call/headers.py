@@ -130,8 +130,11 @@ class Crossing:
         """Say whether a body part of this type (lower case) crosses, the session description aside.
 
         ``required``: who does not understand it has to refuse the request (RFC 5621 §8.1). Of an emergency
-        call that can't be had but for what helps to find the caller (RFC 6442, RFC 7852).
+        call that can't be had but for what helps to find the caller (RFC 6442, RFC 7852). A multipart crosses
+        as it is where everything in it does.
         """
+        if media_type.startswith("multipart/"):
+            return self.trusted and not self.emergency and "Geolocation" not in self.dropped
         if self.emergency:
             helps = media_type == _LOCATION_BODY or media_type.startswith(_EMERGENCY_BODIES)
             return helps or not required

@@ -6,9 +6,12 @@ emergency call, RFC 6442 §3.3; ISUP beside SDP from a carrier), and some carry 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from proxy.errors import RemoteProtocolError
+from proxy.sip.grammar import parse_params, unquote
 from proxy.sip.message import Message
 
 __all__ = ["session_description", "with_description"]
@@ -19,6 +22,10 @@ _PARTS: Final = 16
 _SDP: Final = "application/sdp"
 _DESCRIBING: Final = ("Content-Type", "Content-Disposition", "Content-ID", "Content-Language")
 """Headers of a message that describe its body, and go with it when it becomes a part."""
+_NAME: Final = r"[0-9a-z!#$%&'*+.^_`|~-]+"
+_MEDIA_TYPE: Final = re.compile(rf"{_NAME}/{_NAME}")
+_NO_MEANING: Final = re.compile(r"\([^()]*\)|\s")
+"""Comments and blanks in a media type (RFC 2045 §5.1)."""
 
 
 class _Part(NamedTuple):
@@ -32,8 +39,9 @@ class _Part(NamedTuple):
 
     @property
     def media_type(self) -> str:
-        """Media type in lower case, without parameters."""
-        return self.content_type.partition(";")[0].strip().lower()
+        """Media type in lower case, without parameters; "" for one that nobody can read."""
+        media_type = _NO_MEANING.sub("", self.content_type.partition(";")[0]).lower()
+        return media_type if _MEDIA_TYPE.fullmatch(media_type) else ""
 
     @property
     def is_required(self) -> bool:
@@ -66,17 +74,18 @@ def with_description(
     """Return Content-Type and body of a message that says ``description`` where ``message`` has its own.
 
     The other parts of its body follow, each as it came, if ``keep`` wants them: it gets the media type in
-    lower case and whether who does not understand the part has to refuse the message. With none of them the
-    description is the whole body.
+    lower case and whether who does not understand the part has to refuse the message. Of a multipart among
+    them that is not wanted as it is, each part is asked for. With no part kept the description is the whole
+    body.
     """
     content_type = message.headers.get("Content-Type") or ""
     if not message.body or not content_type or message.content_type == _SDP:
         return _SDP, description
-    others = [part for part in _top_parts(message, content_type) if keep(part.media_type, part.is_required)]
+    others = list(_kept(_top_parts(message, content_type), keep, _DEPTH - 1))
     if not others:
         return _SDP, description
     boundary = b"tollgate"
-    while any(b"--" + boundary in part.content for part in others):
+    while any(b"--" + boundary in text for part in others for text in (part.head, part.content)):
         boundary += b"-"
     pieces = [part.head + b"\r\n\r\n" + part.content for part in others]
     if description:
@@ -87,9 +96,9 @@ def with_description(
 
 
 def _top_parts(message: Message, content_type: str) -> list[_Part]:
-    """Return the parts of a body without the one that holds the description; of another body, itself."""
+    """Return the parts of a body; of one that has none, the body itself."""
     if message.content_type.startswith("multipart/"):
-        return [part for part in _parts(message.body, content_type) if not _describes(part)]
+        return _parts(message.body, content_type)
     headers = message.headers
     head = "\r\n".join([f"{name}: {value}" for name in _DESCRIBING if (value := headers.get(name))])
     whole = _Part(
@@ -101,8 +110,26 @@ def _top_parts(message: Message, content_type: str) -> list[_Part]:
     return [] if "Content-Encoding" in headers else [whole]
 
 
-def _describes(part: _Part) -> bool:
-    return part.is_description or bool(_description_of(_parts(part.content, part.content_type), _DEPTH - 1))
+def _kept(parts: list[_Part], keep: Callable[[str, bool], bool], depth: int) -> Iterator[_Part]:
+    """Return what is to be kept of these parts, without the description.
+
+    What could be read in two ways, or not at all, stays behind: the receiver might read it in the other one.
+    """
+    for part in parts:
+        media_type = part.media_type
+        if not media_type or part.is_description:
+            continue
+        if not media_type.startswith("multipart/"):
+            if keep(media_type, part.is_required):
+                yield part
+            continue
+        inner = _parts(part.content, part.content_type)
+        describes = bool(_description_of(inner, depth))
+        if not describes and keep(media_type, part.is_required):
+            yield part
+        elif depth and not (describes and media_type == "multipart/alternative"):
+            # The alternatives of a description go with it.
+            yield from _kept(inner, keep, depth - 1)
 
 
 def _is_session(disposition: str | None) -> bool:
@@ -139,21 +166,28 @@ def _parts(body: bytes, content_type: str) -> list[_Part]:
             continue
         head, _, content = part.partition(b"\r\n\r\n")
         fields = _fields(head)
-        parts.append(_Part(head, fields.get("content-type", ""), fields.get("content-disposition"), content))
+        if fields is not None:
+            kind = fields.get("content-type", "text/plain")
+            parts.append(_Part(head, kind, fields.get("content-disposition"), content))
     return parts
 
 
 def _boundary(params: str) -> str:
-    for param in params.split(";"):
-        name, _, value = param.partition("=")
-        if name.strip().lower() == "boundary":
-            return value.strip().strip('"')
-    return ""
+    try:
+        return unquote(parse_params(params.rstrip("; \t")).get("boundary") or "")
+    except RemoteProtocolError:
+        return ""
 
 
-def _fields(head: bytes) -> dict[str, str]:
+def _fields(head: bytes) -> dict[str, str] | None:
+    """Read the header lines of a part; None where they can be read in two ways."""
+    text = head.decode("utf-8", "surrogateescape")
     fields: dict[str, str] = {}
-    for line in head.decode("utf-8", "surrogateescape").split("\r\n"):
+    for line in re.sub(r"\r\n[ \t]+", " ", text).split("\r\n"):
         name, _, value = line.partition(":")
-        fields[name.strip().lower()] = value.strip()
+        name = name.strip().lower()
+        name = "content-type" if name == "c" else name  # as SIP abbreviates it (RFC 3261 §7.3.3)
+        if name in fields or "\r" in line or "\n" in line:
+            return None
+        fields[name] = value.strip()
     return fields

@@ -120,6 +120,27 @@ def test_an_ordinary_call_tells_an_untrusted_side_neither_place_nor_isup(trunk: 
     assert b"hello" in invite.body
 
 
+NESTED = (
+    b"--b\r\nContent-Type: multipart/related;boundary=n\r\n\r\n"
+    + (LOCATION + ISUP + TEXT).replace(b"--b\r\n", b"--n\r\n")
+    + b"--n--\r\n"
+)
+
+
+def test_what_is_nested_is_kept_for_help_and_hidden_from_untrusted_sides() -> None:
+    help_ = invite_of("911", SDP, NESTED, END, trunk=UNTRUSTED)
+    assert PIDF in help_.body
+    assert b"isup" not in help_.body
+    told = invite_of(TOLL_FREE, SDP, NESTED, END, trunk=UNTRUSTED)
+    assert b"hello" in told.body
+    assert PIDF not in told.body
+    assert b"isup" not in told.body
+    assert PIDF not in invite_of(TOLL_FREE, SDP, NESTED, END, trunk=DROPPING).body
+    assert NESTED.strip() in invite_of(TOLL_FREE, SDP, NESTED, END).body.replace(
+        b"--tollgate\r\n", b"--b\r\n"
+    )
+
+
 def test_a_dropped_geolocation_takes_its_part_with_it() -> None:
     invite = invite_of(TOLL_FREE, LOCATION, SDP, END, trunk=DROPPING)
     assert "Geolocation" not in invite.headers

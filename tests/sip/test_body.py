@@ -58,7 +58,9 @@ def test_rfc3261_20_11_only_a_session_disposition_counts(disposition: str, descr
     assert described(mixed + b"--b--\r\n", MIXED) == described_by
 
 
-@pytest.mark.parametrize("content_type", [MIXED, 'Multipart/Mixed; charset=x; Boundary="b"'])
+@pytest.mark.parametrize(
+    "content_type", [MIXED, 'Multipart/Mixed; charset=x; Boundary="b"', "multipart/mixed;boundary=b ;"]
+)
 @pytest.mark.parametrize("preamble", [b"", b"\r\n", b"text before\r\n"])
 def test_rfc5621_8_2_the_description_is_found_beside_other_parts(content_type: str, preamble: bytes) -> None:
     body = preamble + LOCATION + part(SDP, "content-type: application/sdp") + b"--b--\r\nafter"
@@ -160,6 +162,63 @@ class TestWithDescription:
         assert session_description(as_message(made)) == OURS
         assert b"<presence/>" in made[1]
         assert SDP not in made[1]
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            ["Content-Type:\r\n application/isup"],
+            ["Content-Type: application /ISUP\t;version=x"],
+            ["Content-Type: application/isup (as the network has it)"],
+            ["c: application/isup"],
+            ["Content-Type: application/isup", "Content-Type: text/plain"],
+            ["Content-Type: text/plain", "c: application/isup"],
+            ["Content-Type: text/plain\nContent-Type: application/isup"],
+            ["Content-Type: text/plain\rContent-Type: application/isup"],
+            ["Content-Type: isup"],
+        ],
+    )
+    def test_no_spelling_hides_what_a_part_is(self, fields: list[str]) -> None:
+        made = carried(
+            part(b"secret", *fields) + LOCATION + b"--b--\r\n",
+            MIXED,
+            keep=lambda media_type, _required: media_type != "application/isup",
+        )
+        assert b"secret" not in made[1]
+        assert b"<presence/>" in made[1]
+
+    def test_a_head_brings_no_part_of_its_own(self) -> None:
+        head = "X-Line: y\r\n--tollgate\r\nContent-Type: text/plain"
+        made = carried(part(b"hi", head) + b"--b--\r\n", MIXED)
+        assert made[0] == "multipart/mixed;boundary=tollgate-"
+
+    def test_a_part_without_a_type_is_text(self) -> None:
+        made = carried(
+            part(b"hi", "Content-ID: <a@b>") + b"--b--\r\n", MIXED, keep=lambda kind, _: kind == "text/plain"
+        )
+        assert b"hi" in made[1]
+
+    @pytest.mark.parametrize(("depth", "found"), [(1, True), (2, True), (3, False)])
+    def test_of_an_unwanted_multipart_each_part_is_asked_for(self, depth: int, found: bool) -> None:
+        body = part(b"secret", "Content-Type: application/isup") + LOCATION + b"--b--\r\n"
+        for at in range(depth):
+            outer, inner = "cdef"[at], "bcde"[at]
+            body = (
+                f"--{outer}\r\nContent-Type: multipart/related;boundary={inner}\r\n\r\n".encode()
+                + body
+                + f"\r\n--{outer}--\r\n".encode()
+            )
+        made = carried(
+            body,
+            f"multipart/mixed;boundary={'bcde'[depth]}",
+            keep=lambda media_type, _required: media_type == "application/pidf+xml",
+        )
+        assert (b"<presence/>" in made[1]) is found
+        assert b"secret" not in made[1]
+
+    def test_a_wanted_multipart_crosses_as_it_came(self) -> None:
+        inner = b"--c\r\nContent-Type: text/plain\r\n\r\nsigned\r\n--c--\r\n"
+        made = carried(part(inner, "Content-Type: multipart/signed;boundary=c") + b"--b--\r\n", MIXED)
+        assert b"Content-Type: multipart/signed;boundary=c\r\n\r\n" + inner in made[1]
 
     def test_a_late_offer_keeps_its_other_parts(self) -> None:
         made = carried(LOCATION + b"--b--\r\n", MIXED)
