@@ -91,8 +91,7 @@ class Admission:
         invite = event.request
         if "Replaces" not in invite.headers or event.refusal is not None:
             return False
-        number = self._core.policy.normalise(invite.uri)
-        if not isinstance(number, NumberRefused) and number.emergency and caller.peer.side is not Side.TRUNK:
+        if self._is_emergency(invite) and caller.peer.side is not Side.TRUNK:
             return False
         try:
             replaces = replaces_of(invite.headers)
@@ -111,7 +110,7 @@ class Admission:
     def _outbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
         """Decide about a call of a user or a PBX."""
         invite = event.request
-        gruu = None if self._core.registrations is None else self._core.registrations.gruu(invite.request_uri)
+        gruu = self._gruu(invite)
         dialled = invite.uri if gruu is None else gruu.user
         asked = CallRequest(dialled, caller.proved, caller.asserted, caller.peer.default_group)
         decision = decide(asked, self._core.policy)
@@ -145,6 +144,16 @@ class Admission:
             return
         self._begin(event, route, record, now)
 
+    def _is_emergency(self, invite: Request) -> bool:
+        number = self._core.policy.normalise(invite.uri)
+        return not isinstance(number, NumberRefused) and number.emergency
+
+    def _gruu(self, invite: Request) -> Gruu | None:
+        """Return the phone that a GRUU names; an emergency number is none, whatever stands behind it."""
+        registrations = self._core.registrations
+        gruu = None if registrations is None else registrations.gruu(invite.request_uri)
+        return None if gruu is None or self._is_emergency(invite) else gruu
+
     def route(self, caller: Caller, decision: Decision, record: RecordBuilder) -> Route | None:
         """Return where a call of somebody on this side goes; None: there is nobody at that number."""
         route = self.routes.outbound(caller, decision)
@@ -165,8 +174,7 @@ class Admission:
                 return Caller(self._core.config.phones, "", found.name, proved=found.digest_name)
             challenge = found.headers
         if self._peers.is_local(flow) or self._has_phone_at(flow.remote_host):
-            number = self._core.policy.normalise(invite.uri)
-            if not isinstance(number, NumberRefused) and number.emergency:
+            if self._is_emergency(invite):
                 return Caller(self._local_peer, did_of(invite.from_.uri_text), invite.from_.display_name)
         # Nobody may learn here whether a user or a number exists: one answer for everything.
         status = 401 if challenge else 403

@@ -90,3 +90,14 @@ def test_rfc5627_4_4_a_contact_that_is_a_gruu_is_no_way_back_to_the_gate_itself(
         phone.calls[0].bye()
         bench.run(1.0)
         assert call.has_ended(), "the BYE has reached the one who called, not the gate"
+
+
+@pytest.mark.parametrize("uri", ["sip:911@gate.example.com;gr", "sip:911@gate.example.com;gr=urn:uuid:1"])
+def test_an_emergency_number_is_no_gruu(uri: str) -> None:
+    with PhoneBench() as bench:
+        bench.register(bench.desk, "204")
+        call = bench.desk.call("", uri=uri)
+        bench.run(2.0)
+        assert call.status == 200
+        assert len(bench.carrier.calls) == 1
+        call.bye()
