@@ -28,7 +28,16 @@ from proxy.call.takeover import Takeover, find_place
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Direction, Disposition, HungUpBy
 from proxy.errors import RemoteProtocolError
-from proxy.policy import CallClass, CallRequest, Decision, NumberRefused, Treatment, User, decide
+from proxy.policy import (
+    CallClass,
+    CallRequest,
+    Decision,
+    DialledNumber,
+    NumberRefused,
+    Treatment,
+    User,
+    decide,
+)
 from proxy.sip.events import RequestReceived
 from proxy.sip.gruu import Gruu
 from proxy.sip.inspection import Refusal
@@ -91,7 +100,8 @@ class Admission:
         invite = event.request
         if "Replaces" not in invite.headers or event.refusal is not None:
             return False
-        if self._is_emergency(invite) and caller.peer.side is not Side.TRUNK:
+        number = self._core.policy.normalise(invite.uri)
+        if _is_emergency(number) and caller.peer.side is not Side.TRUNK:
             return False
         try:
             replaces = replaces_of(invite.headers)
@@ -144,15 +154,11 @@ class Admission:
             return
         self._begin(event, route, record, now)
 
-    def _is_emergency(self, invite: Request) -> bool:
-        number = self._core.policy.normalise(invite.uri)
-        return not isinstance(number, NumberRefused) and number.emergency
-
     def _gruu(self, invite: Request) -> Gruu | None:
         """Return the phone that a GRUU names; an emergency number is none, whatever stands behind it."""
         registrations = self._core.registrations
         gruu = None if registrations is None else registrations.gruu(invite.request_uri)
-        return None if gruu is None or self._is_emergency(invite) else gruu
+        return None if gruu is None or _is_emergency(self._core.policy.normalise(invite.uri)) else gruu
 
     def route(self, caller: Caller, decision: Decision, record: RecordBuilder) -> Route | None:
         """Return where a call of somebody on this side goes; None: there is nobody at that number."""
@@ -174,7 +180,8 @@ class Admission:
                 return Caller(self._core.config.phones, "", found.name, proved=found.digest_name)
             challenge = found.headers
         if self._peers.is_local(flow) or self._has_phone_at(flow.remote_host):
-            if self._is_emergency(invite):
+            number = self._core.policy.normalise(invite.uri)
+            if _is_emergency(number):
                 return Caller(self._local_peer, did_of(invite.from_.uri_text), invite.from_.display_name)
         # Nobody may learn here whether a user or a number exists: one answer for everything.
         status = 401 if challenge else 403
@@ -329,6 +336,10 @@ class Admission:
         self._core.emit(JournalRecord(record.final(now=now)))
         headers = (reason_header(cause), *headers)
         self._core.endpoint.respond(event.transaction, status, headers=headers, now=now)
+
+
+def _is_emergency(number: DialledNumber | NumberRefused) -> bool:
+    return not isinstance(number, NumberRefused) and number.emergency
 
 
 def _of_user(line: Peer, user: User) -> Caller:
