@@ -54,7 +54,7 @@ from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.headers import canonical_name
 from proxy.sip.large import LargeRequests
 from proxy.sip.parser import ParserLimits
-from proxy.sip.reachability import Surroundings
+from proxy.sip.reachability import is_within
 from proxy.sip.routing import Target
 from proxy.sip.subscription import Interval
 
@@ -283,7 +283,8 @@ def _subscriptions(settings: SubscriptionSettings) -> SubscriptionConfig:
 
 def trusted_networks(config: GateConfig) -> Callable[[str], bool]:
     """Return a function that tells whether an address is that of a peer or trunk."""
-    return Surroundings((), peers=peer_networks(config)).is_peer
+    networks = peer_networks(config)
+    return lambda host: is_within(host, networks)
 
 
 def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:

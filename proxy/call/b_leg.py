@@ -82,7 +82,7 @@ class BLeg(Leg):
         self.digits = trunk.digits
         self.media = media
         self.state = BLegState.CALLING
-        self._attempt = self.attempt()
+        self._attempt = call.core.accounts.attempt(trunk)
         self._spec: InviteSpec | None = None
         self._early: EarlyDialogs | None = None
         """From the offer to the final response."""
@@ -105,8 +105,8 @@ class BLeg(Leg):
         self.transaction = self.endpoint.invite(spec, self, now)
 
     def attempt(self) -> DigestAttempt | None:
-        """Begin a request to the trunk, which may ask who the gate is."""
-        return self.call.core.accounts.attempt(self.trunk)
+        """Begin a request within the dialog to the trunk, which may ask who the gate is."""
+        return self.call.core.accounts.attempt(self.trunk, self.dialog)
 
     def _extensions(self) -> list[tuple[str, str]]:
         """Say which extensions the gate knows on this trunk (RFC 3262 §4, RFC 6228 §4)."""
@@ -165,7 +165,8 @@ class BLeg(Leg):
                     self.call.b_trying(self, now)
                 return
             if dialog is not None and rack:
-                self._pracks.append(Prack(self.endpoint, dialog, rack, self.attempt(), now))
+                attempt = self.call.core.accounts.attempt(self.trunk, dialog)
+                self._pracks.append(Prack(self.endpoint, dialog, rack, attempt, now))
             self._progressed(response, dialog, now, reliably=bool(rack))
 
     def _progressed(self, response: Response, dialog: Dialog | None, now: float, *, reliably: bool) -> None:

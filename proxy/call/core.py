@@ -167,7 +167,7 @@ class CallCore:
     def reconfigure(self, config: GateConfig) -> None:
         """Take a new configuration; calls that are under way keep theirs."""
         self.config = config
-        self.accounts.reconfigure(config.trunks)
+        self.accounts.reconfigure(config.trunks, config.peers)
         self.watch.reconfigure(config.trunks)
         if self.subscriptions is not None:
             self.subscriptions.reconfigure(config)

@@ -120,7 +120,7 @@ class Mailbox(Timed):
         self._subscribe(now)
 
     def _subscribe(self, now: float) -> None:
-        self._attempt = self._table.accounts.attempt(self.holder)
+        self._attempt = self._table.accounts.attempt(self.holder, self._dialog)
         self.state = MailboxState.SUBSCRIBING
         self._send(_EXPIRES, now)
 
@@ -163,7 +163,7 @@ class Mailbox(Timed):
         if self._dialog is None:
             self._part()
             return
-        self._attempt = self._table.accounts.attempt(self.holder)
+        self._attempt = self._table.accounts.attempt(self.holder, self._dialog)
         self.state = MailboxState.LEAVING
         self._send(0, now)
 

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
-from proxy.call.config import Trunk
+from proxy.call.config import Peer, Trunk
+from proxy.sip.dialog import Dialog
 from proxy.sip.digest_client import DigestAttempt, DigestClient
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import ClientTransaction
 from proxy.sip.message import Response
+from proxy.sip.reachability import is_within
 from proxy.sip.timers import NEVER
 from proxy.sip.uri import format_host
 
@@ -231,16 +234,21 @@ class TrunkRegistration:
 class TrunkAccounts:
     """The accounts of all trunks that have one."""
 
-    __slots__ = ("_clients", "_endpoint", "_leaving", "_registrations")
+    __slots__ = ("_clients", "_endpoint", "_leaving", "_networks", "_registrations")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._clients: dict[str, DigestClient] = {}
         self._registrations: dict[str, TrunkRegistration] = {}
         self._leaving: list[TrunkRegistration] = []
+        self._networks: dict[str, tuple[IPv4Network | IPv6Network, ...]] = {}
 
-    def reconfigure(self, trunks: Collection[Trunk]) -> None:
-        """Keep what stays as it was; what is gone or has another account leaves."""
+    def reconfigure(self, trunks: Collection[Trunk], peers: Iterable[Peer] = ()) -> None:
+        """Keep what stays as it was; what is gone or has another account leaves.
+
+        ``peers``: which further addresses are a trunk's own.
+        """
+        self._networks = {peer.name: peer.networks for peer in peers}
         clients, registrations = self._clients, self._registrations
         self._clients, self._registrations = {}, {}
         for trunk in trunks:
@@ -260,10 +268,21 @@ class TrunkAccounts:
                 self._registrations[trunk.name] = TrunkRegistration(self._endpoint, trunk, client)
         self._leaving += registrations.values()
 
-    def attempt(self, trunk: Trunk) -> DigestAttempt | None:
-        """Begin a request to a trunk; None for trunks without an account."""
+    def attempt(self, trunk: Trunk, dialog: Dialog | None = None) -> DigestAttempt | None:
+        """Begin a request to a trunk, within ``dialog`` if there is one already.
+
+        None for trunks without an account, and where the way that the dialog's peer has named (Contact,
+        Record-Route) leads to an address that is not the trunk's: nobody else gets its credentials.
+        """
         client = self._clients.get(trunk.name)
-        return None if client is None else client.attempt()
+        if client is None or (dialog is not None and not self._leads_to(trunk, dialog)):
+            return None
+        return client.attempt()
+
+    def _leads_to(self, trunk: Trunk, dialog: Dialog) -> bool:
+        host = dialog.next_hop(self._endpoint.config.listen_points).remote_host
+        own = {flow.remote_host for flow in trunk.flows}
+        return host in own or is_within(host, self._networks.get(trunk.name, ()))
 
     def usable(self, trunk: Trunk, now: float) -> bool:
         """Say whether calls over a trunk have a chance: it needs no registration, or has one."""

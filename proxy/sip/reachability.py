@@ -7,6 +7,7 @@ gate is to send its INVITEs to a third party, to everybody, to itself, or to a t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -16,7 +17,7 @@ from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint, is_sendable
 from proxy.sip.uri import Uri
 from proxy.sip.via import Via
 
-__all__ = ["NextHop", "Surroundings", "address_problem", "contact_problem", "hop_to"]
+__all__ = ["NextHop", "Surroundings", "address_problem", "contact_problem", "hop_to", "is_within"]
 
 _LOCAL: Final = tuple(
     ip_network(text)
@@ -77,10 +78,7 @@ class Surroundings:
 
     def is_peer(self, host: str) -> bool:
         """Say whether an address is that of a trunk or PBX."""
-        address = _parse(host.partition("%")[0])
-        return address is not None and any(
-            network.version == address.version and address in network for network in self.peers
-        )
+        return is_within(host, self.peers)
 
     def is_led_to_peer(self, host: str, source: str) -> bool:
         """Say whether a phone at ``source`` names a trunk or PBX as the way to itself: calls to it would go
@@ -101,6 +99,14 @@ class Surroundings:
             if point.transport == transport and (":" in point.host) == ipv6:
                 return index
         return None
+
+
+def is_within(host: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    """Say whether an address, in whatever spelling, is of one of these networks; a name is of none."""
+    address = _parse(host.partition("%")[0])
+    return address is not None and any(
+        network.version == address.version and address in network for network in networks
+    )
 
 
 def contact_problem(uri: Uri, source: Flow, gate: Surroundings) -> str:

@@ -21,8 +21,9 @@ from proxy.sip.flow import Flow, ListenPoint, Transmit
 from proxy.sip.message import Request
 from proxy.sip.parser import parse_message
 from proxy.sip.timers import NEVER
-from tests.support.gate import CARRIER, CARRIER_2, GateBench, default_config
+from tests.support.gate import CARRIER, CARRIER_2, STRANGER, GateBench, default_config
 from tests.support.ids import CountingIds
+from tests.support.network import Address
 from tests.support.ua import ANSWER, Step
 
 TOLL_FREE = "918005550123"
@@ -368,6 +369,35 @@ def test_rfc3261_22_3_an_invite_is_repeated_with_credentials() -> None:
         again.bye()
         bench.run(0.5)
     assert [trunk.trunk for trunk in bench.journal.final[0].trunks] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "shown"),
+    [
+        ("first", STRANGER, False),
+        ("first", CARRIER_2, False),
+        ("first", CARRIER, True),
+        ("carrier", CARRIER_2, True),
+    ],
+)
+def test_credentials_go_to_no_address_but_the_trunks_own(name: str, way: Address, shown: bool) -> None:
+    """Whatever way its responses name: here what the BYE says to the proxy that has recorded itself."""
+    routed = (Step(0.05, 200, with_sdp=True, headers=(("Record-Route", f"<sip:{way[0]};lr>"),)),)
+    trunk = replace(ONE, name=name)
+    with GateBench(config=default_config(trunks=(trunk,)), script=REFUSED) as bench:
+        sent: list[tuple[Address, bytes]] = []
+        bench.network.trace = lambda _at, _sender, receiver, data: sent.append((receiver, data))
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.02)
+        bench.carrier.script = routed
+        bench.run(0.5)
+        assert call.status == 200
+        call.bye()
+        bench.run(0.5)
+        byes = [data for receiver, data in sent if receiver == way and data.startswith(b"BYE")]
+        assert byes
+        assert (b"Proxy-Authorization" in byes[0]) is shown
+        bench.vanished.add(bench.carrier)  # its BYE went elsewhere
 
 
 def test_refused_credentials_end_the_call_after_two_invites() -> None:
