@@ -16,7 +16,7 @@ from proxy.call.leg import Leg
 from proxy.call.onward import segment_record
 from proxy.call.routing import Caller
 from proxy.call.state import CallState
-from proxy.cdr.record import Continuation
+from proxy.cdr.record import Continuation, Direction
 from proxy.sip.replaces import Replaces
 
 if TYPE_CHECKING:
@@ -49,15 +49,22 @@ def same_party(one: Caller, other: Caller) -> bool:
 def segment_beside(first: Call, caller: Caller, consultation: Call, how: Continuation, now: float) -> Call:
     """Return the segment in which ``caller`` stands for a party of ``consultation``, to be joined to it.
 
-    Number, route and decision are those of the consultation, whose caller was asked for a code.
+    Route and decision are those of the consultation, whose caller was asked for a code. So is what the record
+    tells of the number, unless only the first call has gone out: then somebody still pays for that one, and
+    not for who was called, or has called, on this side.
     """
-    was = consultation.record
+    was, joined = consultation.record, first.record
+    outwards = was.answered and joined.direction is Direction.OUTBOUND is not was.direction
+    if outwards:
+        was, joined = joined, was
     caller = first.core.admission.named(caller, consultation.route.decision)
     route = replace(consultation.route, caller=caller)
     record = segment_record(first, caller, consultation.route.decision, how, now)
     for name in _TARGET:
         setattr(record, name, getattr(was, name))
-    code = was.code or first.record.code
+    if outwards:
+        record.caller_number, record.caller_e164 = joined.caller_number, joined.caller_e164
+    code = was.code or joined.code
     if code is not None:
         # A use that nobody has paid for yet is this segment's.
         record.code_kept(code, reused=was.code is not None and not was.answered)

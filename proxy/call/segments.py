@@ -30,6 +30,9 @@ def take_caller(segment: Call, before: Call, side: Side | None = None) -> None:
     segment.sides.caller = side
     segment.answers_first = not segment.a.unanswered
     segment.early = before.early
+    if before.referred_by is not None:
+        before.referred_by.goes_on_as(segment)
+        before.referred_by = None
 
 
 def resume(segment: Call, now: float) -> None:

@@ -44,17 +44,22 @@ def find_place(core: CallCore, replaces: Replaces, caller: Caller) -> Leg | int:
 class Takeover:
     """A newcomer on its way into a call, until its ports are there."""
 
-    __slots__ = ("_leg", "_segment")
+    __slots__ = ("_before", "_leg", "_segment")
 
     def __init__(self, leg: Leg, segment: Call) -> None:
         self._leg = leg
         """Whose place is taken."""
+        self._before = leg.call
         self._segment = segment
 
     @staticmethod
     def of(leg: Leg, caller: Caller, now: float) -> Takeover:
         """Begin the segment that the call is to go on as."""
-        segment = segment_beside(leg.call, caller, leg.call, Continuation.TAKEOVER, now)
+        before = leg.call
+        segment = segment_beside(before, caller, before, Continuation.TAKEOVER, now)
+        if leg is not before.a:  # it was called, and so is who takes its place
+            segment.record.caller_number = before.record.caller_number
+            segment.record.caller_e164 = before.record.caller_e164
         takeover = segment.takeover = Takeover(leg, segment)
         return takeover
 
@@ -88,8 +93,9 @@ class Takeover:
         """Take the place, if it is still there to be taken."""
         segment, leg = self._segment, self._leg
         segment.takeover = None
-        before = leg.call
-        side = None if leg.over else before.sides.beside(leg)
+        before = self._before
+        # A party that was transferred meanwhile talks to somebody else, whom nobody has decided about here.
+        side = None if leg.over or leg.call is not before else before.sides.beside(leg)
         if side is None or before.state not in {CallState.DIALLING, CallState.RINGING, CallState.TALKING}:
             segment.end(Ending(Disposition.FAILED, 481, NORMAL_CLEARING), HungUpBy.GATE, now)
             return
@@ -101,9 +107,6 @@ class Takeover:
             picked_up = segment.sides.caller
             segments.take_caller(segment, before, side)
             segment.sides.called = picked_up
-            if before.referred_by is not None:
-                before.referred_by.goes_on_as(segment)
-                before.referred_by = None
             segments.hand_over(segment, before, leg, now)
             segment.confirm(now)
         else:

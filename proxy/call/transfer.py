@@ -78,17 +78,19 @@ def referred(call: Call, leg: Leg, event: RequestReceived, now: float) -> None:
 def _sender(leg: Leg, side: CallSide, refer: Request) -> Caller | None:
     """Return under whose policy a party may refer the other one; None: it may not.
 
-    A trunk has no policy. Where it is allowed to transfer, it reaches what the other party could dial.
+    A trunk has no policy. Where it is allowed to transfer, it reaches what the other party could dial. Who
+    was let in for an emergency call without a proof has none: no other call is its to place.
     """
     peer = leg.party.peer
     if peer.side is Side.PBX:
         return asserted_caller(peer, refer)
-    if peer.side is Side.PHONES:
-        return leg.party
-    other = side.leg
-    if not peer.allow_refer or other is None or other.party.peer.side is Side.TRUNK:
+    answerable: Leg | None = leg
+    if peer.side is Side.TRUNK:
+        answerable = side.leg if peer.allow_refer else None
+    if answerable is None or answerable.party.peer.side is Side.TRUNK:
         return None
-    return other.party
+    party = answerable.party
+    return None if party.peer.side is Side.PHONES and not party.proved else party
 
 
 class Transfer:
@@ -186,7 +188,7 @@ class Transfer:
         self._notifier.tell(ending.status, now, final=True)
 
     def goes_on_as(self, segment: Call) -> None:
-        """Somebody has picked the call to the target up."""
+        """The call to the target was picked up by another phone, or sent on by the target's."""
         self._segment = segment
         segment.referred_by = self
 

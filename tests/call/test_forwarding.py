@@ -17,7 +17,7 @@ from proxy.policy import (
     UserGroup,
 )
 from tests.call.phones import phone_policy
-from tests.call.transfers import FREE, OUTSIDE, PREMIUM, SLOW, TransferBench
+from tests.call.transfers import BUSY, FREE, OUTSIDE, PREMIUM, SLOW, TransferBench, refer, told
 from tests.support.ua import Headers, Step
 
 
@@ -310,3 +310,23 @@ def test_a_caller_without_an_offer_is_forwarded() -> None:
         assert call.status == 200
         call.bye()
         bench.run(0.5)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_the_target_of_a_transfer_sends_the_call_on(reached: bool) -> None:
+    """The transferor is told what the forward comes to, and has the other party back if that is nothing."""
+    with TransferBench() as bench:
+        call = bench.talk(bench.desk, "205")
+        bench.third.script = moved(FREE)
+        bench.carrier.script = SLOW if reached else BUSY
+        refer(call, "206")
+        bench.run(0.2)
+        assert told(call) == ["100 active"]
+        bench.run(4.0)
+        assert told(call) == ["100 active", "180 active", f"{200 if reached else 486} terminated"]
+        assert call.has_ended() is reached
+        assert not bench.second.calls[0].has_ended()
+        bench.second.calls[0].bye()
+        bench.run(0.5)
+        assert call.has_ended()
+    assert [record.continuation for record in bench.journal.final].count("forward") == 1

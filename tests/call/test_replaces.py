@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.cdr.record import Disposition
+from proxy.cdr.record import Direction, Disposition
 from proxy.policy import AccountCode, CodeTable, Snapshot
 from proxy.sip.dialog import Dialog
 from tests.call.phones import phone_policy
@@ -109,6 +109,29 @@ class TestAttendedTransfer:
             two.bye()
             bench.run(0.5)
             assert one.has_ended()
+
+    @pytest.mark.parametrize("kind", ["inbound", "colleague"])
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_the_call_that_has_gone_out_is_what_is_recorded(self, kind: str, turned: bool) -> None:
+        """Whichever names the other: a call that is paid for does not go on as one that came in, or that a
+        colleague has placed."""
+        with TransferBench() as bench:
+            out = bench.talk(bench.desk, FREE)
+            if kind == "inbound":
+                bench.inbound()
+            else:
+                bench.talk(bench.second, "204", user="205")
+            came = bench.desk.calls[-1]
+            one, other = (came, out) if turned else (out, came)
+            refer(one, "x", replaces=dialog_of(other))
+            bench.run(1.0)
+            assert told(one)[-1] == "200 terminated"
+            bench.carrier.calls[0].bye()
+            bench.run(0.5)
+        joined = next(record for record in bench.journal.final if record.continuation)
+        assert (joined.direction, joined.user, joined.group) == (Direction.OUTBOUND, "204", "staff")
+        assert (joined.dialled_number, joined.call_class) == (FREE, "toll_free")
+        assert joined.caller_number in {"+13125550100", "205", "+12125550205"}
 
     @pytest.mark.parametrize("change", ["call-id", "to-tag", "from-tag", "own", "early-only", "swapped"])
     def test_rfc3891_3_a_dialog_that_is_not_there(self, change: str) -> None:
@@ -243,6 +266,7 @@ class TestTakeover:
         first, second = bench.journal.final
         assert first.disposition is Disposition.CONTINUED
         assert (second.disposition, second.destination_user) == (Disposition.ANSWERED, "205")
+        assert second.caller_number == "204"  # who picks up was called
 
     def test_who_picks_up_has_to_offer(self) -> None:
         with TransferBench() as bench:
@@ -353,6 +377,22 @@ class TestTakeover:
                 assert taken.status == (503 if silent else 481)
                 bench.media.silent = False
                 bench.media.legs.clear()
+
+    @pytest.mark.parametrize("target", ["206", FREE])
+    def test_the_party_is_transferred_while_the_newcomer_waits_for_ports(self, target: str) -> None:
+        with TransferBench() as bench:
+            call = bench.talk(bench.desk, "205")
+            bench.media.latency = lambda: 0.5
+            taken = bench.desk.call("205", headers=replacing(call))
+            bench.run(0.1)
+            bench.third.script = SLOW
+            refer(bench.second.calls[0], target)
+            bench.run(5.0)
+            assert taken.status == 481
+            assert told(bench.second.calls[0])[-1] == "200 terminated"
+            assert not call.has_ended()
+            call.bye()
+            bench.run(1.0)
 
     def test_no_ports_for_the_newcomer(self) -> None:
         with TransferBench() as bench:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
 from proxy.call.state import CallState
 from proxy.cdr.record import Direction, Disposition, HungUpBy
 from proxy.sip.events import RequestReceived
-from tests.call.transfers import BUSY, FREE, OUTSIDE, PREMIUM, RING, SLOW, TransferBench, refer, replies, told
+from tests.call.phones import PHONES
+from tests.call.transfers import (
+    BUSY,
+    EMERGENCY,
+    FREE,
+    OUTSIDE,
+    PREMIUM,
+    RING,
+    SLOW,
+    TransferBench,
+    refer,
+    replies,
+    told,
+)
 from tests.support.ua import ANSWER, Step, UaCall
 
 
@@ -399,6 +413,22 @@ class TestRefusals:
             bench.run(0.5)
             assert replies(bench.carrier.calls[-1]) == [403]
             assert not bench.third.calls
+            call.bye()
+            bench.run(0.5)
+
+    @pytest.mark.parametrize("target", [OUTSIDE, FREE, "206"])
+    def test_who_has_proved_nothing_may_not(self, target: str) -> None:
+        """An emergency call is let in without a proof; it must not become any other call."""
+        with TransferBench() as bench:
+            peer = replace(PHONES, default_group="staff")
+            networks = (ip_network("192.0.2.0/24"),)
+            bench.core.reconfigure(replace(bench.core.config, phones=peer, local_networks=networks))
+            call = bench.talk(bench.phone("192.0.2.77"), EMERGENCY, user="nobody")
+            refer(call, target)
+            bench.run(1.0)
+            assert replies(call) == [403]
+            assert len(bench.carrier.calls) == 1
+            assert not call.has_ended()
             call.bye()
             bench.run(0.5)
 
