@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from proxy.commands import audit, codes, gate, groups, usage, users
+from proxy.commands import audit, codes, gate, groups, portal, usage, users
 from proxy.commands.common import ConfigOption, config_before_command
 from proxy.errors import TollgateError
 
@@ -66,6 +66,7 @@ for _name, _command in (
     ("explain", gate.explain),
 ):
     app.command(_name, epilog=gate.EPILOGS[_name])(_command)
+app.command("portal", epilog=portal.EPILOG)(portal.portal)
 app.add_typer(codes.app, name="codes")
 app.add_typer(groups.app, name="groups")
 app.add_typer(users.app, name="users")

@@ -27,6 +27,7 @@ from pydantic_settings import (
 )
 
 from proxy.errors import ConfigurationError
+from proxy.settings_portal import PortalSettings
 from proxy.settings_sections import (
     Address,
     AuthSettings,
@@ -116,6 +117,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     control: ControlSettings = ControlSettings()
     metrics: MetricsSettings = MetricsSettings()
+    portal: PortalSettings = PortalSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,42 @@
+"""``tollgate portal``: the Account Portal without a gate."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from proxy.commands.common import ConfigOption, example, open_store, plan_of, read_settings, say
+
+__all__ = ["EPILOG", "portal"]
+
+EPILOG = example("tollgate portal --config gate.toml", "tollgate portal --new-password admin")
+
+
+def portal(
+    *,
+    new_password: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Give this account a one-time password, print it, and end."),
+    ] = None,
+    with_gate: Annotated[bool, typer.Option("--with-gate", hidden=True)] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Run the Account Portal until it is told to end (SIGTERM, Ctrl-C).
+
+    The first start makes the account admin and prints its password, which is good for one log-in.
+    """
+    settings = read_settings(config)
+    if new_password is not None:
+        from proxy.portal.first_start import reset_password
+        from proxy.portal.passwords import Passwords
+
+        with open_store(settings) as store:
+            password = reset_password(store, Passwords(), new_password)
+        say(f"{new_password}: {password} (good for one log-in)")
+        return
+    from proxy import log
+    from proxy.portal.serve import serve
+
+    log.configure(settings.log.level, settings.log.format)
+    serve(settings, plan_of(settings), ends_with_input=with_gate)

@@ -1,0 +1,105 @@
+"""Puts the portal's pages together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from proxy.errors import TollgateError
+from proxy.portal import account_pages, code_pages, import_pages
+from proxy.portal.headers import BodyBounds, SecurityHeaders
+from proxy.portal.pages import go_to, page
+from proxy.portal.permissions import Permission
+from proxy.portal.portal import Portal
+from proxy.portal.visit import LogInFirst, Needs, Refused, Visit, visit_of
+from proxy.store import StoreUnavailable
+
+__all__ = ["create_app", "permissions_of", "routes"]
+
+logger = logging.getLogger(__name__)
+
+_KEYS = {404: "error.not_found", 405: "error.not_found", 400: "error.malformed"}
+
+
+def routes() -> list[BaseRoute]:
+    """Give all routes of the portal. Raises RuntimeError for one that does not say whom it is for."""
+    found = [*account_pages.router.routes, *import_pages.router.routes, *code_pages.router.routes]
+    for route in found:
+        if len(list(permissions_of(route))) != 1:
+            message = f"route {route} does not say what it needs"
+            raise RuntimeError(message)
+    return found
+
+
+def create_app(portal: Portal) -> ASGIApp:
+    """Return the portal as an ASGI application. What it uses is its caller's to close."""
+    app = FastAPI(routes=routes(), openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.portal = portal
+    app.add_exception_handler(LogInFirst, _log_in_first)
+    for kind in (Refused, HTTPException, RequestValidationError, TollgateError, Exception):
+        app.add_exception_handler(kind, _say_why)
+    # Around everything: the answer to a fault of our own needs the headers too.
+    return SecurityHeaders(BodyBounds(app, upload_path="/codes/import"), https=portal.settings.https)
+
+
+def permissions_of(route: BaseRoute) -> Iterator[Permission]:
+    """Give the permissions that a route asks for: one, or the portal does not start."""
+    if isinstance(route, APIRoute):
+        for dependency in route.dependant.dependencies:
+            if isinstance(dependency.call, Needs):
+                yield dependency.call.permission
+
+
+async def _log_in_first(request: Request, _error: Exception) -> Response:
+    where = request.url.path
+    if request.method == "GET":
+        where += f"?{request.url.query}" if request.url.query else ""
+    else:
+        where = "/"
+    if "hx-request" in request.headers:
+        # A part of a page was asked for: the whole page has to go.
+        return Response(status_code=401, headers={"hx-redirect": "/login"})
+    return go_to("/login", next="" if where == "/" else where)
+
+
+async def _say_why(request: Request, error: Exception) -> Response:
+    match error:
+        case Refused():
+            status, key, values = error.status, error.key, error.values
+        case HTTPException():
+            status, key, values = error.status_code, _KEYS.get(error.status_code, "error.malformed"), {}
+        case RequestValidationError():
+            # Only the names: what was sent may be a code.
+            names = ", ".join(str(problem["loc"][-1]) for problem in error.errors())
+            status, key, values = 400, "error.parameter", {"names": names}
+        case StoreUnavailable():
+            logger.error("portal: %s", error)
+            status, key, values = 503, "error.store", {}
+        case TollgateError():
+            status, key, values = 422, "error.refused", {"reason": str(error)}
+        case _:
+            status, key, values = 500, "error.own", {}
+    visit = await _whoever(request)
+    if status == 403 and key == "password.change_first":
+        return go_to("/password")
+    return await page(visit, "error.html", status=status, message=visit.texts(key, **values))
+
+
+async def _whoever(request: Request) -> Visit:
+    """Return the visit that failed, or one of nobody."""
+    known: Visit | None = getattr(request.state, "visit", None)
+    if known is not None:
+        return known
+    try:
+        return await visit_of(request)
+    except StoreUnavailable:
+        scope = {**request.scope, "headers": [h for h in request.scope["headers"] if h[0] != b"cookie"]}
+        return await visit_of(Request(scope))

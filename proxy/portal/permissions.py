@@ -1,0 +1,44 @@
+"""Who may do what in the portal: the one table, and nothing else, says it."""
+
+from __future__ import annotations
+
+import enum
+
+from proxy.store import PortalAccount, Role
+
+__all__ = ["Permission", "may"]
+
+
+class Permission(enum.StrEnum):
+    """What a route of the portal asks for."""
+
+    PUBLIC = "public"
+    """Nothing: no log-in either."""
+    OWN_PASSWORD = "own_password"  # noqa: S105 - a name
+    """To be logged in. All that is left to those who have to change their password first."""
+    HOME = "home"
+    CODES_VIEW = "codes_view"
+    """See account codes with their digits."""
+    CODES_CHANGE = "codes_change"
+
+
+_ALL = frozenset(Role)
+_MANAGERS = frozenset({Role.DECISION_MAKER, Role.PHONE_MANAGER})
+
+_TABLE: dict[Permission, frozenset[Role]] = {
+    Permission.OWN_PASSWORD: _ALL,
+    Permission.HOME: _ALL,
+    Permission.CODES_VIEW: _MANAGERS,
+    Permission.CODES_CHANGE: _MANAGERS,
+}
+
+
+def may(account: PortalAccount | None, permission: Permission) -> bool:
+    """Whether an account (None: nobody is logged in) has a permission."""
+    if permission is Permission.PUBLIC:
+        return True
+    if account is None or account.disabled:
+        return False
+    if account.must_change and permission is not Permission.OWN_PASSWORD:
+        return False
+    return account.role in _TABLE[permission]

@@ -1,0 +1,85 @@
+"""Settings of the Account Portal, a process of its own (DESIGN contract 4)."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from proxy.settings_sections import Network, Seconds, Section
+
+__all__ = ["PortalSettings"]
+
+
+class PortalSettings(Section):
+    """The Account Portal: pages for those who run the system."""
+
+    enabled: bool = False
+    """Whether ``tollgate serve`` runs it too, as a second process; ``tollgate portal`` runs it alone."""
+    listen: str = "127.0.0.1:8080"
+    """Address and TCP port."""
+    certificate: str = ""
+    """PEM file with its certificate and the intermediates; needed where others than this host come in."""
+    key: str = ""
+    """Empty: the key is in the file of the certificate."""
+    public_url: str = ""
+    """What people type, such as ``https://phones.example.com``, where a web server stands before it."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Web servers that are believed when they say whom they ask for (``X-Forwarded-For``)."""
+    session_idle: Seconds = 1_800.0
+    """A log-in that is not used for so long ends."""
+    session_lifetime: Seconds = 43_200.0
+    """Every log-in ends after so long."""
+    page_size: int = Field(default=100, ge=10, le=500)
+    """Lines on one page of a list."""
+
+    @field_validator("listen")
+    @classmethod
+    def _readable(cls, listen: str) -> str:
+        _split(listen)
+        return listen
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_origin(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and not (parts.scheme in {"http", "https"} and parts.hostname and url.count("/") == 2):
+            raise ValueError("write it like https://phones.example.com, with nothing behind the name")
+        return url
+
+    @model_validator(mode="after")
+    def _is_private(self) -> Self:
+        if self.key and not self.certificate:
+            raise ValueError("certificate: needed with key")
+        host, _ = self.address
+        if not (ip_address(host).is_loopback or self.certificate or self.trusted_proxies):
+            raise ValueError(
+                "certificate: needed where others than this host come in, or trusted_proxies where a web "
+                "server with one stands before the portal"
+            )
+        return self
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen at."""
+        return _split(self.listen)
+
+    @property
+    def https(self) -> bool:
+        """Browsers come by HTTPS."""
+        return bool(self.certificate) or self.public_url.startswith("https://")
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ip_address(host)
+    except ValueError:
+        colon = ""
+    if not (colon and port.isascii() and port.isdigit() and int(port) <= 65_535):
+        message = f"{listen!r} is no address and port; write it like 127.0.0.1:8080 or [::1]:8080"
+        raise ValueError(message)
+    return host, int(port)
