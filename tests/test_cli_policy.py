@@ -203,7 +203,7 @@ def test_update_changes_descriptions_and_keeps_the_rest(capsys: pytest.CaptureFi
     ("data", "complaint"),
     [
         (b"Code;Text\n", "line 1: the header row must be Code and Description"),
-        (b"Code,Description\n1,\xff\n", "line 2: the file is not UTF-8"),
+        (b"Code,Description\n1,\x81\n", "line 2: the file is not UTF-8"),
         (b"Code,Description\n1,\0\n", "NUL"),
     ],
 )

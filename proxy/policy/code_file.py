@@ -32,6 +32,19 @@ __all__ = [
 
 _HEADER = ("code", "description")
 _SEPARATORS = (",", ";", "\t")
+_FOREIGN = (
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"+/v", "UTF-7"),
+    (b"\x1b$", "ISO-2022"),
+    (b"\x84\x31\x95\x33", "GB18030"),
+    (b"\xdd\x73\x66\x73", "UTF-EBCDIC"),
+    (b"PK\x03\x04", "a workbook or an archive (.xlsx, .ods, .zip)"),
+    (b"\xd0\xcf\x11\xe0", "an old workbook (.xls)"),
+    (b"\x1f\x8b", "compressed (.gz)"),
+    (b"%PDF", "PDF"),
+)
+"""How files begin that are something else."""
 _TO_GUARD = re.compile(r"(^|;)(?=[=+\-@\t\r'])")
 """Behind a semicolon too: where that separates cells, some spreadsheets split even what is quoted."""
 _IS_GUARDED = re.compile(r"(^|;)'(?=[=+\-@\t\r'])")
@@ -60,23 +73,35 @@ class CodeFile:
 
 
 def decode_csv(data: bytes) -> str:
-    """Return the text of a CSV file: UTF-8 with or without byte order mark, or UTF-16 with one.
+    """Return the text of a CSV file: UTF-8 with or without byte order mark, UTF-16 with one, or Windows-1252,
+    which is what older spreadsheets write.
 
-    Raises ConfigurationError for anything else, and for NUL characters.
+    Raises ConfigurationError for anything else, by name where its first bytes tell, and for NUL characters.
     """
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        message = (
-            f"line {line}: the file is not {encoding.removesuffix('-sig').upper()}; save it as CSV UTF-8"
-        )
-        raise ConfigurationError(message) from None
+    for start, kind in _FOREIGN:
+        if data.startswith(start):
+            message = f"the file is {kind}, not CSV; save it as CSV UTF-8"
+            raise ConfigurationError(message)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = _decode(data, "utf-16", "UTF-16")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = _decode(data, "cp1252", "UTF-8, UTF-16 or Windows-1252")
     if "\0" in text:
         message = f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: the file holds NUL characters"
         raise ConfigurationError(message)
     return text
+
+
+def _decode(data: bytes, encoding: str, names: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"line {line}: the file is not {names}; save it as CSV UTF-8"
+        raise ConfigurationError(message) from None
 
 
 def read_code_file(text: str, plan: NumberPlan) -> CodeFile:

@@ -90,7 +90,7 @@ def test_cell_without_end_is_a_problem_not_an_error() -> None:
     assert "field larger" in str(found.problems[0])
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_encodings(encoding: str) -> None:
     assert decode_csv("Code,Description\n1,Müller".encode(encoding)) == "Code,Description\n1,Müller"
 
@@ -98,7 +98,9 @@ def test_encodings(encoding: str) -> None:
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        ("Code,Description\n1,Müller".encode("latin-1"), "line 2: the file is not UTF-8"),
+        (b"Code,Description\n1,M\x81ller", "line 2: the file is not UTF-8, UTF-16 or Windows-1252"),
+        ("Code,Description\n1,Müller".encode("utf-32"), "the file is UTF-32, not CSV"),
+        (b"PK\x03\x04\x14\0", "the file is a workbook or an archive"),
         (b"\xff\xfe\x00", "line 1: the file is not UTF-16"),
         (b"Code,Description\n1,\x00", "line 2: the file holds NUL"),
     ],
