@@ -212,6 +212,9 @@ class Driver:
                 core.handle_sip(event, now)
             except Exception:  # noqa: BLE001 - one call's fault
                 self._contain(event, now)
+        for data, flow in endpoint.withdrawals():
+            if self.tcp is not None:
+                self.tcp.withdraw(data, flow)
         for data, flow in endpoint.transmits():
             self._send(data, flow)
         for command in core.commands():

@@ -167,6 +167,12 @@ class TcpConnections:
             )
         return True
 
+    def withdraw(self, data: bytes, flow: Flow) -> None:
+        """Take a message back that still waits for its connection."""
+        waiting = self._waiting.get((flow.listener, flow.remote_host, flow.remote_port), [])
+        if data in waiting:
+            waiting.remove(data)
+
     def _leads_to(self, connection: Connection, flow: Flow) -> bool:
         """Say whether an open connection may be used for a destination (RFC 5922 §7.3): another name may
         share its address.

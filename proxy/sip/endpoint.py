@@ -99,6 +99,11 @@ class Endpoint:
 
     # Outputs ------------------------------------------------------------------------------------------------
 
+    def withdrawals(self) -> list[Transmit]:
+        """Take what is not to be sent any more, where it still waits for a connection."""
+        withdrawn, self._layer.withdrawn = self._layer.withdrawn, []
+        return withdrawn
+
     def transmits(self) -> list[Transmit]:
         """Take what is to be sent, in order."""
         transmits = self._layer.transmits

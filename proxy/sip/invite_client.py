@@ -222,8 +222,9 @@ class InviteClientTransaction(Timed):
         """Send the INVITE by the transport that it was too large for (§18.1.1)."""
         layer = self._layer
         self._otherwise = None
+        data = self._data
         self.lines, self._data, flow = otherwise
-        layer.client_falls_back(self, flow, now)
+        layer.client_falls_back(self, data, flow, now)
         layer.send(self._data, flow)
         layer.timers.start(self, min(now + self._interval, self._timer_b))
 

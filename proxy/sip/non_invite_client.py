@@ -167,8 +167,8 @@ class NonInviteClientTransaction(Timed):
         """Send the request by the transport that it was too large for (§18.1.1)."""
         layer = self._layer
         self._otherwise = None
+        layer.client_falls_back(self, self._data, otherwise.flow, now)
         self._data = otherwise.data
-        layer.client_falls_back(self, otherwise.flow, now)
         layer.send(self._data, self.flow)
         layer.timers.start(self, min(now + self._interval, self._timer_f))
 

@@ -77,6 +77,7 @@ class TransactionLayer:
         "servers",
         "timers",
         "transmits",
+        "withdrawn",
         "without_tcp",
     )
 
@@ -87,6 +88,8 @@ class TransactionLayer:
         self.config = config
         self.timers = TimerHeap()
         self.transmits: list[Transmit] = []
+        self.withdrawn: list[Transmit] = []
+        """What was sent over connections that may not be open yet, and has gone out another way since."""
         self.without_tcp = PeersWithoutTcp()
         self.clients: dict[tuple[str, str], ClientTransaction] = {}
         """By branch and CSeq method (§17.1.3). Our branches are unguessable, so sent-by adds nothing."""
@@ -108,8 +111,12 @@ class TransactionLayer:
         self.clients[transaction.branch, transaction.method] = transaction
         self.pending.setdefault(peer_of(transaction.flow), {})[transaction] = None
 
-    def client_falls_back(self, transaction: ClientTransaction, flow: Flow, now: float) -> None:
-        """Let a request that was too large for a datagram go as one all the same (§18.1.1)."""
+    def client_falls_back(self, transaction: ClientTransaction, data: bytes, flow: Flow, now: float) -> None:
+        """Let a request that was too large for a datagram go as one all the same (§18.1.1).
+
+        ``data`` is what has not arrived: a connection that opens late must not bring the request once more.
+        """
+        self.withdrawn.append(Transmit(data, transaction.flow))
         self.without_tcp.add(transaction.flow, now)
         self.client_answered(transaction)
         transaction.flow = flow

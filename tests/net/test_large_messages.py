@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -143,6 +144,32 @@ async def test_silence_over_tcp_sends_it_over_udp_as_well(gate: Gate, carrier: C
     both = (carrier.over_tcp[0], carrier.over_udp[0])
     branches = {data.split(b"branch=")[1].split(b";")[0] for data in both}
     assert len(branches) == 1, "a peer that gets both takes them for one"
+
+
+async def test_a_connection_that_opens_late_does_not_bring_it_again(gate: Gate, carrier: Carrier) -> None:
+    """A SYN is lost, the INVITE goes over UDP, and only then the connection comes about."""
+    carrier.listens = False
+    await carrier.start()
+    with contextlib.ExitStack() as stack:
+        listener, *others = [stack.enter_context(socket.socket()) for _ in range(3)]
+        listener.bind(("127.0.0.1", carrier.port))
+        listener.listen(0)
+        listener.settimeout(5.0)
+        # With its queue full the kernel drops further SYNs, which are repeated after a second.
+        for other in others:
+            other.setblocking(False)
+            other.connect_ex(listener.getsockname())
+        invite(gate, Flow("UDP", "127.0.0.1", carrier.port, 0, 0), 5_000, LargeRequests.TCP_FIRST)
+        await until(lambda: carrier.over_udp)
+        assert gate.driver.tcp is not None
+        assert not len(gate.driver.tcp)
+        listener.listen(5)
+        for _ in range(3):
+            accepted, _ = await asyncio.to_thread(listener.accept)
+            stack.enter_context(accepted).settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                await asyncio.to_thread(accepted.recv, 10)
+        assert len(gate.driver.tcp) == 1
 
 
 @pytest.mark.skipif(not shutil.which("unshare"), reason="unshare is not installed")

@@ -98,6 +98,17 @@ def test_a_refused_connection_lets_it_go_over_udp_with_the_same_branch() -> None
     assert harness.times("INVITE") == [0.0, 0.0, 0.5, 1.5]
 
 
+def test_what_goes_over_udp_is_no_longer_wanted_over_tcp() -> None:
+    harness = invited(LargeRequests.TCP_FIRST)
+    assert harness.endpoint.withdrawals() == []
+    harness.run_until(2.1)
+    ((data, flow),) = harness.endpoint.withdrawals()
+    assert flow == OVER_TCP
+    assert data.startswith(b"INVITE ")
+    assert b"Via: SIP/2.0/TCP " in data
+    assert harness.endpoint.withdrawals() == []
+
+
 def test_silence_for_4_t1_lets_it_go_over_udp_until_timer_b() -> None:
     harness = invited(LargeRequests.TCP_FIRST)
     harness.run_until(31.9)
@@ -228,6 +239,13 @@ class TestWithinADialog:
         assert (sent.flow, sent.request.top_via.transport) == (UDP, "UDP")
         harness.receive(answer(sent.request, 200))
         harness.take(ResponseReceived)
+
+    def test_a_large_update_over_udp_is_no_longer_wanted_over_tcp(self) -> None:
+        harness, dialog = talking(LargeRequests.TCP_FIRST)
+        harness.endpoint.request(dialog, "UPDATE", body=BODY, now=harness.now)
+        harness.run_until(harness.now + 2.1)
+        ((data, flow),) = harness.endpoint.withdrawals()
+        assert (data[:7], flow) == (b"UPDATE ", OVER_TCP)
 
     def test_a_large_update_falls_back_on_silence(self) -> None:
         harness, dialog = talking(LargeRequests.TCP_FIRST)
