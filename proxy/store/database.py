@@ -29,6 +29,10 @@ _BUSY_TIMEOUT_MS = 2_500
 """How long one statement waits for another process's transaction; long ones are imports."""
 
 
+_CACHE_KB = 32 * 1024
+"""Pages kept per connection: the leaves of the usage log's indexes, when records come in."""
+
+
 class StoreUnavailable(TollgateError):  # noqa: N818 - it says what is the case, as its callers do
     """The store can't be reached or used at the moment."""
 
@@ -201,6 +205,7 @@ def _tune_sqlite(engine: Engine) -> None:
             "journal_mode = WAL",
             "synchronous = NORMAL",
             "foreign_keys = ON",
+            f"cache_size = -{_CACHE_KB}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -58,6 +58,9 @@ __all__ = [
 PROBED = 20_000
 """A filter that fits fewer records than this leads: they are sorted in some hundredths of a second."""
 
+_MOST_NUMBERS = 5_000
+"""Numbers that are looked up one by one; a part that more of them hold is common."""
+
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
@@ -193,7 +196,12 @@ class _Candidate:
 def choose_access(connection: Connection, wanted: UsageFilter, order: UsageOrder) -> Access:
     """Find the way to the records of a filter in an order."""
     times = _times(wanted)
-    candidates = _candidates(connection, wanted, times)
+    return _choose(connection, times, _candidates(connection, wanted, times), order)
+
+
+def _choose(
+    connection: Connection, times: tuple[_Condition, ...], candidates: list[_Candidate], order: UsageOrder
+) -> Access:
     ordered = _INDEXES[_ORDERS[order]]
     if times and order is not UsageOrder.START:
         candidates.append(_Candidate(times[0], times[0], _BY_START))
@@ -255,7 +263,7 @@ def count_up_to(connection: Connection, wanted: UsageFilter, bound: int) -> int:
         and _MOST_TIMES * bound < _PROBED_IDS <= _probe(connection, candidates[0], times)
     ):
         return bound + 1
-    access = choose_access(connection, wanted, UsageOrder.START)
+    access = _choose(connection, times, candidates, UsageOrder.START)
     return _count(connection, access.source, access.conditions, bound + 1)
 
 
@@ -305,15 +313,18 @@ def _number(connection: Connection, part: str, times: tuple[_Condition, ...], *,
             return func.instr(cell, part) > 0
         return cell.contains(part, autoescape=True)
 
-    known = select(call_numbers.c.number).where(fits(call_numbers.c.number))
     everywhere = or_(*(fits(COLUMNS[name]) for name in NUMBERS))
-    return _any_of(connection, NUMBERS, known, everywhere, times)
+    known = select(call_numbers.c.number).where(fits(call_numbers.c.number)).limit(_MOST_NUMBERS + 1)
+    numbers = [str(number) for number in connection.execute(known).scalars()]
+    if len(numbers) > _MOST_NUMBERS:
+        return _Candidate(everywhere, everywhere, _BY_START)
+    return _any_of(connection, NUMBERS, numbers, everywhere, times)
 
 
 def _any_of(
     connection: Connection,
     names: Sequence[str],
-    values: Select[str] | Sequence[str],
+    values: Sequence[str],
     otherwise: _Condition,
     times: tuple[_Condition, ...],
 ) -> _Candidate:

@@ -122,6 +122,7 @@ def _leads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         # As if every filter fitted a large part of millions of calls.
         monkeypatch.setattr(usage_lists, "PROBED", 1)
         monkeypatch.setattr(usage_lists, "_PROBED_IDS", 1)
+        monkeypatch.setattr(usage_lists, "_MOST_NUMBERS", 0)
 
 
 @pytest.mark.usefixtures("_leads")
