@@ -53,8 +53,9 @@ def referred(call: Call, leg: Leg, event: RequestReceived, now: float) -> None:
         endpoint.respond(transaction, 481, now=now)
         return
     side = call.sides.beside(leg)
-    if call.state is not CallState.TALKING or side is None:
-        # One at a time; and there is nobody to be referred while a call is being built up or transferred.
+    if call.state is not CallState.TALKING or side is None or side.leg is None or side.leg.chosen is None:
+        # One at a time; and there is nobody to be referred while a call is being built up, up to the ACK that
+        # says how a caller without an offer is heard, or transferred.
         endpoint.respond(transaction, 491, now=now)
         return
     sender = _sender(leg, side, request)

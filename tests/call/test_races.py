@@ -8,6 +8,7 @@ import pytest
 from proxy.call.config import CodeMode
 from proxy.cdr.record import Disposition, HungUpBy
 from proxy.sip.flow import Flow
+from tests.call.transfers import TransferBench, refer, replies, told
 from tests.support.gate import CARRIER, NUMBER, PBX, GateBench, default_config
 from tests.support.ua import Step
 
@@ -200,3 +201,24 @@ def test_caller_vanishes_at_any_moment(mode: CodeMode, at: float) -> None:
         bench.run(300.0)
         bench.vanished.add(bench.pbx)
         assert len(bench.journal.final) == 1
+
+
+def test_a_refer_that_overtakes_the_answer_of_a_late_offer() -> None:
+    """Nothing can be said yet to who is to be transferred."""
+    with TransferBench() as bench:
+        desk = bench.desk.address
+        bench.network.drop = lambda sender, _receiver, data: sender == desk and data.startswith(b"ACK ")
+        bench.desk.ack_body = bench.desk.description
+        call = bench.desk.call("205", body=b"")
+        bench.run(1.0)
+        party = bench.second.calls[0]
+        refer(party, "206")
+        bench.run(0.1)
+        assert replies(party) == [491]
+        bench.network.drop = lambda *_: False
+        bench.run(4.0)
+        refer(party, "206")
+        bench.run(2.0)
+        assert told(party)[-1] == "200 terminated"
+        call.bye()
+        bench.run(0.5)
