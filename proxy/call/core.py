@@ -360,7 +360,7 @@ class CallCore:
         else:
             found = self.media.get(cause.leg)
             return None if found is None else found[0]
-        return owner.call if isinstance(owner, Leg) else None
+        return owner.call if isinstance(owner, Leg | ReferNotifier) else None
 
     # Requests -----------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from proxy.sip.events import ClientTransaction
 if TYPE_CHECKING:
     from proxy.call.b_leg import BLeg
     from proxy.call.media_security import MediaSecurity
-    from proxy.sdp import AudioDescription, ChosenAudio, Codec, LocalDescription
+    from proxy.sdp import AudioDescription, ChosenAudio, Codec, Direction, LocalDescription
     from proxy.sip.digest_client import DigestAttempt
     from proxy.sip.endpoint import Endpoint
     from proxy.sip.message import Response
@@ -37,14 +37,15 @@ class _Session(NamedTuple):
     remote: AudioDescription | None
     chosen: ChosenAudio | None
     offered: tuple[Codec, ...]
+    wish: Direction
     security: MediaSecurity
 
     @classmethod
     def of(cls, leg: BLeg) -> _Session:
-        return cls(leg.local, leg.agreed, leg.remote, leg.chosen, leg.offered, copy(leg.security))
+        return cls(leg.local, leg.agreed, leg.remote, leg.chosen, leg.offered, leg.wish, copy(leg.security))
 
     def restore(self, leg: BLeg) -> None:
-        leg.local, leg.agreed, leg.remote, leg.chosen, leg.offered = self[:5]
+        leg.local, leg.agreed, leg.remote, leg.chosen, leg.offered, leg.wish = self[:6]
         leg.security = copy(self.security)
 
 

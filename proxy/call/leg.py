@@ -103,6 +103,7 @@ class Leg:
         "session_id",
         "signalled_from",
         "told",
+        "wish",
     )
 
     def __init__(
@@ -138,8 +139,7 @@ class Leg:
         """The peer's fax stream, as long as the call is about fax (`proxy.call.fax`)."""
         self.answer_due = False
         """An offer of the gate in a 2xx waits for its answer in the ACK (RFC 3264 §4, RFC 3261 §13.2.1)."""
-        self._info_heard = False
-        self._other_heard = False
+        self._info_heard = self._other_heard = False
         self._keys = InfoKeys()
         self.digits = DigitForm.AUTO
         """How the peer is told keys."""
@@ -163,6 +163,7 @@ class Leg:
         self._bye_headers: tuple[tuple[str, str], ...] = ()
         self.told = Direction.SENDRECV
         """Direction of the gate's latest description."""
+        self.wish = Direction.SENDRECV  # what the peer would do if the other side let it
         self.over = False
         """The dialog has ended, or is on its way out; nothing more is told to the call."""
 
@@ -219,6 +220,12 @@ class Leg:
         self.answer_due = False
         self.agreed = self.local
         self.remote, self.chosen = negotiated.remote, negotiated.chosen
+        # An answer says nothing about the half that the offer did not leave open (RFC 3264 §6.1).
+        said = negotiated.remote.direction
+        self.wish = Direction.of(
+            sends=said.sends if self.told.receives else self.wish.sends,
+            receives=said.receives if self.told.sends else self.wish.receives,
+        )
         self.configure()
 
     def read_offer(self, body: bytes) -> Offer:
@@ -242,7 +249,7 @@ class Leg:
             previous=self.local,
         )
         self.local = self.agreed = local
-        self.remote, self.chosen = offer.audio, chosen
+        self.remote, self.chosen, self.wish = offer.audio, chosen, offer.audio.direction
         self.offered, self.told = self.spoken, offer.audio.direction.answered_by(direction)
         self.named = offer.audio.codecs
         self.configure()

@@ -15,6 +15,7 @@ from proxy.sip.message import Response
 from proxy.sip.refer import SIPFRAG, sipfrag
 
 if TYPE_CHECKING:
+    from proxy.call.call import Call
     from proxy.call.leg import Leg
 
 __all__ = ["ReferNotifier"]
@@ -39,6 +40,11 @@ class ReferNotifier:
         """The status that is to be told next, or 0."""
         self._final = False
         self._under_way = False
+
+    @property
+    def call(self) -> Call:
+        """The call that the transferor is in."""
+        return self._leg.call
 
     def tell(self, status: int, now: float, *, final: bool = False) -> None:
         """Tell how far the call has come."""

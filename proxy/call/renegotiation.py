@@ -91,8 +91,8 @@ class Renegotiation:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._exchange: _Exchange | None = None
-        self._restore: Leg | None = None
-        """It has followed an offer that was withdrawn."""
+        self._restore: list[Leg] = []
+        """They were told what the other side does no longer: an offer that was withdrawn, a hold."""
         self._retry_at = NEVER
         self._tries = 0
 
@@ -243,10 +243,10 @@ class Renegotiation:
                 self._own_settled(exchange.other, refusal, response, now)
             elif exchange.withdrawn:
                 if not refusal:
-                    self._restore = exchange.other
+                    self._put_back(exchange.other)
             elif accepted is None or refusal:
                 if accepted is not None and exchange.fax is not None:
-                    self._restore = exchange.other  # it has given up audio and taken nothing for it
+                    self._put_back(exchange.other)  # it has given up audio and taken nothing for it
                 self._refuse_asker(exchange, refusal, response, now)
             else:
                 self._answer_asker(exchange, exchange.asker, now)
@@ -269,7 +269,7 @@ class Renegotiation:
         chosen = _choose(asker, offer.audio, other)
         if chosen is None:
             asker.endpoint.respond(transaction, 488, now=now)
-            self._restore = other
+            self._put_back(other)
             return
         body = asker.answer_offer(offer, chosen, _direction_of(other))
         asker.accept_within(transaction, request, body, now)
@@ -335,18 +335,23 @@ class Renegotiation:
     # The gate's own wishes ----------------------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """The talk begins, or goes on between others: one side may have gone on hold unknown to the other."""
-        self._restore, self._retry_at, self._tries = None, NEVER, 0
+        """The talk begins, or goes on between others: one side may have gone on hold unknown to the other, or
+        both may have been held by who has left."""
+        self._restore, self._retry_at, self._tries = [], NEVER, 0
         a, b = self._call.a, self._call.b
         if b is not None and a.remote is not None and b.remote is not None:
             if (a.fax is None) is not (b.fax is None):
                 # It was a fax with somebody else: there is audio to begin with.
-                self._restore = b if a.fax is None else a
-            elif b.told is not a.remote.direction:
-                self._restore = b
-            elif a.told is not a.remote.direction.answered_by(b.remote.direction):
-                self._restore = a
+                self._put_back(b if a.fax is None else a)
+            for leg, other in ((b, a), (a, b)):
+                if _does(leg) is not other.wish.answered_by(leg.wish):
+                    self._put_back(leg)
         self.reconcile(now)
+
+    def _put_back(self, leg: Leg) -> None:
+        """Let a side be offered what the other one does."""
+        if leg not in self._restore:
+            self._restore.append(leg)
 
     def reconcile(self, now: float) -> None:
         """Ask a side for what the two don't agree on, if there is anything and it can be asked."""
@@ -355,17 +360,19 @@ class Renegotiation:
         self._retry_at = NEVER
         if self._exchange is not None or self._tries >= _TRIES:
             return
-        leg = self._restore or self._call.a
-        if leg.fax is not None and self._restore is None:
+        restored = self._restore[0] if self._restore else None
+        leg = restored or self._call.a
+        if leg.fax is not None and restored is None:
             return  # fax knows no formats
         other = self._follower(leg)
         if other is None or self._follower(other) is None:
             return
-        formats = leg.spoken if self._restore is not None else _format_of(leg, other)
+        formats = _format_of(leg, other) if restored is None else leg.spoken
         if not formats or not _may_ask(leg, "INVITE"):  # what stands against it comes here when it is over
             return
         self._tries += 1
-        body = leg.offer_again(formats, _direction_of(other))
+        direction = _direction_of(other) if restored is None else other.wish
+        body = leg.offer_again(formats, direction)
         self._exchange = _Exchange(leg)
         leg.modify("INVITE", body, self._answered, now)
 
@@ -378,9 +385,9 @@ class Renegotiation:
         if wait is not None and wait.isascii() and wait.isdigit() and len(wait) <= 2:
             self._retry_at = now + min(int(wait), _LONGEST_WAIT)
             return
-        if self._restore is leg:
-            self._restore = None
-        if response is None or status:
+        if leg in self._restore:
+            self._restore.remove(leg)
+        if not self._restore and (response is None or status):
             self._tries = _TRIES  # the peer has said what it thinks of it
 
     @staticmethod
@@ -436,9 +443,15 @@ class Renegotiation:
     # Time, and the end --------------------------------------------------------------------------------------
 
     def _legs(self) -> Iterator[Leg]:
+        for leg in self._own_legs():
+            if leg.established and not leg.over:
+                yield leg
+
+    def _own_legs(self) -> Iterator[Leg]:
+        """Yield the legs that are this call's, not those that have gone on in another."""
         call = self._call
         for leg in (call.a, call.b):
-            if leg is not None and leg.established and not leg.over:
+            if leg is not None and leg.call is call:
                 yield leg
 
     @property
@@ -475,9 +488,8 @@ class Renegotiation:
         self._retry_at = NEVER
         if exchange is not None:
             self._end_exchange(exchange, now)
-        for leg in (self._call.a, self._call.b):
-            if leg is not None:
-                leg.modification = None
+        for leg in self._own_legs():
+            leg.modification = None
 
     def _end_exchange(self, exchange: _Exchange, now: float) -> None:
         transaction = exchange.transaction
@@ -495,6 +507,12 @@ class Renegotiation:
 def _direction_of(other: Leg | None) -> Direction:
     """Return what the gate would like to do towards one side: what the other side does towards the gate."""
     return Direction.SENDRECV if other is None or other.remote is None else other.remote.direction
+
+
+def _does(leg: Leg) -> Direction:
+    """Return what one side does towards the gate, as was agreed."""
+    assert leg.remote is not None  # noqa: S101
+    return leg.told.answered_by(leg.remote.direction)
 
 
 def _may_ask(leg: Leg, method: str) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+
 import pytest
 
 from proxy.cdr.record import Direction, Disposition
 from proxy.policy import AccountCode, CodeTable, Snapshot
+from proxy.sdp import Direction as Wish
 from proxy.sip.dialog import Dialog
+from proxy.sip.events import RequestReceived
 from tests.call.phones import phone_policy
+from tests.call.test_renegotiation import direction_of
 from tests.call.transfers import FREE, OUTSIDE, RING, SLOW, TransferBench, refer, replies, told
 from tests.support.gate import E164, GateBench
 from tests.support.ua import Headers, Step, Ua, UaCall, sdp
@@ -23,6 +29,21 @@ def replacing(call: UaCall, *, options: str = "") -> Headers:
     dialog = dialog_of(call)
     value = f"{dialog.call_id};to-tag={dialog.remote_tag};from-tag={dialog.local_tag}{options}"
     return (("Replaces", value), ("Require", "replaces"))
+
+
+def within_wish(ua: Ua, wish: str) -> Callable[[UaCall, RequestReceived], bool]:
+    """Answer offers as a phone does that would like ``wish``, each with a version of its own."""
+    versions = count(10)
+
+    def within(call: UaCall, event: RequestReceived) -> bool:
+        if event.request.method != "INVITE" or not event.request.body:
+            return False
+        answer = Wish(direction_of(event.request.body)).answered_by(Wish(wish))
+        body = sdp(ua.host, direction=answer.value, version=next(versions))
+        ua.endpoint.respond(event.transaction, 200, body=body, now=ua.now())
+        return True
+
+    return within
 
 
 class TestAttendedTransfer:
@@ -54,6 +75,34 @@ class TestAttendedTransfer:
         assert records[joined.first_record_id].destination_user == "205"
         assert (joined.user, joined.caller_number, joined.destination_user) == ("204", "205", "206")
         assert [record.disposition for record in records.values()] == [Disposition.ANSWERED] * 3
+
+    @pytest.mark.parametrize("held", [(), (0,), (1,), (0, 1)])
+    @pytest.mark.parametrize("wishes", [("sendrecv", "sendrecv"), ("sendonly", "sendrecv")])
+    def test_rfc3264_8_4_whom_the_transferor_has_held_talk(
+        self, held: tuple[int, ...], wishes: tuple[str, str]
+    ) -> None:
+        """Nobody is left to take them back; a party that holds the other one itself goes on to."""
+        with TransferBench() as bench:
+            bench.desk.within = within_wish(bench.desk, "sendrecv")
+            bench.second.within = within_wish(bench.second, wishes[0])
+            bench.third.within = within_wish(bench.third, wishes[1])
+            talks = [bench.talk(bench.desk, "205"), bench.talk(bench.desk, "206")]
+            parties = [bench.second.calls[0], bench.third.calls[0]]
+            for phone, party, wish in zip((bench.second, bench.third), parties, wishes, strict=True):
+                if wish != "sendrecv":
+                    party.request("INVITE", sdp(phone.host, version=2, direction=wish))
+                    bench.run(0.5)
+            for index in held:
+                talks[index].request("INVITE", sdp("192.0.2.24", version=2, direction="sendonly"))
+                bench.run(0.5)
+            refer(talks[0], "206", replaces=dialog_of(talks[1]))
+            bench.run(2.0)
+            one, other = (leg.configured[-1].remote for leg in bench.media.legs.values())
+            talk = wishes[0] == "sendrecv"
+            assert (one.peer_sends, one.peer_receives) == (True, talk)
+            assert (other.peer_sends, other.peer_receives) == (talk, True)
+            parties[0].bye()
+            bench.run(0.5)
 
     def test_rfc5589_7_the_target_still_rings(self) -> None:
         """A gated consultation is answered by the gate long before."""

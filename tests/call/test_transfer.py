@@ -7,9 +7,10 @@ from ipaddress import ip_network
 
 import pytest
 
+from proxy.call.refer_notifier import ReferNotifier
 from proxy.call.state import CallState
 from proxy.cdr.record import Direction, Disposition, HungUpBy
-from proxy.sip.events import RequestReceived
+from proxy.sip.events import Event, RequestReceived
 from tests.call.phones import PHONES
 from tests.call.transfers import (
     BUSY,
@@ -497,6 +498,35 @@ class TestNotify:
             assert [live.state for live in bench.core.live_calls()] == ["talking"]
             bench.third.calls[0].bye()
             bench.run(40.0)
+
+    def test_an_error_in_the_telling_costs_one_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with TransferBench() as bench:
+            other = bench.inbound()
+            call = bench.talk(bench.second, "206", user="205")
+
+            def broken(*_: object) -> None:
+                raise RuntimeError("broken")
+
+            monkeypatch.setattr(ReferNotifier, "responded", broken)
+            refer(call, PREMIUM)
+            failed: list[Event] = []
+            handle = bench.core.handle_sip
+
+            def guarded(event: Event, now: float) -> None:
+                try:
+                    handle(event, now)
+                except RuntimeError:
+                    failed.append(event)
+                    bench.core.abandon(event, now)
+
+            monkeypatch.setattr(bench.core, "handle_sip", guarded)
+            bench.run(0.5)
+            assert len(failed) == 1
+            assert call.has_ended()
+            assert bench.third.calls[0].has_ended()
+            assert not other.has_ended()
+            other.bye()
+            bench.run(0.5)
 
     def test_news_that_had_to_wait_comes_together(self) -> None:
         with TransferBench() as bench:
