@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Sequence
 
 import uvloop
 
@@ -14,31 +15,41 @@ from proxy.errors import TollgateError
 from proxy.process import calm_garbage_collector, notify, prepare_limits
 from proxy.server import Gate, Load, cancelled
 from proxy.settings import Settings
+from proxy.side_process import keep_running
 
 __all__ = ["serve"]
 
 logger = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, *, load: Load | None = None, example_data: bool = False) -> None:
+def serve(
+    settings: Settings,
+    *,
+    load: Load | None = None,
+    example_data: bool = False,
+    portal_command: Sequence[str] = (),
+) -> None:
     """Run the gate until SIGTERM or SIGINT; calls that are up may end first (``timers.drain``).
 
-    ``load`` reads the settings again (SIGHUP, ``tollgate reload``). Raises ConfigurationError when it can't
-    start.
+    ``load`` reads the settings again (SIGHUP, ``tollgate reload``); ``portal_command`` runs the portal beside
+    it. Raises ConfigurationError when it can't start.
     """
     log.configure(settings.log.level, settings.log.format, threaded=True)
     prepare_limits(needed=4 * settings.limits.max_calls + 1_000)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, load, example_data))
+        runner.run(_serve(settings, load, example_data, portal_command))
 
 
-async def _serve(settings: Settings, load: Load | None, example_data: bool) -> None:
+async def _serve(
+    settings: Settings, load: Load | None, example_data: bool, portal_command: Sequence[str]
+) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_loop_error)
     gate = Gate(settings, load=load, example_data=example_data)
     # Before it listens to signals SIGHUP would end the process: whoever reloads too early loses nothing.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     await gate.start()
+    portal = asyncio.create_task(keep_running("portal", portal_command)) if portal_command else None
     try:
         orders = _take_orders(gate)
         calm_garbage_collector()
@@ -48,6 +59,8 @@ async def _serve(settings: Settings, load: Load | None, example_data: bool) -> N
     finally:
         notify("STOPPING=1")
         await gate.stop()
+        if portal is not None:
+            await cancelled(portal)
     logger.info("ended")
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "parse_classes",
     "parse_date",
     "plan_of",
+    "portal_command",
     "progress_bar",
     "read_settings",
     "say",
@@ -69,9 +70,20 @@ def read_settings(config: Path | None) -> Settings:
     """
     from proxy.settings import load_settings
 
+    return load_settings(_settings_file(config))
+
+
+def _settings_file(config: Path | None) -> Path | None:
     # Not by the option's ``envvar``: the environment would then beat the option before the command.
     named = os.environ.get("TOLLGATE_CONFIG")
-    return load_settings(config or config_before_command.get() or (Path(named) if named else None))
+    return config or config_before_command.get() or (Path(named) if named else None)
+
+
+def portal_command(config: Path | None) -> list[str]:
+    """Return the command that runs the portal beside a gate, with the settings that `read_settings` gives."""
+    file = _settings_file(config)
+    named = [] if file is None else ["--config", str(file)]
+    return [sys.executable, "-m", "proxy", "portal", "--with-gate", *named]
 
 
 def open_store(settings: Settings) -> Store:
@@ -79,6 +91,10 @@ def open_store(settings: Settings) -> Store:
     from proxy.store.audit import Actor
     from proxy.store.store import Store
 
+    file = settings.store.sqlite_path
+    if file is not None and not file.exists():
+        # Most often a relative path, and the wrong working folder.
+        warn(f"there was no store at {file.absolute()}; an empty one is made")
     return Store(settings.store.url, actor=Actor(f"cli:{_system_user()}"))
 
 
@@ -141,6 +157,8 @@ def confirm_deletion(what: str, *, yes: bool) -> None:
         return
     typer.echo(f"Delete {what}? Yes/No: ", nl=False, err=True)
     answer = sys.stdin.readline().strip().lower()
+    if not sys.stdin.isatty():
+        typer.echo("", err=True)  # where nobody has typed the end of the line
     if answer not in {"yes", "y"}:
         raise ConfigurationError("nothing was deleted (answer Yes, or give --yes)")
 

@@ -13,6 +13,7 @@ from proxy.commands.common import (
     example,
     open_store,
     plan_of,
+    portal_command,
     read_settings,
     say,
     show_table,
@@ -41,7 +42,12 @@ def serve(
     from proxy.serve import serve as run_gate
 
     try:
-        run_gate(settings, load=lambda: read_settings(config), example_data=example_data)
+        run_gate(
+            settings,
+            load=lambda: read_settings(config),
+            example_data=example_data,
+            portal_command=portal_command(config) if settings.portal.enabled else (),
+        )
     except OSError as error:
         message = f"the gate can't start: {error.strerror or error}"
         raise ConfigurationError(message) from error
@@ -63,13 +69,18 @@ def check_config(
     from proxy.commands.doubts import doubts
     from proxy.media.prompts import PromptLibrary
 
-    plan = composition.number_plan(settings)
-    groups = composition.groups(settings)
-    names = [(str(point.host), 0) for point in composition.listeners(settings)]
-    composition.gate_config(settings, names, lambda _name: ())
-    folder = Path(settings.prompts.folder) if settings.prompts.folder else None
-    PromptLibrary.load(folder, country=settings.prompts.country or plan.country)
-    for problem in doubts(settings, resolve=resolve):
+    try:
+        plan = composition.number_plan(settings)
+        groups = composition.groups(settings)
+        names = [(str(point.host), 0) for point in composition.listeners(settings)]
+        composition.gate_config(settings, names, lambda _name: ())
+        folder = Path(settings.prompts.folder) if settings.prompts.folder else None
+        PromptLibrary.load(folder, country=settings.prompts.country or plan.country)
+        found = list(doubts(settings, resolve=resolve))
+    except ConfigurationError as error:
+        # As the problems that the settings themselves have: after the file that they stand in.
+        raise ConfigurationError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+    for problem in found:
         warn(problem)
     trunks = ", ".join(trunk.name for trunk in settings.trunks) or "none"
     say(f"{file}: good; trunks: {trunks}; peers: {len(settings.peers)}; groups: {len(groups)}")
@@ -105,10 +116,18 @@ def status(*, config: ConfigOption = None) -> None:
         raise ConfigurationError("the gate's answer is not understood; is it of another version?")
     trunks = found.pop("trunks", [])
     for name, value in found.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        say(f"{str(name).replace('_', ' ')}: {shown}")
+        say(f"{str(name).replace('_', ' ')}: {_in_words(value)}")
     for trunk in trunks if isinstance(trunks, list) else ():
         say(_trunk_line(trunk))
+
+
+def _in_words(value: object) -> str:
+    """Say one fact of the status as a person would."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(dict.fromkeys(map(str, value)))
+    return "none" if value is None or value == "" else str(value)
 
 
 def _trunk_line(trunk: dict[str, object]) -> str:
@@ -242,8 +261,8 @@ EPILOGS = {
     "reload": example("tollgate reload"),
     "hangup": example("tollgate hangup 7f3a2c"),
     "explain": example(
-        "tollgate explain --user 204 --number 9011442079460000",
-        "tollgate explain --user 204 --number 9011442079460000 --code ACME-12/7",
+        "tollgate explain --user 204 --number 011442079460000",
+        "tollgate explain --user 204 --number 011442079460000 --code ACME-12/7",
         "tollgate explain --caller +14155550104 --group guests --number tel:+14155550100",
     ),
     "demo": example("tollgate demo"),

@@ -8,6 +8,9 @@ import typer
 
 from proxy.commands.common import ConfigOption, example, open_store, plan_of, read_settings, say
 
+_BEHIND_CALLS = 10
+"""Niceness beside a gate: an import shall not take the processor from its calls."""
+
 __all__ = ["EPILOG", "portal"]
 
 EPILOG = example("tollgate portal --config gate.toml", "tollgate portal --new-password admin")
@@ -35,8 +38,14 @@ def portal(
             password = reset_password(store, Passwords(), new_password)
         say(f"{new_password}: {password} (good for one log-in)")
         return
+    import os
+
     from proxy import log
     from proxy.portal.serve import serve
+    from proxy.process import prepare_limits
 
     log.configure(settings.log.level, settings.log.format)
+    prepare_limits()
+    if with_gate:
+        os.nice(_BEHIND_CALLS)
     serve(settings, plan_of(settings), ends_with_input=with_gate)
