@@ -322,6 +322,8 @@ class Call:
         if self.called.hunt.early_media:
             try:
                 if leg.listen(leg.dialog):
+                    if self.a.unanswered:
+                        self.incoming.follow(leg, early=True)
                     self.sides.bridge()
             except RemoteProtocolError:
                 _log.info("unusable SDP in %d of B", response.status, extra={"call_id": self.id, "leg": "b"})

@@ -13,7 +13,7 @@ from proxy.call.media_leg import MediaLeg, can_transcode
 from proxy.call.outcome import Ending, ending_of_refusal
 from proxy.call.ring import PhoneHunt
 from proxy.call.trunks import TrunkHunt
-from proxy.sdp import Codec, gate_codecs, relayed_codecs
+from proxy.sdp import Codec, events_beside, gate_codecs, relayed_codecs
 from proxy.sip.message import Response
 
 if TYPE_CHECKING:
@@ -108,18 +108,21 @@ class CalledSide:
     def _codecs(self) -> tuple[Codec, ...]:
         """Return what is offered: the caller's format, and behind it what can take its place.
 
-        Whoever takes one of those is followed by the caller, or transcoded for (`proxy.call.renegotiation`).
-        What the caller has named goes first.
+        Whoever takes one of those is followed by the caller, or transcoded for (`proxy.call.renegotiation`):
+        what can't be transcoded is offered while the caller has been told nothing. What it has named goes
+        first.
         """
         call = self.call
         chosen = call.a.chosen
         if chosen is None:
             return gate_codecs(call.route.common_codecs)
         first, route = chosen.codec.name, call.route
-        codec, *events = relayed_codecs(chosen, events=call.a.has_keys)
         names = [name for name in (*(known.name for known in call.a.named), *route.codecs) if name != first]
-        others = gate_codecs([name for name in names if name in route.codecs and can_transcode(name, first)])
-        return (codec, *(other for other in others if not other.is_event), *events)
+        still_open = call.incoming.still_open if call.a.unanswered else frozenset()
+        names = [name for name in names if name in route.codecs]
+        others = gate_codecs([name for name in names if name in still_open or can_transcode(name, first)])
+        formats = (*relayed_codecs(chosen, events=False), *(other for other in others if not other.is_event))
+        return (*formats, *events_beside(formats)) if call.a.has_keys else formats
 
     def failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> Ending | None:
         """Take a refusal or silence; returns what the call came to when nobody else is tried."""

@@ -296,6 +296,42 @@ def test_the_only_phone_is_heard_before_it_answers() -> None:
         call.bye()
 
 
+OPUS_FIRST = sdp("192.0.2.24", codecs="111 0 101", extra="a=rtpmap:111 opus/48000/2\r\n")
+G711 = sdp("192.0.2.25", codecs="0 101")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [(Step(0.0, 180), Step(0.1, 200, body=G711)), (Step(0.0, 183, body=G711), Step(0.1, 200, body=G711))],
+)
+def test_rfc3264_6_1_a_caller_of_opus_follows_a_phone_of_g711(steps: tuple[Step, ...]) -> None:
+    """Opus is not transcoded: what the caller has named beside it is offered as long as it can follow."""
+    with PhoneBench() as bench:
+        phone = bench.phone("192.0.2.25", script=steps)
+        bench.register(phone, "205")
+        call = bench.desk.call("205", body=OPUS_FIRST)
+        bench.run(1.0)
+        assert b" RTP/AVP 96 0 " in invite_of(phone).body
+        assert call.status == 200
+        answers = [response.body for response in call.responses if response.body]
+        assert all(b" RTP/AVP 0 101\r\n" in body for body in answers)
+        assert not any(request.method == "INVITE" for request in call.requests)
+        assert {leg.configured[-1].remote.audio.name for leg in bench.media.legs.values()} == {"PCMU"}
+        call.bye()
+
+
+def test_a_caller_of_opus_alone_is_not_promised_more() -> None:
+    with PhoneBench() as bench:
+        phone = bench.phone("192.0.2.25", script=(Step(0.0, 488),))
+        bench.register(phone, "205")
+        wrong_clock = OPUS_FIRST.replace(b"111 0 101", b"111 8 101").replace(b"PCMA/8000", b"PCMA/16000")
+        call = bench.desk.call("205", body=wrong_clock)
+        bench.run(1.0)
+        assert b" RTP/AVP 96 " in invite_of(phone).body
+        assert b"PCMA" not in invite_of(phone).body
+        assert call.status == 488
+
+
 def test_one_of_several_is_not() -> None:
     with PhoneBench() as bench:
         bench.register(bench.phone("192.0.2.25", script=EARLY), "205")
