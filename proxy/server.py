@@ -169,8 +169,12 @@ class Gate:
         ids = KeyedIds(secrets.token_bytes(32))
         endpoint = Endpoint(composition.endpoint_config(settings, self.bound), ids)
         key = settings.auth.secret.get_secret_value().encode() or secrets.token_bytes(32)
+        # No nonce of an earlier run is good: how far it was used nobody remembers.
         digest = DigestServer(
-            settings.auth.realm, key, RecentNonceCounts(), algorithms=settings.auth.algorithms
+            settings.auth.realm,
+            secrets.token_bytes(32),
+            RecentNonceCounts(),
+            algorithms=settings.auth.algorithms,
         )
         config = composition.gate_config(settings, self.bound, self._names.get)
         self._is_trusted = composition.trusted_networks(config)

@@ -427,7 +427,8 @@ class AuthSettings(Section):
     """What phones are challenged with, strongest first; ``["MD5"]`` where some phone gives up at the sight of
     a challenge that it doesn't know, which RFC 8760 §2.4 tells it to skip (baresip 1 does)."""
     secret: SecretStr = SecretStr("")
-    """Key of the nonces; empty: a new one at every start (phones then answer one more challenge)."""
+    """Key of the temporary GRUUs of phones; empty: a new one at every start, which those that were given
+    before do not survive."""
 
     @field_validator("algorithms")
     @classmethod

@@ -69,7 +69,7 @@ class Phone:
         self.gate = gate
         self.cseq = 0
 
-    def _exchange(self, headers: str, user: str) -> Response:
+    def exchange(self, headers: str, user: str = "204") -> Response:
         self.cseq += 1
         gate_port = self.gate.bound[0][1]
         text = (
@@ -86,12 +86,12 @@ class Phone:
     def register(self, user: str = "204", expires: int = 600) -> Response:
         uri = f"sip:127.0.0.1:{self.gate.bound[0][1]}"
         headers = f"Contact: <sip:{user}@127.0.0.1:{self.port}>\r\nExpires: {expires}\r\n"
-        challenge = choose_challenge(self._exchange(headers, user).headers.get_all("WWW-Authenticate"))
+        challenge = choose_challenge(self.exchange(headers, user).headers.get_all("WWW-Authenticate"))
         assert challenge is not None
         credentials = answer_challenge(
             challenge, method="REGISTER", uri=uri, username=user, password=PASSWORD, cnonce="c"
         )
-        return self._exchange(f"{headers}Authorization: {credentials}\r\n", user)
+        return self.exchange(f"{headers}Authorization: {credentials}\r\n", user)
 
 
 async def opened(wanted: Settings, load: Callable[[], Settings] | None = None) -> Gate:
@@ -106,6 +106,32 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("it does not come about")
+
+
+async def test_rfc7616_3_4_credentials_of_an_earlier_run_are_a_replay(tmp_path: Path) -> None:
+    wanted = settings(tmp_path, '[auth]\nsecret = "a key that outlives the process"')
+    fill_store(wanted)
+    gate = await opened(wanted)
+    phone = Phone(gate)
+    contact = f"Contact: <sip:204@127.0.0.1:{phone.port}>\r\n"
+    uri = f"sip:127.0.0.1:{gate.bound[0][1]}"
+    challenged = await asyncio.to_thread(phone.exchange, contact)
+    challenge = choose_challenge(challenged.headers.get_all("WWW-Authenticate"))
+    assert challenge is not None
+    credentials = answer_challenge(
+        challenge, method="REGISTER", uri=uri, username="204", password=PASSWORD, cnonce="c"
+    )
+    proved = f"{contact}Authorization: {credentials}\r\n"
+    assert (await asyncio.to_thread(phone.exchange, proved)).status == 200
+    await gate.stop()
+    phone.socket.close()
+    gate = await opened(wanted)
+    stranger = Phone(gate)
+    answer = await asyncio.to_thread(stranger.exchange, proved)
+    assert answer.status == 401
+    assert "stale=true" in (answer.headers.get("WWW-Authenticate") or "")
+    await gate.stop()
+    stranger.socket.close()
 
 
 async def test_a_registration_survives_a_restart(tmp_path: Path) -> None:
@@ -185,7 +211,7 @@ async def test_without_phones_nobody_registers(tmp_path: Path) -> None:
     gate = await opened(wanted)
     assert gate.phones is None
     phone = Phone(gate)
-    assert (await asyncio.to_thread(phone._exchange, "", "204")).status == 405
+    assert (await asyncio.to_thread(phone.exchange, "", "204")).status == 405
     status = await asyncio.to_thread(ask, wanted.control_socket, "status", timeout=5.0)
     assert isinstance(status, dict)
     assert status["registered_users"] == 0
