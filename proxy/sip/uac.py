@@ -82,9 +82,8 @@ class Uac:
         extra = self._fixed.for_invite(contact, spec.headers)
         data = lines.invite(spec.max_forwards, extra, spec.body, spec.content_type)
         usual = Outgoing(lines, data, spec.flow)
-        trial = 1 if spec.urgent else TRIAL
         return self._start_invite(
-            usual, branch, owner=owner, dialog=None, large=spec.large, trial=trial, now=now
+            usual, branch, owner=owner, dialog=None, large=spec.large, urgent=spec.urgent, now=now
         )
 
     def _start_invite(
@@ -95,10 +94,13 @@ class Uac:
         owner: object,
         dialog: Dialog | None,
         large: LargeRequests,
-        trial: int = TRIAL,
+        urgent: bool = False,
         now: float,
     ) -> InviteClientTransaction:
-        """Begin the transaction of an INVITE; ``dialog``: the one that it is sent within."""
+        """Begin the transaction of an INVITE; ``dialog``: the one that it is sent within.
+
+        A call for help (``urgent``) goes by every way that there is, and soon.
+        """
         first = self._sized(usual, branch, large, now)
         transaction = InviteClientTransaction(self._layer, first.lines, branch, first.flow, owner)
         transaction.large = large
@@ -108,7 +110,8 @@ class Uac:
             transaction.dialog = dialog
             transaction.reinvite = True
             dialog.invite_client = transaction
-        transaction.start(first.data, now, _otherwise(first, usual, large), trial * self._layer.config.t1)
+        otherwise = _otherwise(first, usual, LargeRequests.TCP_FIRST if urgent else large)
+        transaction.start(first.data, now, otherwise, (1 if urgent else TRIAL) * self._layer.config.t1)
         return transaction
 
     def _sized(self, usual: Outgoing, branch: str, large: LargeRequests, now: float) -> Outgoing:

@@ -119,9 +119,10 @@ def test_silence_for_4_t1_lets_it_go_over_udp_until_timer_b() -> None:
     harness.assert_nothing_left()
 
 
-def test_an_urgent_one_waits_t1_only() -> None:
+@pytest.mark.parametrize("large", [LargeRequests.TCP_FIRST, LargeRequests.TCP])
+def test_an_urgent_one_waits_t1_only_and_goes_by_both_ways(large: LargeRequests) -> None:
     harness = Harness()
-    urgent = replace(spec(), body=BODY, large=LargeRequests.TCP_FIRST, urgent=True)
+    urgent = replace(spec(), body=BODY, large=large, urgent=True)
     harness.endpoint.invite(urgent, "leg", harness.now)
     harness.run_until(1.1)
     assert [way for way, _ in ways(harness)] == ["TCP", "UDP", "UDP"]
