@@ -48,9 +48,11 @@ _TRUST_NAMES = """
     P-Served-User P-Profile-Key P-Called-Party-ID P-Associated-URI P-User-Database P-Early-Media
     P-Private-Network-Indication P-DCS-Billing-Info P-DCS-LAES P-DCS-OSPS P-DCS-Redirect
     P-DCS-Trace-Party-ID Origination-Id Attestation-Info Cellular-Network-Info Additional-Identity
+    Answer-Mode Priv-Answer-Mode
 """
 _TRUST = frozenset(map(canonical_name, _TRUST_NAMES.split())) | _LOCATION
-"""What only a trusted side may say, and only a trusted side may hear."""
+"""What only a trusted side may say, and only a trusted side may hear: who calls, where from, and that a phone
+is to answer by itself (RFC 5373 §6), which would let an outsider listen."""
 
 _LOCATION_BODY = "application/pidf+xml"
 _EMERGENCY_BODIES = "application/emergencycalldata."
