@@ -15,7 +15,9 @@ from proxy.errors import ConfigurationError, TollgateError
 if TYPE_CHECKING:
     from proxy.store.audit import AuditEntry, AuditHead
 
-app = typer.Typer(help="The audit log: every change of the policy, the portal and its records.")
+app = typer.Typer(
+    help="The audit log: every change of the policy, the portal and its records.", no_args_is_help=True
+)
 
 _HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
