@@ -53,9 +53,8 @@ def referred(call: Call, leg: Leg, event: RequestReceived, now: float) -> None:
         endpoint.respond(transaction, 481, now=now)
         return
     side = call.sides.beside(leg)
-    if call.state is not CallState.TALKING or side is None or side.leg is None or side.leg.chosen is None:
-        # One at a time; and there is nobody to be referred while a call is being built up, up to the ACK that
-        # says how a caller without an offer is heard, or transferred.
+    if call.state is not CallState.TALKING or side is None or not _is_settled(side):
+        # One at a time; and there is nobody to be referred while a call is being built up or transferred.
         endpoint.respond(transaction, 491, now=now)
         return
     sender = _sender(leg, side, request)
@@ -74,6 +73,13 @@ def referred(call: Call, leg: Leg, event: RequestReceived, now: float) -> None:
         # RFC 4488 §4: no subscription comes of it.
         endpoint.respond(transaction, 202, headers=(("Refer-Sub", "false"),), now=now)
     transfer.begin(referral, sender, side, now)
+
+
+def _is_settled(side: CallSide) -> bool:
+    """Say whether a party may leave: not before its 200, which may wait for a PRACK (RFC 3262 §3), nor before
+    the ACK that says how a caller without an offer is heard."""
+    leg = side.leg
+    return leg is not None and not leg.unanswered and leg.chosen is not None
 
 
 def _sender(leg: Leg, side: CallSide, refer: Request) -> Caller | None:

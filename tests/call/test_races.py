@@ -222,3 +222,25 @@ def test_a_refer_that_overtakes_the_answer_of_a_late_offer() -> None:
         assert told(party)[-1] == "200 terminated"
         call.bye()
         bench.run(0.5)
+
+
+def test_a_refer_while_the_200_waits_for_a_prack() -> None:
+    """RFC 3262 §3: who has no final response yet can't be transferred."""
+    with TransferBench() as bench:
+        bench.network.drop = lambda _sender, _receiver, data: data.startswith(b"PRACK ")
+        bench.second.script = (Step(0.0, 183, with_sdp=True), Step(0.2, 200, with_sdp=True))
+        call = bench.desk.call("205", headers=(("Require", "100rel"),))
+        bench.run(0.6)
+        party = bench.second.calls[0]
+        refer(party, "206")
+        bench.run(0.1)
+        assert replies(party) == [491]
+        bench.network.drop = lambda *_: False
+        bench.run(5.0)
+        assert call.status == 200
+        refer(party, "206")
+        bench.run(3.0)
+        assert told(party)[-1] == "200 terminated"
+        assert not call.has_ended()
+        call.bye()
+        bench.run(0.5)
