@@ -24,7 +24,7 @@ from rich.table import Table
 from proxy import log
 from proxy._native import encode_prompt
 from proxy.cdr.formats import USAGE_LOG_COLUMNS, ExportFormat, record_row
-from proxy.cdr.record import CallRecord, Disposition
+from proxy.cdr.record import CallRecord, Disposition, HungUpBy
 from proxy.composition import number_plan
 from proxy.demo_agents import HOST, Carrier, Phone, PhoneCall
 from proxy.errors import ConfigurationError
@@ -50,7 +50,7 @@ _UNLOCK = ClassOfService(frozenset(CallClass) - {CallClass.PREMIUM})
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One SIP message as the gate saw it."""
+    """One SIP message as the gate saw it, or the keys that the phone pressed."""
 
     at: float
     """Seconds since the call was dialled."""
@@ -117,6 +117,12 @@ class _Stage:
         self._calls.append(call)
         return call
 
+    def press(self, call: PhoneCall, keys: str) -> None:
+        """Press keys on the phone; what digits they are is nobody's business."""
+        hidden = "".join("*" if key.isdigit() else key for key in keys)
+        self.outcome.steps.append(Step(time.monotonic() - self._began, False, True, f"keys {hidden}"))
+        call.rtp.press(keys)
+
     async def hears(self, call: PhoneCall, *names: str) -> None:
         """Wait until the phone has heard these sounds in this order, whatever lay between."""
         await _until(lambda: _in_order(names, call.rtp.heard))
@@ -165,16 +171,16 @@ def _in_order(names: tuple[str, ...], heard: list[str]) -> bool:
 async def _wrong_then_right(stage: _Stage) -> None:
     call = stage.dial(REQUIRED_EXTENSION, NUMBER)
     await stage.hears(call, "enter_code")
-    call.rtp.press(WRONG_CODE + "#")
+    stage.press(call, WRONG_CODE + "#")
     await stage.hears(call, "enter_code", "not_valid_try_again")
-    call.rtp.press(CODE + "#")
+    stage.press(call, CODE + "#")
     await stage.talks_and_hangs_up(call, REQUIRED_EXTENSION)
 
 
 async def _skipped(stage: _Stage) -> None:
     call = stage.dial(OPTIONAL_EXTENSION, NUMBER)
     await stage.hears(call, "enter_code_or_pound")
-    call.rtp.press("#")
+    stage.press(call, "#")
     await stage.talks_and_hangs_up(call, OPTIONAL_EXTENSION)
 
 
@@ -361,6 +367,9 @@ def _arrow(text: str, *, rightwards: bool) -> str:
     return f"-{label}>" if rightwards else f"<{label}-"
 
 
+_ENDED_BY = {HungUpBy.A_LEG: "the caller", HungUpBy.B_LEG: "the callee", HungUpBy.GATE: "the gate"}
+
+
 def _show_record(console: Console, record: CallRecord) -> None:
     """Print the usage-log row, and what else the record says."""
     row = record_row(ExportFormat.USAGE_LOG, record, zone=datetime.now().astimezone().tzinfo or UTC)
@@ -378,6 +387,6 @@ def _show_record(console: Console, record: CallRecord) -> None:
         "wrong tries": record.wrong_tries,
         "trunks": trunks,
         "codec": record.codec,
-        "hung up by": record.hung_up_by.value if record.hung_up_by is not None else "",
+        "ended by": _ENDED_BY[record.hung_up_by] if record.hung_up_by is not None else "",
     }
     console.print("; ".join(f"{name} {value}" for name, value in facts.items() if value), highlight=False)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import socket
 import time
@@ -165,7 +166,10 @@ class Gate:
                 tls=self.tls,
             )
         except OSError as error:
-            raise ConfigurationError(f"sip.listen: {error.strerror or error}") from error
+            # asyncio words some of these errors its own way, and says addresses in Python's.
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            tried = ", ".join(map(str, settings.sip.listen))
+            raise ConfigurationError(f"sip.listen: {reason} ({tried})") from error
         ids = KeyedIds(secrets.token_bytes(32))
         endpoint = Endpoint(composition.endpoint_config(settings, self.bound), ids)
         key = settings.auth.secret.get_secret_value().encode() or secrets.token_bytes(32)

@@ -105,6 +105,7 @@ def test_help_is_quick_because_no_room_is_imported() -> None:
 def test_bad_input_is_one_clear_line_and_a_status(
     arguments: list[str], status: int, error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("cli.db").touch()
     assert run(arguments) == status
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -290,7 +291,18 @@ def test_check_config_looks_behind_the_syntax(
     Path("prompts/enter_code.wav").write_bytes(b"no WAV")
     Path("bad.toml").write_text(text)
     assert run(["check-config", "bad.toml"]) == 1
-    assert complaint in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("tollgate: bad.toml: ")
+    assert complaint in error
+
+
+def test_a_store_that_was_not_there_is_said_with_its_whole_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = f"tollgate: warning: there was no store at {tmp_path / 'cli.db'}; an empty one is made\n"
+    for expected in (warning, ""):
+        assert run(["users", "list"]) == 0
+        assert capsys.readouterr().err == expected
 
 
 def test_check_config_of_good_settings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -439,9 +451,25 @@ def test_calls_shows_the_live_calls(
 def test_status_reload_and_hangup(
     answering: Callable[[object], list[dict[str, object]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answering({"calls": 2, "listening": ["127.0.0.1:5060"]})
+    answering(
+        {
+            "calls": 2,
+            "listening": ["127.0.0.1:5060", "127.0.0.1:5060"],
+            "draining": False,
+            "journal_durable": True,
+            "store_trouble": "",
+            "certificate_expires": None,
+        }
+    )
     assert run(["status"]) == 0
-    assert lines_of(capsys) == ["calls: 2", "listening: 127.0.0.1:5060"]
+    assert lines_of(capsys) == [
+        "calls: 2",
+        "listening: 127.0.0.1:5060",
+        "draining: no",
+        "journal durable: yes",
+        "store trouble: none",
+        "certificate expires: none",
+    ]
     answering({"after_restart": ["sip.listen"]})
     assert run(["reload"]) == 0
     assert lines_of(capsys) == ["settings reloaded; only a restart changes sip.listen"]

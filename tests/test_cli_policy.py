@@ -301,7 +301,7 @@ def test_add_group_set_and_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert (group.permissions.restricted, group.unlock.classes) == ((), frozenset())
     assert [str(pattern) for pattern in group.permissions.permitted] == ["+4420."]
     capsys.readouterr()
-    good("groups", "list")
+    good("groups", "list")  # makes the store, and says so
     assert capsys.readouterr().out.splitlines()[1].split("\t") == [
         "sales",
         "off",
@@ -344,6 +344,8 @@ def test_a_pattern_with_the_outside_prefix_gets_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TOLLGATE_NUMBER_PLAN__OUTSIDE_PREFIX", "9")
+    good("groups", "list")  # makes the store, and says so
+    capsys.readouterr()
     good("groups", "add", "sales", "--restrict", "9011.", "--permit", "411")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("tollgate: warning: pattern 9011.: numbers are compared without")

@@ -607,6 +607,6 @@ async def test_a_port_in_use_is_said(house: House, tmp_path: Path) -> None:
     settings = other.load()
     taken = settings.sip.listen[0]._replace(port=house.gate.bound[0][1])
     sip = settings.sip.model_copy(update={"listen": (taken,)})
-    with pytest.raises(ConfigurationError, match=r"sip\.listen: .*in use"):
+    with pytest.raises(ConfigurationError, match=rf"sip\.listen: Address already in use \({taken}\)"):
         await Gate(settings.model_copy(update={"sip": sip, "trunks": ()})).start()
     assert json.dumps(await asyncio.to_thread(house.ask, "calls")) == "[]"

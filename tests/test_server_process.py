@@ -219,5 +219,7 @@ def test_the_demo_shows_four_calls_that_go_as_expected(monkeypatch: pytest.Monke
     assert "required code: " in text
     assert "911" in text
     assert "403 Forbidden" in text
+    assert "- keys ****# -" in text
+    assert "ended by the caller" in text
     assert "Account Code" in text
     assert demo.WRONG_CODE not in text

@@ -47,7 +47,8 @@ class SegmentDirectory:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise ConfigurationError(f"journal directory {path} is in use by another process") from error
+            message = f"journal directory {path} is in use by another process: a gate on this store?"
+            raise ConfigurationError(message) from error
 
     def release_lock(self) -> None:
         """Let another process have the directory."""
