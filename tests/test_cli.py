@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -494,14 +494,20 @@ def test_answer_of_another_version_is_refused(
 
 def test_serve_hands_the_settings_over_and_can_read_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("gate.toml").write_text("[limits]\nmax_calls = 7\n")
-    seen: list[tuple[int, int, bool]] = []
+    seen: list[tuple[int, int, bool, list[str]]] = []
 
-    def serve(settings: Settings, *, load: Callable[[], Settings], example_data: bool) -> None:
-        seen.append((settings.limits.max_calls, load().limits.max_calls, example_data))
+    def serve(
+        settings: Settings, *, load: Callable[[], Settings], example_data: bool, portal_command: Sequence[str]
+    ) -> None:
+        limits = (settings.limits.max_calls, load().limits.max_calls)
+        seen.append((*limits, example_data, list(portal_command)))
 
     monkeypatch.setattr("proxy.serve.serve", serve)
     assert run(["serve", "--config", "gate.toml", "--example-data"]) == 0
-    assert seen == [(7, 7, True)]
+    monkeypatch.setenv("TOLLGATE_PORTAL__ENABLED", "true")
+    assert run(["--config", "gate.toml", "serve"]) == 0
+    portal = [sys.executable, "-m", "proxy", "portal", "--with-gate", "--config", "gate.toml"]
+    assert seen == [(7, 7, True, []), (7, 7, False, portal)]
 
 
 @pytest.mark.parametrize(
