@@ -28,6 +28,8 @@ def take_caller(segment: Call, before: Call, side: Side | None = None) -> None:
     side = side or before.sides.caller
     side.move(segment)
     segment.sides.caller = side
+    if side.media is not None:
+        side.media.unbridge()  # it has heard early media of who sends it on
     segment.answers_first = not segment.a.unanswered
     segment.early = before.early
     if before.referred_by is not None:
@@ -53,6 +55,8 @@ def join(segment: Call, consultation: Call, leaving: Leg, now: float) -> None:
     state, side = consultation.state, consultation.sides.beside(leaving)
     assert side is not None and side.media is not None  # noqa: S101, PT018  (asked for before)
     side.media.unbridge()
+    # What was asked of the side that goes on was this call's to ask: nobody waits for the answer any more.
+    consultation.renegotiation.end(now)
     side.move(segment)
     segment.sides.called = side
     hand_over(segment, consultation, leaving, now)

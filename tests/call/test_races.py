@@ -7,10 +7,13 @@ import pytest
 
 from proxy.call.config import CodeMode
 from proxy.cdr.record import Disposition, HungUpBy
+from proxy.sip.events import RequestReceived
 from proxy.sip.flow import Flow
+from tests.call.test_renegotiation import keeps
+from tests.call.test_replaces import dialog_of, replacing
 from tests.call.transfers import TransferBench, refer, replies, told
 from tests.support.gate import CARRIER, NUMBER, PBX, GateBench, default_config
-from tests.support.ua import Step
+from tests.support.ua import Step, sdp
 
 TOLL_FREE = "918005550123"
 
@@ -244,3 +247,34 @@ def test_a_refer_while_the_200_waits_for_a_prack() -> None:
         assert not call.has_ended()
         call.bye()
         bench.run(0.5)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_party_that_goes_on_elsewhere_while_it_is_being_held(taken: bool) -> None:
+    """What it answers to the hold is nobody's affair any more; that it is not held then is the new call's."""
+    with TransferBench() as bench:
+        kept: list[RequestReceived] = []
+        first = bench.talk(bench.desk, "205")
+        consultation = bench.talk(bench.desk, "206")
+        bench.third.within = keeps(kept)
+        consultation.request("INVITE", sdp("192.0.2.24", version=2, direction="sendonly"))
+        bench.run(0.1)
+        assert len(kept) == 1
+        if taken:
+            bench.desk.call("206", headers=replacing(consultation))
+        else:
+            refer(first, "x", replaces=dialog_of(consultation))
+        bench.run(0.3)
+        bench.third.within = None
+        held = sdp(bench.third.host, version=2, direction="recvonly")
+        bench.third.endpoint.respond(kept[0].transaction, 200, body=held, now=bench.now)
+        bench.run(1.0)
+        assert consultation.has_ended()
+        party = bench.third.calls[0]
+        assert not party.has_ended()
+        party.bye()
+        bench.run(0.5)
+        if taken:
+            first.bye()
+        bench.run(0.5)
+        assert bench.second.calls[0].has_ended()
