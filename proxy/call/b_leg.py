@@ -104,9 +104,9 @@ class BLeg(Leg):
         spec = replace(spec, headers=(*spec.headers, *headers))
         self.transaction = self.endpoint.invite(spec, self, now)
 
-    def attempt(self) -> DigestAttempt | None:
-        """Begin a request within the dialog to the trunk, which may ask who the gate is."""
-        return self.call.core.accounts.attempt(self.trunk, self.dialog)
+    def attempt(self, dialog: Dialog | None = None) -> DigestAttempt | None:
+        """Begin a request within a dialog to the trunk, which may ask who the gate is."""
+        return self.call.core.accounts.attempt(self.trunk, dialog or self.dialog)
 
     def _extensions(self) -> list[tuple[str, str]]:
         """Say which extensions the gate knows on this trunk (RFC 3262 §4, RFC 6228 §4)."""
@@ -165,8 +165,7 @@ class BLeg(Leg):
                     self.call.b_trying(self, now)
                 return
             if dialog is not None and rack:
-                attempt = self.call.core.accounts.attempt(self.trunk, dialog)
-                self._pracks.append(Prack(self.endpoint, dialog, rack, attempt, now))
+                self._pracks.append(Prack(self.endpoint, dialog, rack, self.attempt(dialog), now))
             self._progressed(response, dialog, now, reliably=bool(rack))
 
     def _progressed(self, response: Response, dialog: Dialog | None, now: float, *, reliably: bool) -> None:
@@ -206,7 +205,7 @@ class BLeg(Leg):
             self.call.b_answered(self, response, now)
             return
         # A fork that was too late, or the answer that crossed our CANCEL.
-        self.endpoint.request(dialog, "BYE", headers=(reason_header(NORMAL_CLEARING),), now=now)
+        self.part_from(dialog, (reason_header(NORMAL_CLEARING),), now)
         if self.state is BLegState.ABANDONED:
             self.state = BLegState.TERMINATED
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.call.bye import Bye
 from proxy.call.config import DigitForm
 from proxy.call.info_keys import InfoKeys, convert_keys
 from proxy.call.media_leg import MediaLeg
@@ -71,8 +72,7 @@ class Leg:
     """One side of a call. `ALeg` and `BLeg` add how the dialog comes about."""
 
     __slots__ = (
-        "_bye",
-        "_bye_headers",
+        "_byes",
         "_info_heard",
         "_keys",
         "_other_heard",
@@ -159,8 +159,7 @@ class Leg:
         self.modification: Modification | None = None
         """The gate's re-INVITE or UPDATE that is under way."""
         self.session = SessionTimer(call.config.session_expires, call.config.min_se)
-        self._bye: DigestAttempt | None = None
-        self._bye_headers: tuple[tuple[str, str], ...] = ()
+        self._byes: list[Bye] = []
         self.told = Direction.SENDRECV
         """Direction of the gate's latest description."""
         self.wish = Direction.SENDRECV  # what the peer would do if the other side let it
@@ -281,8 +280,9 @@ class Leg:
             lines = message.headers.get_all("Allow")
             self.allows = frozenset(method.strip().upper() for line in lines for method in line.split(","))
 
-    def attempt(self) -> DigestAttempt | None:
-        """Begin a request to a peer that may ask who the gate is; None: there is no answer to that."""
+    def attempt(self, dialog: Dialog | None = None) -> DigestAttempt | None:
+        """Begin a request within a dialog (the leg's own, if none is named) to a peer that may ask who the
+        gate is; None: there is no answer to that."""
         return None
 
     def note_key(self, means: DigitMeans) -> None:
@@ -401,8 +401,10 @@ class Leg:
             # Its BYE has crossed this 2xx, which is acknowledged all the same (§13.2.2.4).
             assert event.dialog is not None  # noqa: S101  (every 2xx to an INVITE comes with it)
             self.endpoint.ack(event.dialog, now=now)
-        elif transaction.method == "BYE" and self._bye is not None and self._bye.may_repeat(response):
-            self._send_bye(now, again=True)
+        else:
+            for bye in self._byes:
+                if bye.transaction is transaction:
+                    bye.responded(response, now)
 
     def unanswered_within(self, transaction: object, now: float, *, reached: bool) -> None:
         """Take the news that a request of the gate within the dialog gets no final response; ``reached``: the
@@ -450,13 +452,9 @@ class Leg:
         """End the confirmed dialog (RFC 3261 §15.1.1) and say why (RFC 3326)."""
         self.over = True
         self.session.stop()
-        self._bye = self.attempt()
-        self._bye_headers = tuple(headers) or (reason_header(cause),)
-        self._send_bye(now)
-
-    def _send_bye(self, now: float, *, again: bool = False) -> None:
         assert self.dialog is not None  # noqa: S101
-        headers = self._bye_headers
-        if self._bye is not None:
-            headers += self._bye.headers("BYE", self.dialog.request_uri)
-        self.endpoint.request(self.dialog, "BYE", headers=headers, again=again, now=now)
+        self.part_from(self.dialog, tuple(headers) or (reason_header(cause),), now)
+
+    def part_from(self, dialog: Dialog, headers: tuple[tuple[str, str], ...], now: float) -> None:
+        """Send the BYE of a dialog of this leg."""
+        self._byes.append(Bye(self.endpoint, dialog, headers, self.attempt(dialog), now))

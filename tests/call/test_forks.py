@@ -146,6 +146,38 @@ class TestChallenges:
             assert call.status == 200
             call.bye()
 
+    def test_rfc3261_13_2_2_4_the_bye_of_every_lost_branch_is_repeated_with_credentials(self) -> None:
+        with GateBench(config=with_account()) as bench:
+            carrier = ForkingCarrier(bench)
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(200, "two", TWO)
+            for tag, body in (("one", ONE), ("three", THREE)):
+                carrier.challenges["BYE"] = 1
+                carrier.says(200, tag, body)
+                assert carrier.sent_to(tag) == ["ACK", "BYE", "BYE"]
+            call.bye()
+            bench.run(0.1)
+            last = {request.to.tag: request for request in carrier.requests if request.method == "BYE"}
+            assert set(last) == {"one", "two", "three"}
+            assert all("Proxy-Authorization" in bye.headers for bye in last.values())
+
+    def test_rfc3261_9_1_so_is_that_of_an_answer_which_crosses_the_cancel(self) -> None:
+        with GateBench(config=with_account()) as bench:
+            carrier = ForkingCarrier(bench)
+            carrier.challenges["BYE"] = 99
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.1)
+            carrier.says(180, "one")
+            call.cancel()
+            bench.run(0.1)
+            carrier.says(200, "one", ONE)
+            bench.run(1.0)
+            # Twice with credentials, and no more.
+            assert carrier.sent_to("one") == ["ACK", "BYE", "BYE", "BYE"]
+            shown = [request.headers.get("Proxy-Authorization") for request in carrier.requests[-2:]]
+            assert all(shown)
+
     def test_a_challenge_after_the_end_of_the_invite_is_not_answered(self) -> None:
         with GateBench(config=with_account()) as bench:
             carrier = ForkingCarrier(bench)
