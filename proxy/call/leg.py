@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.call.bye import Bye
-from proxy.call.config import DigitForm
+from proxy.call.config import DigitForm, Side
 from proxy.call.info_keys import InfoKeys, convert_keys
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
@@ -282,7 +282,14 @@ class Leg:
 
     def attempt(self, dialog: Dialog | None = None) -> DigestAttempt | None:
         """Begin a request within a dialog (the leg's own, if none is named) to a peer that may ask who the
-        gate is; None: there is no answer to that."""
+        gate is; None: there is no answer to that.
+
+        A trunk that has called asks for the account which the gate has there.
+        """
+        call, peer = self.call, self.party.peer
+        for trunk in call.config.trunks:
+            if peer.side is Side.TRUNK and trunk.name == peer.name:
+                return call.core.accounts.attempt(trunk, dialog or self.dialog)
         return None
 
     def note_key(self, means: DigitMeans) -> None:

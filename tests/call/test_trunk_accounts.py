@@ -16,15 +16,16 @@ from proxy.sip.config import EndpointConfig
 from proxy.sip.digest import Credentials, Ha1, digest_response
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.endpoint import Endpoint
-from proxy.sip.events import RequestFailed, ResponseReceived
+from proxy.sip.events import RequestFailed, RequestReceived, ResponseReceived
 from proxy.sip.flow import Flow, ListenPoint, Transmit
 from proxy.sip.message import Request
 from proxy.sip.parser import parse_message
 from proxy.sip.timers import NEVER
-from tests.support.gate import CARRIER, CARRIER_2, STRANGER, GateBench, default_config
+from tests.sip.harness import answer
+from tests.support.gate import CARRIER, CARRIER_2, PBX, STRANGER, GateBench, default_config
 from tests.support.ids import CountingIds
 from tests.support.network import Address
-from tests.support.ua import ANSWER, Step
+from tests.support.ua import ANSWER, Step, Ua, UaCall, sdp
 
 TOLL_FREE = "918005550123"
 ACCOUNT = DigestAccount("gate-user", "gate-password", "carrier")
@@ -398,6 +399,74 @@ def test_credentials_go_to_no_address_but_the_trunks_own(name: str, way: Address
         assert byes
         assert (b"Proxy-Authorization" in byes[0]) is shown
         bench.vanished.add(bench.carrier)  # its BYE went elsewhere
+
+
+CHALLENGED = (("Proxy-Authenticate", CHALLENGE),)
+
+
+def challenges(ua: Ua, asked: list[Request]) -> None:
+    """Let a UA ask for credentials in every request of the gate within a dialog."""
+
+    def within(call: UaCall, event: RequestReceived) -> bool:
+        del call
+        asked.append(event.request)
+        if "Proxy-Authorization" in event.request.headers:
+            return False
+        ua.endpoint.respond(event.transaction, 407, headers=CHALLENGED, now=ua.now())
+        return True
+
+    ua.within = within
+
+
+def test_rfc3261_22_3_a_trunk_that_has_called_may_ask_who_changes_and_ends_the_call() -> None:
+    with GateBench(config=default_config(trunks=(replace(ONE, name="carrier"),))) as bench:
+        bench.pbx.script = ANSWER
+        bench.carrier.call("", uri="sip:+12125550204@192.0.2.1")
+        asked: list[Request] = []
+        challenges(bench.carrier, asked)
+        bench.run(0.5)
+        (called,) = bench.pbx.calls
+        called.request("INVITE", sdp(PBX[0], direction="sendonly", version=2))
+        bench.run(0.5)
+        assert called.replies[-1].status == 200
+        assert [request.method for request in asked] == ["INVITE", "INVITE"]
+        proved(asked[-1].headers.get("Proxy-Authorization"), "INVITE")
+        called.bye()
+        bench.run(0.5)
+        assert asked[-1].method == "BYE"
+        proved(asked[-1].headers.get("Proxy-Authorization"), "BYE")
+
+
+@pytest.mark.parametrize(
+    ("realm", "contact"), [("elsewhere", CARRIER), ("carrier", STRANGER)], ids=["realm", "address"]
+)
+def test_only_at_its_own_address_and_in_its_own_realm(realm: str, contact: Address) -> None:
+    trunk = replace(ONE, name="carrier", account=replace(ACCOUNT, realm=realm))
+    with GateBench(config=default_config(trunks=(trunk,))) as bench:
+        bench.pbx.script = ANSWER
+        way = [("Record-Route", f"<sip:{contact[0]}:{contact[1]};lr>")]
+        bench.carrier.call("", uri="sip:+12125550204@192.0.2.1", headers=way)
+        at_stranger: list[Request] = []
+        stranger = Ua(*STRANGER, lambda: bench.now)
+        asked: list[Request] = []
+        challenges(bench.carrier, asked)
+
+        def challenge(data: bytes, flow: Flow, now: float) -> None:
+            request = parse_message(data)
+            assert isinstance(request, Request)
+            at_stranger.append(request)
+            text = answer(request, 407, extra=f"Proxy-Authenticate: {CHALLENGE}\r\n")
+            bench.gate.receive(text.encode(), flow, now)
+
+        bench.network.attach(STRANGER, stranger)
+        stranger.receive = challenge  # type: ignore[method-assign]
+        bench.run(0.5)
+        bench.pbx.calls[0].bye()
+        bench.run(40.0)
+        byes = [request for request in (*asked, *at_stranger) if request.method == "BYE"]
+        assert len(byes) == 1
+        assert "Proxy-Authorization" not in byes[0].headers
+        bench.vanished.add(bench.carrier)
 
 
 def test_refused_credentials_end_the_call_after_two_invites() -> None:
