@@ -55,6 +55,7 @@ from proxy.sip.timers import NEVER
 
 if TYPE_CHECKING:
     from proxy.call.core import CallCore
+    from proxy.call.forwarding import FurtherContact
     from proxy.call.takeover import Takeover
     from proxy.call.transfer import Transfer
 
@@ -88,6 +89,7 @@ class Call:
         "core",
         "deadline",
         "early",
+        "further",
         "guard_at",
         "id",
         "origin",
@@ -135,6 +137,8 @@ class Call:
         """The caller is to take somebody's place in another call."""
         self.referred_by: Transfer | None = None
         """The transfer whose target this call looks for."""
+        self.further: tuple[FurtherContact, ...] = ()
+        """Where a phone has sent the call besides, should it fail here."""
         self._gate: CodeGate | None = None
         self._answer_headers: Sequence[tuple[str, str]] = ()
         self._failure: Ending | None = None
@@ -495,6 +499,8 @@ class Call:
     def fail(self, ending: Ending, now: float, *, prompt: str = "") -> None:
         """Tell the caller that the call failed: by announcement when answered, by a final response when
         not."""
+        if self.further and self.core.forwarded_further(self, ending, now):
+            return
         if self.referred_by is not None:
             transfer, self.referred_by = self.referred_by, None
             transfer.failed(ending, now)

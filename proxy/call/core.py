@@ -21,13 +21,14 @@ from proxy.call.b_leg import BLeg
 from proxy.call.call import Call
 from proxy.call.code_uses import CodeUses
 from proxy.call.config import GateConfig, Trunk
-from proxy.call.forwarding import follow
+from proxy.call.forwarding import follow, follow_further
 from proxy.call.identity import Authenticator
 from proxy.call.leg import Leg
 from proxy.call.loops import LoopGuard
 from proxy.call.mailboxes import Mailbox
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import no_keys
+from proxy.call.outcome import Ending
 from proxy.call.ports import (
     Answer,
     Command,
@@ -409,6 +410,10 @@ class CallCore:
     def forwarded(self, call: Call, leg: BLeg, response: Response, *, rang: bool, now: float) -> bool:
         """Let a call go on where a phone sends it by a 3xx; False: it may not."""
         return follow(call, leg, response, rang=rang, now=now)
+
+    def forwarded_further(self, call: Call, ending: Ending, now: float) -> bool:
+        """Let a forwarded call that has failed go on to the next contact of the 3xx; False: it may not."""
+        return follow_further(call, ending, now)
 
     def media_moved(self, call: Call, legs: tuple[MediaLeg, ...]) -> None:
         """Let a call have the port pairs of another one."""

@@ -1,19 +1,22 @@
 """A phone that sends its caller elsewhere: a 3xx is a new call under the policy of the phone's user.
 
-RFC 3261 §8.1.3.4, §21.3; RFC 5806 (Diversion). The first word of a phone counts: whatever else rings for its
-user stops. A trunk's 3xx is a refusal like any other (DESIGN 1.7), and so are 305 and 380: the gate takes no
-proxy and no other service from a phone.
+RFC 3261 §8.1.3.4, §21.3; RFC 5806 (Diversion), RFC 7044 (History-Info). The first word of a phone counts:
+whatever else rings for its user stops. The contacts are called one after the other, by q, until one answers
+or says 6xx (§16.7 step 5); where one of them forwards in its turn, its contacts go first. A trunk's 3xx is a
+refusal like any other (DESIGN 1.7), and so are 305 and 380: the gate takes no proxy and no other service from
+a phone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.call import segments
 from proxy.call.b_leg import BLeg
 from proxy.call.call import Call
 from proxy.call.config import Side
-from proxy.call.onward import continued, send_on
+from proxy.call.onward import send_on
 from proxy.call.origin import Diversion
 from proxy.call.outcome import NORMAL_CLEARING, Ending
 from proxy.cdr.record import Continuation, Disposition, HungUpBy
@@ -23,11 +26,22 @@ from proxy.sip.message import Response
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["follow"]
+    from proxy.call.routing import Caller
+
+__all__ = ["FurtherContact", "follow", "follow_further"]
 
 _FOLLOWED = frozenset({300, 301, 302})
 _TRIED = 5
 """So many contacts of one 3xx are looked at; each that is refused has its record."""
+
+
+class FurtherContact(NamedTuple):
+    """A contact of a 3xx that has not been called yet."""
+
+    target: str
+    sender: Caller
+    """Whose phone has sent the call there."""
+    diversions: tuple[Diversion, ...]
 
 
 def follow(call: Call, leg: BLeg, response: Response, *, rang: bool, now: float) -> bool:
@@ -35,16 +49,32 @@ def follow(call: Call, leg: BLeg, response: Response, *, rang: bool, now: float)
     if response.status not in _FOLLOWED or leg.party.peer.side is not Side.PHONES:
         return False
     diversion = Diversion(call.route.callee, _reason(response, rang=rang))
-    origin = continued(call.origin, by=diversion)
-    for target in _targets(response):
-        how, caller = Continuation.FORWARD, call.route.caller
-        segment = send_on(call, target, how, sender=leg.party, caller=caller, origin=origin, now=now)
+    diversions = (diversion, *call.origin.diversions)
+    contacts = [FurtherContact(target, leg.party, diversions) for target in _targets(response)]
+    status = response.status
+    ending = Ending(Disposition.CONTINUED, status, NORMAL_CLEARING, _FORWARDED, status)
+    return _go_on(call, (*contacts, *call.further), ending, HungUpBy.B_LEG, now)
+
+
+def follow_further(call: Call, ending: Ending, now: float) -> bool:
+    """Let a forwarded call that has failed go on to the next contact; False: there is none, or a 6xx came."""
+    if (ending.b_status or ending.status) >= 600:
+        return False
+    return _go_on(call, call.further, ending, HungUpBy.GATE, now)
+
+
+def _go_on(
+    call: Call, contacts: tuple[FurtherContact, ...], ending: Ending, who: HungUpBy, now: float
+) -> bool:
+    """Call the first contact that may be called. Each such call counts, however they are nested."""
+    how, caller, forwards = Continuation.FORWARD, call.route.caller, call.origin.forwards + 1
+    for tried, (target, sender, diversions) in enumerate(contacts, 1):
+        origin = replace(call.origin, diversions=diversions, forwards=forwards)
+        segment = send_on(call, target, how, sender=sender, caller=caller, origin=origin, now=now)
         if isinstance(segment, Call):
+            segment.further = contacts[tried:]
             segments.take_caller(segment, call)
-            ending = Ending(
-                Disposition.CONTINUED, response.status, NORMAL_CLEARING, _FORWARDED, response.status
-            )
-            call.end(ending, HungUpBy.B_LEG, now)
+            call.end(ending, who, now)
             segments.resume(segment, now)
             return True
     return False

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.call.call import Call
-from proxy.call.origin import Diversion, Origin
+from proxy.call.origin import Origin
 from proxy.call.outcome import cause_of_status
 from proxy.call.ports import JournalRecord
 from proxy.call.routing import Caller
@@ -26,7 +26,7 @@ from proxy.sip.message import Request
 if TYPE_CHECKING:
     from proxy.call.core import CallCore
 
-__all__ = ["continued", "plain_invite", "segment_record", "send_on"]
+__all__ = ["plain_invite", "referred_origin", "segment_record", "send_on"]
 
 _log = logging.getLogger(__name__)
 
@@ -133,14 +133,6 @@ def plain_invite(target: str) -> Request:
     return Request("INVITE", target, Headers())
 
 
-def continued(
-    first: Origin,
-    *,
-    by: Diversion | None = None,
-    invite: Request | None = None,
-    referred_by: Caller | None = None,
-) -> Origin:
-    """Return where a further segment comes from."""
-    diversions = first.diversions if by is None else (by, *first.diversions)
-    referrer = first.referred_by if referred_by is None else referred_by.number
-    return Origin(invite or first.invite, first.added, diversions, referrer, first.forwards + 1)
+def referred_origin(first: Origin, target: str, by: Caller) -> Origin:
+    """Return where a call to the target of a transfer comes from."""
+    return replace(first, invite=plain_invite(target), referred_by=by.number, forwards=first.forwards + 1)

@@ -24,7 +24,7 @@ from proxy.call.config import Side
 from proxy.call.identity import asserted_caller
 from proxy.call.joining import JOINABLE, find_replaced, same_party, segment_beside
 from proxy.call.leg import Leg
-from proxy.call.onward import continued, plain_invite, send_on
+from proxy.call.onward import referred_origin, send_on
 from proxy.call.outcome import NORMAL_CLEARING, Ending
 from proxy.call.refer_notifier import ReferNotifier
 from proxy.call.routing import Caller
@@ -146,7 +146,7 @@ class Transfer:
         call = self._call
         assert side.leg is not None  # noqa: S101  (`TwoSides.beside` gives none without)
         referrer = call.core.admission.named(sender, call.route.decision)
-        origin = continued(call.origin, invite=plain_invite(target), referred_by=referrer)
+        origin = referred_origin(call.origin, target, referrer)
         how, caller = Continuation.TRANSFER, side.leg.party
         found = send_on(call, target, how, sender=sender, caller=caller, origin=origin, now=now)
         if not isinstance(found, Call):

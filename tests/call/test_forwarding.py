@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -149,6 +150,157 @@ def test_rfc3261_20_10_contacts_by_preference(contacts: tuple[str, ...], reached
         if reached:
             call.bye()
         bench.run(0.5)
+
+
+class TestFurtherContacts:
+    """What follows when the contact that was called first is not to be had (§8.1.3.4)."""
+
+    @pytest.mark.parametrize(
+        ("first", "reached"),
+        [
+            ((Step(0.2, 486),), True),
+            ((Step(0.0, 180), Step(0.5, 480)), True),
+            ((Step(0.2, 500),), True),
+            ((Step(0.0, 183, with_sdp=True), Step(0.5, 486)), True),
+            ((Step(0.2, 603),), False),
+            ((Step(0.2, 600),), False),
+        ],
+    )
+    def test_rfc3261_8_1_3_4_the_next_one_is_called(self, first: tuple[Step, ...], reached: bool) -> None:
+        with TransferBench() as bench:
+            bench.second.script = moved(f"<sip:{FREE}@gate>;q=0.2", "<sip:206@gate>;q=0.8")
+            bench.third.script = first
+            call = bench.desk.call("205")
+            bench.run(3.0)
+            assert len(bench.third.calls) == 1
+            assert (call.status == 200) is reached
+            assert len(bench.carrier.calls) == reached
+            assert bench.core.calls_of_trunk("carrier") == reached
+            if reached:
+                invite = bench.carrier.calls[0].invite
+                assert invite is not None
+                assert (invite.headers.get("Diversion") or "").startswith("<sip:205@")
+                one, other = bench.media.legs.values()
+                assert (one.bridged_with, other.bridged_with) == (other.id, one.id)
+                call.bye()
+            bench.run(0.5)
+        assert len({record.first_record_id or record.record_id for record in bench.journal.final}) == 1
+        assert len(bench.journal.final) == 2 + reached
+
+    def test_contacts_of_a_contact_go_first(self) -> None:
+        with TransferBench() as bench:
+            fourth = bench.phone("192.0.2.35", script=(Step(0.1, 486),))
+            bench.register(fourth, "204")
+            bench.second.script = moved("206", FREE)
+            bench.third.script = moved("204")
+            bench.desk.script = (Step(0.1, 486),)
+            call = bench.desk.call("205")
+            bench.run(4.0)
+            assert call.status == 200
+            assert len(fourth.calls) == 1
+            invite = bench.carrier.calls[0].invite
+            assert invite is not None
+            # Who is called now was named by the first phone, not by the second one.
+            assert invite.headers.get_all("Diversion") == [
+                "<sip:205@carrier.example.com>;reason=unconditional;counter=1"
+            ]
+            call.bye()
+            bench.run(0.5)
+
+    def test_all_of_them_count(self) -> None:
+        """Phones that name each other again and again end as one that does so once (§16.3)."""
+        with TransferBench() as bench:
+            bench.second.script = moved("206", "206", "206", "206", "206")
+            bench.third.script = moved("205", "205", "205", "205", "205")
+            call = bench.desk.call("205")
+            bench.run(5.0)
+            assert call.status == 480
+            assert len(bench.second.calls) + len(bench.third.calls) == 6
+
+    def test_none_that_is_left_may_be_called(self) -> None:
+        with TransferBench() as bench:
+            bench.second.script = moved("206", PREMIUM, OUTSIDE)
+            bench.third.script = (Step(0.2, 486),)
+            call = bench.desk.call("205")
+            bench.run(2.0)
+            assert call.status == 486
+            assert not bench.carrier.calls
+
+    def test_in_a_transfer_the_transferor_hears_of_the_last_one(self) -> None:
+        with TransferBench() as bench:
+            call = bench.talk(bench.desk, "205")
+            bench.third.script = moved("204", "299")
+            bench.desk.script = (Step(0.2, 486),)
+            refer(call, "206")
+            bench.run(3.0)
+            assert told(call)[-1] == "486 terminated"
+            assert not bench.second.calls[0].has_ended()
+            call.bye()
+            bench.run(0.5)
+
+    def test_the_caller_gives_up_at_the_next_one(self) -> None:
+        with TransferBench() as bench:
+            bench.second.script = moved("206", FREE)
+            bench.third.script = (Step(0.2, 486),)
+            bench.carrier.script = (Step(0.0, 180),)
+            call = bench.desk.call("205")
+            bench.run(1.0)
+            call.cancel()
+            bench.run(1.0)
+            assert call.status == 487
+            assert bench.carrier.calls[0].was_cancelled()
+
+
+class TestHistory:
+    """History-Info beside Diversion (RFC 7044 §10, RFC 4458 §2)."""
+
+    @pytest.mark.parametrize(
+        ("reason", "cause"),
+        [("", 302), ("user-busy", 486), ("no-answer", 408), ("unavailable", 503), ("whatever", 302)],
+    )
+    @pytest.mark.parametrize(
+        ("crosses", "base"),
+        [
+            ("", ""),
+            ("<sip:1@x>;index=1, <sip:2@x>;index=1.1;mp=1", "1.1."),
+            ("<sip:1@x>;foo", ""),
+            ("<sip:1@x>; INDEX = 3", "3."),
+            ("<sip:1@x>;index=999999", ""),
+        ],
+    )
+    def test_rfc7044_10_who_has_forwarded_and_where_to(
+        self, reason: str, cause: int, crosses: str, base: str
+    ) -> None:
+        with TransferBench() as bench:
+            said = (("Diversion", f"<sip:204@192.0.2.24>;reason={reason}"),) if reason else ()
+            bench.desk.script = moved(FREE, headers=said)
+            headers = (("History-Info", crosses),) if crosses else ()
+            call = bench.carrier.call("+12125550204", caller="+13125550100", headers=headers)
+            bench.run(2.0)
+            invite = bench.carrier.calls[-1].invite
+            assert invite is not None
+            assert invite.headers.get_all("History-Info") == [
+                *((crosses,) if crosses else ()),
+                f"<sip:204@carrier.example.com>;index={base}1",
+                f"<{invite.uri};cause={cause}>;index={base}1.1;mp={base}1",
+            ]
+            call.bye()
+            bench.run(0.5)
+
+    @pytest.mark.parametrize("change", [{"trusted": False}, {"drop_headers": frozenset({"History-Info"})}])
+    def test_a_trunk_that_wants_none_gets_none(self, change: dict[str, Any]) -> None:
+        with TransferBench() as bench:
+            trunks = tuple(replace(trunk, **change) for trunk in bench.core.config.trunks)
+            bench.core.reconfigure(replace(bench.core.config, trunks=trunks))
+            bench.desk.script = moved(FREE)
+            call = bench.carrier.call("+12125550204", headers=(("History-Info", "<sip:1@x>;index=1"),))
+            bench.run(2.0)
+            invite = bench.carrier.calls[-1].invite
+            assert invite is not None
+            assert "History-Info" not in invite.headers
+            assert ("Diversion" in invite.headers) is change.get("trusted", True)
+            call.bye()
+            bench.run(0.5)
 
 
 @pytest.mark.parametrize("status", [305, 380, 399])
