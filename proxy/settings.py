@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -209,10 +210,32 @@ def load_settings(path: Path | None = None) -> Settings:
         return Settings(**values)  # type: ignore[arg-type]  # checked by pydantic itself
     except ValidationError as error:
         where = f"{path}: " if path is not None else ""
-        lines = dict.fromkeys(where + _explain(problem) for problem in error.errors(include_url=False))
+        problems = error.errors(include_url=False)
+        lines = dict.fromkeys(where + _explain(one) for one in problems if not _follows(one, problems))
         raise ConfigurationError("\n".join(lines)) from None
     except SettingsError as error:
-        raise ConfigurationError(f"environment: {error}; lists and tables are given as JSON") from None
+        names = ", ".join(_variables_of(error)) or str(error)
+        example = """'["udp:192.0.2.1:5060"]'"""
+        raise ConfigurationError(
+            f"environment: {names}: lists and tables are given as JSON, like {example}"
+        ) from None
+
+
+def _follows(problem: ErrorDetails, problems: list[ErrorDetails]) -> bool:
+    """Say whether a list is too short only because elements of it are wrong, which is said already."""
+    loc = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in problems
+    )
+
+
+def _variables_of(error: SettingsError) -> list[str]:
+    """Name the variables that hold what is no JSON; their values may be secret."""
+    cause = error.__cause__
+    text = cause.doc if isinstance(cause, json.JSONDecodeError) else None
+    return sorted(
+        name for name, value in os.environ.items() if name.upper().startswith(ENV_PREFIX) and value == text
+    )
 
 
 def _refuse_unknown_variables(names: Iterable[str]) -> None:
@@ -267,6 +290,22 @@ def _put(holder: object, parts: list[str], element: object, name: str) -> None:
         _put(following, rest, element, name)
 
 
+_BEGINS_WITH_A_SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)*: ")
+_SHAPES = {
+    "tuple_type": 'a list, like ["a", "b"]',
+    "dict_type": "a table, like { name = value }",
+    "string_type": 'text in quotes, like "a"',
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+}
+"""What a setting is written like, by pydantic's names of errors."""
+
+
 def _explain(problem: ErrorDetails) -> str:
     """Say one problem as ``path: what is wrong; allowed: ...``."""
     path = ""
@@ -280,7 +319,10 @@ def _explain(problem: ErrorDetails) -> str:
     )
     variable = variable.upper()
     source = f" (from {variable})" if variable in os.environ else ""
-    return f"{path}{source}: {_reason(problem)}" if path else _reason(problem)
+    reason = _reason(problem)
+    if path and isinstance(problem["input"], dict) and _BEGINS_WITH_A_SETTING.match(reason):
+        return f"{path}.{reason}"  # what is wrong between settings of a section names the one to mend
+    return f"{path}{source}: {reason}" if path else reason
 
 
 def _reason(problem: ErrorDetails) -> str:
@@ -295,6 +337,12 @@ def _reason(problem: ErrorDetails) -> str:
             return "must be given"
         case "value_error":
             return str(context.get("error", problem["msg"]))
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            return problem["msg"].replace("Input should be", "must be")
+        case "too_short":
+            return f"name at least {context['min_length']}"
+        case kind if kind in _SHAPES:
+            return f"write {_SHAPES[kind]}"
         case _:
             return problem["msg"][:1].lower() + problem["msg"][1:]
 

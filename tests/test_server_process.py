@@ -179,7 +179,7 @@ async def test_sighup_takes_good_settings_and_refuses_bad_ones_whole(gate: Proce
     assert second.status == 503
     log = await gate.end(signal.SIGKILL)
     assert "settings not taken, the old ones stay" in log
-    assert "limits.max_calls: input should be greater than or equal to 1" in log
+    assert "limits.max_calls: must be greater than or equal to 1" in log
     assert "settings read again" in log
 
 

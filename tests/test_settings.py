@@ -71,7 +71,7 @@ def test_tables_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatc
 
 def test_bad_json_in_the_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLLGATE_TRUNKS", "[{")
-    with pytest.raises(ConfigurationError, match=r"trunks.*JSON"):
+    with pytest.raises(ConfigurationError, match=r"TOLLGATE_TRUNKS: .*JSON"):
         load_settings(None)
 
 
@@ -148,7 +148,7 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[[trunks]]\nname = "c"\naddresses = ["udp:a b:5"]\n', "is no SIP address"),
         ('[[trunks]]\nname = "c"\naddresses = [5]\n', "is no SIP address"),
         (TRUNK + 'caller_id = "fixed"\n', "fixed_caller_number: needed"),
-        (TRUNK + 'privacy = "header"\ntrusted = false\n', "trunks[0]: privacy: a trunk that is not trusted"),
+        (TRUNK + 'privacy = "header"\ntrusted = false\n', "trunks[0].privacy: a trunk that is not trusted"),
         (TRUNK + 'drop_headers = ["P-A Identity"]\n', "trunks[0].drop_headers[0]: string should match"),
         (TRUNK + 'from_host = "a@b"\n', "trunks[0].from_host: string should match"),
         (
@@ -187,11 +187,15 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[auth]\nsecret = "short"\n', "auth.secret: at least 16 characters"),
         ('[auth]\nalgorithms = ["SHA-1"]\n', "auth.algorithms[0]: 'SHA-1' is not known"),
         ("[auth]\nalgorithms = []\n", "auth.algorithms: "),
-        ("[timers]\nt1 = 0\n", "timers.t1: input should be greater than 0"),
+        ("[timers]\nt1 = 0\n", "timers.t1: must be greater than 0"),
+        ('[sip]\nlisten = "udp:192.0.2.1:5060"\n', 'sip.listen: write a list, like ["a", "b"]'),
+        ('[timers]\ndrain = "long"\n', "timers.drain: write a number"),
+        ("[number_plan]\narea_codes = [415]\n", "number_plan.area_codes[0]: write text in quotes"),
+        ("[[trunks]]\nname = 'a'\naddresses = []\n", "trunks[0].addresses: name at least 1"),
         ('number_plan.classes = [{pattern = "7.", class = "free"}]\n', "classes[0].class: 'free'"),
         ('[sip]\nlisten = ["tcp:127.0.0.1:0"]\n' + TRUNK, "trunks[0].addresses[0]: the gate has no UDP"),
-        ('[sip]\nlisten = ["udp:0.0.0.0:5060"]\n', "sip: advertised: needed with udp:0.0.0.0:5060"),
-        ('[media]\naddress = "0.0.0.0"\n', "media: advertised_address: needed"),
+        ('[sip]\nlisten = ["udp:0.0.0.0:5060"]\n', "sip.advertised: needed with udp:0.0.0.0:5060"),
+        ('[media]\naddress = "0.0.0.0"\n', "media.advertised_address: needed"),
         ('[media]\naddress = ""\n', "address or address_ipv6 must be given"),
         ('[media]\naddress = "::1"\n', "media.address: '::1' is no IPv4 address"),
         ('[media]\naddress_ipv6 = "127.0.0.1"\n', "media.address_ipv6: '127.0.0.1' is no IPv6"),
@@ -206,6 +210,21 @@ def test_each_problem_has_one_line(tmp_path: Path) -> None:
     lines = _error(tmp_path, "[limits]\nmax_calls = 0\n[timers]\nt1 = 0\n").splitlines()
     assert len(lines) == 2
     assert all("gate.toml: " in line for line in lines)
+
+
+def test_a_list_whose_elements_are_wrong_is_not_called_short_as_well(tmp_path: Path) -> None:
+    lines = _error(tmp_path, "[[trunks]]\nname = 'a'\naddresses = ['192.0.2.1']\n").splitlines()
+    assert len(lines) == 1
+    assert "trunks[0].addresses[0]: '192.0.2.1' is no SIP address" in lines[0]
+
+
+def test_a_variable_that_is_no_json_is_named_without_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOLLGATE_SIP__LISTEN", "udp:192.0.2.77")
+    text = _error(tmp_path, "")
+    assert text.startswith("environment: TOLLGATE_SIP__LISTEN: lists and tables are given as JSON, like '[")
+    assert "192.0.2.77" not in text
 
 
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:

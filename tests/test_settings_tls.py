@@ -129,9 +129,9 @@ def test_a_peer_is_known_by_its_certificate_alone_or_with_its_address(settings: 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('sip.listen = ["tls:192.0.2.20"]', "sip: tls.certificate: needed with tls:192.0.2.20"),
-        ('sip.tls.verify_client = "required"', 'sip.tls: ca: needed with verify_client = "required"'),
-        ('[[peers]]\nname = "pbx"', "peers[0]: networks: must be given, or certificate_names"),
+        ('sip.listen = ["tls:192.0.2.20"]', "sip.tls.certificate: needed with tls:192.0.2.20"),
+        ('sip.tls.verify_client = "required"', 'sip.tls.ca: needed with verify_client = "required"'),
+        ('[[peers]]\nname = "pbx"', "peers[0].networks: must be given, or certificate_names"),
         (
             '[[trunks]]\nname = "first"\naddresses = ["tls:carrier.example"]',
             "trunks[0].addresses[0]: the gate has no TLS socket; add one to sip.listen",
