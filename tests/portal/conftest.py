@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +44,17 @@ def passwords() -> Iterator[Passwords]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store's file: its migrations take longer than most of these tests."""
+    file = tmp_path_factory.mktemp("store") / "tollgate.db"
+    Store(f"sqlite:///{file}").close()
+    return file
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path, empty_store: Path) -> Iterator[Store]:
+    shutil.copy(empty_store, tmp_path / "tollgate.db")
     with Store(f"sqlite:///{tmp_path}/tollgate.db") as opened:
         yield opened
 
