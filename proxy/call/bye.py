@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from proxy.sip.dialog import Dialog
     from proxy.sip.digest_client import DigestAttempt
     from proxy.sip.endpoint import Endpoint
-    from proxy.sip.events import ClientTransaction
     from proxy.sip.message import Response
 
 __all__ = ["Bye"]
@@ -20,10 +19,11 @@ __all__ = ["Bye"]
 class Bye:
     """One BYE; what it is refused with otherwise changes nothing."""
 
-    __slots__ = ("_attempt", "_dialog", "_endpoint", "_headers", "transaction")
+    __slots__ = ("_attempt", "_dialog", "_endpoint", "_headers", "branch")
 
-    transaction: ClientTransaction
-    """The latest one; its responses are this object's."""
+    branch: str
+    """Of the latest transaction, whose responses are this object's. The transaction itself leads to the leg
+    that keeps this object: a ring."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Bye:
         dialog, headers = self._dialog, self._headers
         if self._attempt is not None:
             headers += self._attempt.headers("BYE", dialog.request_uri)
-        self.transaction = self._endpoint.request(dialog, "BYE", headers=headers, again=again, now=now)
+        self.branch = self._endpoint.request(dialog, "BYE", headers=headers, again=again, now=now).branch
 
     def responded(self, response: Response, now: float) -> None:
         """Take a response."""

@@ -410,7 +410,7 @@ class Leg:
             self.endpoint.ack(event.dialog, now=now)
         else:
             for bye in self._byes:
-                if bye.transaction is transaction:
+                if bye.branch == transaction.branch:
                     bye.responded(response, now)
 
     def unanswered_within(self, transaction: object, now: float, *, reached: bool) -> None:
