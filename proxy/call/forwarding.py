@@ -73,7 +73,7 @@ def _go_on(
         segment = send_on(call, target, how, sender=sender, caller=caller, origin=origin, now=now)
         if isinstance(segment, Call):
             segment.further = contacts[tried:]
-            segments.take_caller(segment, call)
+            segments.take_caller(segment, call, now)
             call.end(ending, who, now)
             segments.resume(segment, now)
             return True

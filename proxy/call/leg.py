@@ -404,14 +404,23 @@ class Leg:
             self._keys.responded(self, response, now)
         elif self.modification is not None and self.modification.transaction is transaction:
             self.modification.responded(response, event.dialog, now)
-        elif transaction.method == "INVITE" and 200 <= response.status < 300:
-            # Its BYE has crossed this 2xx, which is acknowledged all the same (§13.2.2.4).
-            assert event.dialog is not None  # noqa: S101  (every 2xx to an INVITE comes with it)
-            self.endpoint.ack(event.dialog, now=now)
+        elif transaction.method == "INVITE":
+            self._responded_late(event, now)
         else:
             for bye in self._byes:
                 if bye.branch == transaction.branch:
                     bye.responded(response, now)
+
+    def _responded_late(self, event: ResponseReceived, now: float) -> None:
+        """Take a response to a re-INVITE that nobody waits for: a BYE has crossed it, or the peer has gone on
+        in another call, which may have had to wait for the end of it."""
+        status = event.response.status
+        if 200 <= status < 300:  # §13.2.2.4: acknowledged all the same
+            assert event.dialog is not None  # noqa: S101  (every 2xx to an INVITE comes with it)
+            self.endpoint.ack(event.dialog, now=now)
+        if status >= 200 and not self.over:
+            self.call.renegotiation.reconcile(now)
+            self.call.rearm()
 
     def unanswered_within(self, transaction: object, now: float, *, reached: bool) -> None:
         """Take the news that a request of the gate within the dialog gets no final response; ``reached``: the

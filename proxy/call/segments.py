@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["hand_over", "join", "part", "resume", "reunite", "take_caller", "who"]
 
 
-def take_caller(segment: Call, before: Call, side: Side | None = None) -> None:
+def take_caller(segment: Call, before: Call, now: float, side: Side | None = None) -> None:
     """Give a segment the side that calls; `resume` follows."""
     side = side or before.sides.caller
-    side.move(segment)
+    _move(side, before, segment, now)
     segment.sides.caller = side
     if side.media is not None:
         side.media.unbridge()  # it has heard early media of who sends it on
@@ -35,6 +35,13 @@ def take_caller(segment: Call, before: Call, side: Side | None = None) -> None:
     if before.referred_by is not None:
         before.referred_by.goes_on_as(segment)
         before.referred_by = None
+
+
+def _move(side: Side, before: Call, segment: Call, now: float) -> None:
+    """Hand a side over. What was asked of it was the call's before, where nobody waits for the answer any
+    more."""
+    before.renegotiation.end(now)
+    side.move(segment)
 
 
 def resume(segment: Call, now: float) -> None:
@@ -55,9 +62,7 @@ def join(segment: Call, consultation: Call, leaving: Leg, now: float) -> None:
     state, side = consultation.state, consultation.sides.beside(leaving)
     assert side is not None and side.media is not None  # noqa: S101, PT018  (asked for before)
     side.media.unbridge()
-    # What was asked of the side that goes on was this call's to ask: nobody waits for the answer any more.
-    consultation.renegotiation.end(now)
-    side.move(segment)
+    _move(side, consultation, segment, now)
     segment.sides.called = side
     hand_over(segment, consultation, leaving, now)
     if state is CallState.TALKING:
@@ -83,7 +88,6 @@ def hand_over(segment: Call, before: Call, leaving: Leg, now: float) -> None:
 
 def part(call: Call, now: float) -> None:
     """Let the other party of a transfer go to look for its target."""
-    call.renegotiation.end(now)
     assert call.a.media is not None  # noqa: S101  (they talk)
     call.a.media.unbridge()
     call.enter(CallState.TRANSFERRING, now)

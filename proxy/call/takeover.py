@@ -105,8 +105,7 @@ class Takeover:
         if before.state is not CallState.TALKING:
             # Who called goes on as the caller; the newcomer is the callee that has answered.
             picked_up = segment.sides.caller
-            before.renegotiation.end(now)
-            segments.take_caller(segment, before, side)
+            segments.take_caller(segment, before, now, side)
             segment.sides.called = picked_up
             segments.hand_over(segment, before, leg, now)
             segment.confirm(now)

@@ -139,7 +139,7 @@ class Transfer:
         self._side, self._segment = side, segment
         call.transfer = segment.referred_by = self
         segments.part(call, now)
-        segments.take_caller(segment, call, side)
+        segments.take_caller(segment, call, now, side)
 
     def _blind(self, target: str, sender: Caller, side: CallSide, now: float) -> int:
         """Call the target for the other party; returns the status that refuses it, or 0."""

@@ -3,13 +3,17 @@ gone."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from proxy.call.config import CodeMode
 from proxy.cdr.record import Disposition, HungUpBy
+from proxy.policy import AccountCode
 from proxy.sip.events import RequestReceived
 from proxy.sip.flow import Flow
-from tests.call.test_renegotiation import keeps
+from tests.call.test_forwarding import internal_codes
+from tests.call.test_renegotiation import follows, keeps
 from tests.call.test_replaces import dialog_of, replacing
 from tests.call.transfers import TransferBench, refer, replies, told
 from tests.support.gate import CARRIER, NUMBER, PBX, GateBench, default_config
@@ -249,8 +253,9 @@ def test_a_refer_while_the_200_waits_for_a_prack() -> None:
         bench.run(0.5)
 
 
+@pytest.mark.parametrize("status", [200, 488])
 @pytest.mark.parametrize("taken", [False, True])
-def test_a_party_that_goes_on_elsewhere_while_it_is_being_held(taken: bool) -> None:
+def test_a_party_that_goes_on_elsewhere_while_it_is_being_held(taken: bool, status: int) -> None:
     """What it answers to the hold is nobody's affair any more; that it is not held then is the new call's."""
     with TransferBench() as bench:
         kept: list[RequestReceived] = []
@@ -265,16 +270,39 @@ def test_a_party_that_goes_on_elsewhere_while_it_is_being_held(taken: bool) -> N
         else:
             refer(first, "x", replaces=dialog_of(consultation))
         bench.run(0.3)
-        bench.third.within = None
-        held = sdp(bench.third.host, version=2, direction="recvonly")
-        bench.third.endpoint.respond(kept[0].transaction, 200, body=held, now=bench.now)
+        bench.third.within = follows(bench.third)
+        held = sdp(bench.third.host, version=2, direction="recvonly") if status == 200 else b""
+        bench.third.endpoint.respond(kept[0].transaction, status, body=held, now=bench.now)
         bench.run(1.0)
         assert consultation.has_ended()
         party = bench.third.calls[0]
         assert not party.has_ended()
+        assert b"a=sendrecv" in [request for request in party.requests if request.method == "INVITE"][-1].body
         party.bye()
         bench.run(0.5)
         if taken:
             first.bye()
         bench.run(0.5)
         assert bench.second.calls[0].has_ended()
+
+
+def test_a_caller_that_is_forwarded_while_its_session_is_refreshed() -> None:
+    """The call that has asked is over when the answer comes."""
+    policy = internal_codes(AccountCode("1234"))
+    with TransferBench(policy=policy) as bench:
+        bench.core.reconfigure(replace(bench.core.config, session_expires=90))
+        kept: list[RequestReceived] = []
+        bench.desk.within = keeps(kept)
+        bench.second.script = (Step(0.0, 180), Step(46.0, 302, headers=(("Contact", "<sip:206@gate>"),)))
+        call = bench.desk.call("205")
+        bench.run(1.0)
+        bench.press("1234#")
+        bench.run(50.0)
+        assert len(kept) == 1
+        assert bench.third.calls[0].connected
+        bench.desk.endpoint.respond(kept[0].transaction, 200, body=bench.desk.description, now=bench.now)
+        bench.desk.within = None
+        bench.run(0.5)
+        assert not call.has_ended()
+        call.bye()
+        bench.run(0.5)
