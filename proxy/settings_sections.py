@@ -401,7 +401,7 @@ class TimerSettings(Section):
     early_repeat: Seconds = 60.0
     """A provisional response is repeated so often."""
     max_duration: float = Field(default=0.0, ge=0)
-    """Talk time after which a call is ended; 0: no limit."""
+    """Talk time after which a call is ended, emergency calls excepted; 0: no limit."""
     session_expires: int = Field(default=1_800, ge=0, le=86_400)
     """Seconds in which each side of a call has to show that it is there (RFC 4028); 0: not asked for."""
     min_se: int = Field(default=90, ge=90, le=3_600)

@@ -414,7 +414,7 @@ class Call:
         if not self.a.answer_due:
             self.sides.bridge()
         self.renegotiation.begin(now)
-        if self.config.max_duration:
+        if self.config.max_duration and not self.route.emergency:
             self.bound_at = now + self.config.max_duration
         if self.referred_by is not None:
             transfer, self.referred_by = self.referred_by, None

@@ -266,6 +266,15 @@ def test_longest_duration_ends_the_call() -> None:
         assert bench.carrier.calls[0].ended
 
 
+def test_longest_duration_is_not_for_emergency_calls() -> None:
+    config: GateConfig = default_config(max_duration=60.0)
+    with GateBench(config=config) as bench:
+        call = bench.pbx.call("911")
+        bench.run(300.0)
+        assert not call.has_ended()
+        call.bye()
+
+
 def test_internal_number_goes_back_to_the_pbx() -> None:
     with GateBench() as bench:
         bench.pbx.script = RING_AND_ANSWER
