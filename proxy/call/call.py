@@ -18,18 +18,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from proxy.call import opening
+from proxy.call import asking, due, opening
 from proxy.call.a_leg import ALeg
 from proxy.call.b_leg import BLeg
 from proxy.call.called_side import CalledSide
 from proxy.call.caller_side import CallerSide
-from proxy.call.gate import CodeGate, GateEnd, GateResult
+from proxy.call.gate import CodeGate
 from proxy.call.leg import Leg
 from proxy.call.media_leg import MediaLeg
 from proxy.call.origin import Origin
 from proxy.call.outcome import (
-    CALL_REJECTED,
-    NO_ANSWER,
     NO_CIRCUIT,
     NORMAL_CLEARING,
     RECOVERY_ON_TIMER,
@@ -79,9 +77,6 @@ class Call:
 
     __slots__ = (
         "_answer_headers",
-        "_failure",
-        "_gate",
-        "_repeat_at",
         "answers_first",
         "armed_at",
         "bound_at",
@@ -89,13 +84,16 @@ class Call:
         "core",
         "deadline",
         "early",
+        "failure",
         "further",
+        "gate",
         "guard_at",
         "id",
         "origin",
         "record",
         "referred_by",
         "renegotiation",
+        "repeat_at",
         "route",
         "sides",
         "since",
@@ -139,12 +137,13 @@ class Call:
         """The transfer whose target this call looks for."""
         self.further: tuple[FurtherContact, ...] = ()
         """Where a phone has sent the call besides, should it fail here."""
-        self._gate: CodeGate | None = None
+        self.gate: CodeGate | None = None
+        """It asks the caller for a code now."""
         self._answer_headers: Sequence[tuple[str, str]] = ()
-        self._failure: Ending | None = None
+        self.failure: Ending | None = None
         """What the call came to, while its caller still hears why."""
         self.bound_at = NEVER  # end of the early gate, of the ringing, or of the longest talk
-        self._repeat_at = NEVER  # 183 again
+        self.repeat_at = NEVER  # 183 again
         self.guard_at = NEVER  # an answer of journal or engine that does not come
 
     # Beginning ----------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ class Call:
         if self.state is CallState.OPENING:
             assert self.a.chosen is not None  # noqa: S101
             self.record.codec = self.a.chosen.codec.name
-            self.ask(now)
+            asking.begin(self, now)
         elif self.state in _AUDIBLE:
             self.sides.bridge()
             self.renegotiation.reconcile(now)
@@ -204,17 +203,7 @@ class Call:
         """The caller never acknowledged a provisional response (RFC 3262 §3)."""
         self.end(Ending(Disposition.FAILED, 504, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
-    # Asking for the code ------------------------------------------------------------------------------------
-
-    def ask(self, now: float) -> None:
-        """Ask the caller for a code."""
-        self.enter(CallState.ASKING, now)
-        self._gate = CodeGate.of(self)
-        self._gate.begin(now)
-        # The called side's ports are asked for now, so that its INVITE can leave the moment the code is
-        # there.
-        self.called.open()
-        self.rearm()
+    # Keys and prompts ---------------------------------------------------------------------------------------
 
     def digit_pressed(self, leg: Leg, digit: str, means: DigitMeans, now: float, duration_ms: int) -> None:
         """A digit came: for the gate, or in talk for the other side, which is told it as it understands.
@@ -222,10 +211,10 @@ class Call:
         A phone may tell each key twice, the second one late: the code's last keys must not reach the callee
         so, nor any key count double.
         """
-        if self._gate is not None:
+        if self.gate is not None:
             if leg is self.a:
                 leg.note_key(means)
-                self._after_gate(self._gate.digit(digit, means, now), now)
+                asking.go_on(self, self.gate.digit(digit, means, now), now)
         elif self.state is CallState.TALKING and (means is not DigitMeans.INFO or leg.speaks_info):
             leg.note_key(means)
             other = self.partner(leg)
@@ -234,29 +223,10 @@ class Call:
 
     def prompts_finished(self, now: float) -> None:
         """What was played to the caller has ended by itself."""
-        if self._gate is not None:
-            self._after_gate(self._gate.prompts_finished(now), now)
-        elif self._failure is not None and self.state is CallState.ANNOUNCING:
-            self.end(self._failure, HungUpBy.GATE, now)
-
-    def _after_gate(self, result: GateResult | None, now: float) -> None:
-        if result is None:
-            self.rearm()
-            return
-        self._gate = None
-        self.bound_at = NEVER
-        if result.end is GateEnd.REFUSED:
-            self.fail(Ending(Disposition.CODE_REFUSED, 403, CALL_REJECTED), now, prompt="too_many_tries")
-            return
-        if result.emergency is not None:
-            self.route = self.core.emergency_route(self, result.emergency)
-        elif not self.core.recording:
-            self.fail(Ending(Disposition.OVERLOADED, 500, TEMPORARY_FAILURE), now)
-            return
-        if self.core.uses.holds(self.id):
-            # The use is on the disk before it can be paid for.
-            self.write_setup(now)
-        self.dial(now)
+        if self.gate is not None:
+            asking.go_on(self, self.gate.prompts_finished(now), now)
+        elif self.failure is not None and self.state is CallState.ANNOUNCING:
+            self.end(self.failure, HungUpBy.GATE, now)
 
     # Dialling -----------------------------------------------------------------------------------------------
 
@@ -283,12 +253,6 @@ class Call:
         a = self.a
         assert isinstance(a, ALeg)  # noqa: S101
         return a
-
-    def leg_of(self, media: MediaLeg) -> Leg | None:
-        """The leg that speaks through these ports."""
-        if media is self.a.media:
-            return self.a
-        return self.b if self.b is not None and media is self.b.media else None
 
     def partner(self, leg: Leg) -> Leg | None:
         """The other party's leg, if this call has it."""
@@ -353,7 +317,7 @@ class Call:
             a.offer(self.sides.codecs_for_a())
             with_sdp = a.answer_due = True
         a.progress(status, now, with_sdp=with_sdp, headers=headers)
-        self._repeat_at = now + self.config.early_repeat
+        self.repeat_at = now + self.config.early_repeat
 
     def _crossing(self, leg: BLeg, response: Response) -> list[tuple[str, str]]:
         return self.route.crossing(leg.trunk).headers(response.headers)
@@ -392,7 +356,7 @@ class Call:
         """The record of the answer is on the disk, or could not be written: then the call can't go on."""
         if self.state is not CallState.CONFIRMING:
             return
-        self.guard_at = self._repeat_at = NEVER
+        self.guard_at = self.repeat_at = NEVER
         if not durable:
             _log.warning(
                 "the answer is not recorded on the disk in time", extra={"call_id": self.id, "leg": "b"}
@@ -449,7 +413,7 @@ class Call:
         # §15.1.2: a BYE of the caller within the early dialog ends its own INVITE.
         status = 487 if leg is self.a else 480
         self.end(
-            self._failure or hung_up(self._disposition(), status, bye, self.sides.dropped_headers), who, now
+            self.failure or hung_up(self._disposition(), status, bye, self.sides.dropped_headers), who, now
         )
 
     def a_cancelled(self, now: float, cancel: Request | None = None) -> None:
@@ -483,7 +447,7 @@ class Call:
     def hang_up(self, now: float) -> None:
         """End the call from outside (an administrator, the end of a drain)."""
         what = Disposition.ANSWERED if self.record.answered else Disposition.FAILED
-        self.end(self._failure or Ending(what, 480, NORMAL_CLEARING), HungUpBy.GATE, now)
+        self.end(self.failure or Ending(what, 480, NORMAL_CLEARING), HungUpBy.GATE, now)
 
     def break_off(self, now: float) -> None:
         """End the call after an error in the gate itself."""
@@ -511,8 +475,8 @@ class Call:
             self.end(ending, HungUpBy.GATE, now)
             return
         # The caller is released later; headers of a response have no place in that BYE.
-        self._failure = replace(ending, headers=())
-        self.sides.called.release(self._failure, now)
+        self.failure = replace(ending, headers=())
+        self.sides.called.release(self.failure, now)
         media.unbridge()
         self.enter(CallState.ANNOUNCING, now)
         self.bound_at = NEVER
@@ -524,9 +488,9 @@ class Call:
         """End both legs and the media; the record follows when the ports are closed."""
         record = self.record
         self.core.uses.give_back(self.id)
-        self._gate = None
+        self.gate = None
         self.renegotiation.end(now)
-        self.bound_at = self._repeat_at = NEVER
+        self.bound_at = self.repeat_at = NEVER
         # 0 keeps the 200 of a call that was answered.
         kept = record.answered and ending.disposition is Disposition.ANSWERED
         sip_code = 0 if kept else ending.b_status or ending.status
@@ -553,25 +517,21 @@ class Call:
     def _settle(self, now: float) -> None:
         """Write the final record and be forgotten, once no port is held."""
         if all(media.gone for media in self.sides.media_legs):
-            self._write_final(now)
+            self.write_final(now)
         else:
             self.rearm()
 
-    def _write_final(self, now: float) -> None:
+    def write_final(self, now: float) -> None:
+        """Write what the call has come to, and be forgotten."""
         record = self.record
         self.sides.note_media(record)
         self.deadline = self.guard_at = NEVER
         self.core.emit(JournalRecord(record.final(now=now)))
         self.core.forget(self)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Part from the legs: transactions hold them for half a minute more, for late answers.
-
-        Without this a call would be a ring of references, which only the garbage collector takes apart, in
-        pauses that calls would hear.
-        """
-        self._gate = None
+        # Part from the legs: transactions hold them for half a minute more, for late answers. Without this a
+        # call would be a ring of references, which only the garbage collector takes apart, in pauses that
+        # calls would hear.
+        self.gate = None
         self.sides.let_go()
         self.renegotiation.let_go()
 
@@ -579,53 +539,12 @@ class Call:
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
-        if now >= self.guard_at:
-            self.guard_at = NEVER
-            self._guard(now)
-        elif now >= self.bound_at:
-            self.bound_at = NEVER
-            self._out_of_time(now)
-        elif now >= self._repeat_at:
-            self._repeat_at = now + self.config.early_repeat
-            self.incoming.repeat_progress(now)
-        elif now >= self.renegotiation.deadline:
-            self.renegotiation.handle_timer(now)
-        elif self._gate is not None:
-            self._after_gate(self._gate.handle_timer(now), now)
-        elif self.sides.hunt is not None:
-            self.sides.hunt.handle_timer(now)
+        due.handle_timer(self, now)
         self.rearm()
-
-    def _guard(self, now: float) -> None:
-        if self.state is CallState.OPENING:
-            self.fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
-        elif self.state is CallState.CONFIRMING:
-            self.answer_recorded(False, now)
-        elif self._failure is not None and self.state is CallState.ANNOUNCING:
-            self.end(self._failure, HungUpBy.GATE, now)
-        else:
-            self._write_final(now)
-
-    def _out_of_time(self, now: float) -> None:
-        if self.state is CallState.ASKING:
-            # Early mode: the gate's time is over; an optional code is then no code (DESIGN 1.6).
-            assert self._gate is not None  # noqa: S101
-            self._after_gate(self._gate.give_up(now), now)
-        elif self.state in {CallState.TALKING, CallState.TRANSFERRING}:
-            self.end(Ending(Disposition.ANSWERED, 480, NORMAL_CLEARING), HungUpBy.GATE, now)
-        else:
-            self.fail(Ending(Disposition.NO_ANSWER, 480, NO_ANSWER), now)
 
     def rearm(self) -> None:
         """Tell the core when `handle_timer` is due next."""
-        deadline = self.guard_at
-        if self.state is not CallState.ENDED:
-            deadline = min(deadline, self.bound_at, self._repeat_at, self.renegotiation.deadline)
-            if self._gate is not None:
-                deadline = min(deadline, self._gate.deadline)
-            elif self.sides.hunt is not None:
-                deadline = min(deadline, self.sides.hunt.deadline)
-        self.deadline = deadline
+        self.deadline = deadline = due.next_deadline(self)
         if deadline < self.armed_at:
             self.core.arm(self)
 

@@ -259,7 +259,7 @@ class CallCore:
             return
         call, media = found
         if isinstance(answer, DigitHeard):
-            leg = call.leg_of(media)
+            leg = call.sides.leg_of(media)
             if leg is not None and media.listening:
                 call.digit_pressed(leg, answer.digit, answer.means, now, answer.duration_ms)
         elif isinstance(answer, MediaLegOpened):

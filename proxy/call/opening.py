@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.call import asking
 from proxy.call.a_leg import ALeg
 from proxy.call.media_leg import MediaLeg
 from proxy.call.outcome import not_acceptable
@@ -49,7 +50,7 @@ def caller_ports_opened(call: Call, now: float) -> None:
         call.tell_caller(183, now, with_sdp=True)
         call.bound_at = now + call.config.early_gate_bound
         if not a.late_offer:
-            call.ask(now)
+            asking.begin(call, now)
         call.rearm()
     elif a.late_offer:
         a.offer(gate_codecs(route.common_codecs))
@@ -59,7 +60,7 @@ def caller_ports_opened(call: Call, now: float) -> None:
     else:
         a.accept(now)
         call.write_setup(now)
-        call.ask(now)
+        asking.begin(call, now)
 
 
 def family_refused(call: Call, media: MediaLeg, now: float) -> None:

@@ -71,6 +71,12 @@ class TwoSides:
         for side in self.own:
             yield from side.media_legs
 
+    def leg_of(self, media: MediaLeg) -> Leg | None:
+        """Return the leg that speaks through these ports."""
+        return next(
+            (leg for leg in (self.a, self.called.leg) if leg is not None and leg.media is media), None
+        )
+
     def bridge(self) -> None:
         """Relay between the legs, once both have said where they are."""
         a, b = self.a, self.called.leg

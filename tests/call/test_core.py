@@ -380,7 +380,7 @@ class TestTimers:
             first = bench.pbx.call(NUMBER)
             second = bench.pbx.call(NUMBER)
             bench.run(0.5)
-            gate = next(iter(bench.core.calls.values()))._gate
+            gate = next(iter(bench.core.calls.values())).gate
             assert gate is not None
             monkeypatch.setattr(type(gate), "handle_timer", lambda self, now: broken(now))
             with caplog.at_level(logging.ERROR):

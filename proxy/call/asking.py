@@ -1,0 +1,47 @@
+"""A caller is asked for a code: how the gate begins within a call, and what its last word means there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.call.gate import CodeGate, GateEnd, GateResult
+from proxy.call.outcome import CALL_REJECTED, TEMPORARY_FAILURE, Ending
+from proxy.call.state import CallState
+from proxy.cdr.record import Disposition
+from proxy.sip.timers import NEVER
+
+if TYPE_CHECKING:
+    from proxy.call.call import Call
+
+__all__ = ["begin", "go_on"]
+
+
+def begin(call: Call, now: float) -> None:
+    """Ask the caller for a code."""
+    call.enter(CallState.ASKING, now)
+    call.gate = CodeGate.of(call)
+    call.gate.begin(now)
+    # The called side's ports are asked for now, so that its INVITE can leave the moment the code is there.
+    call.called.open()
+    call.rearm()
+
+
+def go_on(call: Call, result: GateResult | None, now: float) -> None:
+    """Ask on (None), or do what the gate's last word says."""
+    if result is None:
+        call.rearm()
+        return
+    call.gate = None
+    call.bound_at = NEVER
+    if result.end is GateEnd.REFUSED:
+        call.fail(Ending(Disposition.CODE_REFUSED, 403, CALL_REJECTED), now, prompt="too_many_tries")
+        return
+    if result.emergency is not None:
+        call.route = call.core.emergency_route(call, result.emergency)
+    elif not call.core.recording:
+        call.fail(Ending(Disposition.OVERLOADED, 500, TEMPORARY_FAILURE), now)
+        return
+    if call.core.uses.holds(call.id):
+        # The use is on the disk before it can be paid for.
+        call.write_setup(now)
+    call.dial(now)
