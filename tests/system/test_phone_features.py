@@ -90,7 +90,7 @@ def test_rfc5359_2_1_baresip_holds_and_resumes(holder: str, gate: Gate, tmp_path
         holding.command("hold")
         time.sleep(1.0)
         holding.command("resume")
-        time.sleep(1.5)
+        time.sleep(3.0)  # long beside the second before the hold, whatever a busy machine loses of it
         calling.command("hangup")
         answering.wait_for("CALL_CLOSED")
     record = gate.wait_for_record(known)
@@ -195,7 +195,6 @@ def test_rfc5359_2_4_baresip_transfers_unattended(transferor: str, gate: Gate, t
 
 
 @needs_linphone
-@pytest.mark.xfail(strict=True, reason="a party that its transferor held is not asked to send again")
 def test_rfc5359_2_5_linphone_transfers_attended(gate: Gate, tmp_path: Path) -> None:
     known = ids(gate)
     first = linphone(gate, tmp_path, "202", FAR_END_HZ, answers=True)
