@@ -49,17 +49,18 @@ def same_party(one: Caller, other: Caller) -> bool:
 def segment_beside(first: Call, caller: Caller, consultation: Call, how: Continuation, now: float) -> Call:
     """Return the segment in which ``caller`` stands for a party of ``consultation``, to be joined to it.
 
-    Route and decision are those of the consultation, whose caller was asked for a code. So is what the record
-    tells of the number, unless only the first call has gone out: then somebody still pays for that one, and
-    not for who was called, or has called, on this side.
+    Route and decision are those of the consultation, whose caller was asked for a code, unless only the first
+    call has gone out: then somebody still pays for that one, and not for who was called, or has called, on
+    this side; and an emergency call stays one.
     """
     was, joined = consultation.record, first.record
     outwards = was.answered and joined.direction is Direction.OUTBOUND is not was.direction
     if outwards:
         was, joined = joined, was
-    caller = first.core.admission.named(caller, consultation.route.decision)
-    route = replace(consultation.route, caller=caller)
-    record = segment_record(first, caller, consultation.route.decision, how, now)
+    decision = (first if outwards else consultation).route.decision
+    caller = first.core.admission.named(caller, decision)
+    route = replace(consultation.route, caller=caller, decision=decision)
+    record = segment_record(first, caller, decision, how, now)
     for name in _TARGET:
         setattr(record, name, getattr(was, name))
     if outwards:

@@ -14,7 +14,7 @@ from proxy.sip.dialog import Dialog
 from proxy.sip.events import RequestReceived
 from tests.call.phones import phone_policy
 from tests.call.test_renegotiation import direction_of
-from tests.call.transfers import FREE, OUTSIDE, RING, SLOW, TransferBench, refer, replies, told
+from tests.call.transfers import EMERGENCY, FREE, OUTSIDE, RING, SLOW, TransferBench, refer, replies, told
 from tests.support.gate import E164, GateBench
 from tests.support.ua import Headers, Step, Ua, UaCall, sdp
 
@@ -181,6 +181,24 @@ class TestAttendedTransfer:
         assert (joined.direction, joined.user, joined.group) == (Direction.OUTBOUND, "204", "staff")
         assert (joined.dialled_number, joined.call_class) == (FREE, "toll_free")
         assert joined.caller_number in {"+13125550100", "205", "+12125550205"}
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_an_emergency_call_that_is_joined_stays_one(self, turned: bool) -> None:
+        """A disk that fails at that moment does not end it."""
+        with TransferBench() as bench:
+            help_, colleague = bench.talk(bench.desk, EMERGENCY), bench.talk(bench.desk, "205")
+            bench.journal.durable = False
+            one, other = (colleague, help_) if turned else (help_, colleague)
+            refer(one, "x", replaces=dialog_of(other))
+            bench.run(1.0)
+            assert told(one)[-1] == "200 terminated"
+            assert bench.carrier.calls[0].connected
+            assert not bench.carrier.calls[0].has_ended()
+            bench.carrier.calls[0].bye()
+            bench.run(0.5)
+            assert bench.second.calls[0].has_ended()
+        joined = next(record for record in bench.journal.final if record.continuation)
+        assert (joined.emergency, joined.normalised_number) == (True, "911")
 
     @pytest.mark.parametrize("change", ["call-id", "to-tag", "from-tag", "own", "early-only", "swapped"])
     def test_rfc3891_3_a_dialog_that_is_not_there(self, change: str) -> None:
