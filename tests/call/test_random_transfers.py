@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import count
 
 import pytest
 
@@ -10,7 +11,7 @@ from proxy.call.ports import DigitHeard, RecordDurable
 from proxy.dtmf.digits import DigitMeans
 from proxy.sip.events import RequestReceived
 from tests.call.transfers import FREE, OUTSIDE, PREMIUM, TransferBench, refer
-from tests.support.ua import Step, Ua, UaCall
+from tests.support.ua import Step, Ua, UaCall, sdp
 
 TARGETS = ("204", "205", "206", "299", FREE, OUTSIDE, PREMIUM, "911", "mailto:x@y", "sip:@")
 STATUSES = (180, 180, 183, 200, 200, 200, 302, 302, 305, 404, 486, 500, 603)
@@ -21,6 +22,7 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.versions = count(2)
         self.bench = bench = TransferBench(seed=seed)
         bench.network.loss = self.random.choice([0.0, 0.0, 0.2])
         bench.network.duplication = self.random.choice([0.0, 0.2])
@@ -38,7 +40,10 @@ class Walk:
                 self.random.choice([0.0, 0.1, 3.0]),
                 self.random.choice(STATUSES),
                 with_sdp=self.random.random() < 0.8,
-                headers=(("Contact", f"<sip:{self.random.choice(TARGETS[:8])}@gate>"),),
+                headers=[
+                    ("Contact", f"<sip:{self.random.choice(TARGETS[:8])}@gate>")
+                    for _ in range(self.random.choice([1, 1, 3]))
+                ],
             )
             for _ in range(self.random.randint(0, 3))
         ]
@@ -55,7 +60,7 @@ class Walk:
         """Do one thing, and let some time pass."""
         bench = self.bench
         often = (self.call, self.call, self.refer, self.refer, self.consult, self.replace)
-        acts = (*often, self.bye, self.cancel)
+        acts = (*often, self.bye, self.cancel, self.hold)
         self.random.choice((*acts, self.press, self.journal, self.hang_up))()
         bench.gate.settle(bench.now)
         bench.network.run_for(self.random.choice([0.0, 0.01, 0.3, 2.0, 11.0]))
@@ -96,6 +101,12 @@ class Walk:
         value = f"{dialog.call_id};to-tag={dialog.remote_tag};from-tag={dialog.local_tag}"
         index = self.random.randint(0, 2)
         self.uas[index].call("205", caller=f"20{4 + index}", headers=(("Replaces", value),))
+
+    def hold(self) -> None:
+        call = self.in_dialog()
+        if call is not None:
+            direction = self.random.choice(["sendrecv", "sendonly", "inactive"])
+            call.request("UPDATE", sdp(call.ua.host, version=next(self.versions), direction=direction))
 
     def bye(self) -> None:
         call = self.in_dialog()
