@@ -361,7 +361,11 @@ class Call:
             _log.warning(
                 "the answer is not recorded on the disk in time", extra={"call_id": self.id, "leg": "b"}
             )
-            self.end(Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE), HungUpBy.GATE, now)
+            ending = Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE)
+            if self.referred_by is None:
+                self.end(ending, HungUpBy.GATE, now)
+            else:
+                self.fail(ending, now)
             return
         self.enter(CallState.TALKING, now)
         if not self.answers_first:

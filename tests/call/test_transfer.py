@@ -312,6 +312,21 @@ class TestPolicy:
             call.bye()
             bench.run(0.5)
 
+    @pytest.mark.parametrize("number", ["205", EMERGENCY])
+    def test_the_other_party_comes_back_when_the_answer_can_not_be_recorded(self, number: str) -> None:
+        with TransferBench() as bench:
+            call = bench.talk(bench.desk, number)
+            bench.journal.durable = False
+            refer(call, "206")
+            bench.run(3.0)
+            assert told(call)[-1] == "500 terminated"
+            assert bench.third.calls[0].has_ended()
+            assert not call.has_ended()
+            one, other = bench.media.legs.values()
+            assert (one.bridged_with, other.bridged_with) == (other.id, one.id)
+            call.bye()
+            bench.run(0.5)
+
     def test_a_call_is_sent_on_so_often_and_no_more(self) -> None:
         with TransferBench() as bench:
             call = bench.inbound()
