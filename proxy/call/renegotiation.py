@@ -91,8 +91,8 @@ class Renegotiation:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._exchange: _Exchange | None = None
-        self._restore: list[Leg] = []
-        """They were told what the other side does no longer: an offer that was withdrawn, a hold."""
+        self._restore: dict[Leg, None] = {}
+        """They were told, in this order, what the other side does no longer: a withdrawn offer, a hold."""
         self._retry_at = NEVER
         self._tries = 0
 
@@ -337,7 +337,7 @@ class Renegotiation:
     def begin(self, now: float) -> None:
         """The talk begins, or goes on between others: one side may have gone on hold unknown to the other, or
         both may have been held by who has left."""
-        self._restore, self._retry_at, self._tries = [], NEVER, 0
+        self._restore, self._retry_at, self._tries = {}, NEVER, 0
         a, b = self._call.a, self._call.b
         if b is not None and a.remote is not None and b.remote is not None:
             if (a.fax is None) is not (b.fax is None):
@@ -350,8 +350,7 @@ class Renegotiation:
 
     def _put_back(self, leg: Leg) -> None:
         """Let a side be offered what the other one does."""
-        if leg not in self._restore:
-            self._restore.append(leg)
+        self._restore[leg] = None
 
     def reconcile(self, now: float) -> None:
         """Ask a side for what the two don't agree on, if there is anything and it can be asked."""
@@ -360,7 +359,7 @@ class Renegotiation:
         self._retry_at = NEVER
         if self._exchange is not None or self._tries >= _TRIES:
             return
-        restored = self._restore[0] if self._restore else None
+        restored = next(iter(self._restore), None)
         leg = restored or self._call.a
         if leg.fax is not None and restored is None:
             return  # fax knows no formats
@@ -385,8 +384,7 @@ class Renegotiation:
         if wait is not None and wait.isascii() and wait.isdigit() and len(wait) <= 2:
             self._retry_at = now + min(int(wait), _LONGEST_WAIT)
             return
-        if leg in self._restore:
-            self._restore.remove(leg)
+        self._restore.pop(leg, None)
         if not self._restore and (response is None or status):
             self._tries = _TRIES  # the peer has said what it thinks of it
 

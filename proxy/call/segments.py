@@ -28,8 +28,8 @@ def take_caller(segment: Call, before: Call, now: float, side: Side | None = Non
     side = side or before.sides.caller
     _move(side, before, segment, now)
     segment.sides.caller = side
-    if side.media is not None:
-        side.media.unbridge()  # it has heard early media of who sends it on
+    assert side.media is not None  # noqa: S101  (somebody was called for it)
+    side.media.unbridge()  # it has heard early media of who sends it on
     segment.answers_first = not segment.a.unanswered
     segment.early = before.early
     if before.referred_by is not None:
