@@ -67,7 +67,6 @@ _CLOSE_GUARD = 5.0
 """How long the media engine may take to give ports back before the record goes without its figures."""
 _ANNOUNCEMENT_GUARD = 20.0
 
-
 _UNDER_WAY = frozenset({CallState.DIALLING, CallState.RINGING})
 _AUDIBLE = frozenset({CallState.RINGING, CallState.TALKING})
 
@@ -303,9 +302,8 @@ class Call:
         if self.referred_by is not None:
             self.referred_by.progressed(response.status, now)
         if not self.answers_first:
-            self.tell_caller(
-                response.status, now, with_sdp=early or bridged, headers=self._crossing(leg, response)
-            )
+            headers = self._crossing(leg, response)
+            self.tell_caller(response.status, now, with_sdp=early or bridged, headers=headers)
         self.rearm()
 
     def tell_caller(

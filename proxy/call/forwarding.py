@@ -57,8 +57,9 @@ def follow(call: Call, leg: BLeg, response: Response, *, rang: bool, now: float)
 
 
 def follow_further(call: Call, ending: Ending, now: float) -> bool:
-    """Let a forwarded call that has failed go on to the next contact; False: there is none, or a 6xx came."""
-    if (ending.b_status or ending.status) >= 600:
+    """Let a forwarded call that has failed go on to the next contact; False: there is none, a 6xx came, or
+    somebody has answered and could not be put through."""
+    if call.record.answered or (ending.b_status or ending.status) >= 600:
         return False
     return _go_on(call, call.further, ending, HungUpBy.GATE, now)
 

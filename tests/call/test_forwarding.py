@@ -238,6 +238,19 @@ class TestFurtherContacts:
             call.bye()
             bench.run(0.5)
 
+    def test_who_has_answered_was_the_last_one(self) -> None:
+        """Its record can't be kept, nor could that of the next one."""
+        with TransferBench() as bench:
+            call = bench.talk(bench.desk, "205")
+            bench.third.script = moved("204", FREE)
+            bench.journal.durable = False
+            refer(call, "206")
+            bench.run(3.0)
+            assert told(call)[-1] == "500 terminated"
+            assert not bench.carrier.calls
+            call.bye()
+            bench.run(0.5)
+
     def test_the_caller_gives_up_at_the_next_one(self) -> None:
         with TransferBench() as bench:
             bench.second.script = moved("206", FREE)
