@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import calls, latency, media, policy, relay, usage
+from bench import calls, latency, media, policy, registrations, relay, usage
 
 RESULTS = Path(__file__).parent / "results"
-ROWS = ("calls", "latency", "media", "relay", "policy", "usage")
+ROWS = ("calls", "latency", "media", "relay", "registrations", "policy", "usage")
 
 
 def main() -> None:
@@ -56,6 +56,10 @@ def main() -> None:
         relayed = relay.run(quick=options.quick)
         result["relay"] = [dataclasses.asdict(row) for row in relayed]
         console.print(_relay_table(relayed))
+    if "registrations" in wanted:
+        phones = registrations.run(quick=options.quick)
+        result["registrations"] = dataclasses.asdict(phones)
+        console.print(_registrations_table(phones))
     if "policy" in wanted:
         large = policy.run(quick=options.quick)
         result["policy"] = [dataclasses.asdict(cost) for cost in large]
@@ -69,6 +73,22 @@ def main() -> None:
     kept = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(kept | result, indent=1) + "\n")
     console.print(f"kept in bench/results/{path.name}")
+
+
+def _registrations_table(cost: registrations.RegistrationCost) -> Table:
+    table = Table(title="Phones register (gate pinned to one core, phones on the other)")
+    for heading in ("phones", "failed", "per second", "CPU ms each", "generator", "MB before", "MB with all"):
+        table.add_column(heading, justify="right")
+    table.add_row(
+        str(cost.phones),
+        str(cost.failed),
+        f"{cost.per_second:.0f}",
+        f"{cost.cpu_ms:.2f}",
+        f"{cost.generator_share:.0%}",
+        f"{cost.empty_mb:.0f}",
+        f"{cost.memory_mb:.0f}",
+    )
+    return table
 
 
 def _policy_table(rows: list[policy.PolicyCost]) -> Table:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +66,11 @@ class GateProcess:
 
 
 @contextmanager
-def running_gate() -> Iterator[GateProcess]:
-    """Start the gate of config/loopback.toml in a folder of its own; stop it by its process id."""
+def running_gate(prepare: Callable[[str], None] = lambda _url: None) -> Iterator[GateProcess]:
+    """Start the gate of config/loopback.toml in a folder of its own; stop it by its process id.
+
+    ``prepare`` may fill its store, which it is given the URL of.
+    """
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
         environment = os.environ | {
             "TOLLGATE_STORE__URL": f"sqlite:///{folder}/tollgate.db",
@@ -83,6 +86,7 @@ def running_gate() -> Iterator[GateProcess]:
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
         )
+        prepare(environment["TOLLGATE_STORE__URL"])
         process = subprocess.Popen(
             ["taskset", "-c", str(GATE_CORE), *tollgate, "serve", "--config", str(CONFIG)],
             env=environment,
