@@ -294,7 +294,8 @@ async def test_an_invite_without_answer_times_out(gate: Gate, peer: Peer) -> Non
 async def test_a_name_that_a_peer_gave_is_looked_up_for_the_right_ip_version(gate: Gate, peer: Peer) -> None:
     _invite(gate, Flow("UDP", "here", peer.port, 0, 0))
     assert b"INVITE" in await peer.receive()
-    assert gate.names.asked == [HostName("here", peer.port, "UDP")]
+    # Looked up again for each retransmission, of which a busy machine may see one.
+    assert set(gate.names.asked) == {HostName("here", peer.port, "UDP")}
 
 
 async def test_a_name_that_leads_back_to_the_gate_fails_the_request(gate: Gate) -> None:
@@ -332,5 +333,7 @@ async def test_a_response_reaches_the_core(gate: Gate, peer: Peer) -> None:
         ).encode(),
         gate.udp,
     )
-    assert (await peer.receive()).startswith(b"ACK ")
+    while (answer := await peer.receive()) == invite.encode():
+        continue  # sent again before the response came: the machine was busy
+    assert answer.startswith(b"ACK ")
     assert isinstance(gate.core.events[0], ResponseReceived)
