@@ -126,7 +126,12 @@ ctrl_tcp_listen {address}:{control}
         yield Phone(process, folder, connection)
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            # baresip can spin for ever on its way out, and would take a core from every later test.
+            process.kill()
+            process.wait()
         if connection is not None:
             connection.close()
 
