@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.call.ports import Answer, Command
 from proxy.errors import ConfigurationError
-from proxy.net.driver import Driver, Listener
+from proxy.net.driver import CallControl, Driver, Listener
 from proxy.net.resolver import Resolver
 from proxy.sdp import parse_sdp, read_audio
 from proxy.sip.config import EndpointConfig
@@ -138,8 +138,8 @@ class RtpStream:
                 self.heard.append(name)
 
 
-class _Agent:
-    """What phone and carrier share: one endpoint on one UDP socket."""
+class _Agent(CallControl):
+    """What phone and carrier share: one endpoint on one UDP socket. What they do with its events is theirs."""
 
     def __init__(self, name: str, sounds: dict[bytes, str]) -> None:
         self.name = name
@@ -161,10 +161,6 @@ class _Agent:
     async def close(self) -> None:
         """Close the socket."""
         await self.driver.close()
-
-    def handle_sip(self, event: Event, now: float) -> None:
-        """Take one event."""
-        raise NotImplementedError
 
     def handle_answer(self, answer: Answer, now: float) -> None:
         """Nothing is asked for, so nothing is answered."""

@@ -7,6 +7,7 @@ costs an assignment, and the heap finds out when the old entry comes up.
 from __future__ import annotations
 
 import heapq
+from abc import abstractmethod
 from itertools import count
 
 __all__ = ["NEVER", "Timed", "TimerHeap"]
@@ -19,7 +20,11 @@ _SLACK = 64
 
 
 class Timed:
-    """Something with at most one deadline. Subclasses say what happens when it comes."""
+    """Something with at most one deadline. Subclasses say what happens when it comes.
+
+    It is no `abc.ABC`: with that metaclass every isinstance of a transaction would be slower. The type
+    checker holds subclasses to `fire` all the same.
+    """
 
     __slots__ = ("deadline", "scheduled")
 
@@ -29,9 +34,9 @@ class Timed:
         self.scheduled = NEVER
         """Time of the one heap entry that counts; other entries of this object are dead."""
 
+    @abstractmethod
     def fire(self, now: float) -> None:
         """Act on the deadline; ``now`` is the deadline itself, so that a late call moves no later timer."""
-        raise NotImplementedError
 
 
 class TimerHeap:

@@ -117,11 +117,6 @@ def test_dead_entries_stay_few_whatever_is_started_and_stopped(stopped_by: str) 
     assert moving.fired == ([] if stopped_by == "stop" else [1e6 - 9999])
 
 
-def test_the_base_says_nothing_of_what_happens() -> None:
-    with pytest.raises(NotImplementedError):
-        Timed().fire(0.0)
-
-
 @given(
     st.lists(
         st.tuples(st.integers(0, 9), st.one_of(st.none(), st.integers(0, 50))),
