@@ -27,6 +27,7 @@ def handlers(gate: Gate) -> dict[str, Handler]:
     return {
         "calls": lambda _request: _live_calls(gate),
         "hangup": lambda request: _hang_up(gate, request),
+        "deregister": lambda request: _deregister(gate, request),
         "status": lambda _request: _status(gate),
         "reload": reload,
         "trace": lambda request: _trace(gate, request),
@@ -46,6 +47,10 @@ def _live_calls(gate: Gate) -> list[dict[str, object]]:
             "direction": call.direction,
             "code": call.code_description,
             "emergency": call.emergency,
+            "destination_user": call.destination_user,
+            "group": call.group,
+            "location": call.location,
+            "started_at": call.started_at,
         }
         for call in gate.core.live_calls()
     ]
@@ -56,6 +61,17 @@ def _hang_up(gate: Gate, request: Mapping[str, object]) -> object:
     if not isinstance(call_id, str) or not gate.hang_up([call_id]):
         raise ConfigurationError(f"no live call {call_id!r}; `tollgate calls` shows their ids")
     return {"ended": call_id}
+
+
+def _deregister(gate: Gate, request: Mapping[str, object]) -> object:
+    user, contact = request.get("user"), request.get("contact", "")
+    if not isinstance(user, str) or not isinstance(contact, str):
+        raise ConfigurationError(
+            'deregister: say {"user": EXTENSION}, and "contact" for one phone of several'
+        )
+    if gate.phones is None:
+        raise ConfigurationError("this gate registers no phones")
+    return {"ended": gate.phones.registrations.forget(user, contact)}
 
 
 def _trace(gate: Gate, request: Mapping[str, object]) -> object:

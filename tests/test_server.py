@@ -200,6 +200,24 @@ async def test_a_call_is_ended_over_the_control_socket(house: House) -> None:
     assert record.disposition is Disposition.ANSWERED
 
 
+async def test_live_calls_are_told_over_the_control_socket(house: House) -> None:
+    await house.talk()
+    calls = await asyncio.to_thread(house.ask, "calls")
+    assert isinstance(calls, list)
+    (told,) = calls
+    assert (told["user"], told["dialled"], told["state"], told["code"]) == ("204", NUMBER, "talking", "Test")
+    assert (told["group"], told["destination_user"], told["emergency"]) == ("Codes", "", False)
+    assert 0 <= time.time() - told["started_at"] < 3600
+
+
+async def test_a_phone_is_deregistered_over_the_control_socket(house: House) -> None:
+    with pytest.raises(ConfigurationError, match="deregister: say"):
+        await asyncio.to_thread(house.ask, "deregister")
+    with pytest.raises(ConfigurationError, match="deregister: say"):
+        await asyncio.to_thread(house.ask, "deregister", user="204", contact=7)
+    assert await asyncio.to_thread(house.ask, "deregister", user="204") == {"ended": 0}
+
+
 async def test_status_and_metrics_tell_how_the_gate_is(house: House, tmp_path: Path) -> None:
     status = await asyncio.to_thread(house.ask, "status")
     assert isinstance(status, dict)

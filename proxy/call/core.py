@@ -103,6 +103,13 @@ class LiveCall:
     direction: str
     code_description: str
     emergency: bool
+    destination_user: str
+    """Extension of the user who is called, or ""."""
+    group: str
+    location: str
+    """Where an emergency call comes from, as far as it is known."""
+    started_at: float
+    """When the call came, in UTC seconds since the epoch."""
 
 
 class CallCore:
@@ -525,6 +532,10 @@ class CallCore:
             record.direction.value,
             "" if code is None else code.description,
             record.emergency,
+            record.destination_user,
+            record.group,
+            record.location,
+            record.start_time,
         )
 
     def hang_up(self, call_id: str, now: float) -> bool:

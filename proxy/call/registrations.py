@@ -131,6 +131,10 @@ class Registrations:
         """Drop the bindings of all but these users."""
         self.registrar.retain(users)
 
+    def forget(self, user: str, contact: str = "") -> int:
+        """Drop the bindings of a user, or one of them; returns how many there were (`Registrar.forget`)."""
+        return self.registrar.forget(user, contact)
+
     def restore(self, stored: Iterable[StoredBinding], *, epoch: float, now: float) -> int:
         """Take over the bindings of an earlier run; returns how many are still good (`Registrar.restore`)."""
         count = self.registrar.restore(stored, epoch=epoch, now=now)

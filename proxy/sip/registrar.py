@@ -220,6 +220,19 @@ class Registrar:
             if user not in users:
                 self._table.replace(user, ())
 
+    def forget(self, user: str, contact: str = "") -> int:
+        """Drop the bindings of a user, or only those of one Contact; returns how many there were.
+
+        An administrator's doing (RFC 3261 §10.2.2 leaves it to policy): a phone that still has its password
+        is back with its next REGISTER.
+        """
+        bindings = self._table.get(user)
+        kept = tuple(known for known in bindings if contact and known.contact != contact)
+        if len(kept) < len(bindings):
+            self._table.replace(user, kept)
+            _log.info("%d contacts of %s were ended by an administrator", len(bindings) - len(kept), user)
+        return len(bindings) - len(kept)
+
     # The store ----------------------------------------------------------------------------------------------
 
     def take_changes(self) -> Mapping[str, Bindings]:

@@ -162,6 +162,8 @@ class TestLiveCalls:
             assert (live.caller, live.user, live.dialled, live.state) == ("204", "204", NUMBER, "asking")
             assert live.since == bench.network.clock.start
             assert live.code_description == ""
+            assert (live.group, live.destination_user, live.location) == ("staff", "", "")
+            assert live.started_at == bench.core.calls[live.call_id].record.start_time
             bench.press("1234#")
             bench.run(1.0)
             (live,) = bench.core.live_calls()

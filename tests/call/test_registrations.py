@@ -37,6 +37,18 @@ def test_rfc3261_10_3_a_phone_registers() -> None:
         assert contacts(bench) == []
 
 
+def test_rfc3261_10_2_2_an_administrator_ends_a_registration_and_the_phone_may_come_back() -> None:
+    with PhoneBench() as bench:
+        bench.register(bench.desk, "204")
+        (contact,) = contacts(bench)
+        assert bench.registrations.forget("204", "sip:other@192.0.2.24") == 0
+        assert bench.registrations.forget("204", contact) == 1
+        assert bench.registrations.targets("204") == ()
+        assert bench.register(bench.desk, "204").status == 200
+        assert bench.registrations.forget("204") == 1
+        assert contacts(bench) == []
+
+
 def test_rfc3261_22_1_a_stranger_gets_a_challenge_and_nothing_is_kept() -> None:
     with PhoneBench() as bench:
         response = bench.register(bench.stranger, "999")

@@ -508,6 +508,20 @@ def test_bindings_of_deleted_users_are_dropped() -> None:
     assert [binding.user for binding in bench.registrar.all()] == ["205"]
 
 
+def test_rfc3261_10_2_2_an_administrator_ends_one_contact_or_all() -> None:
+    bench = Bench()
+    bench.register(CONTACT)
+    bench.register("<sip:204@192.0.2.99>", call_id="other", to="sip:204@example.com")
+    first, second = (binding.contact for binding in bench.registrar.bindings("204"))
+    assert bench.registrar.forget("204", "sip:nobody@192.0.2.1") == 0
+    assert bench.registrar.forget("204", second) == 1
+    assert [binding.contact for binding in bench.registrar.bindings("204")] == [first]
+    assert bench.registrar.forget("204") == 1
+    assert bench.registrar.forget("204") == 0
+    assert len(bench.registrar) == 0
+    assert set(bench.registrar.take_changes()) == {"204"}
+
+
 def test_other_limits_hold_from_the_next_request_on() -> None:
     bench = Bench()
     bench.register(CONTACT)
