@@ -8,14 +8,15 @@ from proxy.call.media_security import MediaSecurity
 from proxy.call.ports import ConfigureMediaLeg, LegId, SrtpKeys
 from proxy.cdr.record import Disposition
 from proxy.sip.events import RequestReceived
-from tests.call.test_renegotiation import (
+from tests.call.offers import (
     ALLOW_NO_UPDATE,
     Within,
     answers,
     asked,
     callee,
     cancel,
-    keeps,
+    kept_by,
+    talk,
     talking,
 )
 from tests.call.transfers import TransferBench, refer
@@ -104,8 +105,7 @@ def test_rfc3362_a_change_of_the_callee_reaches_the_caller() -> None:
 def test_rfc3261_14_1_a_refusal_is_passed_on_and_the_call_goes_on_as_audio(
     status: int, passed_on: int
 ) -> None:
-    with GateBench() as bench:
-        call = talking(bench)
+    with talk() as (bench, call):
         before = [len(leg.configured) for leg in bench.media.all.values()]
         bench.carrier.within = answers(bench.carrier, status)
         call.request("INVITE", image())
@@ -117,12 +117,10 @@ def test_rfc3261_14_1_a_refusal_is_passed_on_and_the_call_goes_on_as_audio(
         bench.run(0.5)
         assert call.replies[-1].status == 200, "hold still works"
         assert b"m=audio 10004" in asked(callee(bench))[-1].body
-        call.bye()
 
 
 def test_rfc3264_6_a_callee_that_takes_no_stream_is_asked_back() -> None:
-    with GateBench() as bench:
-        call = talking(bench)
+    with talk() as (bench, call):
         left = [True]
 
         def within(owner: UaCall, event: RequestReceived) -> bool:
@@ -140,7 +138,6 @@ def test_rfc3264_6_a_callee_that_takes_no_stream_is_asked_back() -> None:
         assert [b"m=audio" in request.body for request in asked(callee(bench))] == [False, True]
         assert not told(bench, 2).remote.fax
         bench.carrier.within = None
-        call.bye()
 
 
 def test_rfc3264_8_the_call_goes_back_to_audio() -> None:
@@ -183,10 +180,8 @@ def test_rfc3261_14_2_fax_at_the_prompt_is_refused() -> None:
 
 
 def test_rfc3261_14_1_glare() -> None:
-    with GateBench() as bench:
-        kept: list[RequestReceived] = []
-        call = talking(bench)
-        bench.carrier.within = keeps(kept)
+    with talk() as (bench, call):
+        kept = kept_by(bench.carrier)
         call.request("INVITE", image())
         bench.run(0.1)
         callee(bench).request("UPDATE", image("192.0.2.90"))
@@ -199,14 +194,11 @@ def test_rfc3261_14_1_glare() -> None:
         bench.run(0.5)
         assert call.replies[-1].status == 200
         bench.carrier.within = None
-        call.bye()
 
 
 def test_rfc3264_4_fax_waits_for_what_is_under_way_with_the_other_side() -> None:
-    with GateBench(config=default_config(session_expires=90)) as bench:
-        kept: list[RequestReceived] = []
-        call = talking(bench)
-        bench.carrier.within = keeps(kept)
+    with talk(GateBench(config=default_config(session_expires=90))) as (bench, call):
+        kept = kept_by(bench.carrier)
         bench.run(50.0)
         assert kept, "the session is refreshed"
         call.request("INVITE", image())
@@ -219,14 +211,11 @@ def test_rfc3264_4_fax_waits_for_what_is_under_way_with_the_other_side() -> None
         call.request("INVITE", image())
         bench.run(0.5)
         assert call.replies[-1].status == 200
-        call.bye()
 
 
 def test_rfc3261_9_2_a_change_that_is_taken_back_is_undone() -> None:
-    with GateBench() as bench:
-        kept: list[RequestReceived] = []
-        call = talking(bench)
-        bench.carrier.within = keeps(kept)
+    with talk() as (bench, call):
+        kept = kept_by(bench.carrier)
         call.request("INVITE", image())
         bench.run(0.1)
         bench.network.drop = lambda sender, receiver, data: (
@@ -250,13 +239,11 @@ def test_rfc3261_9_2_a_change_that_is_taken_back_is_undone() -> None:
 
 @pytest.mark.parametrize("body", [image().replace(b"c=IN IP4 192.0.2.10\r\n", b""), b"v=0\r\nm=image"])
 def test_malformed_offers_change_nothing(body: bytes) -> None:
-    with GateBench() as bench:
-        call = talking(bench)
+    with talk() as (bench, call):
         call.request("INVITE", body)
         bench.run(0.5)
         assert call.replies[-1].status == 400
         assert asked(callee(bench)) == []
-        call.bye()
 
 
 def test_a_peer_with_a_name_for_an_address_is_where_its_signalling_is() -> None:
@@ -270,8 +257,7 @@ def test_a_peer_with_a_name_for_an_address_is_where_its_signalling_is() -> None:
 
 
 def test_a_side_that_is_encrypted_stays_with_audio(monkeypatch: pytest.MonkeyPatch) -> None:
-    with GateBench() as bench:
-        call = talking(bench)
+    with talk() as (bench, call):
         keys = SrtpKeys("AES_CM_128_HMAC_SHA1_80", b"", b"")
         monkeypatch.setattr(MediaSecurity, "keys", property(lambda security: keys))
         call.request("INVITE", image())
@@ -279,7 +265,6 @@ def test_a_side_that_is_encrypted_stays_with_audio(monkeypatch: pytest.MonkeyPat
         assert call.replies[-1].status == 488
         assert asked(callee(bench)) == []
         monkeypatch.undo()
-        call.bye()
 
 
 @pytest.mark.parametrize("transferor", ["caller", "callee"])

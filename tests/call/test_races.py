@@ -10,10 +10,9 @@ import pytest
 from proxy.call.config import CodeMode
 from proxy.cdr.record import Disposition, HungUpBy
 from proxy.policy import AccountCode
-from proxy.sip.events import RequestReceived
 from proxy.sip.flow import Flow
+from tests.call.offers import follows, kept_by
 from tests.call.test_forwarding import internal_codes
-from tests.call.test_renegotiation import follows, keeps
 from tests.call.test_replaces import dialog_of, replacing
 from tests.call.transfers import TransferBench, refer, replies, told
 from tests.support.gate import CARRIER, NUMBER, PBX, GateBench, default_config
@@ -258,10 +257,9 @@ def test_a_refer_while_the_200_waits_for_a_prack() -> None:
 def test_a_party_that_goes_on_elsewhere_while_it_is_being_held(taken: bool, status: int) -> None:
     """What it answers to the hold is nobody's affair any more; that it is not held then is the new call's."""
     with TransferBench() as bench:
-        kept: list[RequestReceived] = []
         first = bench.talk(bench.desk, "205")
         consultation = bench.talk(bench.desk, "206")
-        bench.third.within = keeps(kept)
+        kept = kept_by(bench.third)
         consultation.request("INVITE", sdp("192.0.2.24", version=2, direction="sendonly"))
         bench.run(0.1)
         assert len(kept) == 1
@@ -291,8 +289,7 @@ def test_a_caller_that_is_forwarded_while_its_session_is_refreshed() -> None:
     policy = internal_codes(AccountCode("1234"))
     with TransferBench(policy=policy) as bench:
         bench.core.reconfigure(replace(bench.core.config, session_expires=90))
-        kept: list[RequestReceived] = []
-        bench.desk.within = keeps(kept)
+        kept = kept_by(bench.desk)
         bench.second.script = (Step(0.0, 180), Step(46.0, 302, headers=(("Contact", "<sip:206@gate>"),)))
         call = bench.desk.call("205")
         bench.run(1.0)

@@ -12,8 +12,8 @@ from proxy.policy import AccountCode, CodeTable, Snapshot
 from proxy.sdp import Direction as Wish
 from proxy.sip.dialog import Dialog
 from proxy.sip.events import RequestReceived
+from tests.call.offers import direction_of
 from tests.call.phones import phone_policy
-from tests.call.test_renegotiation import direction_of
 from tests.call.transfers import EMERGENCY, FREE, OUTSIDE, RING, SLOW, TransferBench, refer, replies, told
 from tests.support.gate import E164, GateBench
 from tests.support.ua import Headers, Step, Ua, UaCall, sdp

@@ -12,7 +12,7 @@ from proxy.sip.digest_client import DigestAccount
 from proxy.sip.events import RequestReceived
 from proxy.sip.flow import Flow
 from proxy.sip.message import Request
-from tests.call.test_renegotiation import (
+from tests.call.offers import (
     ALLOW_NO_UPDATE,
     ALLOW_UPDATE,
     CALLEE,
@@ -20,7 +20,8 @@ from tests.call.test_renegotiation import (
     asked,
     callee,
     follows,
-    keeps,
+    kept_by,
+    talk,
     talking,
     told,
     version_of,
@@ -47,13 +48,11 @@ def expires(message: Request) -> str | None:
 
 class TestWhatIsSaid:
     def test_rfc4028_7_1_the_invite_to_the_trunk_asks_for_a_timer(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, _call):
             invite = callee(bench).invite
             assert invite is not None
             assert expires(invite) == "1800"
             assert "timer" in (invite.headers.get("Supported") or "")
-            call.bye()
 
     def test_the_header_never_crosses(self) -> None:
         with GateBench() as bench:
@@ -139,26 +138,22 @@ class TestRefresh:
 
     def test_a_peer_with_update_gets_one_without_sdp(self) -> None:
         script = (Step(0.0, 200, with_sdp=True, headers=ALLOW_UPDATE),)
-        with GateBench(script=script) as bench:
-            call = talking(bench)
+        with talk(GateBench(script=script)) as (bench, _call):
             bench.run(901.0)
             (refresh,) = asked(callee(bench))
             assert (refresh.method, refresh.body) == ("UPDATE", b"")
             bench.run(1800.0)
             assert len(asked(callee(bench))) == 3
-            call.bye()
 
     def test_rfc4028_8_2_a_callee_that_takes_the_refresh_on_itself_is_not_refreshed(self) -> None:
         headers = [("Require", "timer"), ("Session-Expires", "600;refresher=uas")]
-        with GateBench(script=(Step(0.0, 200, with_sdp=True, headers=headers),)) as bench:
-            call = talking(bench)
+        with talk(GateBench(script=(Step(0.0, 200, with_sdp=True, headers=headers),))) as (bench, call):
             bench.run(500.0)
             callee(bench).request("UPDATE", headers=[TIMER, ("Session-Expires", "600;refresher=uac")])
             bench.run(500.0)
             assert not call.has_ended()
             assert not asked(callee(bench))
             assert callee(bench).replies[-1].headers.get("Session-Expires") == "600;refresher=uac"
-            call.bye()
 
     def test_at_the_prompt_too(self) -> None:
         with GateBench(script=()) as bench:
@@ -171,8 +166,7 @@ class TestRefresh:
             call.bye()
 
     def test_after_an_offer_that_was_refused_it_has_a_version_of_its_own(self) -> None:
-        with GateBench(script=NO_UPDATE) as bench:
-            call = talking(bench)
+        with talk(GateBench(script=NO_UPDATE)) as (bench, call):
             bench.carrier.within = answers(bench.carrier, 488)
             call.request("INVITE", sdp(direction="sendonly", version=2))
             bench.run(0.5)
@@ -181,12 +175,10 @@ class TestRefresh:
             refresh = asked(callee(bench))[-1].body
             assert version_of(refresh) == version_of(refused) + 1
             assert b"a=sendrecv" in refresh
-            call.bye()
 
     @pytest.mark.parametrize(("status", "after"), [(491, 3.0), (500, 10.0)])
     def test_refused_for_the_moment_it_is_sent_again(self, status: int, after: float) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, _call):
             bench.carrier.within = answers(bench.carrier, status)
             bench.run(899.5)
             assert len(asked(callee(bench))) == 1
@@ -194,20 +186,16 @@ class TestRefresh:
             assert len(asked(callee(bench))) == 1
             bench.run(0.7)
             assert len(asked(callee(bench))) == 2
-            call.bye()
 
     @pytest.mark.parametrize("status", [405, 501])
     def test_a_peer_that_takes_no_update_after_all_gets_a_reinvite(self, status: int) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, _call):
             bench.carrier.within = answers(bench.carrier, status)
             bench.run(911.0)
             assert [request.method for request in asked(callee(bench))] == ["UPDATE", "INVITE"]
-            call.bye()
 
     def test_rfc3261_8_1_3_1_a_transport_that_fails_is_tried_again(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, call):
             bench.network.drop = lambda sender, receiver, data: receiver == CARRIER and b"UPDATE" in data[:6]
             bench.run(899.5)
             bench.gate.endpoint.transport_failed(Flow("UDP", *CARRIER), bench.now)
@@ -215,25 +203,20 @@ class TestRefresh:
             bench.run(10.5)
             assert [request.method for request in asked(callee(bench))] == ["UPDATE"]
             assert not call.has_ended()
-            call.bye()
 
     def test_rfc4028_7_3_a_422_to_it_lengthens_the_interval(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, _call):
             bench.carrier.within = answers(bench.carrier, 422, headers=[("Min-SE", "3600")])
             bench.run(900.0)
             assert [expires(request) for request in asked(callee(bench))] == [
                 "1800;refresher=uac",
                 "3600;refresher=uac",
             ]
-            call.bye()
 
     def test_it_waits_for_what_is_under_way(self) -> None:
-        kept: list[RequestReceived] = []
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, call):
             bench.run(898.5)
-            bench.carrier.within = keeps(kept)
+            kept = kept_by(bench.carrier)
             call.request("INVITE", sdp(direction="sendonly", version=2))
             bench.run(2.0)
             assert len(asked(callee(bench))) == 1
@@ -244,15 +227,12 @@ class TestRefresh:
             assert (
                 len(asked(callee(bench))) == 2
             )  # the offer was a refresh: the next is due half an interval on
-            call.bye()
 
     def test_a_new_answer_to_it_is_taken(self) -> None:
-        with GateBench(script=NO_UPDATE) as bench:
-            call = talking(bench)
+        with talk(GateBench(script=NO_UPDATE)) as (bench, _call):
             bench.carrier.description = sdp(CALLEE, 5050, version=2)
             bench.run(901.0)
             assert told(bench, 2).remote.rtp_port == 5050
-            call.bye()
 
 
 class TestDeadPeer:
@@ -260,8 +240,7 @@ class TestDeadPeer:
 
     @pytest.mark.parametrize("gone", [CARRIER, PBX])
     def test_a_side_that_answers_no_refresh(self, gone: tuple[str, int]) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, call):
             bench.network.drop = lambda sender, receiver, data: gone in {sender, receiver}
             bench.run(935.0)
             assert not bench.core.calls
@@ -281,8 +260,7 @@ class TestDeadPeer:
 
     @pytest.mark.parametrize("status", [408, 481])
     def test_a_side_that_knows_no_such_dialog(self, status: int) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, call):
             bench.carrier.within = answers(bench.carrier, status)
             bench.run(901.0)
             assert call.has_ended()
@@ -299,8 +277,7 @@ class TestDeadPeer:
         assert bench.record.q850_cause == 102
 
     def test_a_side_that_refuses_every_refresh(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, call):
             bench.carrier.within = answers(bench.carrier, *[488] * 200)
             bench.run(1766.0)
             assert not call.has_ended()
@@ -308,8 +285,7 @@ class TestDeadPeer:
             assert call.has_ended()
 
     def test_the_call_ends_while_a_refresh_is_under_way(self) -> None:
-        with GateBench(delay=(0.1, 0.1)) as bench:
-            call = talking(bench)
+        with talk(GateBench(delay=(0.1, 0.1))) as (bench, call):
             bench.run(899.5)
             callee(bench).bye()
             bench.run(1.0)
@@ -327,8 +303,7 @@ class TestChallenged:
         return GateBench(config=default_config(trunks=(trunk,)))
 
     def test_a_reinvite(self) -> None:
-        with self.bench() as bench:
-            call = talking(bench)
+        with talk(self.bench()) as (bench, call):
             bench.carrier.within = answers(bench.carrier, 407, headers=[CHALLENGE])
             call.request("INVITE", sdp(direction="sendonly", version=2))
             bench.run(0.5)
@@ -337,17 +312,14 @@ class TestChallenged:
             assert 'nonce="n1"' in (second.headers.get("Proxy-Authorization") or "")
             assert first.body == second.body
             assert call.replies[-1].status == 200
-            call.bye()
 
     def test_one_that_is_challenged_for_ever_is_refused(self) -> None:
-        with self.bench() as bench:
-            call = talking(bench)
+        with talk(self.bench()) as (bench, call):
             bench.carrier.within = answers(bench.carrier, 407, 407, 407, 407, headers=[CHALLENGE])
             call.request("INVITE", sdp(direction="sendonly", version=2))
             bench.run(0.5)
             assert len(asked(callee(bench))) == 2
             assert call.replies[-1].status == 500
-            call.bye()
 
     def test_a_bye_is_repeated_after_the_end_of_its_dialog(self) -> None:
         def challenges(call: UaCall, event: RequestReceived) -> bool:
@@ -356,8 +328,7 @@ class TestChallenged:
             bench.carrier.endpoint.respond(event.transaction, 407, headers=[CHALLENGE], now=bench.now)
             return True
 
-        with self.bench() as bench:
-            call = talking(bench)
+        with talk(self.bench()) as (bench, call):
             byes: list[str | None] = []
             bench.network.trace = lambda at, sender, receiver, data: (
                 byes.append("yes" if b"Proxy-Authorization" in data else "no")
@@ -370,10 +341,8 @@ class TestChallenged:
             assert byes == ["no", "yes"]
 
     def test_without_an_account_a_challenge_is_a_refusal(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, call):
             bench.carrier.within = answers(bench.carrier, 407, headers=[CHALLENGE])
             call.request("INVITE", sdp(direction="sendonly", version=2))
             bench.run(0.5)
             assert call.replies[-1].status == 500
-            call.bye()

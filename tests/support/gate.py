@@ -64,7 +64,7 @@ from proxy.sip.registration import RegistrarConfig
 from tests.support.clock import VirtualClock
 from tests.support.ids import CountingIds
 from tests.support.network import FakeNetwork
-from tests.support.ua import ANSWER, Step, Ua
+from tests.support.ua import ANSWER, Step, Ua, UaCall
 
 GATE = ("192.0.2.1", 5060)
 PBX = ("192.0.2.10", 5060)
@@ -422,6 +422,13 @@ class GateBench:
             if leg.listening:
                 self.core.handle_answer(DigitHeard(leg.id, digit, means, 100), self.now)
             self.run()
+
+    def dial_with_code(self) -> UaCall:
+        """Call an outside number from the PBX and type a code at the prompt."""
+        call = self.pbx.call(NUMBER)
+        self.run(0.5)
+        self.press("1234#")
+        return call
 
     def answer(self, answer: Answer) -> None:
         """Give the core an answer out of turn."""
