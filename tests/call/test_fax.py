@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.call.media_security import MediaSecurity
-from proxy.call.ports import ConfigureMediaLeg, LegId, SrtpKeys
+from proxy.call.ports import SrtpKeys
 from proxy.cdr.record import Disposition
 from proxy.sip.events import RequestReceived
 from tests.call.offers import (
@@ -18,6 +18,7 @@ from tests.call.offers import (
     kept_by,
     talk,
     talking,
+    told,
 )
 from tests.call.transfers import TransferBench, refer
 from tests.support.gate import GateBench, default_config
@@ -52,10 +53,6 @@ def faxes(ua: Ua, *, port: int = 7000) -> Within:
         return True
 
     return within
-
-
-def told(bench: GateBench, leg: int) -> ConfigureMediaLeg:
-    return bench.media.all[LegId(leg)].configured[-1]
 
 
 def in_fax(bench: GateBench) -> UaCall:

@@ -2,125 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from proxy.call.config import CodeMode, GateConfig
+from proxy.call.config import CodeMode
 from proxy.call.ports import LegId
 from proxy.cdr.record import Disposition
-from proxy.sip.digest_client import DigestAccount
-from proxy.sip.flow import Flow, Transmit
-from proxy.sip.message import Request, Response
-from proxy.sip.parser import parse_message
+from tests.call.forking import ONE, THREE, TWO, ForkingCarrier, forked, with_account
 from tests.call.phones import PhoneBench
 from tests.sip.harness import answer
-from tests.support.gate import CARRIER, NUMBER, GateBench, default_config
+from tests.support.gate import NUMBER, GateBench, default_config
 from tests.support.ua import Step, sdp
-
-TOLL_FREE = "918005550123"
-ONE, TWO, THREE = (sdp(f"192.0.2.{host}", 5000) for host in (101, 102, 103))
-
-
-class ForkingCarrier:
-    """A carrier that says what a test lets it say, under any To tag, and takes every request of the gate."""
-
-    def __init__(self, bench: GateBench) -> None:
-        self.bench = bench
-        self.invites: list[Request] = []
-        self.requests: list[Request] = []
-        """All others."""
-        self.responses: list[Response] = []
-        self.challenges: dict[str, int] = {}
-        """How often requests of a method are asked for credentials yet."""
-        self.mute = False
-        """It answers no request for now."""
-        self.unanswered: list[Request] = []
-        self._out: list[Transmit] = []
-        bench.network.attach(CARRIER, self)
-
-    def receive(self, data: bytes, flow: Flow, now: float) -> None:
-        message = parse_message(data)
-        if isinstance(message, Response):
-            self.responses.append(message)
-        elif message.method == "INVITE":
-            if not self.invites or message.cseq != self.invites[-1].cseq:
-                self.invites.append(message)
-        else:
-            self.requests.append(message)
-            if self.mute:
-                self.unanswered.append(message)
-            elif message.method != "ACK":
-                self._out.append(Transmit(self._answer(message).encode(), flow))
-
-    def _answer(self, request: Request) -> str:
-        if self.challenges.get(request.method, 0) == 0:
-            return answer(request, 200)
-        self.challenges[request.method] -= 1
-        nonce = f"nonce-{len(self.requests)}"
-        challenge = f'Proxy-Authenticate: Digest realm="carrier", nonce="{nonce}", qop="auth"\r\n'
-        return answer(request, 407, extra=challenge)
-
-    def handle_timer(self, now: float) -> None:
-        """It has none."""
-
-    def transmits(self) -> list[Transmit]:
-        out, self._out = self._out, []
-        return out
-
-    def next_timer(self) -> float | None:
-        return None
-
-    def says(self, status: int, tag: str, body: bytes = b"", *, rseq: int = 0) -> None:
-        """Send a response to the INVITE."""
-        extra = "Content-Type: application/sdp\r\n" if body else ""
-        if rseq:
-            extra += f"Require: 100rel\r\nRSeq: {rseq}\r\n"
-        contact = f"<sip:{tag or 'untagged'}@{CARRIER[0]}:{CARRIER[1]}>"
-        text = answer(self.invites[-1], status, to_tag=tag, contact=contact, extra=extra, body=body.decode())
-        self._send(text)
-
-    def asks(self, method: str, tag: str, body: bytes = b"") -> int:
-        """Send a request within the dialog of this tag; returns the status that it gets."""
-        invite = self.invites[-1]
-        count = len(self.requests) + len(self.responses) + 1
-        content = "Content-Type: application/sdp\r\n" if body else ""
-        contact = invite.contact
-        assert contact is not None
-        self._send(
-            f"{method} {contact.uri_text} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {CARRIER[0]}:{CARRIER[1]};branch=z9hG4bK-fork-{method}-{count}\r\n"
-            f"Max-Forwards: 70\r\nFrom: {invite.headers.get('To')};tag={tag}\r\n"
-            f"To: {invite.headers.get('From')}\r\nCall-ID: {invite.call_id}\r\nCSeq: {count} {method}\r\n"
-            f"Contact: <sip:{tag}@{CARRIER[0]}:{CARRIER[1]}>\r\n{content}"
-            f"Content-Length: {len(body)}\r\n\r\n{body.decode()}"
-        )
-        return self.responses[-1].status
-
-    def _send(self, text: str) -> None:
-        self.bench.gate.receive(text.encode(), Flow("UDP", *CARRIER), self.bench.now)
-        self.bench.run(0.01)
-
-    def sent_to(self, tag: str) -> list[str]:
-        """Methods of the requests that the gate sent within the dialog of this tag."""
-        return [request.method for request in self.requests if request.to.tag == tag]
-
-
-ACCOUNT = DigestAccount("gate-user", "gate-password", "carrier")
-
-
-def with_account() -> GateConfig:
-    config = default_config()
-    return replace(config, trunks=(replace(config.trunks[0], account=ACCOUNT),))
 
 
 class TestChallenges:
     """RFC 3261 §22.2: a trunk may want to know who sends a PRACK, too."""
 
     def test_prack_is_repeated_with_credentials_and_the_same_rack(self) -> None:
-        with GateBench(config=with_account()) as bench:
-            carrier = ForkingCarrier(bench)
+        with forked(with_account()) as (_bench, carrier, _call):
             carrier.challenges["PRACK"] = 1
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
             carrier.says(183, "one", ONE, rseq=8)
             carrier.says(180, "one", rseq=9)
             pracks = [request for request in carrier.requests if request.method == "PRACK"]
@@ -132,25 +29,17 @@ class TestChallenges:
             assert [request.cseq.number for request in pracks] == [2, 3, 4]
             assert "gate-user" in (pracks[1].headers.get("Proxy-Authorization") or "")
             carrier.says(200, "one")
-            call.bye()
 
     def test_prack_is_not_repeated_for_ever_and_the_call_goes_on(self) -> None:
-        with GateBench(config=with_account()) as bench:
-            carrier = ForkingCarrier(bench)
+        with forked(with_account()) as (_bench, carrier, call):
             carrier.challenges["PRACK"] = 99
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
             carrier.says(183, "one", ONE, rseq=8)
             assert len(carrier.sent_to("one")) <= 3
             carrier.says(200, "one")
             assert call.status == 200
-            call.bye()
 
     def test_rfc3261_13_2_2_4_the_bye_of_every_lost_branch_is_repeated_with_credentials(self) -> None:
-        with GateBench(config=with_account()) as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked(with_account()) as (bench, carrier, call):
             carrier.says(200, "two", TWO)
             for tag, body in (("one", ONE), ("three", THREE)):
                 carrier.challenges["BYE"] = 1
@@ -163,11 +52,8 @@ class TestChallenges:
             assert all("Proxy-Authorization" in bye.headers for bye in last.values())
 
     def test_rfc3261_9_1_so_is_that_of_an_answer_which_crosses_the_cancel(self) -> None:
-        with GateBench(config=with_account()) as bench:
-            carrier = ForkingCarrier(bench)
+        with forked(with_account()) as (bench, carrier, call):
             carrier.challenges["BYE"] = 99
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
             carrier.says(180, "one")
             call.cancel()
             bench.run(0.1)
@@ -179,11 +65,8 @@ class TestChallenges:
             assert all(shown)
 
     def test_a_challenge_after_the_end_of_the_invite_is_not_answered(self) -> None:
-        with GateBench(config=with_account()) as bench:
-            carrier = ForkingCarrier(bench)
+        with forked(with_account()) as (bench, carrier, call):
             carrier.challenges["PRACK"] = 1
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
             carrier.mute = True
             carrier.says(183, "one", ONE, rseq=8)
             carrier.says(486, "one")
@@ -201,10 +84,7 @@ def speaks(bench: GateBench) -> str:
 
 class TestEarlyDialogs:
     def test_rfc3960_3_1_the_last_that_sent_a_description_is_heard(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             carrier.says(180, "one")
             carrier.says(183, "two", TWO)
             assert speaks(bench) == "192.0.2.102"
@@ -223,10 +103,7 @@ class TestEarlyDialogs:
         assert bench.record.disposition is Disposition.ANSWERED
 
     def test_the_first_200_wins_and_every_other_is_acked_and_ended(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             carrier.says(180, "one")
             carrier.says(180, "two")
             carrier.says(200, "two", TWO)
@@ -237,38 +114,27 @@ class TestEarlyDialogs:
             assert carrier.sent_to("never-rang") == ["ACK", "BYE"]
             assert speaks(bench) == "192.0.2.102"
             assert call.statuses[-1] == 200
-            call.bye()
         assert bench.record.disposition is Disposition.ANSWERED
 
     def test_each_answer_is_one_to_the_gates_one_offer(self) -> None:
         # The winner answered reliably and says nothing in its 200; another was heard last.
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             carrier.says(183, "one", ONE, rseq=11)
             carrier.says(183, "two", TWO, rseq=70)
             assert speaks(bench) == "192.0.2.102"
             carrier.says(200, "one")
             assert speaks(bench) == "192.0.2.101"
             assert call.status == 200
-            call.bye()
 
     def test_a_200_without_description_of_a_branch_that_never_sent_one_is_no_answer(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (_bench, carrier, call):
             carrier.says(183, "one", ONE)
             carrier.says(200, "two")
             assert call.status == 488
             assert carrier.sent_to("two") == ["ACK", "BYE"]
 
     def test_rfc3262_4_every_branch_has_its_own_order(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             carrier.says(180, "one", rseq=5)
             carrier.says(180, "two", rseq=900)
             carrier.says(180, "two", rseq=900)
@@ -287,10 +153,7 @@ class TestEarlyDialogs:
             carrier.says(487, "one")
 
     def test_pracks_are_answered_in_any_order_and_provisionally(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (_bench, carrier, call):
             carrier.mute = True
             carrier.says(180, "one", rseq=5)
             carrier.says(180, "two", rseq=9)
@@ -300,25 +163,17 @@ class TestEarlyDialogs:
                 carrier._send(text)
             carrier.says(200, "one", ONE)
             assert call.status == 200
-            call.bye()
 
     def test_a_response_without_tag_is_of_whoever_answers(self) -> None:
         # RFC 2543 knew no tag in provisional responses.
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             carrier.says(183, "", ONE)
             assert speaks(bench) == "192.0.2.101"
             carrier.says(200, "one")
             assert call.status == 200
-            call.bye()
 
     def test_keys_and_media_of_a_branch_that_lost_don_t_count(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             carrier.says(183, "one", ONE)
             carrier.says(183, "two", TWO)
             carrier.says(200, "two", TWO)
@@ -326,42 +181,30 @@ class TestEarlyDialogs:
             assert carrier.asks("BYE", "one") == 481
             assert speaks(bench) == "192.0.2.102"
             assert not call.has_ended()
-            call.bye()
 
     def test_hostile_many_branches_keep_their_number(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             for number in range(200):
                 carrier.says(180, f"tag-{number}")
             assert len(bench.gate.endpoint._dialogs) < 60
             carrier.says(200, "tag-199", ONE)
             assert call.status == 200
-            call.bye()
 
 
 class TestUpdate:
     """RFC 3311 §5.2."""
 
     def test_an_update_is_answered_in_its_own_early_dialog(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, _call):
             carrier.says(183, "one", ONE, rseq=1)
             carrier.says(183, "two", TWO, rseq=1)
             assert carrier.asks("UPDATE", "one", sdp("192.0.2.111", 6000, version=2)) == 200
             assert speaks(bench) == "192.0.2.111"
             carrier.says(200, "one")
             assert speaks(bench) == "192.0.2.111"
-            call.bye()
 
     def test_a_branch_that_has_answered_nothing_may_offer_nothing(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             carrier.says(183, "one", ONE, rseq=1)
             carrier.says(180, "two", rseq=1)
             assert carrier.asks("UPDATE", "two", TWO) == 491
@@ -415,10 +258,7 @@ class Test199:
     """RFC 6228: a branch has failed, the others ring on."""
 
     def test_it_is_asked_for_and_never_reaches_the_caller(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             assert "199" in carrier.invites[0].headers.values("Supported")
             carrier.says(183, "one", ONE)
             carrier.says(183, "two", TWO)
@@ -429,13 +269,11 @@ class Test199:
             # The branch is forgotten.
             assert carrier.asks("UPDATE", "two", TWO) == 481
             carrier.says(200, "one", ONE)
-            call.bye()
 
     def test_when_nobody_speaks_any_more_the_caller_hears_ringback_again(self) -> None:
         with GateBench() as bench:
             carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(NUMBER)
-            bench.press("1234#")
+            call = bench.dial_with_code()
             carrier.says(183, "one", ONE)
             assert bench.a_leg().bridged_with is not None
             carrier.says(199, "one")
@@ -449,8 +287,7 @@ class Test199:
     def test_a_branch_whose_description_was_no_use_was_never_heard(self) -> None:
         with GateBench() as bench:
             carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(NUMBER)
-            bench.press("1234#")
+            call = bench.dial_with_code()
             carrier.says(183, "one", b"v=0\r\nnonsense")
             carrier.says(199, "one")
             assert "ringback" not in bench.heard
@@ -459,10 +296,7 @@ class Test199:
             call.bye()
 
     def test_an_ungated_caller_makes_its_own_ringback(self) -> None:
-        with GateBench() as bench:
-            carrier = ForkingCarrier(bench)
-            call = bench.pbx.call(TOLL_FREE)
-            bench.run(0.1)
+        with forked() as (bench, carrier, call):
             carrier.says(183, "one", ONE)
             carrier.says(199, "two")
             assert bench.a_leg().bridged_with is not None

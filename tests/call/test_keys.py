@@ -11,7 +11,7 @@ from proxy.call.config import DigitForm, GateConfig
 from proxy.call.ports import BridgeMedia, DigitHeard, LegId, ListenForDigits
 from proxy.dtmf.digits import DigitMeans
 from proxy.sip.events import RequestReceived
-from tests.call.test_forks import ONE, ForkingCarrier, with_account
+from tests.call.forking import ONE, ForkingCarrier, with_account
 from tests.call.test_reliable import refuse
 from tests.call.transfers import SLOW, TransferBench, refer
 from tests.support.gate import NUMBER, GateBench, default_config
