@@ -342,6 +342,7 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
         name=trunk.name,
         side=Side.TRUNK,
         allow_refer=trunk.allow_refer,
+        auto_answer=trunk.auto_answer,
         networks=trunk.networks
         if trunk.certificate_names
         else tuple(dict.fromkeys((*sources, *trunk.networks))),

@@ -139,7 +139,7 @@ class RtpStream:
 
 
 class _Agent(CallControl):
-    """What phone and carrier share: one endpoint on one UDP socket. What they do with its events is theirs."""
+    """What phone and carrier share: one endpoint on one UDP socket. What its events mean is theirs to say."""
 
     def __init__(self, name: str, sounds: dict[bytes, str]) -> None:
         self.name = name

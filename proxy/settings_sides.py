@@ -219,6 +219,9 @@ class TrunkSettings(Section):
     """Add ``user=phone`` to numbers in URIs."""
     allow_refer: bool = False
     """It may transfer the other party of a call to whom that one could dial (REFER)."""
+    auto_answer: bool = False
+    """Its calls may say how phones ring, and that they answer by themselves (Alert-Info, Call-Info): whoever
+    calls could listen."""
     drop_headers: tuple[HeaderName, ...] = ()
     """Headers that are not sent to it and not taken from it, such as Identity or Diversion; but an emergency
     call keeps where it comes from."""

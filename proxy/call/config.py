@@ -138,6 +138,8 @@ class Peer:
     allow_refer: bool = False
     """A trunk may transfer the other party to whom that one could dial (REFER); all others always may
     transfer."""
+    auto_answer: bool = False
+    """Calls of a trunk may say how phones ring, and that they answer by themselves; all others always may."""
     drop_headers: frozenset[str] = frozenset()
     """Headers (canonical names) that neither come from it nor go to it, beside those that never cross."""
     x_headers: XHeaders = field(default_factory=XHeaders)

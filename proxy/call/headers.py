@@ -8,6 +8,7 @@ others, unknown headers first of all, cross unchanged. Where an emergency call c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -53,6 +54,12 @@ _TRUST_NAMES = """
 _TRUST = frozenset(map(canonical_name, _TRUST_NAMES.split())) | _LOCATION
 """What only a trusted side may say, and only a trusted side may hear: who calls, where from, and that a phone
 is to answer by itself (RFC 5373 §6), which would let an outsider listen."""
+
+_ALERTING = frozenset(map(canonical_name, ("Alert-Info", "P-Auto-Answer", "P-Alerting-Mode")))
+"""How the callee's phone rings: from an address of the caller's choice, or not at all, as most phones answer
+by themselves if it says so (RFC 3261 §20.4 warns of it)."""
+_ANSWERS = re.compile("answer|intercom", re.IGNORECASE)
+"""Of Call-Info what makes phones answer by themselves (``;answer-after=0``, ``;info=alert-autoanswer``)."""
 
 _LOCATION_BODY = "application/pidf+xml"
 _EMERGENCY_BODIES = "application/emergencycalldata."
@@ -103,6 +110,8 @@ class Crossing:
     """Canonical names that one of them does not want."""
     x_headers: XHeaders = field(default_factory=XHeaders)
     emergency: bool = False
+    alerts: bool = True
+    """The caller may say how the callee's phone rings, and that it answers by itself."""
 
     def headers(self, headers: Headers, *, without: str = "") -> list[tuple[str, str]]:
         """Return what crosses, in order; ``without`` names one more header (canonical name) to leave out."""
@@ -110,6 +119,8 @@ class Crossing:
         crossing: list[tuple[str, str]] = []
         for name, value, line in headers.entries():
             if name in _NEVER or name == without or not self._passes(name, hidden):
+                continue
+            if not self.alerts and (name in _ALERTING or (name == "Call-Info" and _ANSWERS.search(value))):
                 continue
             # The name as it was written: an unknown header passes unchanged.
             crossing.append((line.partition(":")[0].rstrip(), value))

@@ -91,6 +91,7 @@ class Route:
             peer.drop_headers | trunk.drop_headers,
             peer.x_headers,
             self.emergency,
+            alerts=not self.callee or peer.side is not Side.TRUNK or peer.auto_answer,
         )
 
     @property

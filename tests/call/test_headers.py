@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.call.config import CallerIdPolicy, CodeMode, IdentityHeader, PrivacyPolicy, Trunk
+from proxy.call.config import CallerIdPolicy, CodeMode, DidRoute, IdentityHeader, PrivacyPolicy, Trunk
 from proxy.call.headers import _TRUST, Crossing, XHeaders, quote_display_name, wants_anonymity
 from proxy.call.loops import LOOP_HEADER
 from proxy.call.routing import did_of
@@ -17,6 +17,7 @@ from proxy.sip.flow import Flow
 from proxy.sip.headers import Headers
 from proxy.sip.message import Request
 from proxy.sip.parser import parse_message
+from tests.call.phones import PhoneBench
 from tests.support.gate import CARRIER, GATE, PBX, GateBench, default_config
 from tests.support.ua import Step, sdp
 
@@ -463,3 +464,61 @@ def test_display_names_are_quoted_safely(name: str, quoted: str) -> None:
 )
 def test_user_part_as_it_stands(uri: str, user: str) -> None:
     assert did_of(uri) == user
+
+
+AUTO_ANSWER = [
+    ("Alert-Info", "<http://127.0.0.1/bellcore-dr3>;info=alert-autoanswer"),
+    ("alert-info", "Ring Answer"),
+    ("Alert-Info", "Auto Answer"),
+    ("Call-Info", "<sip:192.0.2.9>;answer-after=0"),
+    ("Call-Info", "<sip:192.0.2.9>; Answer-After = 0"),
+    ("Call-Info", "<http://example.com/p.jpg>;purpose=icon, <sip:x>;info=ALERT-AUTOANSWER;delay=0"),
+    ("P-Auto-answer", "normal"),
+    ("Answer-Mode", "Auto;require"),
+    ("Priv-Answer-Mode", "Auto"),
+]
+
+
+class TestAlerting:
+    """RFC 3261 §20.4, RFC 5373 §6: nobody outside lets a phone answer by itself, and listens."""
+
+    @staticmethod
+    def ring(
+        headers: list[tuple[str, str]], *, from_trunk: bool = True, auto_answer: bool = False
+    ) -> Request:
+        routes = (DidRoute("+12125550", user="205"),)
+        with PhoneBench(did_routes=routes) as bench:
+            peers = tuple(replace(peer, auto_answer=auto_answer) for peer in bench.core.config.peers)
+            bench.core.reconfigure(replace(bench.core.config, peers=peers))
+            phone = bench.phone("192.0.2.25")
+            bench.register(phone, "205")
+            if from_trunk:
+                call = bench.carrier.call("+12125550205", headers=headers)
+            else:
+                call = bench.desk.call("205", headers=headers)
+            bench.run(2.0)
+            invite = phone.calls[0].invite
+            assert invite is not None
+            call.bye()
+            bench.run(0.5)
+        return invite
+
+    @pytest.mark.parametrize("header", AUTO_ANSWER)
+    def test_what_a_trunk_says_of_it_stays_behind(self, header: tuple[str, str]) -> None:
+        assert self.ring([header]).headers.get(header[0]) is None
+
+    def test_other_call_info_crosses(self) -> None:
+        value = "<http://example.com/photo.jpg>;purpose=icon"
+        assert self.ring([("Call-Info", value)]).headers.get("Call-Info") == value
+
+    @pytest.mark.parametrize("header", AUTO_ANSWER[:-2])
+    def test_a_trunk_may_be_allowed_to(self, header: tuple[str, str]) -> None:
+        assert self.ring([header], auto_answer=True).headers.get(header[0]) == header[1]
+
+    def test_phones_of_the_house_may_call_one_another_so(self) -> None:
+        header = AUTO_ANSWER[3]
+        assert self.ring([header], from_trunk=False).headers.get(header[0]) == header[1]
+
+    @pytest.mark.parametrize("name", ["Answer-Mode", "Priv-Answer-Mode"])
+    def test_rfc5373_6_no_phone_is_told_by_another_to_answer(self, name: str) -> None:
+        assert self.ring([(name, "Auto")], from_trunk=False).headers.get(name) is None

@@ -58,6 +58,7 @@ def lane(folder: Path, number: int) -> Iterator[Gate]:
     write_beep(prompts / "groups" / "curt" / "enter_code.wav")
     extra = f'[prompts]\nfolder = "{prompts}"\n[auth]\nalgorithms = ["MD5"]  # all that SIPp can\n'
     extra += '[subscriptions]\nmailboxes = "pbx"\nmin_expires = 2\n'
+    extra += '[[did_routes]]\nprefix = "+12025550166"\nuser = "256"\n'
     low = 20_000 + 1_000 * number
     with running_gate(folder, media=f"{low}-{low + 999}", extra=extra) as gate:
         store = gate.store
