@@ -25,6 +25,8 @@ from tests.support.rtp import PATIENCE, RtpPeer
 
 CONFIG = EmbeddedConfig("127.0.0.1", port_range=(30_000, 30_399), emergency_ports=4)
 PCMU = AudioFormat("PCMU", 0, 8000)
+SILENCE = b"\xff" * 160
+"""20 ms of PCMU."""
 
 Kind = TypeVar("Kind", bound=MediaAnswer)
 

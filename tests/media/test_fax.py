@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
 from dataclasses import replace
-
-import pytest
 
 from proxy.call.ports import (
     BridgeMedia,
@@ -26,12 +23,6 @@ from tests.media.embedded_bench import CONFIG, Bench, remote_of
 from tests.support.rtp import RtpPeer
 
 PATIENCE = 10.0
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    with Bench(CONFIG) as running:
-        yield running
 
 
 def udptl(sequence: int, primary: bytes = b"\x06") -> bytes:

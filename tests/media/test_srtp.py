@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -22,7 +21,7 @@ from proxy.call.ports import (
     SendDigit,
     SrtpKeys,
 )
-from tests.media.embedded_bench import CONFIG, PCMU, Bench
+from tests.media.embedded_bench import PCMU, Bench
 from tests.support.rtp import RtpPacket, RtpPeer, TelephoneEvent, is_rtcp
 
 SUITES = {
@@ -59,12 +58,6 @@ def remote_at(
         signalled_from="127.0.0.1",
         srtp=srtp,
     )
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    with Bench(CONFIG) as running:
-        yield running
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import itertools
 import math
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -20,7 +19,7 @@ from proxy.call.ports import (
     PlayPrompts,
     SendDigit,
 )
-from tests.media.embedded_bench import CONFIG, Bench, remote_of
+from tests.media.embedded_bench import Bench, remote_of
 from tests.support.rtp import RtpPacket, RtpPeer, TelephoneEvent
 
 FORMATS = {"PCMU": 0, "PCMA": 8, "G722": 9}
@@ -28,12 +27,6 @@ FORMATS = {"PCMU": 0, "PCMA": 8, "G722": 9}
 
 def audio(name: str, ptime_ms: int = 20) -> AudioFormat:
     return AudioFormat(name, FORMATS[name], 8000, ptime_ms)
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    with Bench(CONFIG) as running:
-        yield running
 
 
 def bridged(
