@@ -86,6 +86,7 @@ def _status(gate: Gate) -> dict[str, object]:
     return {
         "listening": [f"{host}:{port}" for host, port in gate.bound],
         "calls": len(gate.core.calls),
+        "emergency_calls": sum(call.record.emergency for call in gate.core.calls.values()),
         "draining": gate.core.draining,
         "registered_users": 0 if gate.phones is None else gate.phones.users,
         "registered_contacts": 0 if gate.phones is None else gate.phones.contacts,

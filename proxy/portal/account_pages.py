@@ -23,15 +23,8 @@ router = APIRouter()
 
 Anyone = Annotated[Visit, Depends(Needs(Permission.PUBLIC))]
 LoggedIn = Annotated[Visit, Depends(Needs(Permission.OWN_PASSWORD))]
-AtHome = Annotated[Visit, Depends(Needs(Permission.HOME))]
 
 _YEAR = 365 * 86_400
-
-
-@router.get("/")
-async def home(visit: AtHome) -> Response:
-    """Show where one can go, and how the gate is."""
-    return await page(visit, "home.html")
 
 
 @router.get("/login")

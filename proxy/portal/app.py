@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from proxy.errors import TollgateError
-from proxy.portal import account_pages, code_pages, import_pages
+from proxy.portal import account_pages, code_pages, home_pages, import_pages, live_pages
 from proxy.portal.headers import BodyBounds, SecurityHeaders
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
@@ -31,7 +31,13 @@ _KEYS = {404: "error.not_found", 405: "error.not_found", 400: "error.malformed"}
 
 def routes() -> list[BaseRoute]:
     """Give all routes of the portal. Raises RuntimeError for one that does not say whom it is for."""
-    found = [*account_pages.router.routes, *import_pages.router.routes, *code_pages.router.routes]
+    found = [
+        *account_pages.router.routes,
+        *home_pages.router.routes,
+        *live_pages.router.routes,
+        *import_pages.router.routes,
+        *code_pages.router.routes,
+    ]
     for route in found:
         if len(list(permissions_of(route))) != 1:
             message = f"route {route} does not say what it needs"

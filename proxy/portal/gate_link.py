@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from proxy.errors import ConfigurationError
 from proxy.net.control import ask
 
-__all__ = ["GateLink", "GateState"]
+__all__ = ["GateLink", "GateState", "LiveCall"]
 
 _PATIENCE = 1.0
 _GOOD_FOR = 3.0
 """Seconds for which an answer is told again: pages shall not all ask."""
+_CALLS_GOOD_FOR = 0.8
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +30,114 @@ class GateState:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class LiveCall:
+    """One call that is under way."""
+
+    call_id: str
+    caller: str
+    user: str
+    group: str
+    dialled: str
+    destination_user: str
+    state: str
+    code: str
+    """Description of the account code, or ""."""
+    emergency: bool
+    location: str
+    started_at: float
+    """UTC seconds since the epoch."""
+
+    def belongs_to(self, extension: str) -> bool:
+        """Whether a user takes part in it."""
+        return extension in {self.user, self.destination_user} - {""}
+
+
 class GateLink:
     """Asks one gate. Safe to use from several threads."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._lock = threading.Lock()
-        self._state = GateState(up=False)
-        self._asked_at = float("-inf")
+        self._state = _Remembered(self._ask_state, _GOOD_FOR)
+        self._calls = _Remembered(self._ask_calls, _CALLS_GOOD_FOR)
 
     def state(self) -> GateState:
         """Tell how the gate is, or was a moment ago. Blocks for a second at most."""
-        with self._lock:
-            if time.monotonic() - self._asked_at >= _GOOD_FOR:
-                self._state = self._ask()
-                self._asked_at = time.monotonic()
-            return self._state
+        return self._state.value()
 
-    def _ask(self) -> GateState:
+    def calls(self) -> tuple[LiveCall, ...] | None:
+        """The calls that are under way, or were a moment ago, the oldest first; None with no gate."""
+        return self._calls.value()
+
+    def hang_up(self, call_id: str) -> None:
+        """End a call. Raises `ConfigurationError` when there is none of this id, or no gate."""
+        ask(self._socket, "hangup", call_id=call_id)
+        self._calls.forget()
+
+    def deregister(self, user: str, contact: str = "") -> int:
+        """End all registrations of a user, or that of one contact; returns how many there were.
+
+        Raises `ConfigurationError` when no gate answers.
+        """
+        found = ask(self._socket, "deregister", user=user, contact=contact)
+        ended = found.get("ended") if isinstance(found, dict) else 0
+        return ended if isinstance(ended, int) else 0
+
+    def _ask_state(self) -> GateState:
         try:
             found = ask(self._socket, "status", timeout=_PATIENCE)
         except ConfigurationError:
             return GateState(up=False)
         return GateState(up=True, facts=found if isinstance(found, dict) else {})
+
+    def _ask_calls(self) -> tuple[LiveCall, ...] | None:
+        try:
+            found = ask(self._socket, "calls", timeout=_PATIENCE)
+        except ConfigurationError:
+            return None
+        calls = (
+            [_read_call(call) for call in found if isinstance(call, dict)] if isinstance(found, list) else []
+        )
+        return tuple(sorted(calls, key=lambda call: (call.started_at, call.call_id)))
+
+
+class _Remembered(Generic[_Value]):
+    """An answer that is told again for a while."""
+
+    def __init__(self, ask_gate: Callable[[], _Value], good_for: float) -> None:
+        self._ask = ask_gate
+        self._good_for = good_for
+        self._lock = threading.Lock()
+        self._answer: tuple[float, _Value] | None = None
+
+    def value(self) -> _Value:
+        with self._lock:
+            if self._answer is None or time.monotonic() - self._answer[0] >= self._good_for:
+                # Noted after the answer: what took long to come is still good for a while.
+                found = self._ask()
+                self._answer = time.monotonic(), found
+            return self._answer[1]
+
+    def forget(self) -> None:
+        with self._lock:
+            self._answer = None
+
+
+def _read_call(told: Mapping[str, object]) -> LiveCall:
+    def text(name: str) -> str:
+        return str(told.get(name, ""))
+
+    started = told.get("started_at")
+    return LiveCall(
+        call_id=text("call_id"),
+        caller=text("caller"),
+        user=text("user"),
+        group=text("group"),
+        dialled=text("dialled"),
+        destination_user=text("destination_user"),
+        state=text("state"),
+        code=text("code"),
+        emergency=told.get("emergency") is True,
+        location=text("location"),
+        started_at=float(started) if isinstance(started, int | float) else 0.0,
+    )

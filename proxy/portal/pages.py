@@ -11,10 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from proxy.portal.gate_link import LiveCall
+from proxy.portal.permissions import Permission
 from proxy.portal.texts import LANGUAGES
 from proxy.portal.visit import THEMES, Visit
 
-__all__ = ["ASSETS", "asset", "go_to", "page", "versioned"]
+__all__ = ["ASSETS", "asset", "emergencies_of", "go_to", "page", "part", "versioned"]
 
 ASSETS = {
     "portal.css": "text/css",
@@ -54,7 +56,17 @@ def versioned(name: str) -> str:
 async def page(visit: Visit, template: str, /, *, status: int = 200, **values: object) -> Response:
     """Answer with a page."""
     gate = await run_in_threadpool(visit.portal.gate.state) if visit.account is not None else None
-    html = _templates.get_template(template).render(
+    calls: tuple[LiveCall, ...] = ()
+    if gate is not None and gate.facts.get("emergency_calls"):
+        found = await run_in_threadpool(visit.portal.gate.calls)
+        calls = found or ()
+    emergencies = emergencies_of(visit, calls)
+    return HTMLResponse(part(visit, template, gate=gate, emergencies=emergencies, **values), status)
+
+
+def part(visit: Visit, template: str, /, **values: object) -> str:
+    """Return the HTML of a page, or of a part of one."""
+    return _templates.get_template(template).render(
         visit=visit,
         account=visit.account,
         csrf=visit.csrf,
@@ -62,12 +74,27 @@ async def page(visit: Visit, template: str, /, *, status: int = 200, **values: o
         theme=visit.theme,
         themes=THEMES,
         languages=LANGUAGES,
-        gate=gate,
         asset=versioned,
         path=visit.request.url.path,
         **values,
     )
-    return HTMLResponse(html, status)
+
+
+def emergencies_of(visit: Visit, calls: tuple[LiveCall, ...]) -> tuple[LiveCall, ...]:
+    """The emergency calls among these, for those who are to know of everybody's at once."""
+    if not visit.may(Permission.CALLS_HANG_UP):
+        return ()
+    return tuple(call for call in calls if call.emergency)
+
+
+def _elapsed(seconds: float) -> str:
+    """Say how long something has lasted: ``0:42``, ``1:02:03``."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+_templates.filters["elapsed"] = _elapsed
 
 
 def go_to(path: str, **query: object) -> RedirectResponse:

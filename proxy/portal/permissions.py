@@ -20,6 +20,16 @@ class Permission(enum.StrEnum):
     CODES_VIEW = "codes_view"
     """See account codes with their digits."""
     CODES_CHANGE = "codes_change"
+    LIVE_VIEW = "live_view"
+    """See live calls; users see their own."""
+    CALLS_HANG_UP = "calls_hang_up"
+    """End other people's calls, and know of every emergency call at once."""
+    USERS_VIEW = "users_view"
+    USERS_CHANGE = "users_change"
+    GROUPS_VIEW = "groups_view"
+    GROUPS_CHANGE = "groups_change"
+    """A Decision Maker's; a Phone Manager's who was granted it."""
+    TRUNKS_VIEW = "trunks_view"
 
 
 _ALL = frozenset(Role)
@@ -30,6 +40,13 @@ _TABLE: dict[Permission, frozenset[Role]] = {
     Permission.HOME: _ALL,
     Permission.CODES_VIEW: _MANAGERS,
     Permission.CODES_CHANGE: _MANAGERS,
+    Permission.LIVE_VIEW: _MANAGERS | {Role.USER},
+    Permission.CALLS_HANG_UP: _MANAGERS,
+    Permission.USERS_VIEW: _MANAGERS,
+    Permission.USERS_CHANGE: _MANAGERS,
+    Permission.GROUPS_VIEW: _MANAGERS,
+    Permission.GROUPS_CHANGE: frozenset({Role.DECISION_MAKER}),
+    Permission.TRUNKS_VIEW: _MANAGERS,
 }
 
 
@@ -41,4 +58,6 @@ def may(account: PortalAccount | None, permission: Permission) -> bool:
         return False
     if account.must_change and permission is not Permission.OWN_PASSWORD:
         return False
+    if permission is Permission.GROUPS_CHANGE and account.role is Role.PHONE_MANAGER:
+        return account.groups_write
     return account.role in _TABLE[permission]

@@ -13,7 +13,18 @@ from proxy.portal.uploads import Uploads
 from proxy.settings_portal import PortalSettings
 from proxy.store import Store
 
-__all__ = ["Portal"]
+__all__ = ["Feed", "Portal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """How open pages are told of changes. Seconds."""
+
+    every: float = 1.0
+    lasts: float = 30.0
+    """One answer; the browser then asks again, and has to be logged in still."""
+    quiet: float = 15.0
+    """After so long a line is sent that says nothing: web servers between end a connection that is silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,7 @@ class Portal:
     gate: GateLink
     passwords: Passwords
     uploads: Uploads = field(default_factory=Uploads)
+    feed: Feed = Feed()
     clock: Callable[[], float] = time.time
     """UTC seconds since the epoch."""
 

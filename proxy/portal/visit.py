@@ -17,7 +17,17 @@ from proxy.portal.portal import Portal
 from proxy.portal.texts import LANGUAGES, Texts, preferred, texts_of
 from proxy.store import Actor, PortalAccount, PortalSession, Store
 
-__all__ = ["THEMES", "LogInFirst", "Needs", "Refused", "Visit", "cookie_name", "portal_of", "source_of"]
+__all__ = [
+    "THEMES",
+    "LogInFirst",
+    "Needs",
+    "Refused",
+    "Visit",
+    "cookie_name",
+    "portal_of",
+    "refuse_other_sites",
+    "source_of",
+]
 
 THEMES = ("auto", "light", "dark")
 _SAFE = frozenset({"GET", "HEAD"})
@@ -126,7 +136,9 @@ async def visit_of(request: Request) -> Visit:
     session = None
     if cookie:
         now, idle = portal.clock(), portal.settings.session_idle
-        session = await run_in_threadpool(portal.store.sessions.find, cookie, now=now, idle=idle)
+        # A page that listens by itself keeps nobody logged in.
+        used = request.url.path != "/live/events"
+        session = await run_in_threadpool(portal.store.sessions.find, cookie, now=now, idle=idle, used=used)
     language = request.cookies.get("language", "")
     if language not in LANGUAGES:
         language = preferred(request.headers.get("accept-language", ""))
@@ -163,15 +175,20 @@ def source_of(request: Request) -> str:
 
 async def _refuse_forged(visit: Visit) -> None:
     """Refuse what another site made the browser send."""
+    refuse_other_sites(visit)
+    if visit.session is None:
+        return
+    given = visit.request.headers.get("x-csrf-token") or await visit.field("csrf")
+    if not hmac.compare_digest(given.encode(), visit.csrf.encode()):
+        raise Refused(403, "error.forged")
+
+
+def refuse_other_sites(visit: Visit) -> None:
+    """Refuse what a page of another site asks for."""
     headers = visit.request.headers
     own = {headers.get("host", "").lower(), urlsplit(visit.portal.settings.public_url).netloc.lower()} - {""}
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() not in own:
         raise Refused(403, "error.forged")
     if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        raise Refused(403, "error.forged")
-    if visit.session is None:
-        return
-    given = headers.get("x-csrf-token") or await visit.field("csrf")
-    if not hmac.compare_digest(given.encode(), visit.csrf.encode()):
         raise Refused(403, "error.forged")

@@ -84,9 +84,9 @@ class SessionsRepository:
             connection.execute(insert(portal_sessions).values(row))
         return session_id
 
-    def find(self, session_id: str, *, now: float, idle: float) -> PortalSession | None:
+    def find(self, session_id: str, *, now: float, idle: float, used: bool = True) -> PortalSession | None:
         """The open session of a cookie, with its account as it is now; None when it ended, was not used for
-        ``idle`` seconds, or its account is disabled.
+        ``idle`` seconds, or its account is disabled. Not ``used``: looking does not count as using it.
         """
         column = portal_sessions.c
         wanted = secret_hash(session_id)
@@ -110,7 +110,7 @@ class SessionsRepository:
             row = connection.execute(statement).mappings().first()
         if row is None:
             return None
-        if now - float(row["last_seen_at"]) >= _TOUCH_EVERY:
+        if used and now - float(row["last_seen_at"]) >= _TOUCH_EVERY:
             _touch(
                 self._database,
                 update(portal_sessions).where(column.session_hash == wanted).values(last_seen_at=now),

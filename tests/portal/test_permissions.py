@@ -28,6 +28,13 @@ RIGHTS = {
     Permission.HOME: set(Role),
     Permission.CODES_VIEW: {Role.DECISION_MAKER, Role.PHONE_MANAGER},
     Permission.CODES_CHANGE: {Role.DECISION_MAKER, Role.PHONE_MANAGER},
+    Permission.LIVE_VIEW: {Role.DECISION_MAKER, Role.PHONE_MANAGER, Role.USER},
+    Permission.CALLS_HANG_UP: {Role.DECISION_MAKER, Role.PHONE_MANAGER},
+    Permission.USERS_VIEW: {Role.DECISION_MAKER, Role.PHONE_MANAGER},
+    Permission.USERS_CHANGE: {Role.DECISION_MAKER, Role.PHONE_MANAGER},
+    Permission.GROUPS_VIEW: {Role.DECISION_MAKER, Role.PHONE_MANAGER},
+    Permission.GROUPS_CHANGE: {Role.DECISION_MAKER},
+    Permission.TRUNKS_VIEW: {Role.DECISION_MAKER, Role.PHONE_MANAGER},
 }
 """Written anew from the issue: the portal's own table must not judge itself."""
 
@@ -98,6 +105,13 @@ def test_table(role: Role, permission: Permission) -> None:
     assert may(replace(account, disabled=True), permission) is (permission is Permission.PUBLIC)
     first = {Permission.PUBLIC, Permission.OWN_PASSWORD}
     assert may(replace(account, must_change=True), permission) is (permission in first)
+
+
+def test_a_phone_manager_changes_groups_when_it_was_granted() -> None:
+    granted = PortalAccount("a", Role.PHONE_MANAGER, "", groups_write=True)
+    assert may(granted, Permission.GROUPS_CHANGE)
+    assert not may(replace(granted, groups_write=False), Permission.GROUPS_CHANGE)
+    assert not may(replace(granted, role=Role.BILLING_CONTACT), Permission.GROUPS_CHANGE)
 
 
 async def test_menu_leads_nowhere_that_is_forbidden(person: New, account: Account) -> None:

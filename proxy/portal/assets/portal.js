@@ -23,6 +23,44 @@ document.addEventListener("change", (event) => {
   }
 });
 
+// Parts of the page that the portal tells anew as things happen; only while somebody looks.
+const listening = document.querySelector("[data-events]");
+let source = null;
+
+function listen() {
+  if (!listening || document.hidden || source) return;
+  source = new EventSource(listening.dataset.events);
+  for (const name of ["calls", "figures", "alert"]) {
+    source.addEventListener(name, (event) => {
+      for (const place of document.querySelectorAll(`[data-live="${name}"]`)) {
+        const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+        place.innerHTML = event.data;
+        if (focused) document.getElementById(focused)?.focus();
+      }
+    });
+  }
+}
+
+function hush() {
+  source?.close();
+  source = null;
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? hush() : listen()));
+window.addEventListener("pagehide", hush);
+window.addEventListener("pageshow", listen);
+
+// Timers of live calls run here: nothing is sent for a second that passes.
+setInterval(() => {
+  for (const timer of document.querySelectorAll("[data-seconds]")) {
+    timer.began ??= performance.now() - 1000 * timer.dataset.seconds;
+    const seconds = Math.floor((performance.now() - timer.began) / 1000);
+    const parts = [Math.floor(seconds / 60) % 60, seconds % 60].map((part) => String(part).padStart(2, "0"));
+    const hours = Math.floor(seconds / 3600);
+    timer.textContent = hours ? `${hours}:${parts.join(":")}` : parts.join(":").replace(/^0/, "");
+  }
+}, 250);
+
 // Escape closes what lies over the page, as it does everywhere else.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;

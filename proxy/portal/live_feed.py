@@ -1,0 +1,80 @@
+"""What open pages are told without asking: server-sent events (HTML Living Standard §9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from proxy.portal.gate_link import LiveCall
+from proxy.portal.pages import emergencies_of, part
+from proxy.portal.visit import Visit
+from proxy.store import Role
+
+__all__ = ["Figures", "calls_for", "events", "figures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How many calls there are, and in what they are."""
+
+    calls: int
+    asking: int
+    ringing: int
+    talking: int
+
+
+def figures(calls: tuple[LiveCall, ...]) -> Figures:
+    """Count calls."""
+    states = [call.state for call in calls]
+    ringing = sum(state in {"dialling", "ringing"} for state in states)
+    talking = sum(state in {"confirming", "talking", "transferring"} for state in states)
+    return Figures(len(states), states.count("asking"), ringing, talking)
+
+
+def calls_for(visit: Visit, calls: tuple[LiveCall, ...]) -> tuple[LiveCall, ...]:
+    """Leave of all calls those that who comes may see: users see their own."""
+    if visit.who.role is Role.USER:
+        return tuple(call for call in calls if call.belongs_to(visit.who.extension))
+    return calls
+
+
+async def events(visit: Visit) -> AsyncIterator[str]:
+    """Tell of each change, for a while; then the browser comes again, and is asked anew who it is."""
+    portal = visit.portal
+    told: dict[str, object] = {}
+    yield "retry: 1000\n\n"
+    silent = 0.0
+    for _ in range(max(1, round(portal.feed.lasts / portal.feed.every))):
+        found = await run_in_threadpool(portal.gate.calls)
+        if found is None:
+            yield _event("down", "")
+            return
+        calls = calls_for(visit, found)
+        silent += portal.feed.every
+        for name, seen, html in (
+            # Timers run in the browser: a second that passes is no change.
+            ("alert", emergencies_of(visit, calls), "live_alert.html"),
+            ("figures", figures(calls), "live_figures.html"),
+            ("calls", calls, "live_calls.html"),
+        ):
+            if told.get(name) != seen:
+                told[name] = seen
+                silent = 0.0
+                more = {
+                    "calls": calls,
+                    "figures": figures(calls),
+                    "emergencies": emergencies_of(visit, calls),
+                }
+                yield _event(name, part(visit, html, now=portal.clock(), **more))
+        if silent >= portal.feed.quiet:
+            silent = 0.0
+            yield ": still here\n\n"
+        await asyncio.sleep(portal.feed.every)
+
+
+def _event(name: str, html: str) -> str:
+    lines = "".join(f"data: {line}\n" for line in html.splitlines() if line.strip()) or "data:\n"
+    return f"event: {name}\n{lines}\n"

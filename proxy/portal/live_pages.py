@@ -1,0 +1,75 @@
+"""Live calls: who speaks with whom now, and how a call is ended by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from proxy.errors import ConfigurationError
+from proxy.portal.live_feed import calls_for, events
+from proxy.portal.pages import go_to, page
+from proxy.portal.permissions import Permission
+from proxy.portal.visit import Needs, Refused, Visit, refuse_other_sites
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+Watcher = Annotated[Visit, Depends(Needs(Permission.LIVE_VIEW))]
+Ender = Annotated[Visit, Depends(Needs(Permission.CALLS_HANG_UP))]
+
+
+@router.get("/live")
+async def show_calls(visit: Watcher, *, ask: str = "", said: str = "", still: bool = False) -> Response:
+    """Show the calls; with ``ask`` the question whether this one is to be ended."""
+    if said not in {"", "ended"}:
+        raise Refused(400, "error.parameter", names="said")
+    return await _calls_page(visit, ask=ask, said=visit.texts("live.ended") if said else "", still=still)
+
+
+@router.get("/live/events")
+async def stream_calls(visit: Watcher) -> Response:
+    """Tell of changes as they happen (text/event-stream)."""
+    refuse_other_sites(visit)
+    # Web servers in between shall not collect the events.
+    headers = {"x-accel-buffering": "no"}
+    return StreamingResponse(events(visit), media_type="text/event-stream", headers=headers)
+
+
+@router.post("/live/hangup")
+async def hang_up(visit: Ender) -> Response:
+    """End a call, once that was confirmed."""
+    call_id = (await visit.field("call"))[:200]
+    if await visit.field("sure") != "yes":
+        return await _calls_page(visit, ask=call_id)
+    try:
+        await run_in_threadpool(visit.portal.gate.hang_up, call_id)
+    except ConfigurationError:
+        return await _calls_page(visit, status=409, error=visit.texts("live.gone"))
+    return go_to("/live", said="ended")
+
+
+async def _calls_page(
+    visit: Visit, *, status: int = 200, ask: str = "", said: str = "", error: str = "", still: bool = False
+) -> Response:
+    found = await run_in_threadpool(visit.portal.gate.calls)
+    calls = () if found is None else calls_for(visit, found)
+    asked = None
+    if ask and visit.may(Permission.CALLS_HANG_UP):
+        asked = next((call for call in calls if call.call_id == ask), None)
+        if asked is None:
+            status, error = 404, error or visit.texts("live.gone")
+    return await page(
+        visit,
+        "live_hangup.html" if asked is not None else "live.html",
+        status=status,
+        calls=calls,
+        asked=asked,
+        said=said,
+        error=error,
+        still=still,
+        now=visit.portal.clock(),
+    )

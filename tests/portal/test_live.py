@@ -1,0 +1,227 @@
+"""Live calls: the list, hanging up, and what pages are told without asking."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from proxy.portal.app import create_app
+from proxy.portal.gate_link import GateLink
+from proxy.portal.portal import Feed, Portal
+from proxy.store import PortalAccount, Role
+from tests.portal.conftest import Clock
+from tests.portal.gate import TalkingGate
+from tests.portal.person import Person, notice
+
+Account = Callable[..., PortalAccount]
+Browser = Callable[..., Person]
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[TalkingGate]:
+    with TalkingGate(tmp_path / "gate.sock") as talking:
+        yield talking
+
+
+@pytest_asyncio.fixture
+async def browser(portal: Portal, gate: TalkingGate) -> AsyncIterator[Browser]:
+    """Make a browser at a portal whose gate runs."""
+    running = replace(portal, gate=GateLink(gate.path), feed=Feed(every=0.01, lasts=0.03))
+    app = create_app(running)
+    opened: list[httpx.AsyncClient] = []
+
+    def make(source: str = "192.0.2.7") -> Person:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(source, 4711))
+        opened.append(httpx.AsyncClient(transport=transport, base_url="https://portal.test"))
+        return Person(opened[-1])
+
+    yield make
+    for client in opened:
+        await client.aclose()
+
+
+@pytest_asyncio.fixture
+async def watcher(browser: Browser, account: Account) -> Person:
+    """A Phone Manager, logged in."""
+    account(Role.PHONE_MANAGER)
+    someone = browser()
+    assert (await someone.log_in("phone_manager")).status_code == 303
+    return someone
+
+
+def lines(answer: httpx.Response) -> list[list[str]]:
+    """Return the cells of the list of calls."""
+    body = answer.text.partition('id="live-calls"')[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    found = []
+    for line in re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL):
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", line, re.DOTALL)
+        found.append([unescape(" ".join(re.sub(r"<[^>]*>", " ", cell).split())) for cell in cells])
+    return found
+
+
+async def test_calls_are_shown_with_state_timer_and_description(watcher: Person, gate: TalkingGate) -> None:
+    gate.call("late", started_at=1_790_000_000.0 - 5, state="asking", code="", user="", group="")
+    gate.call("c1")
+    answer = await watcher.get("/live")
+    assert "2 call(s) now" in answer.text
+    assert lines(answer) == [
+        ["2001 +14155550104 Sales", "4155550123", "talking", "1:05", "ACME, general", "Hang up"],
+        ["+14155550104", "4155550123", "asking for code", "0:05", "", "Hang up"],
+    ]
+
+
+async def test_nobody_speaks(watcher: Person) -> None:
+    assert "Nobody is on the phone." in (await watcher.get("/live")).text
+
+
+async def test_gate_down_is_said_and_the_stream_ends(manager: Person) -> None:
+    answer = await manager.get("/live")
+    assert (answer.status_code, "The gate is not running" in notice(answer)) == (200, True)
+    answer = await manager.get("/live/events")
+    assert answer.text == "retry: 1000\n\nevent: down\ndata:\n\n"
+
+
+async def test_hanging_up_is_asked_first_and_then_done(watcher: Person, gate: TalkingGate) -> None:
+    gate.call("c 1/?")
+    page = (await watcher.get("/live")).text
+    link = re.search(r'href="(/live\?ask=[^"]*)"', page)
+    assert link
+    asked = await watcher.get(unescape(link[1]))
+    assert "End this call?" in asked.text
+    assert "2001 → 4155550123" in asked.text
+    assert "http-equiv" not in asked.text, "a question must not reload itself"
+    answer = await watcher.post("/live/hangup", {"call": "c 1/?"})
+    assert "End this call?" in answer.text
+    assert gate.ended == []
+    answer = await watcher.post("/live/hangup", {"call": "c 1/?", "sure": "yes"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/live?said=ended")
+    assert gate.ended == ["c 1/?"]
+    after = await watcher.get("/live?said=ended")
+    assert "The call was ended." in notice(after)
+    assert lines(after) == []
+
+
+async def test_call_that_has_ended_meanwhile(watcher: Person, gate: TalkingGate) -> None:
+    answer = await watcher.post("/live/hangup", {"call": "gone", "sure": "yes"})
+    assert (answer.status_code, "ended already" in notice(answer)) == (409, True)
+    answer = await watcher.get("/live?ask=gone")
+    assert (answer.status_code, "ended already" in notice(answer)) == (404, True)
+    answer = await watcher.get("/live?said=<b>")
+    assert answer.status_code == 400
+    assert gate.ended == []
+
+
+async def test_hanging_up_needs_the_token_of_the_session(watcher: Person, gate: TalkingGate) -> None:
+    gate.call("c1")
+    answer = await watcher.post("/live/hangup", {"call": "c1", "sure": "yes"}, csrf="0" * 64)
+    assert (answer.status_code, gate.ended) == (403, [])
+
+
+async def test_what_a_caller_sends_is_text_and_not_html(watcher: Person, gate: TalkingGate) -> None:
+    gate.call("c1", caller="<script>alert(1)</script>", dialled='"><img src=x>', state="<odd>", code="<b>")
+    for answer in (await watcher.get("/live"), await watcher.get("/live/events")):
+        assert "<script>alert" not in answer.text
+        assert "<img src=x" not in answer.text
+        assert "&lt;odd&gt;" in answer.text
+
+
+async def test_users_see_their_own_calls_only_and_end_none(
+    browser: Browser, account: Account, gate: TalkingGate
+) -> None:
+    account(Role.USER)
+    someone = browser()
+    await someone.log_in("user")
+    gate.call("own", state="ringing")
+    gate.call("theirs", user="2002", dialled="9005550199")
+    gate.call("called", user="2003", dialled="2001", destination_user="2001")
+    gate.call("emergency", user="2004", dialled="911", emergency=True)
+    answer = await someone.get("/live")
+    assert [line[:3] for line in lines(answer)] == [
+        ["2003 +14155550104 Sales", "2001", "talking"],
+        ["2001 +14155550104 Sales", "4155550123", "ringing"],
+    ]
+    told = (await someone.get("/live/events")).text
+    for text in (answer.text, told, (await someone.get("/")).text):
+        assert "9005550199" not in text
+        assert "ACME" not in text
+        assert "911" not in text
+    assert (await someone.post("/live/hangup", {"call": "own", "sure": "yes"})).status_code == 403
+    assert gate.ended == []
+
+
+async def test_emergency_call_is_told_on_every_page_at_once(watcher: Person, gate: TalkingGate) -> None:
+    gate.call("e1", dialled="911", emergency=True, location="Floor 3", code="")
+    for path in ("/", "/codes", "/live", "/password"):
+        text = " ".join((await watcher.get(path)).text.split())
+        assert "2001 (+14155550104) has dialled 911. Floor 3" in text
+    assert 'event: alert\ndata: <p class="notice error">' in (await watcher.get("/live/events")).text
+
+
+async def test_stream_is_server_sent_events_and_tells_a_state_once(
+    watcher: Person, gate: TalkingGate
+) -> None:
+    gate.call("c1")
+    answer = await watcher.get("/live/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-accel-buffering"] == "no"
+    names = re.findall(r"^event: (\w+)$", answer.text, re.MULTILINE)
+    assert sorted(names) == ["alert", "calls", "figures"]
+    assert all(re.match(r"(event|data|retry):|$", line) for line in answer.text.split("\n"))
+
+
+async def test_stream_says_that_it_lives_when_nothing_happens(
+    portal: Portal, gate: TalkingGate, account: Account
+) -> None:
+    account(Role.PHONE_MANAGER)
+    # The feed counts its own steps and no clock: 8 of them, silent from the second on.
+    feed = Feed(every=1 / 64, lasts=8 / 64, quiet=3 / 64)
+    app = create_app(replace(portal, gate=GateLink(gate.path), feed=feed))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="https://portal.test") as client:
+        someone = Person(client)
+        await someone.log_in("phone_manager")
+        assert (await someone.get("/live/events")).text.count(": still here") == 2
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "https://evil.test"}, {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}],
+)
+async def test_stream_is_refused_to_other_sites(watcher: Person, headers: dict[str, str]) -> None:
+    answer = await watcher.get("/live/events", **headers)
+    assert (answer.status_code, "did not come from a page" in notice(answer)) == (403, True)
+
+
+async def test_listening_keeps_nobody_logged_in(watcher: Person, clock: Clock, portal: Portal) -> None:
+    idle = portal.settings.session_idle
+    clock.now += idle - 100
+    assert (await watcher.get("/live/events")).status_code == 200
+    clock.now += 200
+    assert (await watcher.get("/live/events")).headers["location"].startswith("/login")
+
+
+async def test_reload_without_scripts_can_be_stopped(watcher: Person) -> None:
+    assert '<noscript><meta http-equiv="refresh"' in (await watcher.get("/live")).text
+    assert "http-equiv" not in (await watcher.get("/live?still=true")).text
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, "calls", [1, "x", None], [{}], [{"call_id": 7, "started_at": "x", "emergency": "yes"}]],
+)
+async def test_gate_that_tells_nonsense_breaks_no_page(
+    watcher: Person, gate: TalkingGate, told: object
+) -> None:
+    gate.calls = told  # type: ignore[assignment]
+    gate.status = {}
+    gate._emergencies = lambda: 0  # type: ignore[method-assign]
+    for path in ("/live", "/live/events", "/"):
+        assert (await watcher.get(path)).status_code == 200
