@@ -23,8 +23,9 @@ from rich.table import Table
 
 from proxy import log
 from proxy._native import encode_prompt
-from proxy.cdr.formats import USAGE_LOG_COLUMNS, ExportFormat, record_row
+from proxy.cdr.formats import ExportFormat, record_row
 from proxy.cdr.record import CallRecord, Disposition, HungUpBy
+from proxy.cdr.usage_log import USAGE_LOG_COLUMNS
 from proxy.composition import number_plan
 from proxy.demo_agents import HOST, Carrier, Phone, PhoneCall
 from proxy.errors import ConfigurationError

@@ -98,10 +98,20 @@ def test_export_for_spreadsheets_has_no_formulas(capsys: pytest.CaptureFixture[s
     assert ',"\'=1+1",' in lines[2]
 
 
+def test_export_can_show_the_recorded_code_too(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = out_of(capsys, "usage", "export")
+    lines = out_of(capsys, "usage", "export", "--corrections")
+    assert lines[0].endswith(
+        '"Account Code","Recorded Account Code","Corrected By","Corrected At","Correction Reason"'
+    )
+    assert lines[1:] == [line + ',"","","",""' for line in plain[1:]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["export", "x", "--format", "xls"], "--format: 'xls' is not known; write usage-log, asterisk"),
+        (["export", "x", "--format", "jsonl", "--corrections"], "--corrections: only the usage-log format"),
         (["list", "--from", "yesterday"], "--from: 'yesterday' is no date"),
         (["list", "--from", "2026-07-02", "--until", "2026-07-01"], "--from lies after --until"),
         (["list", "--until", "9999-12-31"], "--until: 9999-12-31 is too far away"),

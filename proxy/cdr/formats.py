@@ -1,7 +1,7 @@
 """How records leave the gate: the 16-column usage log, Asterisk's and FreeSWITCH's CSV, and JSON lines.
 
-All exports are streams: a row is made when it is asked for. The usage log is meant for spreadsheets, so its
-cells can't become formulas there; the other formats are read by programs and are left as they are.
+All exports are streams: a row is made when it is asked for. The usage log is meant for spreadsheets
+(`proxy.cdr.usage_log`); the other formats are read by programs, and their cells are left as they are.
 """
 
 from __future__ import annotations
@@ -10,45 +10,15 @@ import csv
 import dataclasses
 import datetime
 import enum
-import functools
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-import phonenumbers
+from proxy.cdr.record import CallRecord, Disposition, LegMedia, UsedCode
+from proxy.cdr.usage_log import LocalTime, facts_of, usage_log_lines, usage_log_row
 
-from proxy.cdr.record import CallRecord, Direction, Disposition
-
-__all__ = [
-    "USAGE_LOG_COLUMNS",
-    "ExportFormat",
-    "export_lines",
-    "header_row",
-    "neutralise",
-    "record_object",
-    "record_row",
-]
-
-USAGE_LOG_COLUMNS = (
-    "Location",
-    "Start of Call Date",
-    "Start of Call Time",
-    "Calling Number",
-    "Call Direction",
-    "Originating User",
-    "Originating City",
-    "Originating State",
-    "Dialed Number",
-    "Destination User",
-    "Destination City",
-    "Destination State",
-    "Call Type",
-    "Duration",
-    "Call Charge",
-    "Account Code",
-)
+__all__ = ["ExportFormat", "export_lines", "record_object", "record_row"]
 
 
 class ExportFormat(enum.StrEnum):
@@ -64,7 +34,6 @@ class ExportFormat(enum.StrEnum):
     @property
     def quoting(self) -> Literal[0, 1, 2]:
         """Which cells the format quotes."""
-        # The usage log too: a spreadsheet may take another separator than the comma for one.
         return csv.QUOTE_NONNUMERIC if self is ExportFormat.ASTERISK else csv.QUOTE_ALL
 
 
@@ -72,145 +41,61 @@ def export_lines(
     form: ExportFormat, records: Iterable[CallRecord], *, zone: datetime.tzinfo = datetime.UTC
 ) -> Iterator[str]:
     """The export as lines with their line ends. ``zone`` is that of the dates and times in CSV formats."""
+    if form is ExportFormat.USAGE_LOG:
+        yield from usage_log_lines(map(facts_of, records), zone=zone)
+        return
     if form is ExportFormat.JSON_LINES:
         for record in records:
-            yield json.dumps(record_object(record), ensure_ascii=False) + "\n"
+            yield _json(record_object(record)) + "\n"
         return
+    local = LocalTime(zone)
+    make = _asterisk_row if form is ExportFormat.ASTERISK else _freeswitch_row
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n", quoting=form.quoting)
-    if header := header_row(form):
-        writer.writerow(header)
-        yield _taken(text)
     for record in records:
-        writer.writerow(record_row(form, record, zone=zone))
-        yield _taken(text)
-
-
-def _taken(text: io.StringIO) -> str:
-    line = text.getvalue()
-    text.seek(0)
-    text.truncate()
-    return line
-
-
-def header_row(form: ExportFormat) -> tuple[str, ...]:
-    """The header row, or () for a format without one."""
-    return USAGE_LOG_COLUMNS if form is ExportFormat.USAGE_LOG else ()
+        writer.writerow(make(record, local))
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
 
 
 def record_row(
     form: ExportFormat, record: CallRecord, *, zone: datetime.tzinfo = datetime.UTC
 ) -> tuple[str | int, ...]:
     """One record as a row of a CSV format (all but JSON lines)."""
+    local = LocalTime(zone)
     if form is ExportFormat.USAGE_LOG:
-        return tuple(neutralise(cell) for cell in _usage_log_row(record, zone))
-    if form is ExportFormat.ASTERISK:
-        return _asterisk_row(record, zone)
-    return _freeswitch_row(record, zone)
+        return usage_log_row(facts_of(record), local)
+    return _asterisk_row(record, local) if form is ExportFormat.ASTERISK else _freeswitch_row(record, local)
 
 
 def record_object(record: CallRecord) -> dict[str, object]:
     """One record as a JSON object: every field by its name, set or not, times in seconds."""
-    found = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
-    # The usage log holds final records only.
-    del found["phase"]
-    for name in ("code", "a_media", "b_media"):
-        if found[name] is not None:
-            found[name] = dataclasses.asdict(found[name])
-    found["trunks"] = [dataclasses.asdict(trunk) for trunk in record.trunks]
-    return {"start": record.start.isoformat(timespec="milliseconds"), **found, "talk_time": record.talk_time}
+    found: dict[str, object] = {"start": _start(record)}
+    for name in _FIELDS:
+        found[name] = getattr(record, name)
+    if record.code is not None:
+        found["code"] = {name: getattr(record.code, name) for name in _CODE_FIELDS}
+    for name, media in (("a_media", record.a_media), ("b_media", record.b_media)):
+        if media is not None:
+            found[name] = {name: getattr(media, name) for name in _MEDIA_FIELDS}
+    found["trunks"] = [{"trunk": tried.trunk, "sip_code": tried.sip_code} for tried in record.trunks]
+    found["talk_time"] = record.talk_time
+    return found
 
 
-def neutralise(cell: str) -> str:
-    """A cell that a spreadsheet would take for a formula gets an apostrophe in front: then it is text.
-
-    So does what stands behind a semicolon: where that separates cells, some spreadsheets split even what is
-    quoted.
-    """
-    return _FORMULA.sub(r"\1'", cell)
+# The usage log holds final records only: their phase says nothing.
+_FIELDS = tuple(item.name for item in dataclasses.fields(CallRecord) if item.name != "phase")
+_CODE_FIELDS = tuple(item.name for item in dataclasses.fields(UsedCode))
+_MEDIA_FIELDS = tuple(item.name for item in dataclasses.fields(LegMedia))
+_json = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
-_FORMULA = re.compile(r"(^|;)(?=[=+\-@\t\r\n])")
-
-
-# --- usage log
-# -----------------------------------------------------------------------------------------------
-
-
-def _usage_log_row(record: CallRecord, zone: datetime.tzinfo) -> tuple[str, ...]:
-    start = record.start.astimezone(zone)
-    caller = record.caller_number or record.user
-    dialled = record.normalised_number or record.dialled_number
-    from_city, from_state = _place(record.caller_e164 or caller)
-    to_city, to_state = _place(dialled)
-    return (
-        record.location,
-        start.strftime("%Y-%m-%d"),
-        start.strftime("%H:%M:%S"),
-        caller,
-        _DIRECTIONS[record.direction],
-        record.user,
-        from_city,
-        from_state,
-        record.dialled_number,
-        record.destination_user,
-        to_city,
-        to_state,
-        _CALL_TYPES.get(record.call_class, record.call_class),
-        _clock_time(record.talk_time),
-        "",
-        record.code.form if record.code is not None else "",
-    )
-
-
-_DIRECTIONS = {
-    Direction.OUTBOUND: "Outbound",
-    Direction.INBOUND: "Inbound",
-    Direction.INTERNAL: "Internal",
-}
-
-_CALL_TYPES = {
-    "emergency": "Emergency",
-    "internal": "Internal",
-    "toll_free": "Toll-free",
-    "local": "Local",
-    "national": "National",
-    "mobile": "Mobile",
-    "international": "International",
-    "premium": "Premium",
-    "special": "Special",
-}
-
-
-def _clock_time(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
-@functools.lru_cache(maxsize=4096)
-def _place(number: str) -> tuple[str, str]:
-    """City and state of a number in E.164 with ``+``, as far as its prefix tells.
-
-    The data say "City, ST" in North America, and a city or a region elsewhere; a country's own name is
-    neither.
-    """
-    if not number.startswith("+"):
-        return "", ""
+def _start(record: CallRecord) -> str:
     try:
-        parsed = phonenumbers.parse(number, None)
-    except phonenumbers.NumberParseException:
-        return "", ""
-    from phonenumbers import geocoder  # 100 MB of places: only a process that exports pays for them
-
-    description = geocoder.description_for_number(parsed, "en")
-    if not description or description == geocoder.country_name_for_number(parsed, "en"):
-        return "", ""
-    city, _, state = description.rpartition(", ")
-    if city:
-        return city, state
-    if parsed.country_code == phonenumbers.country_code_for_region("US"):
-        return "", description
-    return description, ""
+        return record.start.isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return ""  # a moment that no calendar has
 
 
 # --- Asterisk
@@ -226,7 +111,7 @@ _ASTERISK_DISPOSITIONS = {
 }
 
 
-def _asterisk_row(record: CallRecord, zone: datetime.tzinfo) -> tuple[str | int, ...]:
+def _asterisk_row(record: CallRecord, local: LocalTime) -> tuple[str | int, ...]:
     number = record.caller_number or record.user
     disposition = _ASTERISK_DISPOSITIONS.get(record.disposition, "FAILED")
     if record.answered_after is not None:
@@ -243,9 +128,9 @@ def _asterisk_row(record: CallRecord, zone: datetime.tzinfo) -> tuple[str | int,
         f"SIP/{trunk}" if trunk else "",
         "Dial" if trunk else "",
         f"SIP/{trunk}/{record.normalised_number}" if trunk else "",
-        _stamp(record.start_time, zone),
-        _stamp(record.answer_time, zone),
-        _stamp(record.end_time, zone),
+        _stamp(record.start_time, local),
+        _stamp(record.answer_time, local),
+        _stamp(record.end_time, local),
         round(record.ended_after),
         round(record.talk_time),
         disposition,
@@ -255,25 +140,23 @@ def _asterisk_row(record: CallRecord, zone: datetime.tzinfo) -> tuple[str | int,
     )
 
 
-def _stamp(seconds: float | None, zone: datetime.tzinfo) -> str:
-    if seconds is None:
-        return ""
-    return datetime.datetime.fromtimestamp(seconds, zone).strftime("%Y-%m-%d %H:%M:%S")
+def _stamp(moment: float | None, local: LocalTime) -> str:
+    return "" if moment is None else " ".join(local(moment)).strip()
 
 
 # --- FreeSWITCH
 # ----------------------------------------------------------------------------------------------
 
 
-def _freeswitch_row(record: CallRecord, zone: datetime.tzinfo) -> tuple[str | int, ...]:
+def _freeswitch_row(record: CallRecord, local: LocalTime) -> tuple[str | int, ...]:
     return (
         record.caller_name,
         record.caller_number or record.user,
         record.dialled_number,
         record.group or "default",
-        _stamp(record.start_time, zone),
-        _stamp(record.answer_time, zone),
-        _stamp(record.end_time, zone),
+        _stamp(record.start_time, local),
+        _stamp(record.answer_time, local),
+        _stamp(record.end_time, local),
         round(record.ended_after),
         round(record.talk_time),
         _hangup_cause(record),

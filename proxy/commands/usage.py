@@ -85,14 +85,27 @@ def export(
     code: OfCode = "",
     number: OfNumber = "",
     result: Result = "",
+    corrections: Annotated[
+        bool, typer.Option("--corrections", help="Add the recorded code and who corrected it (usage-log).")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Export calls, oldest first."""
+    from proxy.cdr.formats import ExportFormat
+    from proxy.cdr.usage_log import usage_log_lines
+
     chosen = _parse_format(form)
+    if corrections and chosen is not ExportFormat.USAGE_LOG:
+        raise ConfigurationError("--corrections: only the usage-log format has columns for them")
     wanted = _wanted((since, until), (user, group, code), number, result, newest_first=False)
     with open_store(read_settings(config)) as store:
         count = store.usage.count(wanted)
-        write_file(file, _lines(chosen, store.usage.stream(wanted)))
+        if chosen is ExportFormat.USAGE_LOG:
+            facts = store.usage.facts(wanted, corrections=corrections)
+            lines = usage_log_lines(facts, zone=store.usage.zone, corrections=corrections)
+        else:
+            lines = _lines(chosen, store.usage.stream(wanted))
+        write_file(file, lines)
     if str(file) != "-":
         say(f"{file}: {count} calls")
 

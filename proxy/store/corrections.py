@@ -24,7 +24,7 @@ from proxy.store.models_usage import corrections
 from proxy.store.totals import CODE_MONTH, add_to_totals, milliseconds
 from proxy.store.versions import VersionConflict
 
-__all__ = ["Correction", "CorrectionsRepository", "corrected_codes"]
+__all__ = ["Correction", "CorrectionsRepository", "last_corrections"]
 
 MAX_REASON = 500
 
@@ -120,7 +120,8 @@ class CorrectionsRepository:
     @staticmethod
     def _present(connection: Connection, row: RowMapping) -> UsedCode | None:
         if row["corrected"]:
-            return corrected_codes(connection, [str(row["record_id"])]).get(str(row["record_id"]))
+            made = last_corrections(connection, [str(row["record_id"])]).get(str(row["record_id"]))
+            return None if made is None else made.after
         if not row["code_key"]:
             return None
         code = _find_by_key(connection, str(row["code_key"]))
@@ -128,12 +129,13 @@ class CorrectionsRepository:
         return UsedCode(str(row["code_form"]), "", str(row["code_key"]), description)
 
 
-def corrected_codes(connection: Connection, record_ids: Collection[str]) -> dict[str, UsedCode | None]:
-    """The codes that count now for records that were corrected."""
+def last_corrections(connection: Connection, record_ids: Collection[str]) -> dict[str, Correction]:
+    """What was last corrected about these records."""
+    if not record_ids:
+        return {}
     column = corrections.c
     statement = select(corrections).where(column.record_id.in_(list(record_ids))).order_by(column.id)
-    rows = connection.execute(statement).mappings()
-    return {str(row["record_id"]): _read(row).after for row in rows}
+    return {str(row["record_id"]): _read(row) for row in connection.execute(statement).mappings()}
 
 
 def _find_code(connection: Connection, typed: str) -> UsedCode:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -24,13 +24,15 @@ from sqlalchemy import (
 from proxy.cdr.encoding import RecordFormatError, decode_record, encode_record
 from proxy.cdr.record import CallRecord, UsedCode
 from proxy.cdr.tail import JournalEntry
+from proxy.cdr.usage_log import UsageFacts
 from proxy.store.changes import ChangeAction, ChangeKind, log_change
-from proxy.store.corrections import corrected_codes
+from proxy.store.corrections import Correction, last_corrections
 from proxy.store.database import Database, StoreUnavailable
 from proxy.store.days import day_of, site_zone
 from proxy.store.models import account_codes, call_records
 from proxy.store.models_usage import usage_totals
 from proxy.store.totals import DAY, add_numbers, add_to_totals, totals_of
+from proxy.store.usage_facts import facts_statement, read_facts
 from proxy.store.usage_lists import (
     COLUMNS,
     NUMBERS,
@@ -56,6 +58,7 @@ _NO_BOUND = 2**62
 _CHUNK = 1000
 _ROW_COUNTS = (64, 8, 1)
 _Cell = str | int | float | bool | None
+_Found = TypeVar("_Found")
 
 # Each cell of a row and how it is had; widths as in the table, because PostgreSQL refuses longer text.
 _CELLS: tuple[tuple[str, Callable[[CallRecord], _Cell]], ...] = (
@@ -82,13 +85,22 @@ _COLUMNS = (*(name for name, _ in _CELLS), "day", "body")
 
 @dataclass(frozen=True, slots=True)
 class UsageEntry:
-    """One record of the usage log, with the code that counts now."""
+    """One record of the usage log, and what was last corrected about it."""
 
     row_id: int
     record: CallRecord
     """As the gate wrote it."""
-    code: UsedCode | None
-    corrected: bool = False
+    correction: Correction | None = None
+
+    @property
+    def corrected(self) -> bool:
+        """Its code is not the one that the gate recorded."""
+        return self.correction is not None
+
+    @property
+    def code(self) -> UsedCode | None:
+        """The code that counts now."""
+        return self.record.code if self.correction is None else self.correction.after
 
     @property
     def shown(self) -> CallRecord:
@@ -207,6 +219,11 @@ class UsageRepository:
         by_id = {entry.row_id: entry for entry in entries}
         return UsagePage([by_id[row_id] for row_id in ids], before, after)
 
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone whose days calls belong to."""
+        return self._zone
+
     def stream(self, wanted: UsageFilter | None = None) -> Iterator[CallRecord]:
         """All records that a filter shows, as `UsageEntry.shown`: see `entries`."""
         for entry in self.entries(wanted):
@@ -214,29 +231,40 @@ class UsageRepository:
 
     def entries(self, wanted: UsageFilter | None = None) -> Iterator[UsageEntry]:
         """All records that a filter shows, in order of start, with flat memory and no long transaction."""
-        wanted = wanted or UsageFilter()
-        key = tuple_(COLUMNS["start_time"], COLUMNS["id"])
+        return self._walk(wanted or UsageFilter(), _ENTRIES, _entries)
+
+    def facts(self, wanted: UsageFilter | None = None, *, corrections: bool = False) -> Iterator[UsageFacts]:
+        """The same, of each record only what a row of the usage log is made of: several times as fast.
+
+        With ``corrections`` the code that was recorded is told too, and who corrected it.
+        """
+        statement = facts_statement(self._database.sqlite, corrections=corrections)
+        return self._walk(wanted or UsageFilter(), statement, read_facts)
+
+    def _walk(
+        self,
+        wanted: UsageFilter,
+        columns: Select[*tuple[Any, ...]],
+        read: Callable[[Connection, Sequence[Row[*tuple[Any, ...]]]], list[_Found]],
+    ) -> Iterator[_Found]:
+        """Go along the log in chunks. The first two columns are the record's place in it."""
+        place = (COLUMNS["start_time"], COLUMNS["id"])
+        order = [cell.desc() if wanted.newest_first else cell for cell in place]
         last: tuple[float, int] | None = None
         access: Access | None = None
         while True:
             with self._database.read() as connection:
                 access = access or choose_access(connection, wanted, UsageOrder.START)
-                statement = _ENTRIES.select_from(access.source).where(*access.conditions).limit(_CHUNK)
-                statement = statement.order_by(
-                    *(
-                        cell.desc() if wanted.newest_first else cell
-                        for cell in (COLUMNS["start_time"], COLUMNS["id"])
-                    )
-                )
+                statement = columns.select_from(access.source).where(*access.conditions)
                 if last is not None:
-                    there = tuple_(*last)
-                    statement = statement.where(key < there if wanted.newest_first else key > there)
-                rows = connection.execute(statement).all()
-                entries = _entries(connection, rows)
-            yield from entries
+                    here, there = tuple_(*place), tuple_(*last)
+                    statement = statement.where(here < there if wanted.newest_first else here > there)
+                rows = connection.execute(statement.order_by(*order).limit(_CHUNK)).all()
+                found = read(connection, rows)
+            yield from found
             if len(rows) < _CHUNK:
                 return
-            last = entries[-1].record.start_time, entries[-1].row_id
+            last = float(rows[-1][0]), int(rows[-1][1])
 
     @staticmethod
     def _unknown(connection: Connection, records: Sequence[tuple[CallRecord, str]]) -> list[CallRecord]:
@@ -324,20 +352,16 @@ def _read_body(body: str) -> CallRecord:
 
 
 _ENTRIES: Select[*tuple[Any, ...]] = select(
-    *(COLUMNS[name] for name in ("id", "body", "corrected", "record_id"))
+    *(COLUMNS[name] for name in ("start_time", "id", "body", "corrected", "record_id"))
 )
 
 
 def _entries(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[UsageEntry]:
-    corrected = {str(row.record_id) for row in rows if row.corrected}
-    codes = corrected_codes(connection, corrected) if corrected else {}
-    found = []
-    for row in rows:
-        row_id, body, is_corrected, record_id = row
-        record = _read_body(body)
-        code = codes.get(record_id) if is_corrected else record.code
-        found.append(UsageEntry(row_id, record, code, bool(is_corrected)))
-    return found
+    made = last_corrections(connection, [str(row.record_id) for row in rows if row.corrected])
+    return [
+        UsageEntry(row_id, _read_body(body), made.get(record_id) if corrected else None)
+        for _, row_id, body, corrected, record_id in rows
+    ]
 
 
 class UsageSink:

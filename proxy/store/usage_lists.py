@@ -120,6 +120,7 @@ COLUMNS: dict[str, ColumnElement[Any]] = {
             "direction",
             "code_key",
             "code_form",
+            "location",
         )
     },
     "id": column("id", Integer()),

@@ -7,14 +7,25 @@ import dataclasses
 import datetime
 import json
 from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.call.outcome import cause_of_status
-from proxy.cdr.formats import USAGE_LOG_COLUMNS, ExportFormat, export_lines, neutralise, record_row
+from proxy.cdr.formats import ExportFormat, export_lines, record_row
 from proxy.cdr.record import CallRecord, Direction, Disposition
+from proxy.cdr.usage_log import (
+    CORRECTION_COLUMNS,
+    USAGE_LOG_COLUMNS,
+    LocalTime,
+    clock_time,
+    facts_of,
+    neutralise,
+    quoted_line,
+    usage_log_lines,
+)
 from tests.cdr.samples import START, full_record
 
 EAST = datetime.timezone(datetime.timedelta(hours=-5))
@@ -203,3 +214,55 @@ def test_an_export_is_made_as_it_is_read() -> None:
     lines = export_lines(ExportFormat.ASTERISK, iter(records()))
     assert '"r1"' in next(lines)
     assert '"r2"' in next(lines)
+
+
+@given(
+    st.floats(min_value=-2e9, max_value=4e9), st.sampled_from(["Europe/Berlin", "America/St_Johns", "UTC"])
+)
+def test_local_times_are_those_of_the_calendar(moment: float, name: str) -> None:
+    expected = datetime.datetime.fromtimestamp(moment // 1, ZoneInfo(name))
+    assert " ".join(LocalTime(ZoneInfo(name))(moment)) == expected.strftime("%Y-%m-%d %H:%M:%S")
+
+
+@pytest.mark.parametrize("moment", [1e300, -1e300, float("inf"), float("nan")])
+def test_a_moment_that_no_calendar_has_is_empty_in_every_format(moment: float) -> None:
+    assert LocalTime(EAST)(moment) == ("", "")
+    for form in ExportFormat:
+        if form is not ExportFormat.JSON_LINES:
+            assert record_row(form, CallRecord("r1", moment))
+
+
+def test_the_hour_that_summer_time_takes_or_gives_is_told_right() -> None:
+    berlin = LocalTime(ZoneInfo("Europe/Berlin"))
+    for utc, local in (
+        ("2026-03-29T00:59:59", "01:59:59"),
+        ("2026-03-29T01:00:00", "03:00:00"),
+        ("2026-10-25T00:59:59", "02:59:59"),
+        ("2026-10-25T01:00:00", "02:00:00"),
+    ):
+        moment = datetime.datetime.fromisoformat(utc + "+00:00").timestamp()
+        assert berlin(moment)[1] == local
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "00:00:00"), (59.6, "00:01:00"), (86_399.0, "23:59:59"), (360_000.0, "100:00:00")],
+)
+def test_durations_are_hours_minutes_seconds(seconds: float, text: str) -> None:
+    assert clock_time(seconds) == text
+
+
+@given(st.lists(st.text(), min_size=2, max_size=5))
+def test_rfc4180_2_quoted_cells_come_back_as_they_were(cells: list[str]) -> None:
+    assert next(csv.reader([quoted_line(tuple(cells))])) == cells or "\r" in "".join(cells)
+
+
+def test_recorded_code_and_who_corrected_it_stand_behind_the_sixteen_columns() -> None:
+    fact = facts_of(full_record())._replace(
+        recorded_code="OLD-1", corrected_by="=anna", corrected_at=START, reason="wrong client"
+    )
+    header, row = csv.reader(usage_log_lines([fact], corrections=True))
+    assert tuple(header) == USAGE_LOG_COLUMNS + CORRECTION_COLUMNS
+    assert row[15:] == ["ACME-12/7", "OLD-1", "'=anna", "2026-01-01 00:00:00", "wrong client"]
+    _, row = csv.reader(usage_log_lines([facts_of(full_record())], corrections=True))
+    assert row[16:] == ["", "", "", ""]

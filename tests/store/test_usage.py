@@ -11,6 +11,7 @@ import pytest
 from proxy.cdr.journal import Journal, JournalSettings
 from proxy.cdr.record import CallRecord, Direction, Disposition, RecordPhase, UsedCode
 from proxy.cdr.sinks import RecordPump
+from proxy.cdr.usage_log import facts_of
 from proxy.policy import AccountCode
 from proxy.store import Store, StoreUnavailable, UsageFilter, UsageSink
 from proxy.store.changes import current_version
@@ -194,3 +195,35 @@ def test_a_store_that_is_down_gets_its_records_later(store: Store, journal: Jour
     carrier.start()
     assert carrier.stop()
     assert store.usage.count() == 5
+
+
+def test_facts_are_those_of_the_whole_records_in_any_direction(store: Store) -> None:
+    calls = [*_many(1_500), replace(full_record("bare"), start_time=START + 9_999, code=None, caller_e164="")]
+    store.usage.insert_many(calls)
+    assert list(store.usage.facts()) == [facts_of(call) for call in calls]
+    newest = store.usage.facts(UsageFilter(since=START + 1, newest_first=True))
+    assert list(newest) == [facts_of(call) for call in calls[:0:-1]]
+    assert list(store.usage.facts(UsageFilter(user="none"), corrections=True)) == []
+
+
+def test_facts_tell_the_corrected_code_and_when_asked_the_recorded_one(store: Store) -> None:
+    store.codes.add(AccountCode("47", "47-X"))
+    store.usage.insert_many([full_record("r1"), full_record("r2"), replace(full_record("r3"), code=None)])
+    store.corrections.correct("r1", "47", "another client")
+    store.corrections.correct("r1", "", "none after all")
+    store.corrections.correct("r3", "47", "forgotten")
+    assert [fact.code for fact in store.usage.facts()] == ["", "ACME-12/7", "47-X"]
+    assert {fact[12:] for fact in store.usage.facts()} == {("", "", None, "")}
+    [first, second, third] = store.usage.facts(corrections=True)
+    assert (first.code, first.recorded_code, first.corrected_by, first.reason) == (
+        "",
+        "ACME-12/7",
+        "system",
+        "none after all",
+    )
+    assert (second.code, second.recorded_code, second.corrected_at) == ("ACME-12/7", "", None)
+    assert (third.code, third.recorded_code, third.reason) == ("47-X", "", "forgotten")
+    entry = store.usage.entry("r1")
+    assert entry
+    assert entry.correction
+    assert (entry.correction.reason, entry.code, entry.shown.code) == ("none after all", None, None)
