@@ -34,6 +34,8 @@ class PortalSettings(Section):
     """Every log-in ends after so long."""
     page_size: int = Field(default=100, ge=10, le=500)
     """Lines on one page of a list."""
+    api_requests_per_minute: int = Field(default=600, ge=1, le=1_000_000)
+    """Requests of one program's token; more get 429 and are told how long to wait."""
 
     @field_validator("listen")
     @classmethod

@@ -11,10 +11,11 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.errors import TollgateError
 from proxy.portal import account_pages, code_pages, home_pages, import_pages, live_pages
+from proxy.portal.api.app import ROOT, create_api
 from proxy.portal.headers import BodyBounds, SecurityHeaders
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
@@ -52,8 +53,15 @@ def create_app(portal: Portal) -> ASGIApp:
     app.add_exception_handler(LogInFirst, _log_in_first)
     for kind in (Refused, HTTPException, RequestValidationError, TollgateError, Exception):
         app.add_exception_handler(kind, _say_why)
+    pages, api = BodyBounds(app, upload_path="/codes/import"), create_api(portal)
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        """Programs and people share an address and nothing else."""
+        of_api = scope["type"] == "http" and scope["path"].startswith(f"{ROOT}/")
+        await (api if of_api else pages)(scope, receive, send)
+
     # Around everything: the answer to a fault of our own needs the headers too.
-    return SecurityHeaders(BodyBounds(app, upload_path="/codes/import"), https=portal.settings.https)
+    return SecurityHeaders(either, https=portal.settings.https)
 
 
 def permissions_of(route: BaseRoute) -> Iterator[Permission]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proxy.policy import NumberPlan
+from proxy.portal.api.limits import RateLimits
 from proxy.portal.gate_link import GateLink
 from proxy.portal.passwords import Passwords
 from proxy.portal.uploads import Uploads
@@ -40,6 +41,10 @@ class Portal:
     feed: Feed = Feed()
     clock: Callable[[], float] = time.time
     """UTC seconds since the epoch."""
+    realm: str = "tollgate"
+    """Of the passwords of users."""
+    limits: RateLimits = field(default_factory=RateLimits)
+    """How often programs may ask."""
 
     def close(self) -> None:
         """End its threads and forget what was uploaded."""

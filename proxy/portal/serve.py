@@ -44,7 +44,8 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
             logger.warning("portal: %s is not there: run script/bootstrap; pages look plain without it", name)
     listening = _bind(*settings.portal.address)
     with listening, Store(settings.store.url) as store:
-        portal = Portal(settings.portal, store, plan, GateLink(settings.control_socket), Passwords())
+        link, realm = GateLink(settings.control_socket), settings.auth.realm
+        portal = Portal(settings.portal, store, plan, link, Passwords(), realm=realm)
         try:
             if (password := make_first_account(store, portal.passwords)) is not None:
                 print(

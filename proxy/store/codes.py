@@ -143,6 +143,20 @@ class CodesRepository:
         with self._database.read() as connection:
             return _by_ids(connection, [code_id]).get(code_id)
 
+    def find(self, typed: str) -> Versioned[AccountCode] | None:
+        """The code that is dialled like this typed form with its id and version, or None."""
+        statement = select(account_codes).where(account_codes.c.digits == dial_form(typed))
+        with self._database.read() as connection:
+            row = connection.execute(statement).mappings().first()
+            return None if row is None else _versioned(row)
+
+    def after(self, last_id: int, *, search: str = "", limit: int = 100) -> list[Versioned[AccountCode]]:
+        """The codes that came after one, by age: a list that is read page by page misses none that stays."""
+        statement = select(account_codes).where(account_codes.c.id > last_id, *_matching(search))
+        with self._database.read() as connection:
+            rows = connection.execute(statement.order_by(account_codes.c.id).limit(limit)).mappings()
+            return [_versioned(row) for row in rows]
+
     def change(self, code_id: int, code: AccountCode, *, version: int) -> Versioned[AccountCode]:
         """Replace everything of one code but its count of uses; it may dial other digits afterwards.
 
@@ -195,6 +209,17 @@ class CodesRepository:
             found = _expect_ids(connection, ids)
             self._delete(connection, found)
         return len(found)
+
+    def delete_one(self, code_id: int, *, version: int | None = None) -> None:
+        """Delete one code. Raises `ConfigurationError` when it is unknown, and with a ``version``
+        `VersionConflict` when it is not the present one.
+        """
+        with self._database.write() as connection:
+            found = _expect_ids(connection, [code_id])
+            old = found[code_id]
+            if version is not None and version != old.version:
+                raise VersionConflict(f"code {old.value.form}", old)
+            self._delete(connection, found)
 
     def _delete(self, connection: Connection, found: Mapping[int, Versioned[AccountCode]]) -> None:
         if not found:

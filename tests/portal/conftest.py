@@ -97,6 +97,28 @@ async def person(portal: Portal) -> AsyncIterator[Callable[..., Person]]:
 
 
 @pytest_asyncio.fixture
+async def program(portal: Portal, store: Store) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
+    """Make a program that has a token for some scopes; with none of them it has no token."""
+    opened: list[httpx.AsyncClient] = []
+
+    def make(*scopes: str, source: str = "192.0.2.9") -> httpx.AsyncClient:
+        headers = {}
+        if scopes:
+            secret, _ = store.tokens.add(f"program {len(opened)}", scopes, now=NOW)
+            headers = {"authorization": f"Bearer {secret}"}
+        transport = httpx.ASGITransport(create_app(portal), raise_app_exceptions=False, client=(source, 4712))
+        client = httpx.AsyncClient(
+            transport=transport, base_url="https://portal.test/api/v1", headers=headers
+        )
+        opened.append(client)
+        return client
+
+    yield make
+    for client in opened:
+        await client.aclose()
+
+
+@pytest_asyncio.fixture
 async def manager(person: Callable[..., Person], account: Callable[..., PortalAccount]) -> Person:
     """A Phone Manager, logged in."""
     account(Role.PHONE_MANAGER)

@@ -1,0 +1,102 @@
+"""Who asks: a program with a token (RFC 6750), what it may, and how often."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from proxy.portal.api.problems import Problem
+from proxy.portal.api.scopes import Scope
+from proxy.portal.visit import portal_of, source_of
+from proxy.store import Actor, ApiToken, Store
+
+if TYPE_CHECKING:
+    from proxy.portal.portal import Portal
+
+__all__ = ["Client", "NeedsScope"]
+
+_BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9._~+/-]+=*) *")
+_UNKNOWN_PER_MINUTE = 60
+"""Requests with a wrong token that one source has; more are not even looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One request of a program."""
+
+    portal: Portal
+    token: ApiToken | None
+    source: str
+
+    @property
+    def store(self) -> Store:
+        """The store, which notes whose changes these are."""
+        name = "nobody" if self.token is None else self.token.name
+        return self.portal.store.acting(Actor(f"token:{name}", "token", self.source))
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the token has a scope."""
+        return self.token is not None and scope.value in self.token.scopes
+
+
+class NeedsScope:
+    """What a route asks for before it does anything. Every route of the API has one."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(self, request: Request) -> Client:
+        """Let the request in. Raises `Problem` 401, 403 or 429."""
+        portal, source = portal_of(request), source_of(request)
+        if self.scope is Scope.NONE:
+            return Client(portal, None, source)
+        token = await self._token(request, portal, source)
+        _count(portal, f"token {token.id}", portal.settings.api_requests_per_minute)
+        if self.scope.value not in token.scopes:
+            raise Problem(
+                403,
+                f"the token is not for {self.scope.value}",
+                headers={
+                    "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.scope.value}"'
+                },
+            )
+        return Client(portal, token, source)
+
+    @staticmethod
+    async def _token(request: Request, portal: Portal, source: str) -> ApiToken:
+        given = request.headers.get("authorization")
+        if given is None:
+            raise Problem(401, "a token is needed", headers={"WWW-Authenticate": 'Bearer realm="tollgate"'})
+        if portal.limits.wait(f"unknown {source}", _UNKNOWN_PER_MINUTE, portal.clock(), take=False):
+            raise _too_many(portal, f"unknown {source}", _UNKNOWN_PER_MINUTE)
+        found = _BEARER.fullmatch(given)
+        token = None
+        if found is not None:
+            token = await run_in_threadpool(portal.store.tokens.find, found[1], now=portal.clock())
+        if token is None:
+            portal.limits.wait(f"unknown {source}", _UNKNOWN_PER_MINUTE, portal.clock())
+            raise Problem(
+                401,
+                "the token is unknown, revoked or expired",
+                headers={"WWW-Authenticate": 'Bearer realm="tollgate", error="invalid_token"'},
+            )
+        return token
+
+
+def _count(portal: Portal, name: str, per_minute: int) -> None:
+    if portal.limits.wait(name, per_minute, portal.clock()):
+        raise _too_many(portal, name, per_minute)
+
+
+def _too_many(portal: Portal, name: str, per_minute: int) -> Problem:
+    waits = portal.limits.wait(name, per_minute, portal.clock(), take=False)
+    return Problem(
+        429,
+        f"more than {per_minute} requests in a minute",
+        headers={"Retry-After": str(max(1, math.ceil(waits)))},
+    )

@@ -1,0 +1,172 @@
+"""Many account codes at once: all of them or none, and told beforehand by a dry run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from proxy.policy import AccountCode, NumberPlan, OwnerKind, refuse_duplicate
+from proxy.portal.api.client import Client
+from proxy.portal.api.codes import CodeFields, Writer, placed
+from proxy.portal.api.concurrency import tag
+from proxy.portal.api.problems import FieldError, Problem, naming
+from proxy.portal.api.values import Values
+from proxy.store import ImportPlan, LineResult, LineVerdict, Store, carry_out
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["codes"])
+
+_MOST_AT_ONCE = 100_000
+
+
+class BulkRequest(Values):
+    """Codes to add, and with ``update`` to change."""
+
+    codes: list[CodeFields] = Field(min_length=1, max_length=_MOST_AT_ONCE)
+    update: bool = Field(default=True, description="Change those that exist; else they are refused.")
+    dry_run: bool = Field(default=False, description="Only tell what would be done.")
+
+
+class BulkLine(Values):
+    """What becomes of one code of the request."""
+
+    index: int
+    verdict: LineVerdict
+    field: str = ""
+    reason: str = ""
+
+
+class BulkAnswer(Values):
+    """What was done, or would be."""
+
+    dry_run: bool
+    added: int
+    changed: int
+    unchanged: int
+    refused: int
+    lines: list[BulkLine] = Field(description="Of a dry run: every code, in the order of the request.")
+
+
+@router.post("/codes/bulk")
+async def upsert_codes(
+    client: Writer, wanted: BulkRequest, request: Request, response: Response
+) -> BulkAnswer:
+    """Add and change many codes: all of them or none.
+
+    What is left out of a code that exists stays as it is. The ETag of a dry run stands for all that it says:
+    sent back with If-Match, the codes are written only if exactly that would still be done (412 otherwise).
+    """
+    return await run_in_threadpool(_upsert, client, wanted, request, response)
+
+
+def _upsert(client: Client, wanted: BulkRequest, request: Request, response: Response) -> BulkAnswer:
+    judge = _Judge.of(client.portal.store, client.portal.plan, wanted)
+    lines = [judge.line(index, fields) for index, fields in enumerate(wanted.codes)]
+    plan = ImportPlan(tuple(judge.results), wanted.update)
+    etag = tag(_fingerprint(plan))
+    response.headers["ETag"] = etag
+    if not wanted.dry_run:
+        expected = request.headers.get("if-match", "*").strip()
+        if expected not in {"*", etag}:
+            raise Problem(
+                412,
+                "other things would be done than in the dry run: look at it again",
+                field="If-Match",
+                headers={"ETag": etag},
+            )
+        if refused := [line for line in lines if line.verdict is LineVerdict.REFUSED]:
+            raise Problem(
+                422,
+                f"{len(refused)} of {len(lines)} codes are refused: nothing is written",
+                errors=[FieldError(f"codes[{line.index}].{line.field}", line.reason) for line in refused],
+            )
+        with placed():
+            carry_out(plan, client.store.codes)
+    counts = plan.counts
+    return BulkAnswer(
+        dry_run=wanted.dry_run,
+        added=counts[LineVerdict.ADDED],
+        changed=counts[LineVerdict.CHANGED],
+        unchanged=counts[LineVerdict.UNCHANGED],
+        refused=counts[LineVerdict.REFUSED],
+        lines=lines if wanted.dry_run else [],
+    )
+
+
+@dataclass(slots=True)
+class _Judge:
+    """Holds the codes of a request against the store and against each other."""
+
+    plan: NumberPlan
+    update: bool
+    made: list[AccountCode | Problem]
+    present: dict[str, AccountCode]
+    owners: dict[OwnerKind, set[str]]
+    seen: dict[str, AccountCode] = field(default_factory=dict)
+    results: list[LineResult] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, store: Store, plan: NumberPlan, wanted: BulkRequest) -> _Judge:
+        """Read what the codes are held against."""
+        made = [_made(fields, plan) for fields in wanted.codes]
+        good = [code for code in made if isinstance(code, AccountCode)]
+        owners: dict[OwnerKind, set[str]] = {}
+        if any(code.owner.name for code in good):
+            owners[OwnerKind.GROUP] = {group.name for group in store.groups.all()}
+            owners[OwnerKind.USER] = {user.extension for user in store.users.all()}
+        present = store.codes.present([code.digits for code in good])
+        return cls(plan, wanted.update, made, present, owners)
+
+    def line(self, index: int, fields: CodeFields) -> BulkLine:
+        """Judge the next code."""
+        try:
+            code = self._code(index, fields)
+        except Problem as problem:
+            self.results.append(LineResult(index, LineVerdict.REFUSED, reason=problem.detail))
+            [error] = problem.errors
+            return BulkLine(index=index, verdict=LineVerdict.REFUSED, field=error.field, reason=error.detail)
+        old = self.present.get(code.digits)
+        verdict = LineVerdict.ADDED if old is None else LineVerdict.CHANGED
+        if code == old:
+            verdict = LineVerdict.UNCHANGED
+        self.results.append(LineResult(index, verdict, code))
+        return BulkLine(index=index, verdict=verdict)
+
+    def _code(self, index: int, fields: CodeFields) -> AccountCode:
+        """Return the code as it will be. Raises `Problem`."""
+        code = self.made[index]
+        if isinstance(code, Problem):
+            raise code
+        owner, old = code.owner, self.present.get(code.digits)
+        if owner.kind is not OwnerKind.ACCOUNT and owner.name not in self.owners[owner.kind]:
+            raise Problem(422, f"{owner.kind} {owner.name!r} does not exist", field="owner.name")
+        twin = self.seen.setdefault(code.digits, code)
+        with naming("code"):
+            if twin is not code:
+                refuse_duplicate(code, twin)
+            if old is not None and not self.update:
+                refuse_duplicate(code, old)
+        return code if old is None else fields.make(self.plan, old)
+
+
+def _made(fields: CodeFields, plan: NumberPlan) -> AccountCode | Problem:
+    try:
+        return fields.make(plan)
+    except Problem as problem:
+        return problem
+
+
+def _fingerprint(plan: ImportPlan) -> str:
+    """Return what stands for all that a plan does: a hash, which tells nobody the codes."""
+    whole = hashlib.sha256()
+    for line in plan.lines:
+        code = line.code
+        # Its uses are no part of what is done: calls count them meanwhile.
+        facts = "" if code is None else f"{code.form!r} {replace(code, uses=0)!r}"
+        whole.update(f"{line.line} {line.verdict} {facts}\n".encode())
+    return whole.hexdigest()[:32]
