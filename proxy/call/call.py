@@ -338,6 +338,8 @@ class Call:
     def confirm(self, now: float) -> None:
         """Note that both parties are there: the record of it goes to the disk before they talk."""
         record = self.record
+        if self.referred_by is not None:
+            self.referred_by.answered(self)
         record.b_answered(now=now)
         # However it goes on: the store counts a use of every call that B answered.
         self.core.uses.answered(self.id)
@@ -360,7 +362,7 @@ class Call:
                 "the answer is not recorded on the disk in time", extra={"call_id": self.id, "leg": "b"}
             )
             ending = Ending(Disposition.FAILED, 500, TEMPORARY_FAILURE)
-            if self.referred_by is None:
+            if self.referred_by is None or self.referred_by.over:
                 self.end(ending, HungUpBy.GATE, now)
             else:
                 self.fail(ending, now)
@@ -425,17 +427,36 @@ class Call:
         """
         self.end(hung_up(self._disposition(), 487, cancel, self.sides.dropped_headers), HungUpBy.A_LEG, now)
 
-    def leg_lost(self, now: float) -> None:
+    def leg_lost(self, leg: Leg, now: float) -> None:
         """A leg's peer never ACKed, or its dialog is gone: the call can't go on."""
-        self.end(Ending(Disposition.FAILED, 408, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
+        if not self._is_heard_for_help(leg):
+            self.end(Ending(Disposition.FAILED, 408, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
     def session_expired(self, leg: Leg, now: float) -> None:
         """One side's session was not refreshed in time: its peer is gone (RFC 4028 §10)."""
         _log.info("session expired", extra={"call_id": self.id, "leg": leg.name})
-        self.end(SESSION_EXPIRED, HungUpBy.GATE, now)
+        if not self._is_heard_for_help(leg):
+            self.end(SESSION_EXPIRED, HungUpBy.GATE, now)
+
+    def _is_heard_for_help(self, leg: Leg) -> bool:
+        """Let an emergency call go on with a side that answers no more, for as long as that side is heard.
+
+        Signalling may break where media does not; whoever calls for help must not lose it to that.
+        """
+        media = leg.media
+        if not self.route.emergency or self.state is not CallState.TALKING or media is None or media.quiet:
+            return False
+        _log.warning(
+            "a side answers no more; the emergency call goes on while it is heard",
+            extra={"call_id": self.id, "leg": leg.name},
+        )
+        leg.session.stop()
+        leg.lost = True
+        return True
 
     def media_silent(self, media: MediaLeg, now: float) -> None:
-        """One leg's media has timed out, or still is: the call is dead when nothing comes from either side.
+        """One leg's media has timed out, or still is: the call is dead when nothing comes from either side, and
+        without a side that answers no more.
 
         Silence of before the talk is not counted, so that nobody is cut off in the first seconds of a talk;
         the engine tells it again while it lasts.
@@ -443,7 +464,8 @@ class Call:
         media.silent = True
         if self.state is not CallState.TALKING or now - self.since < self.config.silence_window:
             return
-        if self.sides.quiet:
+        leg = self.sides.leg_of(media)
+        if self.sides.quiet or (leg is not None and leg.lost):
             self.end(Ending(Disposition.ANSWERED, 480, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
     def hang_up(self, now: float) -> None:
@@ -469,9 +491,9 @@ class Call:
             return
         if self.referred_by is not None:
             transfer, self.referred_by = self.referred_by, None
-            transfer.failed(ending, now)
-            self.end(ending, HungUpBy.GATE, now)
-            return
+            if transfer.failed(ending, now):
+                self.end(ending, HungUpBy.GATE, now)
+                return
         media = self.a.media
         if self.a.unanswered or self.a.over or media is None or media.end is None:
             self.end(ending, HungUpBy.GATE, now)

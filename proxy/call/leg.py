@@ -89,6 +89,7 @@ class Leg:
         "fax",
         "latching",
         "local",
+        "lost",
         "media",
         "modification",
         "name",
@@ -163,8 +164,9 @@ class Leg:
         self.told = Direction.SENDRECV
         """Direction of the gate's latest description."""
         self.wish = Direction.SENDRECV  # what the peer would do if the other side let it
-        self.over = False
-        """The dialog has ended, or is on its way out; nothing more is told to the call."""
+        self.over = self.lost = False
+        """Over: the dialog has ended, or is on its way out; nothing more is told to the call. Lost: the peer
+        of an emergency call answers no more, its media alone says that it is there."""
 
     # SDP ----------------------------------------------------------------------------------------------------
 
@@ -344,6 +346,7 @@ class Leg:
     def request(self, event: RequestReceived, now: float) -> None:
         """Answer a request within the dialog."""
         method = event.request.method
+        self.lost = False
         if method == "BYE":
             self.endpoint.respond(event.transaction, 200, now=now)
             if not self.over:
@@ -358,9 +361,6 @@ class Leg:
             else:
                 self.heard(event.request)
                 self.call.renegotiation.requested(self, event, now)
-        elif method in {"SUBSCRIBE", "NOTIFY"}:
-            # RFC 6665 §4.5.2: the dialog of a call holds no subscription.
-            self.endpoint.respond(event.transaction, 481, now=now)
         else:  # OPTIONS (RFC 3261 §11.2); what the gate does not take, the endpoint has refused
             self.endpoint.respond(event.transaction, 200, headers=self.endpoint.capabilities, now=now)
 
@@ -441,14 +441,14 @@ class Leg:
     def ack_timed_out(self, now: float) -> None:
         """No ACK came for a 2xx: the session is over (RFC 3261 §13.3.1.4, §14.2)."""
         if not self.over:
-            self.call.leg_lost(now)
+            self.call.leg_lost(self, now)
 
     def dialog_ended(self, dialog: Dialog, now: float) -> None:
         """The endpoint knows the dialog no longer, and nobody said BYE: the peer has forgotten it
         (§12.2.1.2)."""
         if not self.over and dialog is self.dialog and self.established:
             self.over = True
-            self.call.leg_lost(now)
+            self.call.leg_lost(self, now)
 
     # What a call asks of its legs, whichever way they came about -------------------------------------------
 

@@ -252,7 +252,7 @@ class Renegotiation:
                 self._answer_asker(exchange, exchange.asker, now)
         if status in {408, 481}:
             # RFC 3261 §12.2.1.2: the peer knows of no such dialog any more.
-            self._call.leg_lost(now)
+            self._call.leg_lost(exchange.other, now)
         elif self._exchange is None:
             self.reconcile(now)
         self._call.rearm()

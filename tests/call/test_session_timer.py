@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from proxy.call.config import Trunk
+from proxy.call.ports import LegId, MediaTimedOut
 from proxy.cdr.record import Disposition, HungUpBy
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.events import RequestReceived
@@ -290,6 +291,90 @@ class TestDeadPeer:
             callee(bench).bye()
             bench.run(1.0)
             assert call.has_ended()
+
+
+class TestEmergency:
+    """Departs from §10: who is heard calling for help is not cut off for what became of the signalling."""
+
+    @staticmethod
+    def lost(bench: GateBench, gone: tuple[str, int]) -> UaCall:
+        """An emergency call one side of which has not answered the refresh."""
+        call = bench.pbx.call("911")
+        bench.run(1.0)
+        bench.network.drop = lambda sender, receiver, data: gone in {sender, receiver}
+        bench.run(3600.0)
+        return call
+
+    @pytest.mark.parametrize("gone", [CARRIER, PBX])
+    def test_it_goes_on_while_the_lost_side_is_heard(self, gone: tuple[str, int]) -> None:
+        with GateBench() as bench:
+            call = self.lost(bench, gone)
+            assert bench.core.calls
+            assert not (callee(bench) if gone == PBX else call).has_ended()
+            bench.answer(MediaTimedOut(LegId(2 if gone == PBX else 1)))
+            assert bench.core.calls  # the other side is silent, and answers
+            bench.answer(MediaTimedOut(LegId(1 if gone == PBX else 2)))
+            bench.run(1.0)
+            assert not bench.core.calls
+            assert (callee(bench) if gone == PBX else call).has_ended()
+            bench.vanished.add(bench.pbx if gone == PBX else bench.carrier)
+            bench.run(40.0)
+        assert bench.record.disposition is Disposition.ANSWERED
+        assert bench.record.talk_time > 3600.0
+
+    def test_a_side_that_was_silent_already_ends_it(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call("911")
+            bench.run(70.0)
+            bench.answer(MediaTimedOut(LegId(2)))
+            bench.network.drop = lambda sender, receiver, data: CARRIER in {sender, receiver}
+            bench.run(940.0)
+            assert call.has_ended()
+            bench.vanished.add(bench.carrier)
+            bench.run(40.0)
+        assert bench.record.q850_cause == 102
+
+    @pytest.mark.parametrize("status", [408, 481])
+    def test_a_side_that_knows_no_such_dialog_is_heard_on(self, status: int) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call("911")
+            bench.run(1.0)
+            bench.carrier.within = answers(bench.carrier, status)
+            bench.run(3600.0)
+            assert not call.has_ended()
+            call.bye()
+
+    @pytest.mark.parametrize("status", [408, 481])
+    def test_a_hold_that_the_other_side_knows_nothing_of(self, status: int) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call("911")
+            bench.run(1.0)
+            bench.carrier.within = answers(bench.carrier, status)
+            call.request("INVITE", sdp(version=2, direction="sendonly"))
+            bench.run(1.0)
+            assert not call.has_ended()
+            call.bye()
+
+    def test_who_asks_for_something_is_lost_no_longer(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call("911")
+            bench.run(1.0)
+            bench.carrier.within = answers(bench.carrier, 481)
+            bench.run(1000.0)
+            callee(bench).request("INFO")
+            bench.run(1.0)
+            bench.answer(MediaTimedOut(LegId(2)))
+            bench.run(1.0)
+            assert not call.has_ended()
+            call.bye()
+
+    def test_rfc3261_13_3_1_4_an_ack_that_is_lost_does_not_end_it(self) -> None:
+        with GateBench() as bench:
+            bench.network.drop = lambda sender, receiver, data: data.startswith(b"ACK") and sender == PBX
+            call = bench.pbx.call("911")
+            bench.run(120.0)
+            assert not call.has_ended()
+            call.bye()
 
 
 class TestChallenged:
