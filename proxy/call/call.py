@@ -455,8 +455,8 @@ class Call:
         return True
 
     def media_silent(self, media: MediaLeg, now: float) -> None:
-        """One leg's media has timed out, or still is: the call is dead when nothing comes from either side, and
-        without a side that answers no more.
+        """One leg's media has timed out, or still is: the call is dead when nothing comes from either side, or
+        if that leg answers no more either.
 
         Silence of before the talk is not counted, so that nobody is cut off in the first seconds of a talk;
         the engine tells it again while it lasts.
