@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from bench import calls, latency, media, policy, registrations, relay, usage
+from bench import calls, instructions, latency, media, policy, registrations, relay, usage
 
 RESULTS = Path(__file__).parent / "results"
 
