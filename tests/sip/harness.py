@@ -14,9 +14,11 @@ from proxy.sip.events import (
     ConnectionLost,
     Event,
     RequestReceived,
+    ResponseReceived,
     ServerTransaction,
 )
 from proxy.sip.flow import Flow, ListenPoint
+from proxy.sip.invite_client import InviteClientTransaction
 from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Message, Request, Response
 from proxy.sip.parser import parse_message
@@ -181,6 +183,32 @@ class Harness:
         self.take(AckReceived)
         self.sent.clear()
         return transaction
+
+    def talking(self, invite: Request) -> Dialog:
+        """The peer accepts our INVITE and gets its ACK; the transaction has ended."""
+        self.receive(answer(invite, 200))
+        dialog = self.take(ResponseReceived).dialog
+        assert dialog is not None
+        self.endpoint.ack(dialog, now=self.now)
+        self.settle()
+        self.sent.clear()
+        return dialog
+
+
+def calling(
+    flow: Flow = UDP, *, route: str = "", config: EndpointConfig | None = None
+) -> tuple[Harness, InviteClientTransaction, Request]:
+    """Our INVITE has gone to the peer."""
+    harness = Harness(config)
+    invite = spec(flow, route=route) if route else spec(flow)
+    transaction = harness.endpoint.invite(invite, "leg", harness.now)
+    return harness, transaction, harness.last().request
+
+
+def talking() -> tuple[Harness, Dialog]:
+    """The peer has accepted our INVITE."""
+    harness, _, invite = calling()
+    return harness, harness.talking(invite)
 
 
 def state(machine: Dialog | ServerTransaction | ClientTransaction) -> str:

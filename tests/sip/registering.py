@@ -22,6 +22,12 @@ GATE = Surroundings(
 )
 PHONE = Flow("UDP", "192.0.2.20", 5060)
 CONTACT = "<sip:204@192.0.2.20:5060>"
+OTHER = "<sip:204@192.0.2.21:5060>"
+INSTANCE = '+sip.instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"'
+TCP = Flow("TCP", "192.0.2.20", 41000, 1, 7)
+OUTBOUND = ("Supported: path, outbound",)
+PROXIED = "SIP/2.0/UDP 192.0.2.30;branch=z9hG4bK-p, SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bK-r"
+PATH = ("Supported: path", "Path: <sip:192.0.2.30:5070;lr>, <sip:edge.example.net;lr;ob>")
 START = 1000.0
 
 
@@ -51,6 +57,11 @@ def register_request(
     message = parse_message("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
     assert isinstance(message, Request)
     return message
+
+
+def flow_contact(reg_id: int, host: int = 20) -> str:
+    """One of several flows of a phone to the gate (RFC 5626 §6)."""
+    return f"<sip:204@192.0.2.{host}:5060>;{INSTANCE};reg-id={reg_id}"
 
 
 class Bench:
@@ -101,3 +112,8 @@ def listed(outcome: Outcome) -> list[str]:
 
 def header(outcome: Outcome, wanted: str) -> list[str]:
     return [value for name, value in outcome.headers if name == wanted]
+
+
+def target_hosts(registrar: Registrar) -> list[list[str]]:
+    """Where a call would go: who is tried together, one group after the other."""
+    return [[binding.contact.partition("@")[2] for binding in group] for group in registrar.targets("204")]

@@ -7,15 +7,7 @@ import pytest
 from proxy.sip.config import EndpointConfig
 from proxy.sip.events import DialogEnded, RequestFailed, RequestTimedOut, ResponseReceived
 from proxy.sip.flow import Flow
-from proxy.sip.invite_client import InviteClientTransaction
-from proxy.sip.message import Request
-from tests.sip.harness import LISTEN_POINTS, TCP, UDP, Harness, answer, spec, state
-
-
-def calling(flow: Flow = UDP) -> tuple[Harness, InviteClientTransaction, Request]:
-    harness = Harness()
-    transaction = harness.endpoint.invite(spec(flow), None, harness.now)
-    return harness, transaction, harness.last().request
+from tests.sip.harness import LISTEN_POINTS, TCP, UDP, Harness, answer, calling, spec, state
 
 
 def test_rfc3261_17_1_1_2_timer_a_doubles_until_timer_b() -> None:

@@ -37,13 +37,7 @@ def ways(harness: Harness) -> list[tuple[str, str]]:
 
 def talking(large: LargeRequests) -> tuple[Harness, Dialog]:
     harness = invited(large, b"v=0\r\n")
-    harness.receive(answer(harness.last().request, 200))
-    dialog = harness.take(ResponseReceived).dialog
-    assert dialog is not None
-    harness.endpoint.ack(dialog, now=harness.now)
-    harness.settle()
-    harness.sent.clear()
-    return harness, dialog
+    return harness, harness.talking(harness.last().request)
 
 
 def test_it_goes_over_tcp_to_the_same_address_and_its_via_says_so() -> None:

@@ -12,7 +12,7 @@ from proxy.sip.ids import KeyedIds
 from proxy.sip.invite_client import InviteClientTransaction
 from proxy.sip.invite_server import InviteServerTransaction
 from proxy.sip.message import Request, Response
-from tests.sip.harness import LISTEN_POINTS, TCP, UDP, Harness, answer, request, spec
+from tests.sip.harness import LISTEN_POINTS, TCP, UDP, Harness, answer, calling, request, spec
 
 BODY = b"v=0\r\n"
 RELIABLE = "Require: 100rel\r\nRSeq: {}\r\n"
@@ -257,10 +257,8 @@ class Test_3_uas:  # noqa: N801 - named as the RFC section
         assert refusal(Harness(), request("PRACK", extra="RAck: 1 1 INVITE\r\n")).status == 481
 
 
-def calling() -> tuple[Harness, InviteClientTransaction, Request]:
-    harness = Harness(EndpointConfig(LISTEN_POINTS, supported=SUPPORTED))
-    transaction = harness.endpoint.invite(spec(), "leg", harness.now)
-    return harness, transaction, harness.last().request
+def supporting() -> tuple[Harness, InviteClientTransaction, Request]:
+    return calling(config=EndpointConfig(LISTEN_POINTS, supported=SUPPORTED))
 
 
 def rang(harness: Harness, invite: Request, rseq: str, status: int = 180, to_tag: str = "peer") -> str | None:
@@ -276,7 +274,7 @@ def rang(harness: Harness, invite: Request, rseq: str, status: int = 180, to_tag
 
 class Test_4_uac:  # noqa: N801 - named as the RFC section
     def test_the_tu_is_asked_for_a_prack_within_the_early_dialog(self) -> None:
-        harness, _, invite = calling()
+        harness, _, invite = supporting()
         assert "100rel" in invite.headers.values("Supported")
         harness.receive(answer(invite, 180, extra=RELIABLE.format(42)))
         event = harness.take(ResponseReceived)
@@ -291,7 +289,7 @@ class Test_4_uac:  # noqa: N801 - named as the RFC section
         assert sent.uri == "sip:15551230001@192.0.2.2:5060"
 
     def test_repeated_and_out_of_order_responses_are_ignored(self) -> None:
-        harness, _, invite = calling()
+        harness, _, invite = supporting()
         assert rang(harness, invite, "42") == "42 1 INVITE"
         assert rang(harness, invite, "42") is None
         assert rang(harness, invite, "44") is None
@@ -300,7 +298,7 @@ class Test_4_uac:  # noqa: N801 - named as the RFC section
         assert rang(harness, invite, "44") == "44 1 INVITE"
 
     def test_every_early_dialog_has_an_order_of_its_own(self) -> None:
-        harness, _, invite = calling()
+        harness, _, invite = supporting()
         assert rang(harness, invite, "42", to_tag="one") == "42 1 INVITE"
         assert rang(harness, invite, "7", to_tag="two") == "7 1 INVITE"
         assert rang(harness, invite, "43", to_tag="one") == "43 1 INVITE"
@@ -308,32 +306,32 @@ class Test_4_uac:  # noqa: N801 - named as the RFC section
 
     @pytest.mark.parametrize("rseq", ["", "0", "x", "-1", "4294967296", "1 2", "99999999999"])
     def test_one_that_cannot_be_acknowledged_is_like_any_other(self, rseq: str) -> None:
-        harness, _, invite = calling()
+        harness, _, invite = supporting()
         assert rang(harness, invite, rseq) == ""
 
     @pytest.mark.parametrize("require", ["", "Require: timer\r\n", 'Require: "100rel\r\n', "Require: ,\r\n"])
     def test_rseq_without_require_is_not_reliable(self, require: str) -> None:
-        harness, _, invite = calling()
+        harness, _, invite = supporting()
         harness.receive(answer(invite, 180, extra=f"{require}RSeq: 42\r\n"))
         assert harness.take(ResponseReceived).rack == ""
 
     def test_100rel_is_found_among_other_tags(self) -> None:
-        harness, _, invite = calling()
+        harness, _, invite = supporting()
         harness.receive(answer(invite, 180, extra="Require: timer , 100REL\r\nRSeq: 42\r\n"))
         assert harness.take(ResponseReceived).rack == "42 1 INVITE"
 
     def test_without_a_to_tag_there_is_no_dialog_to_acknowledge_it_in(self) -> None:
-        harness, _, invite = calling()
+        harness, _, invite = supporting()
         assert rang(harness, invite, "42", to_tag="") == ""
 
     def test_after_the_final_response_none_is_taken(self) -> None:
-        harness, _, invite = calling()
+        harness, _, invite = supporting()
         harness.receive(answer(invite, 200))
         harness.take(ResponseReceived)
         assert rang(harness, invite, "42", to_tag="late") is None
 
     def test_a_reinvite_does_not_ask_for_them(self) -> None:
-        harness, _, invite = calling()
+        harness, _, invite = supporting()
         harness.receive(answer(invite, 200))
         dialog = harness.take(ResponseReceived).dialog
         assert dialog is not None
