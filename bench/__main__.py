@@ -41,6 +41,15 @@ class Bench(Generic[Cost]):
 
 
 BENCHES: dict[str, Bench[Any]] = {
+    "instructions": Bench[instructions.RoomCost](
+        "Signalling of a gated call, counted (driver and cores)",
+        instructions.run,
+        {
+            "room": lambda cost: cost.room,
+            "Python calls": lambda cost: f"{cost.python_calls:.0f}",
+            "instructions": lambda cost: f"{cost.instructions:,.0f}" if cost.instructions else "",
+        },
+    ),
     "calls": Bench[calls.CallCost](
         "Calls (gate pinned to one core, SIPp on the other)",
         calls.run,
