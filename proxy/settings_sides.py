@@ -176,7 +176,8 @@ class TrunkAccountSettings(Section):
     password: SecretStr
     """Password that the carrier gave."""
     realm: str = ""
-    """Only challenges of this realm are answered; empty: any that the trunk's own address sends."""
+    """Only challenges of this realm are answered; empty: the registrar's, or the first that the trunk's own
+    address sends."""
 
 
 class TrunkSettings(Section):

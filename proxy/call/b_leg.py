@@ -82,7 +82,7 @@ class BLeg(Leg):
         self.digits = trunk.digits
         self.media = media
         self.state = BLegState.CALLING
-        self._attempt = call.core.accounts.attempt(trunk)
+        self._attempt = call.core.accounts.attempt(trunk, urgent=call.route.emergency)
         self._spec: InviteSpec | None = None
         self._early: EarlyDialogs | None = None
         """From the offer to the final response."""
@@ -106,7 +106,8 @@ class BLeg(Leg):
 
     def attempt(self, dialog: Dialog | None = None) -> DigestAttempt | None:
         """Begin a request within a dialog to the trunk, which may ask who the gate is."""
-        return self.call.core.accounts.attempt(self.trunk, dialog or self.dialog)
+        call = self.call
+        return call.core.accounts.attempt(self.trunk, dialog or self.dialog, urgent=call.route.emergency)
 
     def _extensions(self) -> list[tuple[str, str]]:
         """Say which extensions the gate knows on this trunk (RFC 3262 §4, RFC 6228 §4)."""

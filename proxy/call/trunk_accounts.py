@@ -268,16 +268,19 @@ class TrunkAccounts:
                 self._registrations[trunk.name] = TrunkRegistration(self._endpoint, trunk, client)
         self._leaving += registrations.values()
 
-    def attempt(self, trunk: Trunk, dialog: Dialog | None = None) -> DigestAttempt | None:
+    def attempt(
+        self, trunk: Trunk, dialog: Dialog | None = None, *, urgent: bool = False
+    ) -> DigestAttempt | None:
         """Begin a request to a trunk, within ``dialog`` if there is one already.
 
         None for trunks without an account, and where the way that the dialog's peer has named (Contact,
         Record-Route) leads to an address that is not the trunk's: nobody else gets its credentials.
+        ``urgent``: for an emergency call.
         """
         client = self._clients.get(trunk.name)
         if client is None or (dialog is not None and not self._leads_to(trunk, dialog)):
             return None
-        return client.attempt()
+        return client.attempt(urgent=urgent)
 
     def _leads_to(self, trunk: Trunk, dialog: Dialog) -> bool:
         host = dialog.next_hop(self._endpoint.config.listen_points).remote_host

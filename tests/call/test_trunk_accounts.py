@@ -469,6 +469,22 @@ def test_only_at_its_own_address_and_in_its_own_realm(realm: str, contact: Addre
         bench.vanished.add(bench.carrier)
 
 
+@pytest.mark.parametrize(("number", "status"), [(TOLL_FREE, 500), ("911", 200)])
+def test_rfc3261_22_3_who_asks_in_another_realm_gets_credentials_for_a_call_for_help_alone(
+    number: str, status: int
+) -> None:
+    asks = [f'Digest realm="{realm}", nonce="{realm} 1", qop="auth"' for realm in ("carrier", "callee")]
+    steps = iter([*((Step(0.0, 407, headers=[("Proxy-Authenticate", ask)]),) for ask in asks), ANSWER])
+    trunk = replace(ONE, account=replace(ACCOUNT, realm=""))
+    with GateBench(config=default_config(trunks=(trunk,))) as bench:
+        bench.carrier.script = lambda _call: next(steps)
+        call = bench.pbx.call(number)
+        bench.run(2.0)
+        assert call.status == status
+        if status == 200:
+            call.bye()
+
+
 def test_refused_credentials_end_the_call_after_two_invites() -> None:
     with GateBench(config=default_config(trunks=(ONE,)), script=REFUSED) as bench:
         call = bench.pbx.call(TOLL_FREE)

@@ -22,12 +22,12 @@ def client(account: DigestAccount = ACCOUNT) -> DigestClient:
     return DigestClient(account, lambda: f"cnonce{next(numbers)}")
 
 
-def refusal(status: int, *challenges: str) -> Response:
+def refusal(status: int, *challenges: str, method: str = "REGISTER") -> Response:
     name = "Proxy-Authenticate" if status == 407 else "WWW-Authenticate"
     lines = "".join(f"{name}: {challenge}\r\n" for challenge in challenges)
     message = parse_message(
         f"SIP/2.0 {status} No\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n"
-        f"To: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 REGISTER\r\n{lines}Content-Length: 0\r\n\r\n".encode()
+        f"To: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 {method}\r\n{lines}Content-Length: 0\r\n\r\n".encode()
     )
     assert isinstance(message, Response)
     return message
@@ -154,6 +154,46 @@ def test_the_own_realm_is_found_among_others() -> None:
     attempt = client(DigestAccount("trunk-user", "trunk-password", "carrier")).attempt()
     assert attempt.may_repeat(refusal(407, challenge(realm="elsewhere"), challenge("n2")))
     assert checked(attempt.headers("REGISTER", URI))[1].nonce == "n2"
+
+
+class TestRealms:
+    """RFC 3261 §22.3, §26.2.3: a callee behind a trunk may ask too, and has no business with its password."""
+
+    @staticmethod
+    def invited(attempt: DigestAttempt, realm: str, nonce: str = "n2") -> bool:
+        return attempt.may_repeat(refusal(407, challenge(nonce, realm=realm), method="INVITE"))
+
+    def test_without_one_the_first_stays_the_only_one(self, caplog: pytest.LogCaptureFixture) -> None:
+        trunk = client()
+        assert self.invited(trunk.attempt(), "carrier", "n1")
+        assert not self.invited(trunk.attempt(), "callee")
+        assert "another realm" in caplog.text
+        assert "trunk-password" not in caplog.text
+        assert checked(trunk.attempt().headers("INVITE", URI), "INVITE")[1].realm == "carrier"
+        assert self.invited(trunk.attempt(), "carrier", "n3")
+
+    def test_one_that_does_not_take_the_password_is_forgotten(self) -> None:
+        trunk = client()
+        attempt = trunk.attempt()
+        assert self.invited(attempt, "callee")
+        attempt.headers("INVITE", URI)
+        assert not self.invited(attempt, "callee")
+        assert self.invited(trunk.attempt(), "carrier")
+
+    def test_the_registrars_word_counts(self) -> None:
+        trunk = client()
+        assert self.invited(trunk.attempt(), "callee")
+        assert challenged(trunk.attempt(), 401, challenge("n5"))
+        assert not self.invited(trunk.attempt(), "callee", "n6")
+        assert self.invited(trunk.attempt(), "carrier", "n7")
+
+    def test_a_call_for_help_answers_in_every_realm_but_not_against_the_settings(self) -> None:
+        trunk = client()
+        assert self.invited(trunk.attempt(), "carrier", "n1")
+        assert self.invited(trunk.attempt(urgent=True), "second carrier")
+        assert self.invited(trunk.attempt(), "carrier", "n3"), "it is no news for other calls"
+        prescribed = client(DigestAccount("trunk-user", "trunk-password", "carrier"))
+        assert not self.invited(prescribed.attempt(urgent=True), "second carrier")
 
 
 @pytest.mark.parametrize("status", [200, 403, 503])
