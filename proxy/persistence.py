@@ -16,9 +16,11 @@ from proxy import composition
 from proxy.cdr.journal import Journal
 from proxy.cdr.sinks import RecordPump, release_delivered
 from proxy.errors import JournalUnavailable, TollgateError
+from proxy.events import EventSink, EventWriter
 from proxy.policy import NumberPlan, Snapshot, UserGroup
 from proxy.settings import Settings
 from proxy.store import SnapshotSource, Store, UsageSink, seed_example_data
+from proxy.store.call_events import Site
 
 __all__ = ["Persistence"]
 
@@ -32,7 +34,8 @@ STORE_RETRY = 5.0
 class Persistence:
     """Journal, store and policy of one gate.
 
-    ``on_policy`` is called in the event loop with every policy that comes into force after `start`.
+    ``on_policy`` is called in the event loop with every policy that comes into force after `start`,
+    ``on_wanted`` with the events that somebody wants to be told whenever those are others.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class Persistence:
         settings: Settings,
         *,
         on_policy: Callable[[Snapshot], None],
+        on_wanted: Callable[[frozenset[str]], None],
         example_data: bool = False,
     ) -> None:
         self._settings = settings
         self._on_policy = on_policy
+        self._on_wanted = on_wanted
         self._example_data = example_data
         self._loop = asyncio.get_running_loop()
         self.plan: NumberPlan = composition.number_plan(settings)
@@ -52,7 +57,10 @@ class Persistence:
         self.store: Store | None = None
         """None while it has not been reachable since the start: then only emergency calls pass."""
         self._source: SnapshotSource | None = None
-        self._pump: RecordPump | None = None
+        self._pumps: list[RecordPump] = []
+        """The usage log's first."""
+        self.events: EventWriter | None = None
+        """None while the store is not open."""
         self._opening_trouble = ""
         self._opening: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
@@ -81,9 +89,11 @@ class Persistence:
             self._source.stop()
         if not self.journal.stop():
             logger.error("the journal has records that could not be written")
-        if self._pump is not None:
-            self._pump.stop()
-            self.release_records()
+        if self.events is not None:
+            self.events.stop()
+        for pump in self._pumps:
+            pump.stop()
+        self.release_records()
         if self.store is not None:
             self.store.close()
 
@@ -102,12 +112,12 @@ class Persistence:
     @property
     def records_delayed(self) -> bool:
         """Records wait in the journal, because the store does not take them."""
-        return self._pump is None or self._pump.failing
+        return not self._pumps or self._pumps[0].failing
 
     def release_records(self) -> None:
         """Delete what the journal holds and the store has. Blocks: for a thread, or the end."""
-        if self._pump is not None:
-            release_delivered(self.journal.tail, [self._pump])
+        if self._pumps:
+            release_delivered(self.journal.tail, self._pumps)
 
     async def make_groups(self, groups: list[UserGroup]) -> None:
         """Add groups of the settings that the store has not got. Raises StoreUnavailable.
@@ -168,9 +178,15 @@ class Persistence:
             store.close()
             raise
         self.store = store
-        sink = UsageSink(store.usage)
-        self._pump = RecordPump("store", self.journal.tail, sink, directory=settings.journal_folder)
-        self._pump.start()
+        site = Site(settings.notify.location, settings.notify.callback)
+        for name, sink in (("store", UsageSink(store.usage)), ("events", EventSink(store.webhooks, site))):
+            pump = RecordPump(name, self.journal.tail, sink, directory=settings.journal_folder)
+            pump.start()
+            self._pumps.append(pump)
+        self.events = EventWriter(
+            store.webhooks, site, on_wanted=lambda wanted: self._post(partial(self._on_wanted, wanted))
+        )
+        self.events.start()
         self._source = await self._follow_policy(store, Snapshot(self.plan))
 
     async def _follow_policy(self, store: Store, present: Snapshot) -> SnapshotSource:

@@ -25,10 +25,12 @@ from proxy import composition, log
 from proxy._native import encode_prompt
 from proxy.call.authentication import DigestAuthenticator
 from proxy.call.core import CallCore
-from proxy.call.ports import Command, JournalRecord, MediaAnswer, RecordDurable
+from proxy.call.ports import CallEvent, Command, JournalRecord, MediaAnswer, RecordDurable, TellOfCall
 from proxy.cdr.journal import Journal
+from proxy.cdr.record import CallRecord, RecordPhase
 from proxy.clock import LocalClock, record_id
 from proxy.errors import ConfigurationError
+from proxy.events import TrunkNews
 from proxy.media.embedded import EmbeddedEngine
 from proxy.media.prompts import EncodedSound, PromptLibrary
 from proxy.metrics import LoopLag, MetricsServer
@@ -47,6 +49,7 @@ from proxy.sip.digest_server import DigestServer, RecentNonceCounts
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.ids import KeyedIds
 from proxy.store import Store, public_name
+from proxy.store.call_events import ANSWERED, TRUNK_DOWN
 
 __all__ = ["Gate", "Load", "cancelled"]
 
@@ -59,7 +62,7 @@ PHONES_PATIENCE = 2.0
 LAST_WORDS = 2.0
 """After the drain limit calls are ended; their BYEs and records get so many seconds."""
 
-_FIXED_WHILE_RUNNING = ("sip", "media", "store", "journal", "prompts", "control", "metrics", "auth")
+_FIXED_WHILE_RUNNING = ("sip", "media", "store", "journal", "prompts", "control", "metrics", "auth", "notify")
 """Sections that take effect at the next start only."""
 
 Load = Callable[[], Settings]
@@ -89,6 +92,9 @@ class Gate:
         self._stack = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop
         self._is_trusted: Callable[[str], bool] = lambda _host: False
+        self._wanted: frozenset[str] = frozenset()
+        """Events that somebody wants to be told."""
+        self._trunk_news = TrunkNews()
         self._heartbeat_due = 0.0
         self._release_due = 0.0
 
@@ -112,7 +118,10 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         composition.groups(self.settings)
         self._kept = Persistence(
-            self.settings, on_policy=self._policy_changed, example_data=self._example_data
+            self.settings,
+            on_policy=self._policy_changed,
+            on_wanted=self._events_wanted,
+            example_data=self._example_data,
         )
         self._stack.push_async_callback(self._kept.stop)
         await self._kept.start()
@@ -125,6 +134,11 @@ class Gate:
         if hasattr(self, "core") and self.core.policy is not snapshot:
             self.core.policy = snapshot
             logger.info("policy change %d is live", snapshot.version)
+
+    def _events_wanted(self, wanted: frozenset[str]) -> None:
+        self._wanted = wanted
+        if hasattr(self, "core"):
+            self.core.telling = not wanted.isdisjoint(CallEvent)
 
     async def _start_media(self) -> None:
         """Load and encode the prompts (one thread per codec: they take a second or so), open the engine."""
@@ -197,6 +211,7 @@ class Gate:
             srtp_keys=secrets.token_bytes,
             loop_key=secrets.token_bytes(32),
         )
+        self._events_wanted(self._wanted)
         self._watch_journal()
         self._name_destinations()
         await self._open_phones()
@@ -238,8 +253,16 @@ class Gate:
     def _perform(self, command: Command) -> None:
         if isinstance(command, JournalRecord):
             self.journal.append(command.record, self._recorded if command.confirm else None)
+            if ANSWERED in self._wanted and command.record.phase is RecordPhase.ANSWERED:
+                self._tell(ANSWERED, command.record)
+        elif isinstance(command, TellOfCall):
+            self._tell(command.event, command.record)
         else:
             self.engine.submit(command)
+
+    def _tell(self, event: str, record: CallRecord) -> None:
+        if self._kept.events is not None:
+            self._kept.events.tell(event, record)
 
     def _recorded(self, record_id: str, durable: bool) -> None:
         if not durable:
@@ -263,6 +286,9 @@ class Gate:
     async def _keep_house(self, now: float) -> None:
         self.journal.expire_confirms()
         self._watch_journal()
+        down = self._trunk_news.look(self.core.watch.status())
+        if down and TRUNK_DOWN in self._wanted and self._kept.events is not None:
+            self._kept.events.tell_trunks(down)
         if now >= self._heartbeat_due and self.core.calls:
             self._heartbeat_due = now + self.settings.timers.checkpoint_interval
             self.journal.heartbeat()

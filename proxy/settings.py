@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from proxy.errors import ConfigurationError
+from proxy.settings_notify import NotifySettings
 from proxy.settings_portal import PortalSettings
 from proxy.settings_sections import (
     Address,
@@ -119,6 +120,7 @@ class Settings(BaseSettings):
     control: ControlSettings = ControlSettings()
     metrics: MetricsSettings = MetricsSettings()
     portal: PortalSettings = PortalSettings()
+    notify: NotifySettings = NotifySettings()
 
     @classmethod
     def settings_customise_sources(

@@ -525,7 +525,7 @@ async def test_the_ready_line_never_shows_the_stores_password(tmp_path: Path) ->
     gate = Gate(House(tmp_path).load())
     store = gate.settings.store.model_copy(update={"url": "postgresql://gate:hunter2@db.example.com/x"})
     gate.settings = gate.settings.model_copy(update={"store": store})
-    gate._kept = persistence.Persistence(gate.settings, on_policy=lambda _policy: None)
+    gate._kept = persistence.Persistence(gate.settings, on_policy=lambda _: None, on_wanted=lambda _: None)
     gate.bound = [("127.0.0.1", 5060), ("127.0.0.1", 5060)]
     assert "gate:***@db.example.com" in gate.ready_line
     assert "hunter2" not in gate.ready_line + repr(gate.settings)

@@ -22,7 +22,7 @@ from proxy.call.leg import Leg
 from proxy.call.media_security import MediaSecurity
 from proxy.call.origin import Origin
 from proxy.call.outcome import cause_of_status, reason_header
-from proxy.call.ports import JournalRecord
+from proxy.call.ports import CallEvent, JournalRecord
 from proxy.call.routing import Caller, Route, RouteTable, did_of
 from proxy.call.takeover import Takeover, find_place
 from proxy.cdr.builder import RecordBuilder
@@ -275,6 +275,7 @@ class Admission:
         self._core.calls[call.id] = call
         if _log.isEnabledFor(logging.INFO):
             _log.info("call begins: %s", route.decision.treatment, extra={"call_id": call.id, "leg": "a"})
+        self._core.tell(CallEvent.STARTED, call, now)
         call.start(self._leg(call, event), now)
 
     def _leg(self, call: Call, event: RequestReceived) -> ALeg:

@@ -39,7 +39,7 @@ from proxy.call.outcome import (
     hung_up,
     not_acceptable,
 )
-from proxy.call.ports import JournalRecord, LegStatistics, MediaLegOpened, MediaLegRefused
+from proxy.call.ports import CallEvent, JournalRecord, LegStatistics, MediaLegOpened, MediaLegRefused
 from proxy.call.renegotiation import Renegotiation
 from proxy.call.routing import Route
 from proxy.call.state import CallState
@@ -262,6 +262,8 @@ class Call:
         """Look for the callee."""
         self.enter(CallState.DIALLING, now)
         self.bound_at = now + self.config.ring_timeout
+        if self.route.emergency:
+            self.core.tell(CallEvent.EMERGENCY_DIALLED, self, now)
         hunt = self.called.seek(now)
         if hunt.hopeless:
             if self.route.trunks:  # all are full

@@ -31,6 +31,7 @@ from proxy.call.media_security import no_keys
 from proxy.call.outcome import Ending
 from proxy.call.ports import (
     Answer,
+    CallEvent,
     Command,
     DigitHeard,
     LegId,
@@ -42,6 +43,7 @@ from proxy.call.ports import (
     MediaTimedOut,
     PromptsFinished,
     RecordDurable,
+    TellOfCall,
 )
 from proxy.call.refer_notifier import ReferNotifier
 from proxy.call.registrations import Registrations
@@ -52,7 +54,7 @@ from proxy.call.subscriptions import Subscriptions
 from proxy.call.transfer import referred
 from proxy.call.trunk_accounts import TrunkAccounts, TrunkRegistration
 from proxy.call.trunk_watch import Probe, TrunkWatch
-from proxy.cdr.record import Direction
+from proxy.cdr.record import Direction, RecordPhase
 from proxy.policy import (
     CodeVerdict,
     Decision,
@@ -147,6 +149,8 @@ class CallCore:
         self.recording = True
         """Records reach the disk. While they don't, new calls get 500; emergency calls don't."""
         self._policy = policy
+        self.telling = False
+        """Somebody wants to hear of calls as they happen (`TellOfCall`)."""
         self._wall_clock = wall_clock
         self.registrations = registrations
         """None: no phone can register."""
@@ -444,6 +448,11 @@ class CallCore:
         if verdict.accepted and verdict.code is not None:
             self.uses.reserve(call.id, verdict.code)
         return verdict
+
+    def tell(self, event: CallEvent, call: Call, now: float) -> None:
+        """Tell of a call, if anybody wants to hear it."""
+        if self.telling:
+            self.emit(TellOfCall(event, call.record.snapshot(RecordPhase.SETUP, now=now)))
 
     def emergency_route(self, call: Call, number: DialledNumber) -> Route:
         """Turn a call into the emergency call that was dialled instead of a code."""

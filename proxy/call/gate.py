@@ -20,6 +20,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from proxy.call.media_leg import MediaLeg
+from proxy.call.ports import CallEvent
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import UsedCode
 from proxy.dtmf.collector import EntryCollector, EntryFinished, EntryKind, EntryRules, PromptInterrupted
@@ -99,6 +100,7 @@ class CodeGate:
         "_inband",
         "_media",
         "_record",
+        "_rejected",
         "_required",
         "_rules",
         "_tries_left",
@@ -111,6 +113,7 @@ class CodeGate:
         media: MediaLeg,
         record: RecordBuilder,
         check: Callable[[str], CodeVerdict],
+        rejected: Callable[[float], None],
         plan: NumberPlan,
         *,
         inband: bool,
@@ -122,6 +125,8 @@ class CodeGate:
         self._record = record
         self._check = check
         """Judges an entry and, when it is accepted, reserves its use."""
+        self._rejected = rejected
+        """Is told when an entry with digits was no code."""
         self._required = decision.treatment is Treatment.REQUIRED_CODE
         self._inband = inband
         self._rules = rules_of(group, plan)
@@ -137,7 +142,9 @@ class CodeGate:
         assert a.media is not None  # noqa: S101
         inband = a.chosen is None or a.chosen.event is None
         check = partial(core.judge, call)
-        return cls(call.route.decision, a.media, call.record, check, core.policy.plan, inband=inband)
+        rejected = partial(core.tell, CallEvent.CODE_REJECTED, call)
+        plan = core.policy.plan
+        return cls(call.route.decision, a.media, call.record, check, rejected, plan, inband=inband)
 
     def begin(self, now: float) -> None:
         """Play the first prompt and listen."""
@@ -167,7 +174,7 @@ class CodeGate:
             if isinstance(event, EntryFinished) and event.digits:
                 result = self._take(event, now)
                 if result is None:
-                    self._record.code_wrong()
+                    self._wrong(event, now)
         return result or self._out_of_tries(now)
 
     def _next_try(self, prompt: str, after: EntryFinished | None, now: float) -> None:
@@ -192,7 +199,7 @@ class CodeGate:
             result = self._take(entry, now)
             if result is not None:
                 return result
-        self._record.code_wrong()
+        self._wrong(entry, now)
         self._tries_left -= 1
         _log.info(
             "wrong code entry, %d tries left",
@@ -203,6 +210,11 @@ class CodeGate:
             return self._out_of_tries(now)
         self._next_try("not_valid_try_again", entry, now)
         return None
+
+    def _wrong(self, entry: EntryFinished, now: float) -> None:
+        self._record.code_wrong()
+        if entry.digits:
+            self._rejected(now)
 
     def _take(self, entry: EntryFinished, now: float) -> GateResult | None:
         """Take an entry that has digits; None when they are neither a valid code nor an emergency number."""

@@ -314,5 +314,28 @@ class RecordDurable:
     durable: bool = True
 
 
-Command = MediaCommand | JournalRecord
+# Events -----------------------------------------------------------------------------------------------------
+
+
+class CallEvent(enum.StrEnum):
+    """What happens with a call that no record tells while it happens."""
+
+    STARTED = "call.started"
+    """It was let in."""
+    CODE_REJECTED = "code.rejected"
+    """Its caller has entered a code that is not valid."""
+    EMERGENCY_DIALLED = "emergency.dialed"
+    """It is an emergency call, and goes out now."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellOfCall:
+    """Tell whoever wants to hear of calls. Nothing comes back, and no call waits for it."""
+
+    event: CallEvent
+    record: CallRecord
+    """What is known of the call at this moment."""
+
+
+Command = MediaCommand | JournalRecord | TellOfCall
 Answer = MediaAnswer | RecordDurable

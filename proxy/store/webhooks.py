@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from proxy.errors import ConfigurationError
 from proxy.store.audit import SYSTEM, Actor, changed_only, write_audit
+from proxy.store.call_events import NewEvent
 from proxy.store.database import Database, StoreUnavailable
 from proxy.store.models_webhooks import webhook_deliveries, webhook_endpoints
 from proxy.store.versions import VersionConflict
@@ -26,6 +28,7 @@ EVENTS = ("call.started", "call.answered", "call.ended", "code.rejected", "emerg
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
 """Seconds until the next try; after the last one a delivery is given up."""
 LEASE = 60.0
+_CHUNK = 500
 _URL = re.compile(r"https?://[^\s/?#@\\]+(?:[/?][^\s#]*)?")
 
 
@@ -117,31 +120,46 @@ class WebhooksRepository:
             connection.execute(delete(webhook_endpoints).where(webhook_endpoints.c.id == endpoint_id))
             write_audit(connection, self._actor, "delete", "webhook", str(old.id), before=_facts(old))
 
-    def enqueue(self, event_id: str, event: str, body: str, *, now: float) -> int:
-        """Write an event for every enabled endpoint that wants it, once per id; returns for how many."""
+    def wanted(self) -> frozenset[str]:
+        """The events that somebody wants to be told."""
+        return frozenset().union(*(found.events for found in self.endpoints() if found.enabled))
+
+    def enqueue(self, events: Sequence[NewEvent], *, now: float) -> int:
+        """Write events for every enabled endpoint that wants them, once per id; returns how many rows."""
+        if not self.wanted() & {event.event for event in events}:
+            return 0
         column = webhook_deliveries.c
         with self._database.write() as connection:
             rows = connection.execute(select(webhook_endpoints)).mappings().all()
-            wanting = [
-                found for found in map(_read_endpoint, rows) if found.enabled and event in found.events
-            ]
-            known = set(
-                connection.execute(select(column.endpoint_id).where(column.event_id == event_id)).scalars()
-            )
-            fresh = [found.id for found in wanting if found.id not in known]
-            for endpoint_id in fresh:
+            wanting = [found for found in map(_read_endpoint, rows) if found.enabled]
+            known: set[tuple[int, str]] = set()
+            for start in range(0, len(events), _CHUNK):
+                ids = [event.id for event in events[start : start + _CHUNK]]
+                seen = select(column.endpoint_id, column.event_id).where(column.event_id.in_(ids))
+                known |= {(int(row[0]), str(row[1])) for row in connection.execute(seen)}
+            fresh = {
+                (found.id, event.id): event
+                for event in events
+                for found in wanting
+                if event.event in found.events and (found.id, event.id) not in known
+            }
+            if fresh:
                 connection.execute(
-                    insert(webhook_deliveries).values(
-                        endpoint_id=endpoint_id,
-                        event_id=event_id,
-                        event=event,
-                        body=body,
-                        created_at=now,
-                        attempts=0,
-                        next_try_at=now,
-                        last_status=0,
-                        last_error="",
-                    )
+                    insert(webhook_deliveries),
+                    [
+                        {
+                            "endpoint_id": endpoint_id,
+                            "event_id": event_id,
+                            "event": event.event,
+                            "body": event.body,
+                            "created_at": now,
+                            "attempts": 0,
+                            "next_try_at": now,
+                            "last_status": 0,
+                            "last_error": "",
+                        }
+                        for (endpoint_id, event_id), event in fresh.items()
+                    ],
                 )
         return len(fresh)
 

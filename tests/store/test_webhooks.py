@@ -9,6 +9,7 @@ import pytest
 
 from proxy.errors import ConfigurationError
 from proxy.store import Actor, Store, StoreUnavailable, VersionConflict, WebhookEndpoint
+from proxy.store.call_events import NewEvent
 from proxy.store.webhooks import BACK_OFF, LEASE
 
 NOW = 1_800_000_000.0
@@ -68,10 +69,10 @@ def test_an_event_is_told_once_to_those_who_want_it(store: Store, endpoint: Webh
         replace(ENDED, url="http://x/", events=frozenset({"call.ended", "trunk.down"})), now=NOW
     )
     store.webhooks.add(replace(ENDED, url="http://off/", enabled=False), now=NOW)
-    assert store.webhooks.enqueue("e1", "call.ended", "{}", now=NOW) == 2
-    assert store.webhooks.enqueue("e1", "call.ended", "{}", now=NOW) == 0
-    assert store.webhooks.enqueue("e2", "trunk.down", "{}", now=NOW) == 1
-    assert store.webhooks.enqueue("e3", "call.started", "{}", now=NOW) == 0
+    assert store.webhooks.enqueue([NewEvent("e1", "call.ended", "{}")], now=NOW) == 2
+    assert store.webhooks.enqueue([NewEvent("e1", "call.ended", "{}")], now=NOW) == 0
+    assert store.webhooks.enqueue([NewEvent("e2", "trunk.down", "{}")], now=NOW) == 1
+    assert store.webhooks.enqueue([NewEvent("e3", "call.started", "{}")], now=NOW) == 0
     due = store.webhooks.take_due(now=NOW)
     assert [(found.id, item.event_id) for found, item in due] == [
         (endpoint.id, "e1"),
@@ -83,7 +84,7 @@ def test_an_event_is_told_once_to_those_who_want_it(store: Store, endpoint: Webh
 def test_a_delivery_under_way_is_nobody_elses_until_its_lease_ends(
     store: Store, endpoint: WebhookEndpoint
 ) -> None:
-    store.webhooks.enqueue("e1", "call.ended", "{}", now=NOW)
+    store.webhooks.enqueue([NewEvent("e1", "call.ended", "{}")], now=NOW)
     assert len(store.webhooks.take_due(now=NOW)) == 1
     assert store.webhooks.take_due(now=NOW + LEASE - 1) == []
     (again,) = store.webhooks.take_due(now=NOW + LEASE)
@@ -91,7 +92,7 @@ def test_a_delivery_under_way_is_nobody_elses_until_its_lease_ends(
 
 
 def test_tries_back_off_and_end(store: Store, endpoint: WebhookEndpoint) -> None:
-    store.webhooks.enqueue("e1", "call.ended", '{"a":1}', now=NOW)
+    store.webhooks.enqueue([NewEvent("e1", "call.ended", '{"a":1}')], now=NOW)
     now, tries = NOW, 0
     while True:
         ((_, item),) = store.webhooks.take_due(now=now)
@@ -119,7 +120,7 @@ def test_tries_back_off_and_end(store: Store, endpoint: WebhookEndpoint) -> None
 
 
 def test_a_switched_off_endpoint_waits(store: Store, endpoint: WebhookEndpoint) -> None:
-    store.webhooks.enqueue("e1", "call.ended", "{}", now=NOW)
+    store.webhooks.enqueue([NewEvent("e1", "call.ended", "{}")], now=NOW)
     off = store.webhooks.change(replace(endpoint, enabled=False), version=1)
     assert store.webhooks.take_due(now=NOW) == []
     store.webhooks.change(replace(off, enabled=True), version=2)
@@ -128,7 +129,7 @@ def test_a_switched_off_endpoint_waits(store: Store, endpoint: WebhookEndpoint) 
 
 def test_what_is_done_is_forgotten_and_what_is_not_stays(store: Store, endpoint: WebhookEndpoint) -> None:
     for number in range(5):
-        store.webhooks.enqueue(f"e{number}", "call.ended", "{}", now=NOW + number)
+        store.webhooks.enqueue([NewEvent(f"e{number}", "call.ended", "{}")], now=NOW + number)
     for _, item in store.webhooks.take_due(now=NOW + 10, limit=3):
         store.webhooks.delivered(item.id, 200, now=NOW + 10)
     assert [item.event_id for item in store.webhooks.deliveries(limit=2)] == ["e4", "e3"]
@@ -142,7 +143,7 @@ def test_what_is_done_is_forgotten_and_what_is_not_stays(store: Store, endpoint:
 
 def test_two_deliverers_never_have_the_same(store: Store, endpoint: WebhookEndpoint, url: str) -> None:
     for number in range(60):
-        store.webhooks.enqueue(f"e{number}", "call.ended", "{}", now=NOW)
+        store.webhooks.enqueue([NewEvent(f"e{number}", "call.ended", "{}")], now=NOW)
     taken: list[str] = []
 
     def work() -> None:

@@ -37,6 +37,7 @@ from proxy.call.ports import (
     PromptsFinished,
     RecordDurable,
     StopPrompts,
+    TellOfCall,
     UnbridgeMedia,
 )
 from proxy.call.registrations import Registrations
@@ -129,8 +130,8 @@ class MediaBench:
         if isinstance(command, OpenMediaLeg):
             self._open(command, now)
             return
-        if isinstance(command, JournalRecord):
-            raise AssertionError("a record is not the engine's")
+        if isinstance(command, JournalRecord | TellOfCall):
+            raise AssertionError("records and events are not the engine's")
         if self.silent:
             return
         if isinstance(command, CloseMediaLeg) and command.leg not in self.legs:
@@ -238,6 +239,7 @@ class GateNode:
         self.clock = clock
         self.media = MediaBench()
         self.journal = JournalBench()
+        self.told: list[TellOfCall] = []
         points = (ListenPoint(transport, *GATE),)
         allow = ALLOW if config.phones is None else (*ALLOW, *PHONE_METHODS)
         endpoint = EndpointConfig(points, allow=allow, supported=SUPPORTED, invites_to_tu=True)
@@ -300,6 +302,8 @@ class GateNode:
                 busy = True
                 if isinstance(command, JournalRecord):
                     self.journal.append(command, now)
+                elif isinstance(command, TellOfCall):
+                    self.told.append(command)
                 else:
                     self.media.submit(command, now)
             while self.media.answers:
