@@ -191,14 +191,6 @@ class ALeg(Leg):
         assert self.chosen is not None  # noqa: S101
         self.answer_offer(Offer(self._offer, self._offered_audio), self.chosen, direction)
 
-    @property
-    def still_open(self) -> frozenset[str]:
-        """Codecs that the answer may yet name, should the callee choose one of them (`follow`)."""
-        audio = self._offered_audio
-        if self._told or audio is None:
-            return frozenset()
-        return frozenset(name for name in self.codecs if choose_codec(audio, (name,), (name,)) is not None)
-
     def follow(self, b: Leg, *, early: bool = False) -> None:
         """Answer with what the callee speaks, as long as the caller has been told nothing else.
 

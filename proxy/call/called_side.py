@@ -6,6 +6,7 @@ either finds the B leg. The ports are the same for all that are tried, but for a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from proxy.call.b_leg import BLeg
@@ -94,35 +95,49 @@ class CalledSide:
         call = self.call
         if self.media is not None and self.media.id not in call.core.media:
             self.media = None  # it was refused while the caller was asked
-        media, codecs, line = self.open(), self._codecs(), call.core.line
+        media, line = self.open(), call.core.line
         if call.route.phones and line is not None:
-            self.hunt = PhoneHunt(call, line, media, codecs)
+            self.hunt = PhoneHunt(call, line, media, self.formats(line.codecs))
         else:
-            chosen = call.a.chosen
-            # In a later segment the gate transcodes where it must: the caller's codec was chosen for others.
-            free = chosen is None or (call.answers_first and call.origin.forwards)
-            hops = call.core.hops(call.route, None if free or chosen is None else chosen.codec.name, now)
-            self.hunt = TrunkHunt(call, hops, media, codecs)
+            self.hunt = TrunkHunt(call, call.core.hops(call.route, self._ranks(), now), media)
         return self.hunt
 
-    def _codecs(self) -> tuple[Codec, ...]:
-        """Return what is offered: the caller's format, and behind it what can take its place.
+    def _ranks(self) -> tuple[frozenset[str], ...]:
+        """Return what trunks are chosen by: codecs that need no transcoding, then those that do.
 
-        Whoever takes one of those is followed by the caller, or transcoded for (`proxy.call.renegotiation`):
-        what can't be transcoded is offered while the caller has been told nothing. What it has named goes
-        first.
+        In a later segment all are equal: the caller's codec was chosen for others.
         """
-        call = self.call
+        call, every = self.call, frozenset(self.call.route.codecs_of_any)
         chosen = call.a.chosen
         if chosen is None:
-            return gate_codecs(call.route.common_codecs)
-        first, route = chosen.codec.name, call.route
-        names = [name for name in (*(known.name for known in call.a.named), *route.codecs) if name != first]
-        still_open = call.incoming.still_open if call.a.unanswered else frozenset()
-        names = [name for name in names if name in route.codecs]
-        others = gate_codecs([name for name in names if name in still_open or can_transcode(name, first)])
-        formats = (*relayed_codecs(chosen, events=False), *(other for other in others if not other.is_event))
-        return (*formats, *events_beside(formats)) if call.a.has_keys else formats
+            return (every,)
+        if call.answers_first and call.origin.forwards:
+            return (every,)
+        names = frozenset(codec.name for codec in self.formats(every))
+        spoken = chosen.codec.name
+        return frozenset(name for name in names if name == spoken or call.a.could_speak(name)), names
+
+    def formats(self, taken: Collection[str]) -> tuple[Codec, ...]:
+        """Return what is offered to who takes these codecs: the caller's format, and behind it what can take
+        its place; the caller's alone where they have nothing in common.
+
+        Whoever takes one of those is followed by the caller, who has named it, or transcoded for
+        (`proxy.call.renegotiation`). What the caller has named goes first.
+        """
+        a, route = self.call.a, self.call.route
+        chosen = a.chosen
+        if chosen is None:
+            return gate_codecs([name for name in route.common_codecs if name in taken] or route.common_codecs)
+        first = chosen.codec.name
+        names = [name for name in (*(known.name for known in a.named), *taken) if name in taken]
+        own = relayed_codecs(chosen, events=False)
+        others = [
+            other
+            for other in gate_codecs([name for name in names if name != first])
+            if not other.is_event and (can_transcode(other.name, first) or a.could_speak(other.name))
+        ]
+        formats = (*own, *others) if first in taken else tuple(others) or own
+        return (*formats, *events_beside(formats)) if a.has_keys else formats
 
     def failed(self, leg: BLeg, status: int, response: Response | None, now: float) -> Ending | None:
         """Take a refusal or silence; returns what the call came to when nobody else is tried."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -469,15 +469,19 @@ class CallCore:
         call.record.direction = Direction.OUTBOUND
         return self.admission.routes.outbound(call.route.caller, decision)
 
-    def hops(self, route: Route, codec: str | None, now: float) -> Iterator[Hop]:
-        """Return the attempts in order, without trunks that don't take the caller's codec (None: still open)
-        and those that are full (but for emergency calls)."""
-        taken = self._trunk_calls
-        trunks = [trunk for trunk in route.trunks if codec is None or codec in trunk.codecs]
-        for hop in self.watch.arrange(trunks or (route.trunks if route.emergency else ()), now):
-            trunk = hop.trunk
-            if route.emergency or not trunk.max_calls or taken.get(trunk.name, 0) < trunk.room:
-                yield hop
+    def hops(self, route: Route, ranks: Iterable[Collection[str]], now: float) -> Iterator[Hop]:
+        """Return the attempts in order, trunks that take codecs of the first rank before others; emergency
+        calls alone go to those that take none of any rank, and to those that are full."""
+        taken, left = self._trunk_calls, route.trunks
+        for codecs in ranks:
+            trunks = [trunk for trunk in left if any(codec in trunk.codecs for codec in codecs)]
+            left = tuple(trunk for trunk in left if trunk not in trunks)
+            for hop in self.watch.arrange(trunks, now):
+                trunk = hop.trunk
+                if route.emergency or not trunk.max_calls or taken.get(trunk.name, 0) < trunk.room:
+                    yield hop
+        if route.emergency:
+            yield from self.watch.arrange(left, now)
 
     def calls_of_trunk(self, name: str) -> int:
         """Return how many B legs a trunk carries or is being asked to."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from proxy.call.bye import Bye
 from proxy.call.config import DigitForm, Side
 from proxy.call.info_keys import InfoKeys, convert_keys
-from proxy.call.media_leg import MediaLeg
+from proxy.call.media_leg import MediaLeg, can_transcode
 from proxy.call.media_security import MediaSecurity
 from proxy.call.modification import Modification, Outcome
 from proxy.call.outcome import reason_header
@@ -34,6 +34,7 @@ from proxy.sdp import (
     accept_answer,
     build_answer,
     build_offer,
+    gate_codecs,
     parse_sdp,
     renumbered,
 )
@@ -262,6 +263,17 @@ class Leg:
         assert self.chosen is not None  # noqa: S101
         codec, event = self.chosen.heard_codec, self.chosen.heard_event
         return (codec,) if event is None else (codec, event)
+
+    def hears(self, other: Leg) -> bool:
+        """Say whether what the other side speaks reaches this one, transcoded if need be."""
+        assert self.chosen is not None and other.chosen is not None  # noqa: S101, PT018  (both talk)
+        return can_transcode(self.chosen.codec.name, other.chosen.codec.name)
+
+    def could_speak(self, name: str) -> bool:
+        """Say whether the peer has named a codec that it may be asked to change to."""
+        return name in self.codecs and any(
+            known.same_format(codec) for codec in gate_codecs((name,)) for known in self.named
+        )
 
     def configure(self) -> None:
         """Give the media engine what is negotiated now."""

@@ -16,7 +16,8 @@ gate answers from its own media.
 
 The gate has two wishes of its own: that the caller speaks the callee's format, so that nothing is transcoded,
 and that a side which has followed an offer that was withdrawn meanwhile goes back. They wait after a 491 as
-§14.1 says.
+§14.1 says. A caller that does not come to what can't be transcoded is parted from whom it would not hear, but
+in an emergency: who is called sees who calls.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from proxy.call import fax
 from proxy.call.fax import FaxOffer
 from proxy.call.leg import Leg, Offer
 from proxy.call.media_leg import can_transcode
-from proxy.call.outcome import status_for_asker
+from proxy.call.outcome import not_acceptable, status_for_asker
 from proxy.call.state import CallState
+from proxy.cdr.record import HungUpBy
 from proxy.errors import RemoteProtocolError
 from proxy.sdp import (
     AudioDescription,
@@ -357,7 +359,7 @@ class Renegotiation:
         if now < self._retry_at < NEVER:
             return
         self._retry_at = NEVER
-        if self._exchange is not None or self._tries >= _TRIES:
+        if self._exchange is not None:
             return
         restored = next(iter(self._restore), None)
         leg = restored or self._call.a
@@ -365,6 +367,10 @@ class Renegotiation:
             return  # fax knows no formats
         other = self._follower(leg)
         if other is None or self._follower(other) is None:
+            return
+        if self._tries >= _TRIES:
+            if not self._call.route.emergency and not leg.hears(other):
+                self._call.end(not_acceptable(), HungUpBy.GATE, now)
             return
         formats = _format_of(leg, other) if restored is None else leg.spoken
         if not formats or not _may_ask(leg, "INVITE"):  # what stands against it comes here when it is over

@@ -17,7 +17,6 @@ from proxy.call.media_leg import MediaLeg, MediaState
 from proxy.call.outcome import RECOVERY_ON_TIMER, Ending, may_fail_over
 from proxy.call.routing import Hop
 from proxy.cdr.record import Disposition
-from proxy.sdp import Codec
 from proxy.sip.message import Response
 from proxy.sip.timers import NEVER
 
@@ -30,16 +29,15 @@ __all__ = ["TrunkHunt"]
 class TrunkHunt:
     """The search for a trunk that takes one call. ``leg`` is the INVITE that counts now."""
 
-    __slots__ = ("_call", "_codecs", "_hop", "_hops", "_next", "_rang", "_taken", "deadline", "leg", "media")
+    __slots__ = ("_call", "_hop", "_hops", "_next", "_rang", "_taken", "deadline", "leg", "media")
 
     _hop: Hop
     """The one whose INVITE counts now."""
 
-    def __init__(self, call: Call, hops: Iterable[Hop], media: MediaLeg, codecs: tuple[Codec, ...]) -> None:
+    def __init__(self, call: Call, hops: Iterable[Hop], media: MediaLeg) -> None:
         self._call = call
         self._hops: Iterator[Hop] = iter(hops)
         self._next: Hop | None = next(self._hops, None)
-        self._codecs = codecs
         self._rang = False
         self._taken = ""
         self.media = media
@@ -69,7 +67,7 @@ class TrunkHunt:
         leg.session_id = self.media.id
         chosen = call.a.chosen
         body = leg.offer(
-            self._codecs,
+            call.called.formats(hop.trunk.codecs),
             ptime_ms=20 if chosen is None else chosen.ptime_ms,
             attributes=call.a.carried_attributes,
         )
