@@ -105,8 +105,9 @@ def usage_log_lines(
         yield quoted_line((*row, *correction_cells(fact, local)) if corrections else row)
 
 
-def usage_log_row(fact: UsageFacts, local: LocalTime) -> tuple[str, ...]:
-    """The sixteen cells of one call."""
+def usage_log_row(fact: UsageFacts, local: LocalTime, *, neutral: bool = True) -> tuple[str, ...]:
+    """The sixteen cells of one call; not ``neutral`` where a cell is text whatever it looks like."""
+    safe = neutralise if neutral else str
     (
         location,
         start_time,
@@ -127,29 +128,30 @@ def usage_log_row(fact: UsageFacts, local: LocalTime) -> tuple[str, ...]:
     from_city, from_state = place_of(caller_e164 or caller)
     to_city, to_state = place_of(normalised_number or dialled_number)
     return (
-        neutralise(location),
+        safe(location),
         day,
         clock,
-        neutralise(caller),
+        safe(caller),
         _DIRECTIONS.get(direction, direction),
-        neutralise(user),
+        safe(user),
         from_city,
         from_state,
-        neutralise(dialled_number),
-        neutralise(destination_user),
+        safe(dialled_number),
+        safe(destination_user),
         to_city,
         to_state,
-        _CALL_TYPES.get(call_class) or neutralise(call_class),
+        _CALL_TYPES.get(call_class) or safe(call_class),
         clock_time(talk_time),
         "",
-        neutralise(code),
+        safe(code),
     )
 
 
-def correction_cells(fact: UsageFacts, local: LocalTime) -> tuple[str, ...]:
+def correction_cells(fact: UsageFacts, local: LocalTime, *, neutral: bool = True) -> tuple[str, ...]:
     """The cells of `CORRECTION_COLUMNS`; empty for a call that was not corrected."""
+    safe = neutralise if neutral else str
     at = "" if fact.corrected_at is None else " ".join(local(fact.corrected_at))
-    return neutralise(fact.recorded_code), neutralise(fact.corrected_by), at, neutralise(fact.reason)
+    return safe(fact.recorded_code), safe(fact.corrected_by), at, safe(fact.reason)
 
 
 def quoted_line(cells: tuple[str, ...]) -> str:

@@ -14,7 +14,15 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.errors import TollgateError
-from proxy.portal import account_pages, code_pages, home_pages, import_pages, live_pages
+from proxy.portal import (
+    account_pages,
+    code_pages,
+    home_pages,
+    import_pages,
+    live_pages,
+    record_pages,
+    usage_pages,
+)
 from proxy.portal.api.app import ROOT, create_api
 from proxy.portal.headers import BodyBounds, SecurityHeaders
 from proxy.portal.pages import go_to, page
@@ -38,6 +46,8 @@ def routes() -> list[BaseRoute]:
         *live_pages.router.routes,
         *import_pages.router.routes,
         *code_pages.router.routes,
+        *usage_pages.router.routes,
+        *record_pages.router.routes,
     ]
     for route in found:
         if len(list(permissions_of(route))) != 1:

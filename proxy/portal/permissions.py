@@ -30,6 +30,14 @@ class Permission(enum.StrEnum):
     GROUPS_CHANGE = "groups_change"
     """A Decision Maker's; a Phone Manager's who was granted it."""
     TRUNKS_VIEW = "trunks_view"
+    USAGE_VIEW = "usage_view"
+    """See the usage log; users see their own calls in it."""
+    USAGE_ALL = "usage_all"
+    """See everybody's calls, with what only engineers need."""
+    RECORDS_CORRECT = "records_correct"
+    """Set the account code of a finished call."""
+    REPORTS_VIEW = "reports_view"
+    AUDIT_VIEW = "audit_view"
 
 
 _ALL = frozenset(Role)
@@ -47,6 +55,11 @@ _TABLE: dict[Permission, frozenset[Role]] = {
     Permission.GROUPS_VIEW: _MANAGERS,
     Permission.GROUPS_CHANGE: frozenset({Role.DECISION_MAKER}),
     Permission.TRUNKS_VIEW: _MANAGERS,
+    Permission.USAGE_VIEW: _ALL,
+    Permission.USAGE_ALL: _ALL - {Role.USER},
+    Permission.RECORDS_CORRECT: _MANAGERS,
+    Permission.REPORTS_VIEW: frozenset({Role.DECISION_MAKER, Role.BILLING_CONTACT}),
+    Permission.AUDIT_VIEW: frozenset({Role.DECISION_MAKER}),
 }
 
 

@@ -11,6 +11,7 @@ from proxy.portal.api.limits import RateLimits
 from proxy.portal.gate_link import GateLink
 from proxy.portal.passwords import Passwords
 from proxy.portal.uploads import Uploads
+from proxy.portal.usage_exports import Exports
 from proxy.settings_portal import PortalSettings
 from proxy.store import Store
 
@@ -38,6 +39,7 @@ class Portal:
     gate: GateLink
     passwords: Passwords
     uploads: Uploads = field(default_factory=Uploads)
+    exports: Exports = field(default_factory=Exports)
     feed: Feed = Feed()
     clock: Callable[[], float] = time.time
     """UTC seconds since the epoch."""

@@ -203,7 +203,7 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
             assert set(re.findall(r"[A-Za-z]{2,}", visible)) <= {"Tollgate"}, source
     unknown = {key for key in used - words if not key.endswith(".html")}
     # What ends so is the beginning of a key: each of its kind has one.
-    assert unknown == {"base.theme_", "codes.owner_", "home.role_", "live.state_"}
+    assert unknown == {"base.theme_", "codes.owner_", "home.role_", "live.state_", "record.by_", "record.treatment_"}
     assert {f"base.theme_{theme}" for theme in THEMES} <= words
     assert {f"codes.owner_{kind.value}" for kind in OwnerKind} <= words
     assert {f"home.role_{role.value}" for role in Role} <= words

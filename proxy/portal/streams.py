@@ -1,0 +1,80 @@
+"""Answers of any length, made in other threads while they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from proxy.portal.visit import Refused
+
+__all__ = ["Made", "in_chunks", "stream"]
+
+Made = Generator[bytes, None, None]
+"""The pieces of a file, made one by one in threads."""
+
+_CHUNK = 64 * 1024
+
+
+async def stream(made: Made, name: str, media_type: str) -> StreamingResponse:
+    """Answer with a file. However that ends, what makes it is closed.
+
+    What fails before the first piece fails as any page does; later the connection breaks, and the browser
+    says that the file is not whole.
+    """
+    try:
+        first = await _next(made) or b""
+    except BaseException:
+        await _close(made)
+        raise
+    return _Streamed(first, made, name, media_type)
+
+
+class _Streamed(StreamingResponse):
+    def __init__(self, first: bytes, made: Made, name: str, media_type: str) -> None:
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        super().__init__(_pieces(first, made), media_type=media_type, headers=headers)
+        self._made = made
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await _close(self._made)
+
+
+async def _pieces(first: bytes, made: Made) -> AsyncIterator[bytes]:
+    yield first
+    while (piece := await _next(made)) is not None:
+        yield piece
+
+
+async def _next(made: Made) -> bytes | None:
+    try:
+        return await run_in_threadpool(next, made, None)
+    except OSError as error:
+        # As it is it would be taken for a reader who has gone.
+        raise Refused(507, "usage.disk", reason=error.strerror or "") from error
+
+
+async def _close(made: Made) -> None:
+    """Give back what it holds, a file or a place, whoever has gone away."""
+    with anyio.CancelScope(shield=True):
+        await run_in_threadpool(made.close)
+
+
+def in_chunks(lines: Iterator[str]) -> Made:
+    """Join lines: each piece costs a change of threads."""
+    waiting: list[str] = []
+    size = 0
+    for line in lines:
+        waiting.append(line)
+        size += len(line)
+        if size >= _CHUNK:
+            yield "".join(waiting).encode("utf-8", "replace")
+            waiting, size = [], 0
+    yield "".join(waiting).encode("utf-8", "replace")
