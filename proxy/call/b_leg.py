@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.call.config import Reliability, Trunk
@@ -93,7 +92,7 @@ class BLeg(Leg):
         """Send the INVITE."""
         self.signalled_from = spec.flow.remote_host
         self._early = EarlyDialogs(self)
-        spec = replace(spec, headers=(*spec.headers, *self._extensions()))
+        spec = spec._replace(headers=(*spec.headers, *self._extensions()))
         self._invite(spec, now)
 
     def _invite(self, spec: InviteSpec, now: float) -> None:
@@ -101,7 +100,7 @@ class BLeg(Leg):
         headers = self.session.request_headers()
         if self._attempt is not None:
             headers += self._attempt.headers("INVITE", spec.uri)
-        spec = replace(spec, headers=(*spec.headers, *headers))
+        spec = spec._replace(headers=(*spec.headers, *headers))
         self.transaction = self.endpoint.invite(spec, self, now)
 
     def attempt(self, dialog: Dialog | None = None) -> DigestAttempt | None:
@@ -128,7 +127,7 @@ class BLeg(Leg):
         if not challenged and not (response.status == 422 and self.session.too_small(response)):
             return False
         before = self.transaction
-        spec = replace(spec, call_id=before.call_id, local_tag=before.local_tag, cseq=before.cseq + 1)
+        spec = spec._replace(call_id=before.call_id, local_tag=before.local_tag, cseq=before.cseq + 1)
         self.state = BLegState.CALLING
         self._invite(spec, now)
         return True

@@ -232,7 +232,9 @@ class Call:
     @property
     def a(self) -> Leg:
         """The leg of the caller, or of who plays its part in a later segment."""
-        return self.sides.a
+        leg = self.sides.caller.leg
+        assert leg is not None  # noqa: S101  (a called side becomes the calling one with its leg only)
+        return leg
 
     @property
     def b(self) -> Leg | None:

@@ -44,6 +44,7 @@ from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import AckReceived, RequestReceived, ResponseReceived, ServerTransaction
 from proxy.sip.message import Message, Request
 from proxy.sip.session_timer import SessionTimer
+from proxy.sip.timers import NEVER
 
 if TYPE_CHECKING:
     from proxy.call.call import Call
@@ -287,6 +288,14 @@ class Leg:
             srtp=self.security.keys,
         )
         convert_keys(self.call)
+
+    @property
+    def deadline(self) -> float:
+        """When its session or its modification is due; neither outlives the dialog."""
+        if self.over or not self.established:
+            return NEVER
+        at = self.session.deadline
+        return at if self.modification is None else min(at, self.modification.deadline)
 
     def heard(self, message: Message) -> None:
         """Note what the peer says of itself (RFC 3261 §20.5)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy.call.config import Trunk
@@ -79,7 +79,7 @@ class Origin:
                 said.append(("Referred-By", f"<sip:{self.referred_by}@{host}>"))
         said = [header for header in said if header[0] not in trunk.drop_headers]
         history = self._history(spec, trunk)
-        return replace(spec, headers=(*said, *spec.headers, *history, *self.added))
+        return spec._replace(headers=(*said, *spec.headers, *history, *self.added))
 
     def _history(self, spec: InviteSpec, trunk: Trunk) -> list[tuple[str, str]]:
         """Return the entries of who has forwarded, and of the target (RFC 7044 §10)."""

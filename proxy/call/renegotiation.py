@@ -23,7 +23,6 @@ in an emergency: who is called sees who calls.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -446,17 +445,10 @@ class Renegotiation:
 
     # Time, and the end --------------------------------------------------------------------------------------
 
-    def _legs(self) -> Iterator[Leg]:
-        for leg in self._own_legs():
-            if leg.established and not leg.over:
-                yield leg
-
-    def _own_legs(self) -> Iterator[Leg]:
-        """Yield the legs that are this call's, not those that have gone on in another."""
-        call = self._call
-        for leg in (call.a, call.b):
-            if leg is not None and leg.call is call:
-                yield leg
+    def _legs(self) -> list[Leg]:
+        """Return the legs that are this call's, not those that have gone on in another."""
+        call, sides = self._call, self._call.sides
+        return [leg for leg in (sides.caller.leg, sides.called.leg) if leg is not None and leg.call is call]
 
     @property
     def deadline(self) -> float:
@@ -465,9 +457,7 @@ class Renegotiation:
         if self._exchange is not None:
             at = min(at, self._exchange.bound)
         for leg in self._legs():
-            at = min(at, leg.session.deadline)
-            if leg.modification is not None:
-                at = min(at, leg.modification.deadline)
+            at = min(at, leg.deadline)
         return at
 
     def handle_timer(self, now: float) -> None:
@@ -480,7 +470,9 @@ class Renegotiation:
                 self._withdraw(exchange, exchange.asker, 504, now)
         if now >= self._retry_at:
             self.reconcile(now)
-        for leg in list(self._legs()):
+        for leg in self._legs():
+            if now < leg.deadline:
+                continue
             if leg.modification is not None and now >= leg.modification.deadline:
                 leg.modification.handle_timer(now)
             if not leg.over and now >= leg.session.deadline:
@@ -492,7 +484,7 @@ class Renegotiation:
         self._retry_at = NEVER
         if exchange is not None:
             self._end_exchange(exchange, now)
-        for leg in self._own_legs():
+        for leg in self._legs():
             leg.modification = None
 
     def _end_exchange(self, exchange: _Exchange, now: float) -> None:

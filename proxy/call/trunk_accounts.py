@@ -18,6 +18,7 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from operator import attrgetter
 
 from proxy.call.config import Peer, Trunk
 from proxy.sip.dialog import Dialog
@@ -306,7 +307,7 @@ class TrunkAccounts:
         """Return when `handle_timer` is to be called next, `NEVER` for not at all."""
         if self._leaving:
             return 0.0
-        return min((registration.due for registration in self._registrations.values()), default=NEVER)
+        return min(map(attrgetter("due"), self._registrations.values()), default=NEVER)
 
     def handle_timer(self, now: float) -> None:
         """Run what is due."""

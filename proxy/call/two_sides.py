@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from proxy.call.b_leg import BLeg
@@ -40,20 +39,13 @@ class TwoSides:
         self.called = CalledSide(call)
 
     @property
-    def a(self) -> Leg:
-        """The leg of the caller, or of who plays its part in a later segment."""
-        leg = self.caller.leg
-        assert leg is not None  # noqa: S101  (a called side becomes the calling one with its leg only)
-        return leg
-
-    @property
-    def own(self) -> tuple[Side, ...]:
+    def own(self) -> list[Side]:
         """The sides that are this call's to end."""
-        return tuple(side for side in (self.caller, self.called) if side.call is self._call)
+        return [side for side in (self.caller, self.called) if side.call is self._call]
 
     def beside(self, leg: Leg) -> Side | None:
         """Return the other party's side, if this call has it and somebody is there or looked for."""
-        side = self.called if leg is self.a else self.caller
+        side = self.called if leg is self.caller.leg else self.caller
         there = side.leg is not None or side.hunt is not None
         return side if side.call is self._call and there else None
 
@@ -66,20 +58,20 @@ class TwoSides:
     # Media --------------------------------------------------------------------------------------------------
 
     @property
-    def media_legs(self) -> Iterator[MediaLeg]:
+    def media_legs(self) -> list[MediaLeg]:
         """Every port pair that was asked for."""
-        for side in self.own:
-            yield from side.media_legs
+        return [media for side in self.own for media in side.media_legs]
 
     def leg_of(self, media: MediaLeg) -> Leg | None:
         """Return the leg that speaks through these ports."""
-        return next(
-            (leg for leg in (self.a, self.called.leg) if leg is not None and leg.media is media), None
-        )
+        for leg in (self.caller.leg, self.called.leg):
+            if leg is not None and leg.media is media:
+                return leg
+        return None
 
     def bridge(self) -> None:
         """Relay between the legs, once both have said where they are."""
-        a, b = self.a, self.called.leg
+        a, b = self._call.a, self.called.leg
         if a.media is not None and b is not None and b.media is not None and a.chosen and b.chosen:
             a.media.bridge(b.media)
             convert_keys(self._call)

@@ -196,11 +196,10 @@ class Driver:
         self._arm(now)
 
     def _round(self, now: float) -> bool:
-        """Carry everything over once; returns whether that may have caused more."""
+        """Carry everything over once, causes before their effects; returns whether that has left more."""
         endpoint, core = self.endpoint, self.core
         more = False
         while self._answers:
-            more = True
             answer = self._answers.popleft()
             try:
                 core.handle_answer(answer, now)
@@ -218,15 +217,15 @@ class Driver:
         for data, flow in endpoint.transmits():
             self._send(data, flow)
         for command in core.commands():
-            more = True
             try:
                 self._perform(command)
             except Exception:  # noqa: BLE001 - one call's fault; those of the others are still to come
+                more = True
                 self._contain(_refusal(command), now, type(command).__name__)
         while self._failures:
             more = True
             endpoint.transport_failed(self._failures.popleft(), now)
-        return more
+        return more or bool(self._answers)
 
     def _contain(self, cause: Event | Answer, now: float, what: str = "") -> None:
         self.faults += 1

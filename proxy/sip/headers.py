@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from proxy.errors import LocalProtocolError
+from proxy.errors import LocalProtocolError, RemoteProtocolError
 from proxy.sip.grammar import is_token, split_list
 
 __all__ = ["KNOWN_SPELLINGS", "Entry", "Headers", "canonical_name"]
@@ -175,6 +175,14 @@ class Headers:
             return self._first.get(canonical_name(name))
         return value
 
+    def require(self, name: str) -> str:
+        """First value of a header that a message can't be without, by its canonical name; raises
+        `RemoteProtocolError` (400)."""
+        value = self._first.get(name)
+        if not value:
+            raise RemoteProtocolError(f"{name} is missing")
+        return value
+
     def get_all(self, name: str) -> list[str]:
         """One value per header line, in order."""
         value = self._first.get(name)
@@ -288,7 +296,9 @@ class Headers:
         repeated.discard(name)
 
     def __contains__(self, name: str) -> bool:
-        return self.get(name) is not None
+        if name in self._first:
+            return True
+        return name not in _CANONICAL_NAMES and canonical_name(name) in self._first
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -155,34 +155,34 @@ class _Common:
     @property
     def call_id(self) -> str:
         """Call-ID; compared byte for byte (RFC 3261 §8.1.1.4)."""
-        return self._mandatory("Call-ID")
+        return self.headers.require("Call-ID")
 
     @property
     def cseq(self) -> CSeq:
         """CSeq."""
         if self._cseq is None:
-            self._cseq = CSeq.parse(self._mandatory("CSeq"))
+            self._cseq = CSeq.parse(self.headers.require("CSeq"))
         return self._cseq
 
     @property
     def from_(self) -> NameAddr:
         """From."""
         if self._from is None:
-            self._from = NameAddr.parse(self._mandatory("From"))
+            self._from = NameAddr.parse(self.headers.require("From"))
         return self._from
 
     @property
     def to(self) -> NameAddr:
         """To."""
         if self._to is None:
-            self._to = NameAddr.parse(self._mandatory("To"))
+            self._to = NameAddr.parse(self.headers.require("To"))
         return self._to
 
     @property
     def top_via(self) -> Via:
         """The first Via value; its text is as received."""
         if self._via is None:
-            value = self._mandatory("Via")
+            value = self.headers.require("Via")
             self._via = Via.parse(value if "," not in value else split_top_level(value, ",")[0])
         return self._via
 
@@ -191,7 +191,7 @@ class _Common:
         """Every Contact; empty for none and for "*" (see `has_star_contact`)."""
         if self._contacts is None:
             lines = self.headers.get_all("Contact")
-            self._contacts = [] if lines == ["*"] else parse_addresses(lines)
+            self._contacts = parse_addresses(lines) if lines and lines != ["*"] else []
         return self._contacts
 
     @property
@@ -224,12 +224,6 @@ class _Common:
     def forget_parsed(self) -> None:
         """Drop the typed values, so that they are parsed again from the headers as they are now."""
         self._cseq = self._from = self._to = self._via = self._contacts = None
-
-    def _mandatory(self, name: str) -> str:
-        value = self.headers.get(name)
-        if not value:
-            raise RemoteProtocolError(f"{name} is missing")
-        return value
 
     def _serialize(self, start_line: str) -> bytes:
         headers, body = self.headers, self.body

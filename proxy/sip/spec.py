@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.sip.flow import Flow
 from proxy.sip.large import LargeRequests
@@ -10,8 +10,7 @@ from proxy.sip.large import LargeRequests
 __all__ = ["InviteSpec"]
 
 
-@dataclass(frozen=True, slots=True)
-class InviteSpec:
+class InviteSpec(NamedTuple):
     """An INVITE outside a dialog (RFC 3261 §13.2.1).
 
     The endpoint adds Via, the From tag, Call-ID, CSeq, Contact, Allow, Supported, User-Agent and

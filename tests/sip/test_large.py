@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from proxy.sip.config import EndpointConfig
@@ -20,7 +18,7 @@ CONNECTED = OVER_TCP._replace(connection=7)
 
 def invited(large: LargeRequests, body: bytes = BODY, harness: Harness | None = None) -> Harness:
     harness = harness or Harness()
-    harness.endpoint.invite(replace(spec(), body=body, large=large), "leg", harness.now)
+    harness.endpoint.invite(spec()._replace(body=body, large=large), "leg", harness.now)
     harness.drain()
     return harness
 
@@ -73,7 +71,7 @@ def test_a_gate_without_tcp_sends_it_as_it_is() -> None:
 def test_a_peer_on_tcp_keeps_it() -> None:
     harness = Harness()
     harness.endpoint.invite(
-        replace(spec(OVER_TCP), body=BODY, large=LargeRequests.TCP_FIRST), "leg", harness.now
+        spec(OVER_TCP)._replace(body=BODY, large=LargeRequests.TCP_FIRST), "leg", harness.now
     )
     assert ways(harness) == [("TCP", "TCP")]
     harness.run_until(1.0)
@@ -116,7 +114,7 @@ def test_silence_for_4_t1_lets_it_go_over_udp_until_timer_b() -> None:
 @pytest.mark.parametrize("large", [LargeRequests.TCP_FIRST, LargeRequests.TCP])
 def test_an_urgent_one_waits_t1_only_and_goes_by_both_ways(large: LargeRequests) -> None:
     harness = Harness()
-    urgent = replace(spec(), body=BODY, large=large, urgent=True)
+    urgent = spec()._replace(body=BODY, large=large, urgent=True)
     harness.endpoint.invite(urgent, "leg", harness.now)
     harness.run_until(1.1)
     assert [way for way, _ in ways(harness)] == ["TCP", "UDP", "UDP"]

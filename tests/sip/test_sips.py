@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from proxy.sip.config import EndpointConfig
@@ -74,19 +72,19 @@ def test_rfc3261_8_1_1_8_an_invite_to_sips_has_a_sips_contact(
     uri: str, route: tuple[str, ...], expected: str
 ) -> None:
     here = harness()
-    here.endpoint.invite(replace(spec(TLS), uri=uri, route=route), "leg", here.now)
+    here.endpoint.invite(spec(TLS)._replace(uri=uri, route=route), "leg", here.now)
     assert contact_of(here.last().request) == expected
 
 
 def test_a_contact_of_the_tu_keeps_its_user() -> None:
     here = harness()
-    here.endpoint.invite(replace(spec(TLS), uri="sips:204@x", contact_user="desk"), "leg", here.now)
+    here.endpoint.invite(spec(TLS)._replace(uri="sips:204@x", contact_user="desk"), "leg", here.now)
     assert contact_of(here.last().request) == f"<sips:desk@{GATE}:5061>"
 
 
 def test_requests_within_a_dialog_of_sips_keep_to_it() -> None:
     here = harness()
-    here.endpoint.invite(replace(spec(TLS), uri="sips:204@192.0.2.2"), "leg", here.now)
+    here.endpoint.invite(spec(TLS)._replace(uri="sips:204@192.0.2.2"), "leg", here.now)
     here.receive(answer(here.last().request, 200, contact=SIPS_CONTACT), TLS)
     dialog = here.take(ResponseReceived).dialog
     assert dialog is not None
