@@ -65,12 +65,12 @@ def happens(what: Callable[[], bool]) -> None:
 def test_an_event_tells_of_a_call_and_nothing_of_the_digits_of_its_code() -> None:
     event = of_call("call.ended", RECORD, SITE, at=RECORD.end_time)
     body = json.loads(event.body)
-    assert (body["id"], body["event"], body["at"]) == (
+    assert (body["id"], body["type"], body["timestamp"]) == (
         "0190aa-77.call.ended",
         "call.ended",
         "2026-09-21T14:14:22.500+00:00",
     )
-    call = body["call"]
+    call = body["data"]["call"]
     assert call["code"] == {"form": "*******/7", "description": "Acme"}
     assert (call["result"], call["talk_time"], call["answered_at"]) == (
         "answered",
@@ -82,7 +82,7 @@ def test_an_event_tells_of_a_call_and_nothing_of_the_digits_of_its_code() -> Non
     live = json.loads(
         of_call("call.started", replace(RECORD, phase=RecordPhase.SETUP), SITE, at=RECORD.start_time).body
     )
-    assert "result" not in live["call"]
+    assert "result" not in live["data"]["call"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_an_emergency_says_who_calls_from_where_and_how_to_call_back(
     caller_e164: str, site: Site, callback: str, location: str
 ) -> None:
     event = of_call("emergency.dialed", replace(RECORD, caller_e164=caller_e164), site, at=1.0)
-    told = json.loads(event.body)["emergency"]
+    told = json.loads(event.body)["data"]["emergency"]
     assert (told["number"], told["caller"], told["callback"], told["location"]) == (
         "911",
         "204",
@@ -165,7 +165,7 @@ def test_the_writer_notes_what_is_wanted_and_says_what_that_is(store: Store, wri
     assert [event_id for event, event_id in found if event == "call.started"] == [
         f"r{number:04d}.call.started" for number in range(1_000)
     ]
-    down = json.loads(store.webhooks.deliveries(limit=1)[0].body)["trunk"]
+    down = json.loads(store.webhooks.deliveries(limit=1)[0].body)["data"]["trunk"]
     assert down == {"name": "carrier", "address": "udp:192.0.2.1:5060", "reason": "silence"}
 
 

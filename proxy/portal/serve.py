@@ -20,6 +20,9 @@ from proxy.portal.gate_link import GateLink
 from proxy.portal.pages import ASSETS, asset
 from proxy.portal.passwords import Passwords
 from proxy.portal.portal import Portal
+from proxy.portal.webhook_mail import Mailer
+from proxy.portal.webhook_post import Poster
+from proxy.portal.webhook_sender import WebhookSender
 from proxy.settings import Settings
 from proxy.store import Store
 
@@ -46,6 +49,9 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
     with listening, Store(settings.store.url) as store:
         link, realm = GateLink(settings.control_socket), settings.auth.realm
         portal = Portal(settings.portal, store, plan, link, Passwords(), realm=realm)
+        notify = settings.notify
+        sender = WebhookSender(store, Poster(notify.private_networks), Mailer(notify.mail))
+        sender.start()
         try:
             if (password := make_first_account(store, portal.passwords)) is not None:
                 print(
@@ -54,6 +60,7 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
                 )
             _Server(_config(settings, portal), settings, listening, ends_with_input=ends_with_input).run()
         finally:
+            sender.stop()
             portal.close()
 
 

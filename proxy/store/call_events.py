@@ -1,4 +1,4 @@
-"""Events of calls as receivers get them: JSON, told by record id, with no digits of a code.
+"""Events of calls as receivers get them: JSON as Standard Webhooks wants it, with no digits of a code.
 
 An event's id is made of the record's, so that the same event, told twice, is known as such: the outbox keeps
 it once. A code is named by its description and its masked form; who may see codes asks the API for the
@@ -85,7 +85,7 @@ def of_trunk(name: str, address: str, reason: str, *, at: float) -> NewEvent:
 
 
 def _event(event_id: str, event: str, at: float, facts: Mapping[str, object]) -> NewEvent:
-    body = {"id": event_id, "event": event, "at": _time(at), **facts}
+    body = {"id": event_id, "type": event, "timestamp": _time(at), "data": facts}
     return NewEvent(event_id, event, json.dumps(body, separators=(",", ":")))
 
 

@@ -7,10 +7,11 @@ can tell a repetition. Times are UTC seconds since the epoch and given in.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
@@ -29,7 +30,9 @@ BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
 """Seconds until the next try; after the last one a delivery is given up."""
 LEASE = 60.0
 _CHUNK = 500
+_LOOKED_AT = 200
 _URL = re.compile(r"https?://[^\s/?#@\\]+(?:[/?][^\s#]*)?")
+_MAILTO = re.compile(r"mailto:[^\s@?,;:<>()\"\\]+@[^\s@?,;:<>()\"\\]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,20 @@ class WebhookEndpoint:
     version: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.url) > 500 or not self.url.isascii() or not _URL.fullmatch(self.url):
+        fits = _URL.fullmatch(self.url) or _MAILTO.fullmatch(self.url)
+        if len(self.url) > 500 or not self.url.isascii() or not fits:
             raise ConfigurationError(
-                "webhook URL: write http:// or https://, a host and a path, no user name and no #"
+                "webhook URL: write http:// or https://, a host and a path, no user name and no #; "
+                "or mailto: and one address"
             )
         if not self.events or not self.events <= set(EVENTS):
             message = f"webhook events: name some of {', '.join(EVENTS)}"
             raise ConfigurationError(message)
+
+    @property
+    def mail_to(self) -> str:
+        """The address that is told by e-mail; "" for a webhook."""
+        return self.url.removeprefix("mailto:") if self.url.startswith("mailto:") else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +94,13 @@ class WebhooksRepository:
             rows = connection.execute(select(webhook_endpoints).order_by(webhook_endpoints.c.id))
             return [_read_endpoint(row) for row in rows.mappings()]
 
+    def endpoint(self, endpoint_id: int) -> WebhookEndpoint | None:
+        """The endpoint of this id, or None."""
+        return next((found for found in self.endpoints() if found.id == endpoint_id), None)
+
     def add(self, endpoint: WebhookEndpoint, *, now: float) -> WebhookEndpoint:
         """Add an endpoint; without a secret one is made, which `WebhookEndpoint.secret` tells."""
-        new = replace(endpoint, secret=endpoint.secret or secrets.token_urlsafe(32), version=1)
+        new = replace(endpoint, secret=endpoint.secret or _new_secret(), version=1)
         with self._database.write() as connection:
             result = connection.execute(insert(webhook_endpoints).values(**_row(new), created_at=now))
             key = result.inserted_primary_key
@@ -163,19 +177,36 @@ class WebhooksRepository:
                 )
         return len(fresh)
 
-    def take_due(self, *, now: float, limit: int = 20) -> list[tuple[WebhookEndpoint, WebhookDelivery]]:
-        """What is to be delivered now, the longest due first; nobody else gets it for `LEASE` seconds."""
+    def take_due(
+        self, *, now: float, limit: int = 20, busy: Mapping[int, int] | None = None, most: int = 20
+    ) -> list[tuple[WebhookEndpoint, WebhookDelivery]]:
+        """What is to be delivered now, emergencies first, then the longest due; nobody else gets it for
+        `LEASE` seconds.
+
+        ``busy`` says how many deliveries to an endpoint are under way: it gets no more than ``most`` at a
+        time, so that a slow receiver does not keep the others waiting.
+        """
+        room = {endpoint_id: most - count for endpoint_id, count in (busy or {}).items()}
         column = webhook_deliveries.c
         due = (
             select(webhook_deliveries)
             .join(webhook_endpoints, webhook_endpoints.c.id == column.endpoint_id)
             .where(column.next_try_at <= now, webhook_endpoints.c.enabled)
-            .order_by(column.next_try_at, column.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
+            .where(column.endpoint_id.not_in([key for key, left in room.items() if left <= 0]))
+            .order_by(column.event != "emergency.dialed", column.next_try_at, column.id)
+            .limit(_LOOKED_AT)
         )
+        with self._database.read() as connection:
+            if not connection.execute(due.with_only_columns(column.id).limit(1)).first():
+                return []
         with self._database.write() as connection:
-            found = [_read_delivery(row) for row in connection.execute(due).mappings()]
+            found: list[WebhookDelivery] = []
+            for row in connection.execute(due.with_for_update(skip_locked=True)).mappings():
+                item = _read_delivery(row)
+                left = room.get(item.endpoint_id, most)
+                if left > 0 and len(found) < limit:
+                    room[item.endpoint_id] = left - 1
+                    found.append(item)
             ids = [delivery.id for delivery in found]
             leased = update(webhook_deliveries).where(column.id.in_(ids))
             connection.execute(leased.values(attempts=column.attempts + 1, next_try_at=now + LEASE))
@@ -227,6 +258,11 @@ class WebhooksRepository:
         statement = update(webhook_deliveries).where(webhook_deliveries.c.id == delivery_id)
         with self._database.write() as connection:
             connection.execute(statement.values(**values))
+
+
+def _new_secret() -> str:
+    """A key in the form of Standard Webhooks, whose libraries take it as it is."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def _expect(connection: Connection, endpoint_id: int) -> WebhookEndpoint:

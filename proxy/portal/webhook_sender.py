@@ -1,0 +1,130 @@
+"""Delivers what the outbox holds: looks every second, and has a few deliveries under way at a time.
+
+It runs in threads of the portal's process, and never in the gate's: see docs/decisions. What it does not get
+rid of stays in the store, and is tried again by it or by the one after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from proxy.errors import TollgateError
+from proxy.portal.webhook_mail import Mailer, event_message
+from proxy.portal.webhook_post import Outcome, Poster
+from proxy.store import Store, WebhookDelivery, WebhookEndpoint
+
+__all__ = ["WebhookSender"]
+
+logger = logging.getLogger(__name__)
+
+_EVERY = 1.0
+_AT_ONCE = 8
+_AT_ONCE_EACH = 4
+_KEPT = 30 * 86_400.0
+"""So long the delivery log shows what was delivered or given up."""
+_TIDIED_EVERY = 3_600.0
+
+
+class WebhookSender:
+    """Sends until it is stopped."""
+
+    def __init__(
+        self,
+        store: Store,
+        poster: Poster,
+        mailer: Mailer,
+        *,
+        clock: Callable[[], float] = time.time,
+        every: float = _EVERY,
+    ) -> None:
+        self._outbox = store.webhooks
+        self._poster = poster
+        self._mailer = mailer
+        self._clock = clock
+        self._every = every
+        self._busy: Counter[int] = Counter()
+        """Deliveries under way, by endpoint."""
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._ending = False
+        self._failing = False
+        self._tidied_at = float("-inf")
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhooks")
+        self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin nothing new and break off what is under way."""
+        self._ending = True
+        self._woken.set()
+        self._poster.close()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._pool.shutdown()
+
+    def _work(self) -> None:
+        while not self._ending:
+            try:
+                begun = self._begin_due()
+                self._tidy()
+            except TollgateError as error:
+                if not self._failing:
+                    logger.error("webhooks wait: %s", error)
+                self._failing, begun = True, 0
+            else:
+                self._failing = False
+            if not begun:
+                self._woken.wait(self._every)
+                self._woken.clear()
+
+    def _begin_due(self) -> int:
+        with self._lock:
+            busy = dict(+self._busy)
+        free = _AT_ONCE - sum(busy.values())
+        if not free:
+            return 0
+        due = self._outbox.take_due(now=self._clock(), limit=free, busy=busy, most=_AT_ONCE_EACH)
+        for endpoint, delivery in due:
+            with self._lock:
+                self._busy[endpoint.id] += 1
+            self._pool.submit(self._deliver, endpoint, delivery)
+        return len(due)
+
+    def _deliver(self, endpoint: WebhookEndpoint, delivery: WebhookDelivery) -> None:
+        try:
+            self._note(delivery, self._try(endpoint, delivery))
+        except TollgateError as error:
+            # Its lease ends, and it is tried again under the same id.
+            logger.error("what came of a webhook can't be noted: %s", error)
+        except Exception:
+            logger.exception("a webhook failed in a way that nobody thought of")
+        finally:
+            with self._lock:
+                self._busy[endpoint.id] -= 1
+            self._woken.set()
+
+    def _try(self, endpoint: WebhookEndpoint, delivery: WebhookDelivery) -> Outcome:
+        if endpoint.mail_to:
+            return self._mailer.send(event_message(delivery, endpoint.mail_to))
+        return self._poster.post(endpoint, delivery, now=self._clock())
+
+    def _note(self, delivery: WebhookDelivery, outcome: Outcome) -> None:
+        now = self._clock()
+        if not outcome.error and 200 <= outcome.status < 300:
+            self._outbox.delivered(delivery.id, outcome.status, now=now)
+        elif not self._outbox.failed(delivery, outcome.status, outcome.error, now=now):
+            logger.warning("%s %s was given up: %s", delivery.event, delivery.event_id, outcome.error)
+
+    def _tidy(self) -> None:
+        now = self._clock()
+        if now - self._tidied_at >= _TIDIED_EVERY:
+            self._tidied_at = now
+            self._outbox.forget(before=now - _KEPT)
