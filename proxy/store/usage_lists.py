@@ -20,15 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     CompoundSelect,
     Connection,
-    Float,
     Integer,
     Select,
-    String,
-    Text,
     TextClause,
     column,
     func,
@@ -42,6 +38,7 @@ from sqlalchemy import (
 
 from proxy.cdr.record import Direction, Disposition
 from proxy.errors import ConfigurationError
+from proxy.store.models import call_records
 from proxy.store.models_usage import call_numbers
 
 __all__ = [
@@ -105,53 +102,11 @@ class UsageOrder(enum.StrEnum):
 
 # Not the table's own columns: those would name the table a second time, beside the one with its index.
 COLUMNS: dict[str, ColumnElement[Any]] = {
-    **{
-        name: column(name, String())
-        for name in (
-            "record_id",
-            "caller_number",
-            "user",
-            "group_name",
-            "dialled_number",
-            "normalised_number",
-            "destination_user",
-            "call_class",
-            "disposition",
-            "direction",
-            "code_key",
-            "code_form",
-            "location",
-        )
-    },
-    "id": column("id", Integer()),
-    "start_time": column("start_time", Float()),
-    "talk_time": column("talk_time", Float()),
-    "emergency": column("emergency", Boolean()),
-    "corrected": column("corrected", Boolean()),
-    "body": column("body", Text()),
+    own.name: column(own.name, own.type) for own in call_records.columns
 }
 
-_BY_START = "ix_call_records_start_time_code_key_talk_time"
-_INDEXES = {
-    "start_time": _BY_START,
-    "code_key": "ix_call_records_code_key_start_time_talk_time",
-    **{
-        name: f"ix_call_records_{name}_start_time"
-        for name in (
-            "talk_time",
-            "caller_number",
-            "user",
-            "group_name",
-            "dialled_number",
-            "normalised_number",
-            "destination_user",
-            "call_class",
-            "disposition",
-            "direction",
-            "emergency",
-        )
-    },
-}
+_INDEXES = {index.columns[0].name: str(index.name) for index in call_records.indexes}
+"""By the column that they begin with."""
 _ORDERS = {
     UsageOrder.START: "start_time",
     UsageOrder.DURATION: "talk_time",
@@ -205,7 +160,7 @@ def _choose(
 ) -> Access:
     ordered = _INDEXES[_ORDERS[order]]
     if times and order is not UsageOrder.START:
-        candidates.append(_Candidate(times[0], times[0], _BY_START))
+        candidates.append(_Candidate(times[0], times[0], _INDEXES["start_time"]))
     best: _Candidate | None = None
     if len(candidates) == 1 and order is UsageOrder.START and candidates[0].index:
         best = candidates[0]
@@ -318,7 +273,7 @@ def _number(connection: Connection, part: str, times: tuple[_Condition, ...], *,
     known = select(call_numbers.c.number).where(fits(call_numbers.c.number)).limit(_MOST_NUMBERS + 1)
     numbers = [str(number) for number in connection.execute(known).scalars()]
     if len(numbers) > _MOST_NUMBERS:
-        return _Candidate(everywhere, everywhere, _BY_START)
+        return _Candidate(everywhere, everywhere, _INDEXES["start_time"])
     return _any_of(connection, NUMBERS, numbers, everywhere, times)
 
 
