@@ -55,6 +55,7 @@ from proxy.sip.headers import canonical_name
 from proxy.sip.large import LargeRequests
 from proxy.sip.parser import ParserLimits
 from proxy.sip.reachability import is_within
+from proxy.sip.registration import RegistrarConfig
 from proxy.sip.routing import Target
 from proxy.sip.subscription import Interval
 
@@ -68,6 +69,7 @@ __all__ = [
     "media_config",
     "number_plan",
     "prompt_codecs",
+    "registrar_config",
     "tcp_limits",
     "tls_config",
     "tls_names",
@@ -157,6 +159,20 @@ def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> End
         min_se=timers.min_se,
         limits=ParserLimits(settings.limits.message_size, settings.limits.header_lines),
         invites_to_tu=True,
+    )
+
+
+def registrar_config(settings: Settings) -> RegistrarConfig:
+    """Return the registrar's limits."""
+    limits = settings.registrar
+    return RegistrarConfig(
+        default_expires=limits.default_expires,
+        min_expires=limits.min_expires,
+        max_expires=limits.max_expires,
+        max_contacts=limits.max_contacts,
+        max_bindings=limits.max_bindings,
+        flow_timer=limits.flow_timer,
+        path_needs_support=limits.path_needs_support,
     )
 
 

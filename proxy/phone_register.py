@@ -12,16 +12,16 @@ from proxy.call.config import GateConfig
 from proxy.call.identity import Authenticator, peer_networks
 from proxy.call.registrations import KeepAlive, Registrations
 from proxy.clock import epoch
+from proxy.composition import registrar_config
 from proxy.policy import Snapshot
 from proxy.settings import Settings
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.gruu import Gruus
 from proxy.sip.reachability import Surroundings
 from proxy.sip.registrar import Registrar
-from proxy.sip.registration import RegistrarConfig
 from proxy.store import BindingWriter, Store, StoreUnavailable
 
-__all__ = ["PhoneRegister", "registrar_config"]
+__all__ = ["PhoneRegister"]
 
 logger = logging.getLogger(__name__)
 
@@ -108,17 +108,3 @@ class PhoneRegister:
     def users(self) -> int:
         """How many users have a registered phone."""
         return self.registrations.registrar.users
-
-
-def registrar_config(settings: Settings) -> RegistrarConfig:
-    """Return the registrar's limits."""
-    limits = settings.registrar
-    return RegistrarConfig(
-        default_expires=limits.default_expires,
-        min_expires=limits.min_expires,
-        max_expires=limits.max_expires,
-        max_contacts=limits.max_contacts,
-        max_bindings=limits.max_bindings,
-        flow_timer=limits.flow_timer,
-        path_needs_support=limits.path_needs_support,
-    )
