@@ -1,0 +1,72 @@
+"""A real gate and what it notes for those who want to be told of its calls."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.store import WebhookEndpoint
+from proxy.store.webhooks import EVENTS
+from tests.net.waiting import until
+from tests.server.house import House
+
+
+@pytest.fixture
+def told(house: House) -> None:
+    """Somebody wants to be told everything."""
+    assert house.gate.store is not None
+    house.gate.store.webhooks.add(WebhookEndpoint("https://x.example/", frozenset(EVENTS)), now=1.0)
+
+
+def noted(house: House) -> list[str]:
+    assert house.gate.store is not None
+    return [item.event for item in reversed(house.gate.store.webhooks.deliveries())]
+
+
+@pytest.mark.usefixtures("told")
+async def test_a_call_is_told_from_its_beginning_to_its_end(house: House) -> None:
+    await until(lambda: house.gate.core.telling)
+    call = house.dial()
+    await until(call.answered.is_set)
+    call.rtp.press("9#")
+    await until(lambda: "code.rejected" in noted(house))
+    call.rtp.press("1234#")
+    await until(lambda: "call.answered" in noted(house))
+    assert "call.ended" not in noted(house)
+    house.phone.hang_up(call)
+    await until(lambda: "call.ended" in noted(house))
+    assert sorted(noted(house)) == ["call.answered", "call.ended", "call.started", "code.rejected"]
+    assert house.gate.store is not None
+    bodies = [item.body for item in house.gate.store.webhooks.deliveries()]
+    assert len({json.loads(body)["data"]["call"]["record_id"] for body in bodies}) == 1
+    assert not any('"1234' in body for body in bodies)
+
+
+@pytest.mark.usefixtures("told")
+async def test_an_emergency_is_told_while_it_goes_out(house: House) -> None:
+    await until(lambda: house.gate.core.telling)
+    call = house.dial("911")
+    await until(lambda: "emergency.dialed" in noted(house))
+    await until(call.answered.is_set)
+    house.phone.hang_up(call)
+    await until(lambda: "call.ended" in noted(house))
+    assert noted(house).count("emergency.dialed") == 1
+
+
+@pytest.mark.usefixtures("told")
+async def test_a_trunk_that_goes_down_is_told(house: House) -> None:
+    await until(lambda: "trunk.down" in house.gate._wanted)
+    for probe in list(house.gate.core.watch._destinations.values()):
+        probe.failed("no answer", 0.0)
+        probe.failed("no answer", 0.0)
+    await until(lambda: "trunk.down" in noted(house))
+
+
+async def test_nothing_is_told_and_noted_while_nobody_wants_it(house: House, tmp_path: Path) -> None:
+    call = await house.talk()
+    house.phone.hang_up(call)
+    await house.records()
+    assert not house.gate.core.telling
+    assert noted(house) == []
