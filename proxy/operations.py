@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,7 @@ def _status(gate: Gate) -> dict[str, object]:
         "records_delayed": gate.records_delayed,
         "faults": gate.driver.faults,
         "trunks": _trunks(gate),
+        "peers": _peers(gate),
         "certificate_expires": gate.tls.expires.isoformat() if gate.tls else None,
         "loop_lag_ms": round(gate.lag.take_worst() * 1000, 1),
     }
@@ -122,6 +124,19 @@ def _trunks(gate: Gate) -> list[dict[str, object]]:
             ],
         }
         for trunk in gate.core.config.trunks
+    ]
+
+
+def _peers(gate: Gate) -> list[dict[str, object]]:
+    calls = Counter(call.record.peer for call in gate.core.calls.values())
+    return [
+        {
+            "name": peer.name,
+            "networks": [*map(str, peer.networks), *peer.certificate_names],
+            "default_group": peer.default_group,
+            "calls": calls[peer.name],
+        }
+        for peer in gate.core.config.peers
     ]
 
 

@@ -21,7 +21,9 @@ from proxy.portal import (
     import_pages,
     live_pages,
     record_pages,
+    trunk_pages,
     usage_pages,
+    user_pages,
 )
 from proxy.portal.api.app import ROOT, create_api
 from proxy.portal.headers import BodyBounds, SecurityHeaders
@@ -44,6 +46,8 @@ def routes() -> list[BaseRoute]:
         *account_pages.router.routes,
         *home_pages.router.routes,
         *live_pages.router.routes,
+        *user_pages.router.routes,
+        *trunk_pages.router.routes,
         *import_pages.router.routes,
         *code_pages.router.routes,
         *usage_pages.router.routes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import unescape
 from urllib.parse import urlencode
 
@@ -11,7 +12,7 @@ import httpx
 __all__ = ["PASSWORD", "Person", "notice", "rows"]
 
 PASSWORD = "correct horse battery"
-_Fields = dict[str, str | list[str]]
+_Fields = Mapping[str, str | list[str]]
 
 
 class Person:
@@ -27,7 +28,7 @@ class Person:
         self, path: str, fields: _Fields | None = None, *, csrf: str | None = None, **headers: str
     ) -> httpx.Response:
         """Send a form, with the token of the session as its page has it."""
-        sent: _Fields = {**(fields or {})}
+        sent = {**(fields or {})}
         token = await self.csrf() if csrf is None else csrf
         if token:
             sent["csrf"] = token

@@ -14,9 +14,11 @@ import pytest
 
 import proxy.portal
 from proxy.call.state import CallState
+from proxy.call.trunk_watch import TrunkState
 from proxy.cdr.record import Disposition
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, OwnerKind
+from proxy.portal import user_pages
 from proxy.portal.app import create_app
 from proxy.portal.code_pages import MESSAGES
 from proxy.portal.headers import MAX_FORM, MAX_UPLOAD
@@ -30,7 +32,19 @@ from tests.portal.person import Person, notice
 
 ROOM = Path(proxy.portal.__file__).parent
 New = Callable[..., Person]
-PAGES = ("/login", "/password", "/", "/live", "/codes", "/codes?add=true", "/codes/import", "/nowhere")
+PAGES = (
+    "/login",
+    "/password",
+    "/",
+    "/live",
+    "/users",
+    "/users/edit",
+    "/trunks",
+    "/codes",
+    "/codes?add=true",
+    "/codes/import",
+    "/nowhere",
+)
 
 
 class _Page(HTMLParser):
@@ -203,11 +217,21 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
             assert set(re.findall(r"[A-Za-z]{2,}", visible)) <= {"Tollgate"}, source
     unknown = {key for key in used - words if not key.endswith(".html")}
     # What ends so is the beginning of a key: each of its kind has one.
-    assert unknown == {"base.theme_", "codes.owner_", "home.role_", "live.state_", "record.by_", "record.treatment_"}
+    assert unknown == {
+        "base.theme_",
+        "codes.owner_",
+        "home.role_",
+        "live.state_",
+        "trunks.state_",
+        "record.by_",
+        "record.treatment_",
+    }
     assert {f"base.theme_{theme}" for theme in THEMES} <= words
     assert {f"codes.owner_{kind.value}" for kind in OwnerKind} <= words
     assert {f"home.role_{role.value}" for role in Role} <= words
     assert {f"live.state_{state.value}" for state in CallState if state is not CallState.ENDED} <= words
+    assert {f"trunks.state_{state.value}" for state in TrunkState} <= words
+    assert {f"users.{said}" for said in user_pages.MESSAGES} <= words
     assert {f"result.{result.value}" for result in Disposition} <= words
     assert {f"class.{name.value}" for name in CallClass} <= words
     assert {f"codes.{said}" for said in MESSAGES} <= words
