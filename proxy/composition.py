@@ -56,7 +56,8 @@ from proxy.sip.large import LargeRequests
 from proxy.sip.parser import ParserLimits
 from proxy.sip.reachability import is_within
 from proxy.sip.registration import RegistrarConfig
-from proxy.sip.routing import Target
+from proxy.sip.routing import Lookup as PeerLookup
+from proxy.sip.routing import Target, nothing_known
 from proxy.sip.subscription import Interval
 
 __all__ = [
@@ -135,7 +136,9 @@ def tls_names(settings: Settings, lookup: Lookup) -> dict[tuple[str, int], str]:
     return names
 
 
-def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> EndpointConfig:
+def endpoint_config(
+    settings: Settings, bound: Sequence[tuple[str, int]], peer_names: PeerLookup = nothing_known
+) -> EndpointConfig:
     """Return the endpoint's settings; ``bound`` says which port each socket really has."""
     advertised = {ip_address(host).version: host for host in settings.sip.advertised}
     points = [
@@ -159,6 +162,7 @@ def endpoint_config(settings: Settings, bound: Sequence[tuple[str, int]]) -> End
         min_se=timers.min_se,
         limits=ParserLimits(settings.limits.message_size, settings.limits.header_lines),
         invites_to_tu=True,
+        lookup=peer_names,
     )
 
 

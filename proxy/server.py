@@ -36,7 +36,7 @@ from proxy.media.prompts import EncodedSound, PromptLibrary
 from proxy.metrics import LoopLag, MetricsServer
 from proxy.net.control import ControlServer
 from proxy.net.driver import Driver
-from proxy.net.resolver import NameTable, Resolver
+from proxy.net.resolver import NameTable, PeerNames, Resolver
 from proxy.net.tls import TlsContexts
 from proxy.net.trace import log_message
 from proxy.operations import handlers, samples
@@ -167,6 +167,8 @@ class Gate:
         resolver = Resolver(supported=composition.transports(settings))
         self._names = NameTable(resolver, self._reconfigure)
         self._stack.push_async_callback(self._names.close)
+        peer_names = PeerNames(resolver)
+        self._stack.push_async_callback(peer_names.close)
         await self._names.watch(composition.host_names(settings))
         tls = composition.tls_config(settings)
         self.tls = None if tls is None else TlsContexts(tls)
@@ -185,7 +187,7 @@ class Gate:
             tried = ", ".join(map(str, settings.sip.listen))
             raise ConfigurationError(f"sip.listen: {reason} ({tried})") from error
         ids = KeyedIds(secrets.token_bytes(32))
-        endpoint = Endpoint(composition.endpoint_config(settings, self.bound), ids)
+        endpoint = Endpoint(composition.endpoint_config(settings, self.bound, peer_names.get), ids)
         key = settings.auth.secret.get_secret_value().encode() or secrets.token_bytes(32)
         # No nonce of an earlier run is good: how far it was used nobody remembers.
         digest = DigestServer(

@@ -278,6 +278,7 @@ class ALeg(Leg):
         self.dialog.owner = self
         # A caller behind NAT is reached where its requests come from, not at its Contact.
         self.dialog.symmetric = self.latching is Latching.LEARNING
+        self.dialog.reach = self.call.core.admission.routes.reach_of(self.party.peer.name)
         if not self.dialog.symmetric:
             self.dialog.large = self.call.route.peer.large_requests
 

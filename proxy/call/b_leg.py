@@ -64,7 +64,17 @@ class Refusal(NamedTuple):
 class BLeg(Leg):
     """The called side, one attempt."""
 
-    __slots__ = ("_attempt", "_early", "_pracks", "_spec", "_symmetric", "state", "transaction", "trunk")
+    __slots__ = (
+        "_attempt",
+        "_early",
+        "_pracks",
+        "_reach",
+        "_spec",
+        "_symmetric",
+        "state",
+        "transaction",
+        "trunk",
+    )
 
     transaction: InviteClientTransaction
 
@@ -76,6 +86,7 @@ class BLeg(Leg):
         party = call.core.admission.callee_of(call.route, trunk)
         super().__init__("b", call, endpoint, party, latching=trunk.latching, security=security)
         self._symmetric = symmetric
+        self._reach = call.core.admission.routes.reach_of(trunk.name)
         self.trunk = trunk
         self.codecs = trunk.codecs
         self.digits = trunk.digits
@@ -144,8 +155,9 @@ class BLeg(Leg):
     def responded(self, response: Response, dialog: Dialog | None, now: float, rack: str = "") -> None:
         """Take a response to the INVITE; ``rack``: it asks for a PRACK (RFC 3262 §4)."""
         status = response.status
-        if dialog is not None and self._symmetric:
-            dialog.symmetric = True
+        if dialog is not None:
+            dialog.symmetric = self._symmetric
+            dialog.reach = self._reach
         if status >= 300:
             if self.state in _OPEN:
                 if self._repeats(response, now):

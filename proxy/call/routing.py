@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple
 
 from proxy.call.config import CodeMode, DidRoute, GateConfig, Peer, Side, Trunk
@@ -17,6 +18,9 @@ from proxy.sip.large import LargeRequests
 from proxy.sip.uri import format_host
 
 __all__ = ["Caller", "Hop", "Route", "RouteTable", "as_trunk", "did_of"]
+
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 class Hop(NamedTuple):
@@ -130,11 +134,12 @@ class Route:
 class RouteTable:
     """Where calls of each direction go, worked out once per configuration."""
 
-    __slots__ = ("_config", "_outbound_codecs", "_pbx", "line")
+    __slots__ = ("_config", "_outbound_codecs", "_pbx", "_reach", "line")
 
     def __init__(self, config: GateConfig) -> None:
         self._config = config
         self._outbound_codecs = _taken_by_all(config.trunks)
+        self._reach = _addresses(config)
         phones = config.phones
         self.line: Trunk | None = None
         """How phones are spoken with as callees: they get no identities but From, and are behind NAT."""
@@ -199,6 +204,10 @@ class RouteTable:
             allow_refer=trunk.allow_refer,
         )
 
+    def reach_of(self, name: str) -> Networks:
+        """Return the addresses that are a peer's or trunk's own: there it may direct the gate's requests."""
+        return self._reach.get(name, ())
+
     def did_user(self, did: str) -> str:
         """Return the extension that has this number by the DID routes, or ""."""
         best = self._did_route(did)
@@ -236,6 +245,21 @@ def as_trunk(peer: Peer) -> Trunk:
         reliable=peer.reliable,
         digits=peer.digits,
     )
+
+
+def _addresses(config: GateConfig) -> dict[str, Networks]:
+    """Return what every peer and trunk has for addresses, by name."""
+    found: dict[str, Networks] = {}
+    for peer in config.peers:
+        flows = () if peer.flow is None else (peer.flow,)
+        found[peer.name] = (*peer.networks, *_networks_of(flows))
+    for trunk in config.trunks:
+        found[trunk.name] = (*found.get(trunk.name, ()), *_networks_of(trunk.flows))
+    return found
+
+
+def _networks_of(flows: Iterable[Flow]) -> Networks:
+    return tuple(ip_network(flow.remote_host.partition("%")[0]) for flow in flows)
 
 
 def _taken_by_all(trunks: Iterable[Trunk]) -> tuple[str, ...]:

@@ -284,7 +284,8 @@ class TrunkAccounts:
         return client.attempt(urgent=urgent)
 
     def _leads_to(self, trunk: Trunk, dialog: Dialog) -> bool:
-        host = dialog.next_hop(self._endpoint.config.listen_points).remote_host
+        config = self._endpoint.config
+        host = dialog.next_hop(config.listen_points, config.lookup).remote_host
         own = {flow.remote_host for flow in trunk.flows}
         return host in own or is_within(host, self._networks.get(trunk.name, ()))
 

@@ -31,7 +31,7 @@ from dns.rdtypes.IN.SRV import SRV
 from proxy.sip.flow import DEFAULT_PORTS
 from proxy.sip.routing import Answer, Destination, Location, Naptr, Question, Record, Srv, Target
 
-__all__ = ["HostName", "NameTable", "Resolved", "Resolver", "is_literal"]
+__all__ = ["HostName", "NameTable", "PeerNames", "Resolved", "Resolver", "is_literal"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ STALE = 7 * 86_400.0
 """For so long after its TTL an answer stands in when DNS gives none."""
 SYSTEM_TTL = 60.0
 """How long an answer of the system's resolver holds: it tells no TTL."""
+MAX_ASKING = 100
+"""Names of peers that are looked up at the same time; the others wait for their next use."""
 MAX_CACHED = 10_000
 """Questions whose answers are kept; names that peers send must not fill the memory."""
 
@@ -213,6 +215,55 @@ async def _ask_system(transport: str, host: str, port: int) -> Resolved | None:
         return None
     targets = [Target(transport, str(entry[4][0]), port) for entry in found]
     return Resolved(tuple(dict.fromkeys(targets)), SYSTEM_TTL)
+
+
+class PeerNames:
+    """Names that peers give in Contact and Record-Route, looked up on the side (RFC 3263 §4).
+
+    No message waits for DNS: `get` says what is known, and begins to ask where that is nothing or old.
+    """
+
+    def __init__(self, resolver: Resolver, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._resolver = resolver
+        self._clock = clock
+        self._known: dict[HostName, tuple[tuple[Target, ...], float]] = {}
+        self._asking: dict[HostName, asyncio.Task[None]] = {}
+
+    def get(self, host: str, port: int | None, transport: str) -> tuple[Target, ...]:
+        """Return the targets of a name, as far as they are known (a `proxy.sip.routing.Lookup`)."""
+        name = HostName(host.lower(), port, transport)
+        targets, until = self._known.get(name, ((), 0.0))
+        if self._clock() >= until and name not in self._asking and len(self._asking) < MAX_ASKING:
+            task = asyncio.get_running_loop().create_task(self._ask(name), name=f"resolve {name.host}")
+            self._asking[name] = task
+            task.add_done_callback(lambda _task: self._asking.pop(name, None))
+        return targets
+
+    @property
+    def looks_up(self) -> int:
+        """How many names are being looked up."""
+        return len(self._asking)
+
+    def __len__(self) -> int:
+        """Return how many names are kept."""
+        return len(self._known)
+
+    async def _ask(self, name: HostName) -> None:
+        found = await self._resolver.resolve(name)
+        if found is None:
+            kept = self._known.get(name, ((), 0.0))[0], self._clock() + RETRY_AFTER
+        else:
+            kept = found.targets, self._clock() + found.ttl
+        if len(self._known) >= MAX_CACHED:
+            self._known.clear()
+        self._known[name] = kept
+
+    async def close(self) -> None:
+        """Ask no further."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class NameTable:

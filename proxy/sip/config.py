@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from proxy.sip.flow import ListenPoint
 from proxy.sip.parser import ParserLimits
 from proxy.sip.reliable import OPTION_TAG
+from proxy.sip.routing import Lookup, nothing_known
 
 __all__ = ["ALLOW", "KNOWN_METHODS", "PHONE_METHODS", "SUPPORTED", "EndpointConfig"]
 
@@ -76,5 +77,7 @@ class EndpointConfig:
     """A session interval shorter than this gets 422 (RFC 4028 §9), in seconds."""
     limits: ParserLimits = ParserLimits()  # noqa: RUF009  (never changes)
     """What one message may hold."""
+    lookup: Lookup = nothing_known
+    """What is known of the names in Contacts and routes (RFC 3263 §4)."""
     amplification_limit: int = 3
     """A stateless response is at most this many times as long as its request."""

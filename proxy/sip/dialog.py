@@ -5,13 +5,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.large import LargeRequests
+from proxy.sip.reachability import is_within
+from proxy.sip.routing import Lookup, Target, nothing_known
 from proxy.sip.uri import Uri
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class DialogState(enum.Enum):
 
 
 class Dialog:
-    """State of one dialog. The endpoint alone changes it, except for ``owner``, ``symmetric`` and
+    """State of one dialog. The endpoint alone changes it, except for ``owner``, ``symmetric``, ``reach`` and
     ``large``."""
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Dialog:
         "local_tag",
         "owner",
         "provisionals",
+        "reach",
         "remote",
         "remote_cseq",
         "remote_tag",
@@ -108,6 +111,9 @@ class Dialog:
         """Whoever the TU put here: events find their leg by it."""
         self.symmetric = False
         """Set by the TU for peers behind NAT: requests go back the way the peer's messages came (`flow`)."""
+        self.reach: tuple[IPv4Network | IPv6Network, ...] | None = None
+        """Set by the TU: where Contact and routes may lead besides where the peer's messages come from. No
+        peer sends the gate to a third party. None: anywhere."""
         self.large = LargeRequests.UDP
         """What becomes of requests that are too large for a datagram. Set by the TU, or by its INVITE."""
         self.uac = uac
@@ -177,39 +183,56 @@ class Dialog:
         if remote_target != self.remote_target:
             self.set_route(remote_target, self.route_set)
 
-    def next_hop(self, listen_points: Sequence[ListenPoint]) -> Flow:
-        """Return the flow that requests of this dialog take (§8.1.2, §12.2.1.1, §18.1.1)."""
+    def next_hop(self, listen_points: Sequence[ListenPoint], lookup: Lookup = nothing_known) -> Flow:
+        """Return the flow that requests of this dialog take (§8.1.2, §12.2.1.1, §18.1.1; RFC 3263 §4).
+
+        The way the peer came is the way back where its Contact and routes give no better one, nor one that it
+        may give, and as long as ``lookup`` does not know a name.
+        """
         if self.symmetric:
             return self.flow
         if self._next_hop is None:
-            self._next_hop = self._find_next_hop(listen_points)
-        return self._next_hop
+            self._next_hop = self._find_next_hop(listen_points, lookup)
+        return self._next_hop or self.flow
 
-    def _find_next_hop(self, listen_points: Sequence[ListenPoint]) -> Flow:
+    def _find_next_hop(self, listen_points: Sequence[ListenPoint], lookup: Lookup) -> Flow | None:
+        """Return the flow; None: a name in it is not known yet."""
         flow = self.flow
         if flow.connection and not self.route_set:
             # The peer itself is at the other end of an open connection, often behind NAT: use it.
             return flow
         uri = _first_hop(self.remote_target, self.route_set)
-        if uri is None or not _is_address(uri.host):
-            # A name would need DNS, which the core has not: the way the peer came is the way back.
+        if uri is None or not uri.is_sip:
             return flow
         transport = "TLS" if uri.scheme == "sips" else (uri.params.get("transport") or flow.transport).upper()
-        port = uri.port or DEFAULT_PORTS.get(transport, 5060)
-        if any(
-            point.host == uri.host and (point.port == port or "gr" in uri.params) for point in listen_points
-        ):
+        if "gr" in uri.params and any(point.host == uri.host for point in listen_points):
             # A phone may give the GRUU that it has here as its Contact (RFC 5627 §4.4): it is no way to it. A
             # GRUU has the host of an address of record, without the port that the gate may listen on.
             return flow
-        if (
-            transport == flow.transport
-            and uri.host == flow.remote_host
-            and (port == flow.remote_port or flow.connection)
-        ):
+        if _is_address(uri.host):
+            port = uri.port or DEFAULT_PORTS.get(transport, 5060)
+            found: Sequence[Target] = (Target(transport, uri.host, port),)
+        elif self.reach == () or transport not in DEFAULT_PORTS:
+            return flow  # whatever it is, it may be no other address
+        else:
+            found = lookup(uri.host, uri.port, transport)
+        hop = next((target for target in found if self._may_reach(target.host)), None)
+        if hop is None:
+            return flow if found else None
+        return self._flow_to(hop, listen_points)
+
+    def _may_reach(self, host: str) -> bool:
+        return self.reach is None or host == self.flow.remote_host or is_within(host, self.reach)
+
+    def _flow_to(self, hop: Target, listen_points: Sequence[ListenPoint]) -> Flow:
+        flow = self.flow
+        same = hop.transport == flow.transport and hop.host == flow.remote_host
+        if same and (hop.port == flow.remote_port or flow.connection):
             return flow
-        listener = listener_for(transport, uri.host, flow, listen_points)
-        return flow if listener is None else Flow(transport, uri.host, port, listener)
+        if any((point.host, point.port) == (hop.host, hop.port) for point in listen_points):
+            return flow  # to itself is no way to the peer
+        listener = listener_for(hop.transport, hop.host, flow, listen_points)
+        return flow if listener is None else Flow(hop.transport, hop.host, hop.port, listener)
 
 
 class AwaitedNotify(NamedTuple):

@@ -20,11 +20,13 @@ __all__ = [
     "Answer",
     "Destination",
     "Location",
+    "Lookup",
     "Naptr",
     "Question",
     "RecordKind",
     "Srv",
     "Target",
+    "nothing_known",
     "order_by_weight",
 ]
 
@@ -92,6 +94,17 @@ class Target(NamedTuple):
     transport: str
     host: str
     port: int
+
+
+Lookup: TypeAlias = Callable[[str, int | None, str], Sequence[Target]]
+"""What is known of a name that a peer gave, with port and transport: its targets in order, none while it is
+unknown. It never waits."""
+
+
+def nothing_known(host: str, port: int | None, transport: str) -> Sequence[Target]:
+    """Know no name: a `Lookup` for who asks no DNS."""
+    del host, port, transport
+    return ()
 
 
 @dataclass(frozen=True, slots=True)

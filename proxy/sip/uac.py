@@ -160,7 +160,7 @@ class Uac:
         """ACK a 2xx: a request of its own, outside all transactions (§13.2.2.4)."""
         if dialog.ack_due is None:
             raise LocalProtocolError("no 2xx of this dialog waits for an ACK")
-        flow = dialog.next_hop(self._layer.config.listen_points)
+        flow = dialog.next_hop(self._layer.config.listen_points, self._layer.config.lookup)
         lines = self._lines(dialog, flow, self._ids.branch(), dialog.ack_due)
         dialog.ack_data = lines.request("ACK", header_lines(headers), body, content_type)
         dialog.ack_flow = flow
@@ -185,7 +185,7 @@ class Uac:
         dialog.local_cseq += 1
         cseq = dialog.local_cseq
         branch = self._ids.branch()
-        flow = dialog.next_hop(self._layer.config.listen_points)
+        flow = dialog.next_hop(self._layer.config.listen_points, self._layer.config.lookup)
         lines = self._lines(dialog, flow, branch, cseq)
         if method == "INVITE":
             extra = self._fixed.for_reinvite(self._contact(dialog, flow), headers)

@@ -10,7 +10,7 @@ import dns.resolver
 import pytest
 
 from proxy.net import resolver as module
-from proxy.net.resolver import HostName, NameTable, Resolver, is_literal
+from proxy.net.resolver import HostName, NameTable, PeerNames, Resolver, is_literal
 from proxy.sip.routing import Target
 from tests.support.dns_server import DnsServer, running_dns_server
 
@@ -279,6 +279,69 @@ async def test_the_order_of_equal_addresses_is_no_change(
     await asyncio.sleep(0.1)
     assert not changes
     await table.close()
+
+
+async def known(names: PeerNames, host: str, port: int | None = 5060) -> tuple[Target, ...]:
+    """What is known once the look-up that `get` may have begun is over."""
+    names.get(host, port, "UDP")
+    asking = [task for task in asyncio.all_tasks() if task.get_name() == f"resolve {host}"]
+    await asyncio.gather(*asking)
+    await asyncio.sleep(0)  # what they leave to be done after them
+    return names.get(host, port, "UDP")
+
+
+async def test_rfc3263_4_a_peers_name_is_known_the_second_time(
+    server: DnsServer, resolver: Resolver, clock: Clock
+) -> None:
+    server.zone["gw.example.com", "A"] = (60, ["192.0.2.7"])
+    names = PeerNames(resolver, clock=clock)
+    assert names.get("GW.example.com", 5060, "UDP") == ()
+    assert await known(names, "gw.example.com") == (Target("UDP", "192.0.2.7", 5060),)
+    server.zone["gw.example.com", "A"] = (60, ["192.0.2.8"])
+    clock.now += 59.0
+    assert await known(names, "gw.example.com") == (Target("UDP", "192.0.2.7", 5060),)
+    clock.now += 2.0
+    assert names.get("gw.example.com", 5060, "UDP") == (Target("UDP", "192.0.2.7", 5060),)
+    assert await known(names, "gw.example.com") == (Target("UDP", "192.0.2.8", 5060),)
+    await names.close()
+
+
+async def test_a_peers_name_that_dns_does_not_know_is_asked_again_later(
+    server: DnsServer, resolver: Resolver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody(*_name: object) -> None:
+        return None
+
+    monkeypatch.setattr(module, "_ask_system", nobody)
+    names = PeerNames(resolver, clock=clock)
+    assert await known(names, "none.example.com") == ()
+    asked = server.asked.total()
+    assert await known(names, "none.example.com") == ()
+    assert server.asked.total() == asked
+    server.zone["none.example.com", "A"] = (60, ["192.0.2.7"])
+    clock.now += module.NEGATIVE_TTL + 1.0
+    assert await known(names, "none.example.com") == (Target("UDP", "192.0.2.7", 5060),)
+    server.broken = True
+    clock.now += 61.0
+    assert await known(names, "none.example.com") == (Target("UDP", "192.0.2.7", 5060),)
+    await names.close()
+
+
+async def test_names_of_peers_fill_neither_memory_nor_the_network(
+    resolver: Resolver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ASKING", 3)
+    monkeypatch.setattr(module, "MAX_CACHED", 5)
+    names = PeerNames(resolver, clock=clock)
+    for number in range(20):
+        names.get(f"192.0.2.{number}", 5060, "UDP")
+    assert names.looks_up == 3
+    for number in range(20):
+        await known(names, f"192.0.2.{number}")
+    assert len(names) <= 5
+    names.get("192.0.2.99", 5060, "UDP")
+    await names.close()
+    assert names.looks_up == 0
 
 
 @pytest.mark.parametrize(

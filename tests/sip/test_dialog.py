@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 
 from proxy.sip.dialog import Dialog, DialogTable, route
 from proxy.sip.flow import Flow
+from proxy.sip.routing import Target, nothing_known
 from tests.sip.harness import LISTEN_POINTS, TCP, UDP, state
 
 TARGET = "sip:204@192.0.2.2:5066"
@@ -69,6 +72,48 @@ def test_rfc3261_12_2_1_1_loose_and_strict_routing(
 )
 def test_the_next_hop(target: str, route_set: tuple[str, ...], flow: Flow, expected: Flow) -> None:
     assert dialog(target, *route_set, flow=flow).next_hop(LISTEN_POINTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "route_set", "reach", "expected"),
+    [
+        ("sip:204@198.51.100.1", (), (), UDP),
+        ("sip:204@198.51.100.1", (), ("198.51.100.0/24",), Flow("UDP", "198.51.100.1", 5060)),
+        (TARGET, ("<sip:198.51.100.1;lr>",), ("203.0.113.0/24",), UDP),
+        ("sip:204@192.0.2.2:5066", (), (), Flow("UDP", "192.0.2.2", 5066)),
+        # A name is as good as the first of its addresses that may be.
+        ("sip:204@far.example.com", (), ("203.0.113.0/24",), Flow("UDP", "203.0.113.7", 5062)),
+        ("sip:204@far.example.com", (), ("192.0.2.0/24",), UDP),
+        ("sip:204@far.example.com", (), None, Flow("UDP", "198.51.100.1", 5060)),
+        ("sip:204@far.example.com", (), (), UDP),
+        ("sip:204@far.example.com;transport=sctp", (), None, UDP),
+        (TARGET, ("<sip:far.example.com;lr>",), ("203.0.113.0/24",), Flow("UDP", "203.0.113.7", 5062)),
+        ("sip:204@own.example.com", (), None, UDP),
+        ("sip:204@here.example.com", (), None, UDP),
+    ],
+)
+def test_rfc3263_4_a_peer_names_no_third_party_by_address_or_name(
+    target: str, route_set: tuple[str, ...], reach: tuple[str, ...] | None, expected: Flow
+) -> None:
+    known = {
+        ("far.example.com", None, "UDP"): (
+            Target("UDP", "198.51.100.1", 5060),
+            Target("UDP", "203.0.113.7", 5062),
+        ),
+        ("own.example.com", None, "UDP"): (Target("UDP", "192.0.2.1", 5060),),
+        ("here.example.com", None, "UDP"): (Target("UDP", *UDP[1:3]),),
+    }
+    one = dialog(target, *route_set, flow=UDP)
+    one.reach = None if reach is None else tuple(ip_network(text) for text in reach)
+    assert one.next_hop(LISTEN_POINTS, lambda *name: known[name]) == expected
+
+
+def test_rfc3263_4_a_name_that_is_not_known_yet_is_asked_for_again() -> None:
+    found = [Target("UDP", "198.51.100.1", 5060)]
+    one = dialog("sip:204@far.example.com", flow=UDP)
+    assert one.next_hop(LISTEN_POINTS, nothing_known) == UDP
+    assert one.next_hop(LISTEN_POINTS, lambda *_name: found) == Flow("UDP", "198.51.100.1", 5060)
+    assert one.next_hop(LISTEN_POINTS, lambda *_name: ()) == Flow("UDP", "198.51.100.1", 5060)
 
 
 def test_a_refresh_changes_the_target_and_keeps_the_route() -> None:

@@ -1,0 +1,154 @@
+"""Requests within a dialog go to the peer alone, whatever its Contact and routes say (RFC 3261 §12.2.1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from proxy.call.config import Trunk
+from proxy.call.ports import Latching
+from proxy.sip.flow import Flow
+from proxy.sip.routing import Target
+from tests.call.phones import PHONES, PhoneBench
+from tests.support.gate import CARRIER, CARRIER_2, GATE, PBX, STRANGER, GateBench, default_config
+from tests.support.network import Address
+from tests.support.ua import ANSWER, Step, sdp
+
+TOLL_FREE = "918005550123"
+ONE = Trunk("one", (Flow("UDP", *CARRIER),), "one.example.com")
+NAME = "gateway.carrier.example.com"
+
+
+def contact(host: str) -> list[tuple[str, str]]:
+    return [("Contact", f"<sip:x@{host}>")]
+
+
+def receivers(bench: GateBench) -> list[tuple[str, Address]]:
+    """Methods and receivers of what the gate sends, from now on."""
+    sent: list[tuple[str, Address]] = []
+
+    def trace(_at: float, sender: Address, receiver: Address, data: bytes) -> None:
+        if sender == GATE:
+            sent.append((data.split(b" ", 1)[0].decode(), receiver))
+
+    bench.network.trace = trace
+    return sent
+
+
+@pytest.mark.parametrize("host", [f"{STRANGER[0]}:{STRANGER[1]}", "10.1.1.1", NAME, "localhost", "127.0.0.1"])
+def test_a_contact_of_the_caller_that_is_not_its_own(host: str) -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE, headers=contact(host))
+        bench.run(0.5)
+        assert call.status == 200
+        sent = receivers(bench)
+        bench.carrier.calls[0].bye()
+        bench.run(0.5)
+        assert [to for method, to in sent if method == "BYE"] == [PBX]
+        assert call.ended
+
+
+@pytest.mark.parametrize("host", [f"{STRANGER[0]}:{STRANGER[1]}", "10.1.1.1", NAME])
+@pytest.mark.parametrize("routed", [False, True])
+def test_a_contact_or_route_of_the_callee_that_is_not_its_own(host: str, routed: bool) -> None:
+    said = [("Record-Route", f"<sip:{host};lr>")] if routed else contact(host)
+    steps = (Step(0.0, 200, with_sdp=True, headers=said),)
+    with GateBench(config=default_config(trunks=(ONE,)), script=steps) as bench:
+        sent = receivers(bench)
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        call.bye()
+        bench.run(0.5)
+        assert {to for method, to in sent if method in {"ACK", "BYE"}} == {CARRIER}
+        bench.vanished.add(bench.carrier)  # its own requests go where its route says
+
+
+def test_a_new_contact_in_talk() -> None:
+    with GateBench() as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        call.request("INVITE", sdp(version=2), headers=contact(STRANGER[0]))
+        bench.run(0.5)
+        sent = receivers(bench)
+        bench.carrier.calls[0].bye()
+        bench.run(0.5)
+        assert [to for method, to in sent if method == "BYE"] == [PBX]
+
+
+def test_the_trunks_other_addresses_are_its_own() -> None:
+    """The signalling of one of its gateways, behind a proxy that does not record itself."""
+    two = replace(ONE, flows=(Flow("UDP", *CARRIER), Flow("UDP", *CARRIER_2)))
+    steps = (Step(0.0, 200, with_sdp=True, headers=contact(f"{CARRIER_2[0]}:{CARRIER_2[1]}")),)
+    with GateBench(config=default_config(trunks=(two,)), script=steps) as bench:
+        sent = receivers(bench)
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        call.bye()
+        bench.run(40.0)
+        assert {to for method, to in sent if method in {"ACK", "BYE"}} == {CARRIER_2}
+        bench.vanished.add(bench.carrier)
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        ((Target("UDP", *CARRIER_2),), CARRIER_2),
+        ((Target("UDP", *STRANGER), Target("UDP", *CARRIER_2)), CARRIER_2),
+        ((Target("UDP", *STRANGER),), CARRIER),
+        ((Target("UDP", *GATE),), CARRIER),
+        ((), CARRIER),
+    ],
+    ids=["known", "another first", "another", "the gate", "unknown"],
+)
+def test_rfc3263_4_a_name_leads_where_dns_says_within_the_trunks_own(
+    targets: Sequence[Target], expected: Address
+) -> None:
+    steps = (Step(0.0, 200, with_sdp=True, headers=contact(NAME)),)
+    trunk = replace(ONE, name="carrier")
+    with GateBench(config=default_config(trunks=(trunk,)), script=steps) as bench:
+        asked: list[tuple[str, int | None, str]] = []
+
+        def lookup(host: str, port: int | None, transport: str) -> Sequence[Target]:
+            asked.append((host, port, transport))
+            return targets
+
+        object.__setattr__(bench.gate.endpoint.config, "lookup", lookup)
+        sent = receivers(bench)
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        call.bye()
+        bench.run(40.0)
+        assert {to for method, to in sent if method in {"ACK", "BYE"}} == {expected}
+        assert set(asked) == {(NAME, None, "UDP")}
+        bench.vanished.add(bench.carrier)
+
+
+def test_a_phone_names_nobody_else_either() -> None:
+    strict = replace(PHONES, latching=Latching.STRICT)
+    with PhoneBench() as bench:
+        bench.core.reconfigure(replace(bench.core.config, phones=strict))
+        phone = bench.phone("192.0.2.25", script=ANSWER)
+        bench.register(phone, "205")
+        call = bench.desk.call("205", headers=contact(STRANGER[0]))
+        bench.run(0.5)
+        sent = receivers(bench)
+        phone.calls[0].bye()
+        bench.run(0.5)
+        assert [to for method, to in sent if method == "BYE"] == [bench.desk.address]
+        assert call.ended
+
+
+def test_networks_of_a_peer_are_its_own() -> None:
+    config = default_config()
+    wide = replace(config.peers[0], networks=(ip_network("192.0.2.0/24"),))
+    with GateBench(config=replace(config, peers=(wide, config.peers[1]))) as bench:
+        bench.pbx.call(TOLL_FREE, headers=contact("192.0.2.77"))
+        bench.run(0.5)
+        sent = receivers(bench)
+        bench.carrier.calls[0].bye()
+        bench.run(40.0)
+        assert {to for method, to in sent if method == "BYE"} == {("192.0.2.77", 5060)}
+        bench.vanished.add(bench.pbx)
