@@ -15,6 +15,7 @@ from proxy.clock import epoch
 from proxy.composition import registrar_config
 from proxy.policy import Snapshot
 from proxy.settings import Settings
+from proxy.sip.bindings import StoredBinding
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.gruu import Gruus
 from proxy.sip.reachability import Surroundings
@@ -73,7 +74,7 @@ class PhoneRegister:
         if store is None or self._writer is not None:
             return
         try:
-            stored = await asyncio.to_thread(store.bindings.all, now=time.time())
+            stored = await asyncio.to_thread(_left_by_the_last_run, store, time.time())
         except StoreUnavailable as error:
             if not self._trouble:
                 logger.warning("the phones of the last run can't be read yet: %s", error)
@@ -108,3 +109,9 @@ class PhoneRegister:
     def users(self) -> int:
         """How many users have a registered phone."""
         return self.registrations.registrar.users
+
+
+def _left_by_the_last_run(store: Store, now: float) -> list[StoredBinding]:
+    # Of users who have not come back nobody would ever delete what has ended.
+    store.bindings.forget_ended(now=now)
+    return store.bindings.all(now=now)

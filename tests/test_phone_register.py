@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from proxy.sip.message import Response
 from proxy.sip.parser import parse_message
 from proxy.store import Store, StoreUnavailable, digest_credentials
 from proxy.store.bindings import BindingsRepository
+from tests.net.waiting import PATIENCE, until
+from tests.store.test_bindings import stored
 from tests.support.ports import rtp_ports
 
 PASSWORD = "only-for-this-test"
@@ -64,7 +67,7 @@ class Phone:
     def __init__(self, gate: Gate) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
-        self.socket.settimeout(5.0)
+        self.socket.settimeout(PATIENCE)
         self.port = int(self.socket.getsockname()[1])
         self.gate = gate
         self.cseq = 0
@@ -98,14 +101,6 @@ async def opened(wanted: Settings, load: Callable[[], Settings] | None = None) -
     gate = Gate(wanted, load=load)
     await gate.start()
     return gate
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it does not come about")
 
 
 async def test_rfc7616_3_4_credentials_of_an_earlier_run_are_a_replay(tmp_path: Path) -> None:
@@ -142,7 +137,7 @@ async def test_a_registration_survives_a_restart(tmp_path: Path) -> None:
     response = await asyncio.to_thread(phone.register)
     assert response.status == 200
     control = wanted.control_socket
-    status = await asyncio.to_thread(ask, control, "status", timeout=5.0)
+    status = await asyncio.to_thread(ask, control, "status", timeout=PATIENCE)
     assert isinstance(status, dict)
     assert (status["registered_users"], status["registered_contacts"]) == (1, 1)
     assert next(item.value for item in samples(gate) if item.name == "registered_contacts") == 1
@@ -162,6 +157,18 @@ async def test_a_registration_survives_a_restart(tmp_path: Path) -> None:
     await until(lambda: gate.store is not None and not gate.store.bindings.all(now=0.0))
     await gate.stop()
     phone.socket.close()
+
+
+async def test_what_has_ended_while_the_gate_was_away_is_forgotten(tmp_path: Path) -> None:
+    wanted = settings(tmp_path)
+    fill_store(wanted)
+    with Store(wanted.store.url) as store:
+        ended, live = replace(stored("204"), expires_at=1.0), replace(stored("205"), expires_at=1e10)
+        store.bindings.replace({"204": [ended], "205": [live]})
+    gate = await opened(wanted)
+    assert gate.store is not None
+    assert [binding.user for binding in gate.store.bindings.all(now=0.0)] == ["205"]
+    await gate.stop()
 
 
 async def test_a_user_that_was_deleted_meanwhile_is_not_restored(tmp_path: Path) -> None:
@@ -212,7 +219,7 @@ async def test_without_phones_nobody_registers(tmp_path: Path) -> None:
     assert gate.phones is None
     phone = Phone(gate)
     assert (await asyncio.to_thread(phone.exchange, "", "204")).status == 405
-    status = await asyncio.to_thread(ask, wanted.control_socket, "status", timeout=5.0)
+    status = await asyncio.to_thread(ask, wanted.control_socket, "status", timeout=PATIENCE)
     assert isinstance(status, dict)
     assert status["registered_users"] == 0
     await gate.stop()

@@ -204,13 +204,10 @@ class Journal:
         return self._open and self._failures == 0 and self._settled >= self._overdue
 
     @property
-    def space_low(self) -> bool:
-        """The disk has no room for a reserve: only the calls that are up can count on their records."""
-        return self._no_reserve
-
-    @property
     def takes_calls(self) -> bool:
-        """Calls that cost money may be begun: their records will reach the disk."""
+        """Calls that cost money may be begun: their records will reach the disk. A disk without room for a
+        reserve holds those of the calls that are up.
+        """
         return self.durable and not self._no_reserve
 
     @property

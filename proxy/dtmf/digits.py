@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["DigitMeans"]
+__all__ = ["DIGITS", "DigitMeans"]
+
+DIGITS = "0123456789*#ABCD"
+"""All digits, each at the index that is its event code (RFC 4733 §3.2, table 3)."""
 
 
 class DigitMeans(enum.Enum):

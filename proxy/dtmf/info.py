@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from proxy.dtmf.events import DIGITS
+from proxy.dtmf.digits import DIGITS
 from proxy.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = ["DTMF", "DTMF_RELAY", "InfoDigit", "build_info", "parse_info"]
@@ -35,7 +35,7 @@ class InfoDigit:
     """One digit that a phone reported in an INFO."""
 
     digit: str = field(repr=False)
-    """One of `proxy.dtmf.events.DIGITS`."""
+    """One of `proxy.dtmf.digits.DIGITS`."""
     duration_ms: int
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dtmf.events import DIGITS
+from proxy.dtmf.digits import DIGITS
 from proxy.dtmf.info import DTMF, DTMF_RELAY, InfoDigit, build_info, parse_info
 from proxy.errors import LocalProtocolError, RemoteProtocolError
 
