@@ -7,29 +7,22 @@ import pytest
 from proxy.call.ports import LegId
 from proxy.cdr.record import Disposition
 from proxy.dtmf.digits import DigitMeans
+from tests.call.offers import talk
 from tests.support.gate import NUMBER, GateBench
-from tests.support.ua import ANSWER, Step, UaCall, sdp
+from tests.support.ua import ANSWER, Step, sdp
 
-TOLL_FREE = "918005550123"
-
-
-def talking(bench: GateBench) -> UaCall:
-    call = bench.pbx.call(TOLL_FREE)
-    bench.run(1.0)
-    assert call.status == 200
-    return call
+NO_EVENTS = (Step(0.0, 200, body=sdp("192.0.2.90", events=False)),)
+"""A callee that takes no telephone-event."""
 
 
 class TestInfo:
     """RFC 6086; digits in talk cross as RFC 4733."""
 
     def test_digit_in_talk_of_a_phone_that_keys_by_info_crosses_as_an_event(self) -> None:
-        with GateBench(script=(Step(0.0, 200, body=sdp("192.0.2.90", events=False)),)) as bench:
-            call = talking(bench)
+        with talk(GateBench(script=NO_EVENTS)) as (bench, _call):
             bench.carrier.calls[0].info("#")
             bench.run(0.5)
             assert bench.media.all[LegId(1)].digits_sent == "#"
-            call.bye()
 
     def test_digit_in_talk_of_a_phone_that_keyed_its_code_by_info_crosses(self) -> None:
         with GateBench() as bench:
@@ -72,33 +65,27 @@ class TestInfo:
             call.bye()
 
     def test_info_of_a_phone_that_negotiated_telephone_event_is_not_doubled_in_a_plain_call(self) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, call):
             call.info("5")
             bench.run(0.2)
             assert call.replies[-1].status == 200
             assert bench.media.all[LegId(2)].digits_sent == ""
-            call.bye()
 
     @pytest.mark.parametrize("body", [b"", b"x"])
     def test_rfc6086_4_2_2_an_unknown_info_package_gets_469_with_recv_info(self, body: bytes) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, call):
             call.request("INFO", body, "application/foo", headers=[("Info-Package", "foo")])
             bench.run(0.5)
             assert call.replies[-1].status == 469
             assert call.replies[-1].headers.get("Recv-Info") == ""
-            call.bye()
 
     def test_keys_are_taken_whatever_the_info_package_is_called(self) -> None:
-        with GateBench(script=(Step(0.0, 200, body=sdp("192.0.2.90", events=False)),)) as bench:
-            call = talking(bench)
+        with talk(GateBench(script=NO_EVENTS)) as (bench, _call):
             bench.carrier.calls[0].request(
                 "INFO", b"Signal=5\r\n", "application/dtmf-relay", headers=[("Info-Package", "dtmf")]
             )
             bench.run(0.5)
             assert bench.media.all[LegId(1)].digits_sent == "5"
-            call.bye()
 
     def test_digit_for_a_side_without_telephone_event_is_left_to_the_engine(self) -> None:
         knows_no_info = [("Allow", "INVITE, ACK, BYE, CANCEL")]
@@ -126,14 +113,12 @@ class TestInfo:
         ],
     )
     def test_other_bodies(self, body: bytes, content_type: str, status: int) -> None:
-        with GateBench() as bench:
-            call = talking(bench)
+        with talk() as (bench, call):
             call.request("INFO", body, content_type)
             bench.run(0.5)
             assert call.replies[-1].status == status
             if status == 415:
                 assert "application/dtmf-relay" in str(call.replies[-1].headers.get("Accept"))
-            call.bye()
 
     def test_digit_while_ringing_goes_nowhere(self) -> None:
         with GateBench(script=(Step(0.0, 180),)) as bench:
@@ -162,18 +147,15 @@ class TestInfo:
 
 
 def test_options_within_a_dialog() -> None:
-    with GateBench(script=ANSWER) as bench:
-        call = talking(bench)
+    with talk(GateBench(script=ANSWER)) as (bench, call):
         call.request("OPTIONS")
         bench.run(0.5)
         assert call.replies[-1].status == 200
         assert "INVITE" in str(call.replies[-1].headers.get("Allow"))
-        call.bye()
 
 
 def test_request_after_the_gate_has_said_bye_is_481() -> None:
-    with GateBench() as bench:
-        call = talking(bench)
+    with talk() as (bench, call):
         bench.network.delay = (0.1, 0.1)
         bench.carrier.calls[0].bye()
         bench.run(0.15)  # the gate's BYE is on its way to the caller
@@ -189,8 +171,7 @@ def test_peer_that_has_forgotten_the_dialog_ends_the_call() -> None:
     # Nothing of the gate's own runs in a dialog yet but BYE; the endpoint may end a dialog all the same.
     from proxy.sip.events import DialogEnded
 
-    with GateBench() as bench:
-        call = talking(bench)
+    with talk() as (bench, call):
         live = next(iter(bench.core.calls.values()))
         assert live.b is not None
         dialog = live.b.dialog
