@@ -46,6 +46,7 @@ from proxy.call.ports import (
     TellOfCall,
 )
 from proxy.call.refer_notifier import ReferNotifier
+from proxy.call.referrals import Referrals
 from proxy.call.registrations import Registrations
 from proxy.call.routing import Hop, Route
 from proxy.call.state import CallState
@@ -68,6 +69,7 @@ from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import (
     AckReceived,
     AckTimedOut,
+    CallEnded,
     Cancelled,
     ConnectionLost,
     DialogEnded,
@@ -148,9 +150,9 @@ class CallCore:
         """New calls get 503; emergency calls don't."""
         self.recording = True
         """Records reach the disk. While they don't, new calls get 500; emergency calls don't."""
-        self._policy = policy
         self.telling = False
         """Somebody wants to hear of calls as they happen (`TellOfCall`)."""
+        self._policy = policy
         self._wall_clock = wall_clock
         self.registrations = registrations
         """None: no phone can register."""
@@ -163,6 +165,8 @@ class CallCore:
         """Who the gate is to its trunks."""
         self.watch = TrunkWatch(endpoint, self.accounts.usable)
         """Which trunks answer."""
+        self.referrals = Referrals(endpoint)
+        """What REFERs have subscribed to."""
         self.subscriptions: Subscriptions | None = None
         """None: nobody can subscribe to anything."""
         if authenticator is not None:
@@ -247,9 +251,11 @@ class CallCore:
         elif isinstance(owner, _Requester):
             owner.unanswered(event.transaction, now)
 
-    def _in_dialog(self, event: AckReceived | AckTimedOut | DialogEnded, now: float) -> None:
+    def _in_dialog(self, event: AckReceived | AckTimedOut | DialogEnded | CallEnded, now: float) -> None:
         leg = event.dialog.owner
-        if isinstance(leg, Leg):
+        if isinstance(event, CallEnded):
+            self.referrals.call_ended(event.dialog, now)
+        elif isinstance(leg, Leg):
             if isinstance(event, AckReceived):
                 leg.acked(event, now)
             elif isinstance(event, AckTimedOut):
@@ -290,16 +296,17 @@ class CallCore:
 
     def handle_timer(self, now: float) -> None:
         """Run what is due."""
-        if self.registrations is not None:
-            try:
-                self.registrations.handle_timer(now)
-            except Exception:  # noqa: BLE001  (calls have timers too)
-                _log.exception("a timer of the registrations failed")
-        if self.subscriptions is not None:
-            try:
-                self.subscriptions.handle_timer(now)
-            except Exception:  # noqa: BLE001
-                _log.exception("a timer of the subscriptions failed")
+        rooms = {
+            "registrations": self.registrations,
+            "subscriptions": self.subscriptions,
+            "referrals": self.referrals,
+        }
+        for name, room in rooms.items():
+            if room is not None:
+                try:
+                    room.handle_timer(now)
+                except Exception:  # noqa: BLE001  (calls have timers too)
+                    _log.exception("a timer of the %s failed", name)
         self.accounts.handle_timer(now)
         self.watch.handle_timer(now)
         timers = self._timers
@@ -332,7 +339,7 @@ class CallCore:
             at = phones_at
         if self.subscriptions is not None:
             at = min(at, self.subscriptions.next_timer())
-        at = min(at, self.watch.next_timer(), self.accounts.next_timer())
+        at = min(at, self.referrals.next_timer(), self.watch.next_timer(), self.accounts.next_timer())
         return None if at == NEVER else at
 
     def abandon(self, cause: Event | Answer, now: float) -> None:
@@ -359,7 +366,7 @@ class CallCore:
             self.forget(call)
 
     def _call_of(self, cause: Event | Answer) -> Call | None:
-        if isinstance(cause, ConnectionLost):
+        if isinstance(cause, ConnectionLost | CallEnded):
             return None
         if isinstance(cause, RecordDurable):
             return self.calls.get(cause.record_id)
@@ -379,7 +386,9 @@ class CallCore:
     def _request(self, event: RequestReceived, now: float) -> None:
         dialog = event.dialog
         if dialog is not None:
-            if isinstance(dialog.owner, Leg) and event.request.method == "REFER":
+            if dialog.for_calls and event.request.method in {"NOTIFY", "SUBSCRIBE"}:
+                self.referrals.request(event, dialog, now)
+            elif isinstance(dialog.owner, Leg) and event.request.method == "REFER":
                 referred(dialog.owner.call, dialog.owner, event, now)
             elif isinstance(dialog.owner, Leg | Subscription | Mailbox):
                 dialog.owner.request(event, now)
@@ -400,7 +409,8 @@ class CallCore:
         elif event.request.method == "NOTIFY" and self.subscriptions is not None:
             self.subscriptions.mailboxes.pushed(event, self._policy, now)
         else:
-            # MESSAGE and the like outside a dialog (§8.2.1; §20.5: with Allow).
+            # MESSAGE and the like outside a dialog (§8.2.1; §20.5: with Allow). Without phones SUBSCRIBE and
+            # NOTIFY are taken within the dialogs of calls alone.
             allow = ("Allow", ", ".join(self.endpoint.config.allow))
             self.endpoint.reject_stateless(event.transaction, 405, headers=(allow,))
 
@@ -442,17 +452,17 @@ class CallCore:
             uses.reserve(record_id, verdict.code)
         return verdict.accepted
 
+    def tell(self, event: CallEvent, call: Call, now: float) -> None:
+        """Tell of a call, if anybody wants to hear it."""
+        if self.telling:
+            self.emit(TellOfCall(event, call.record.snapshot(RecordPhase.SETUP, now=now)))
+
     def judge(self, call: Call, entry: str) -> CodeVerdict:
         """Judge a code entry, and reserve the use of an accepted code."""
         verdict = check_code(entry, call.route.decision, self._policy, self._wall_clock(), self.uses.reserved)
         if verdict.accepted and verdict.code is not None:
             self.uses.reserve(call.id, verdict.code)
         return verdict
-
-    def tell(self, event: CallEvent, call: Call, now: float) -> None:
-        """Tell of a call, if anybody wants to hear it."""
-        if self.telling:
-            self.emit(TellOfCall(event, call.record.snapshot(RecordPhase.SETUP, now=now)))
 
     def emergency_route(self, call: Call, number: DialledNumber) -> Route:
         """Turn a call into the emergency call that was dialled instead of a code."""
@@ -525,6 +535,8 @@ class CallCore:
     def idle(self) -> bool:
         """No call, port, reservation, trunk slot or subscription is left (contract 5)."""
         if self.calls or self.media or self.uses.held or self._trunk_calls or self._commands:
+            return False
+        if not self.referrals.idle:
             return False
         return self.subscriptions is None or self.subscriptions.idle
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from proxy.call.config import Side
 from proxy.call.dialog_info import DialogInfo, DialogStatus
 from proxy.call.state import CallState
+from proxy.cdr.record import Direction
 
 if TYPE_CHECKING:
     from proxy.call.call import Call
@@ -131,7 +132,10 @@ class DialogStates:
         privacy = ",".join(call.origin.invite.headers.get_all("Privacy")).strip().lower()
         if not self.show_remote or privacy not in {"", "none"}:
             return "", ""
-        return self._uri(call, call.record.caller_number), call.record.caller_name
+        record = call.record
+        # A call that has gone out may have been transferred to a user here.
+        outside = record.direction is Direction.OUTBOUND
+        return self._uri(call, record.dialled_number if outside else record.caller_number), record.caller_name
 
     @staticmethod
     def _uri(call: Call, number: str) -> str:

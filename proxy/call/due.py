@@ -43,7 +43,7 @@ def handle_timer(call: Call, now: float) -> None:
         call.renegotiation.handle_timer(now)
     elif call.gate is not None:
         asking.go_on(call, call.gate.handle_timer(now), now)
-    elif call.sides.hunt is not None:
+    elif call.sides.hunt is not None and now >= call.sides.hunt.deadline:
         call.sides.hunt.handle_timer(now)
 
 

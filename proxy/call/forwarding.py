@@ -48,7 +48,7 @@ def follow(call: Call, leg: BLeg, response: Response, *, rang: bool, now: float)
     """Let a call go on where a phone sends it; False: that is nowhere, or nowhere its user may call."""
     if response.status not in _FOLLOWED or leg.party.peer.side is not Side.PHONES:
         return False
-    diversion = Diversion(call.route.callee, _reason(response, rang=rang))
+    diversion = Diversion(call.route.callee, _reason(response, rang=rang), rang)
     diversions = (diversion, *call.origin.diversions)
     contacts = [FurtherContact(target, leg.party, diversions) for target in _targets(response)]
     status = response.status

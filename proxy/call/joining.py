@@ -22,7 +22,7 @@ from proxy.sip.replaces import Replaces
 if TYPE_CHECKING:
     from proxy.call.core import CallCore
 
-__all__ = ["JOINABLE", "find_replaced", "same_party", "segment_beside"]
+__all__ = ["JOINABLE", "find_replaced", "pay_on", "same_party", "segment_beside"]
 
 JOINABLE = frozenset({CallState.DIALLING, CallState.RINGING, CallState.TALKING})
 """States of a call in which a party may be replaced: past the code, and nothing on its way to the disk."""
@@ -72,12 +72,25 @@ def segment_beside(first: Call, caller: Caller, consultation: Call, how: Continu
     return Call(first.core, route, record, consultation.origin, now)
 
 
-_TARGET = (
-    "b_call_id",
+def pay_on(segment: Call, first: Call) -> None:
+    """Let a call that has gone out be recorded as one although it goes on with somebody on this side.
+
+    Its user and its code pay for it to the end. An emergency call stays one.
+    """
+    record = segment.record
+    if record.direction is Direction.OUTBOUND:
+        return  # its target is paid for as well
+    record.caller_number = record.destination_user or record.normalised_number
+    record.caller_e164 = segment.core.policy.caller_e164(record.caller_number, None)
+    for name in _PAID:
+        setattr(record, name, getattr(first.record, name))
+    if first.route.emergency:
+        segment.route = replace(segment.route, decision=first.route.decision)
+
+
+_PAID = (
     "call_class",
-    "codec",
     "decision",
-    "destination_user",
     "dialled_number",
     "direction",
     "emergency",
@@ -87,4 +100,7 @@ _TARGET = (
     "treatment",
     "user",
 )
+"""What a record says of who pays, and for what."""
+
+_TARGET = (*_PAID, "b_call_id", "codec", "destination_user")
 """What the record of a joined call has from the one in which its callee was called."""

@@ -29,8 +29,10 @@ _REASONS = frozenset(
 )
 
 
-_CAUSES = {"user-busy": 486, "no-answer": 408, "deflection": 487, "unavailable": 503, "out-of-service": 503}
+_CAUSES = {"user-busy": 486, "no-answer": 408, "deflection": 480, "unavailable": 503, "out-of-service": 503}
 """What History-Info says in place of these reasons (RFC 4458 §2); 302 for all others."""
+_DEFLECTED_ALERTING = 487
+"""Of a deflection while the phone rang; the other one is immediate."""
 
 _HISTORY = "History-Info"
 _INDEX = re.compile(r";[ \t]*index[ \t]*=[ \t]*([0-9]{1,5}(?:\.[0-9]{1,5}){0,20})(?![0-9.])", re.IGNORECASE)
@@ -42,6 +44,8 @@ class Diversion(NamedTuple):
     by: str
     """The user who forwarded: extension or number."""
     reason: str
+    rang: bool = False
+    """The phone rang before."""
 
     def header(self, host: str) -> tuple[str, str]:
         """Return the header for a trunk whose URIs have this host."""
@@ -51,6 +55,8 @@ class Diversion(NamedTuple):
     @property
     def cause(self) -> int:
         """The reason in the words of History-Info."""
+        if self.rang and self.reason == "deflection":
+            return _DEFLECTED_ALERTING
         return _CAUSES.get(self.reason, 302)
 
 

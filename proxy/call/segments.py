@@ -33,8 +33,8 @@ def take_caller(segment: Call, before: Call, now: float, side: Side | None = Non
     segment.answers_first = not segment.a.unanswered
     segment.early = before.early
     if before.referred_by is not None:
-        before.referred_by.goes_on_as(segment)
-        before.referred_by = None
+        # Picked up by another phone, or sent on by the target's: the same transfer.
+        segment.referred_by, before.referred_by = before.referred_by, None
 
 
 def _move(side: Side, before: Call, segment: Call, now: float) -> None:

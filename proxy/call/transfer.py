@@ -6,7 +6,7 @@ RFC 3515, RFC 5589 (blind §6, attended §7), RFC 4488. The gate terminates the 
     Z rings                     NOTIFY 18x to X; Y hears it ring
     Z answers                   NOTIFY 200, BYE to X; Y and Z talk
     Z does not                  NOTIFY with the refusal; Y is back with X, or released if X has gone meanwhile
-    X goes at once (BYE)        the segment lives on alone
+    X goes at once (BYE)        the segment lives on alone; X is told all the same
     Y goes                      all ends
 
 With Replaces (attended) X has called Z already, so Y takes X's place in that call: what it may cost was
@@ -22,14 +22,14 @@ from proxy.call import segments
 from proxy.call.call import Call
 from proxy.call.config import Side
 from proxy.call.identity import asserted_caller
-from proxy.call.joining import JOINABLE, find_replaced, same_party, segment_beside
+from proxy.call.joining import JOINABLE, find_replaced, pay_on, same_party, segment_beside
 from proxy.call.leg import Leg
 from proxy.call.onward import referred_origin, send_on
 from proxy.call.outcome import NORMAL_CLEARING, Ending
 from proxy.call.refer_notifier import ReferNotifier
 from proxy.call.routing import Caller
 from proxy.call.state import CallState
-from proxy.cdr.record import Continuation, Disposition
+from proxy.cdr.record import Continuation, Direction, Disposition
 from proxy.errors import RemoteProtocolError
 from proxy.sip.events import RequestReceived
 from proxy.sip.message import Request
@@ -66,7 +66,7 @@ def referred(call: Call, leg: Leg, event: RequestReceived, now: float) -> None:
     except RemoteProtocolError as error:
         endpoint.respond(transaction, error.status_hint, now=now)
         return
-    transfer = Transfer(call, leg, request, wanted=referral.subscribes)
+    transfer = Transfer(call, leg, request, now, wanted=referral.subscribes)
     if referral.subscribes:
         endpoint.respond(transaction, 202, now=now)
     else:
@@ -101,21 +101,21 @@ def _sender(leg: Leg, side: CallSide, refer: Request) -> Caller | None:
 
 
 class Transfer:
-    """One REFER, from its 202 until the transferor is released."""
+    """One REFER, from its 202 until the transferor is released and has heard what came of it."""
 
-    __slots__ = ("_call", "_leg", "_notifier", "_segment", "_side")
+    __slots__ = ("_call", "_leg", "_notifier", "_paid", "_side", "over")
 
-    def __init__(self, call: Call, leg: Leg, refer: Request, *, wanted: bool) -> None:
+    def __init__(self, call: Call, leg: Leg, refer: Request, now: float, *, wanted: bool) -> None:
         self._call = call
         self._leg = leg
         """The transferor's."""
         self._side: CallSide | None = None
         """The other party's."""
-        self._segment: Call | None = None
-        """The call that looks for the target, until it has found it or not."""
-        event = "refer" if not leg.referrals else f"refer;id={refer.cseq.number}"
-        leg.referrals += 1
-        self._notifier = ReferNotifier(leg, event, int(call.config.ring_timeout), self._told, wanted=wanted)
+        self._paid: Call | None = None
+        """The call that the other party was called in, if somebody pays for it."""
+        self.over = False
+        """The transferor's call is over: nobody is there to take the other party back."""
+        self._notifier = ReferNotifier(leg, refer, self._told, now, wanted=wanted)
 
     @property
     def transferor(self) -> Leg:
@@ -136,7 +136,10 @@ class Transfer:
         """Let the other party go on in another segment."""
         call = self._call
         _log.info("transfer as %s", segment.id, extra={"call_id": call.id, "leg": self._leg.name})
-        self._side, self._segment = side, segment
+        self._side = side
+        assert side.leg is not None  # noqa: S101
+        if call.record.direction is Direction.OUTBOUND and side.leg.party.peer.side is Side.TRUNK:
+            self._paid = call
         call.transfer = segment.referred_by = self
         segments.part(call, now)
         segments.take_caller(segment, call, now, side)
@@ -180,28 +183,27 @@ class Transfer:
         """The target has sent a provisional response."""
         self._notifier.tell(status, now)
 
+    def answered(self, segment: Call) -> None:
+        """The target has answered. If the other party is outside, the call to it goes on and is paid for."""
+        if self._paid is not None:
+            pay_on(segment, self._paid)
+
     def succeeded(self, now: float) -> None:
         """The other party talks with the target."""
-        self._segment = None
         self._notifier.tell(200, now, final=True)
 
-    def failed(self, ending: Ending, now: float) -> None:
-        """The target was not reached: the other party comes back."""
+    def failed(self, ending: Ending, now: float) -> bool:
+        """The target was not reached: the other party comes back, if somebody is there to come back to."""
         call, side = self._call, self._side
-        assert side is not None  # noqa: S101  (there was a segment)
-        self._segment = None
-        # First: who can't be told any more is not to be taken for one that may go.
-        segments.reunite(call, side, now)
+        if not self.over:
+            assert side is not None  # noqa: S101  (there was a segment)
+            # First: who can't be told any more is not to be taken for one that may go.
+            segments.reunite(call, side, now)
         self._notifier.tell(ending.status, now, final=True)
-
-    def goes_on_as(self, segment: Call) -> None:
-        """The call to the target was picked up by another phone, or sent on by the target's."""
-        self._segment = segment
-        segment.referred_by = self
+        return not self.over
 
     def other_left(self, ending: Ending, now: float) -> None:
         """The other party has gone while the target was looked for."""
-        self._segment = None
         self._notifier.tell(487, now, final=True)
         call = self._call
         if call.state is CallState.TRANSFERRING:
@@ -214,11 +216,9 @@ class Transfer:
     # The transferor -----------------------------------------------------------------------------------------
 
     def left(self) -> None:
-        """The transferor's call is over: nobody is there to take the other party back, or to be told."""
-        self._notifier.stop()
-        if self._segment is not None:
-            self._segment.referred_by = None
-            self._segment = None
+        """The transferor's call is over."""
+        self.over = True
+        self._side = None
 
     def _told(self, now: float) -> None:
         """The transferor has heard the end of it: it is released, unless the other party is back."""

@@ -32,10 +32,13 @@ KNOWN_METHODS = frozenset(
 """Methods of the registry: one of these that is not in `EndpointConfig.allow` gets 405, any other 501."""
 
 
-ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK", "REFER")
-"""Methods that every gate takes."""
+ALLOW = (
+    *("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK"),
+    *("REFER", "SUBSCRIBE", "NOTIFY"),
+)
+"""Methods that every gate takes; the last two for what a REFER subscribes to (RFC 3515 §2.4.4)."""
 
-PHONE_METHODS = ("REGISTER", "SUBSCRIBE", "NOTIFY")
+PHONE_METHODS = ("REGISTER",)
 """Methods that a gate for phones takes besides."""
 
 SUPPORTED = (OPTION_TAG, "timer", "replaces", "norefersub")

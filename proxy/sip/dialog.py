@@ -38,6 +38,8 @@ TARGET_REFRESH = frozenset({"INVITE", "NOTIFY", "REFER", "SUBSCRIBE", "UPDATE"})
 """Requests whose Contact, and that of their 2xx, replaces the remote target (§12.2; RFC 3311 §5, RFC 3515
 §2.2, RFC 6665 §3.1, §3.2)."""
 
+_OF_SUBSCRIPTIONS = frozenset({"NOTIFY", "SUBSCRIBE"})
+
 DialogKey = tuple[str, str, str]
 """Call-ID, local tag, remote tag; a peer of RFC 2543 has the tag "" (§12.1.1)."""
 
@@ -48,7 +50,8 @@ class DialogState(enum.Enum):
     EARLY = "Early"
     CONFIRMED = "Confirmed"
     TERMINATED = "Terminated"
-    """A BYE was sent or received; the dialog is known until the BYE has its final response."""
+    """A BYE was sent or received; the dialog is known until the BYE has its final response, and the last
+    subscription that shares it has ended."""
 
 
 class Dialog:
@@ -63,6 +66,7 @@ class Dialog:
         "ack_flow",
         "awaited_ack",
         "call_id",
+        "call_over",
         "flow",
         "for_calls",
         "invite_client",
@@ -83,6 +87,7 @@ class Dialog:
         "route_set",
         "rseq",
         "state",
+        "subscriptions",
         "symmetric",
         "uac",
     )
@@ -107,6 +112,10 @@ class Dialog:
         self.state = DialogState.EARLY
         self.for_calls = for_calls
         """An INVITE made it; otherwise a SUBSCRIBE did, and it knows no BYE (RFC 5057 §4.1)."""
+        self.call_over = False
+        """The BYE has its final response."""
+        self.subscriptions = 0
+        """So many share it with the call (`Endpoint.share`)."""
         self.owner = owner
         """Whoever the TU put here: events find their leg by it."""
         self.symmetric = False
@@ -158,6 +167,20 @@ class Dialog:
         return (
             self.invite_client is not None or self.invite_server is not None or self.awaited_ack is not None
         )
+
+    @property
+    def ends_call(self) -> bool:
+        """Whether a BYE is under way."""
+        return self.state is DialogState.TERMINATED and not self.call_over
+
+    def takes(self, method: str) -> bool:
+        """Tell whether a request of either side still means something.
+
+        After the BYE only those of a subscription that shares the dialog do (RFC 5057 §4.1).
+        """
+        if self.state is not DialogState.TERMINATED:
+            return True
+        return bool(self.subscriptions) and method in _OF_SUBSCRIPTIONS
 
     @property
     def withholds_success(self) -> bool:
@@ -310,6 +333,12 @@ class DialogTable:
         del self._by_key[dialog.key]
         self._unwatch(dialog)
         return True
+
+    def end_call(self, dialog: Dialog) -> bool:
+        """End the call of a dialog; returns whether the dialog is gone: a subscription may share it."""
+        dialog.state = DialogState.TERMINATED
+        dialog.call_over = True
+        return not dialog.subscriptions and self.remove(dialog)
 
     def moved(self, dialog: Dialog, flow: Flow) -> None:
         """Note that the peer's messages now come over another flow."""

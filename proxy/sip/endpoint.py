@@ -216,9 +216,10 @@ class Endpoint:
     ) -> ClientTransaction:
         """Send a request within a dialog (§12.2.1.1), re-INVITE and BYE included; its owner is the dialog's.
 
-        After a BYE (also one that gets no answer) the dialog ends. Raises LocalProtocolError for a second
-        INVITE while one is pending in either direction (``dialog.invite_pending``, §14.1). ``again``: a BYE
-        was challenged and is repeated with credentials (§22.2), after the end of its dialog.
+        After a BYE (also one that gets no answer) the dialog ends, unless a subscription shares it. Raises
+        LocalProtocolError for a second INVITE while one is pending in either direction
+        (``dialog.invite_pending``, §14.1). ``again``: a BYE was challenged and is repeated with credentials
+        (§22.2), after the end of its dialog.
         """
         return self._uac.request(
             dialog, method, headers=headers, body=body, content_type=content_type, again=again, now=now
@@ -288,6 +289,16 @@ class Endpoint:
         if dialog.provisionals is not None:
             dialog.provisionals.finish()
         self._dialogs.remove(dialog)
+
+    def share(self, dialog: Dialog) -> None:
+        """Let a subscription share the dialog of a call: its NOTIFYs go on after the BYE (RFC 5057 §4.1)."""
+        dialog.subscriptions += 1
+
+    def part(self, dialog: Dialog) -> None:
+        """Note that a subscription has ended which shared a dialog: it may be the last that kept it."""
+        dialog.subscriptions -= 1
+        if dialog.call_over:
+            self._uas.end_dialog(dialog)
 
     def await_no_notify(self, call_id: str, local_tag: str) -> None:
         """Give up a subscription of ours that got no NOTIFY: no dialog comes of its SUBSCRIBE any more."""

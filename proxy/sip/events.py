@@ -20,6 +20,7 @@ from proxy.sip.non_invite_server import NonInviteServerTransaction
 __all__ = [
     "AckReceived",
     "AckTimedOut",
+    "CallEnded",
     "Cancelled",
     "ClientTransaction",
     "ConnectionLost",
@@ -132,6 +133,16 @@ class DialogEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The BYE of a dialog has its final response, and subscriptions that share the dialog go on.
+
+    What they send waits until then: a request that overtakes the BYE makes its peer refuse that (§12.2.2).
+    """
+
+    dialog: Dialog
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLost:
     """A connection of a reliable transport is gone: what was reached over it alone is not any more (RFC 5626
     §5.3)."""
@@ -149,5 +160,6 @@ Event = (
     | PrackTimedOut
     | AckTimedOut
     | DialogEnded
+    | CallEnded
     | ConnectionLost
 )

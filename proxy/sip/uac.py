@@ -18,6 +18,7 @@ from proxy.sip.dialog import (
     route,
 )
 from proxy.sip.events import (
+    CallEnded,
     ClientTransaction,
     DialogEnded,
     Event,
@@ -243,7 +244,7 @@ class Uac:
     def _check_allowed(dialog: Dialog, method: str) -> None:
         if method in {"ACK", "CANCEL"}:
             raise LocalProtocolError(f"{method} is not sent with request()")
-        if dialog.state is DialogState.TERMINATED:
+        if not dialog.takes(method):
             raise LocalProtocolError(f"{method} in a dialog that has ended")
         if method == "INVITE" and dialog.invite_pending:
             raise LocalProtocolError("a second INVITE while one is pending")
@@ -461,9 +462,11 @@ class Uac:
         self._end_invite(transaction)
 
     def end_dialog(self, dialog: Dialog) -> None:
-        """Forget a dialog and tell the TU."""
-        if self._dialogs.remove(dialog):
+        """Forget a dialog whose call is over and tell the TU."""
+        if self._dialogs.end_call(dialog):
             self._events.append(DialogEnded(dialog))
+        elif dialog.subscriptions:
+            self._events.append(CallEnded(dialog))
 
     def _end_non_invite(self, transaction: NonInviteClientTransaction) -> None:
         """Take it that a request got no answer: a BYE ends its dialog, a SUBSCRIBE makes none."""

@@ -15,6 +15,7 @@ from proxy.sip.dialog import TARGET_REFRESH, Dialog, DialogState, DialogTable
 from proxy.sip.events import (
     AckReceived,
     AckTimedOut,
+    CallEnded,
     Cancelled,
     DialogEnded,
     Event,
@@ -166,7 +167,7 @@ class Uas:
         self._dialogs.moved(dialog, flow)
         if not dialog.for_calls and request.method in _OF_CALLS:
             return Refusal(481)
-        if dialog.state is DialogState.TERMINATED:
+        if not dialog.takes(request.method):
             # A BYE is under way: a crossing BYE is fine (§15.1.2), anything else comes too late.
             if request.method != "BYE":
                 return Refusal(481)
@@ -340,9 +341,11 @@ class Uas:
             self.end_dialog(transaction.dialog)
 
     def end_dialog(self, dialog: Dialog) -> None:
-        """Forget a dialog and tell the TU."""
-        if self._dialogs.remove(dialog):
+        """Forget a dialog whose call is over and tell the TU."""
+        if self._dialogs.end_call(dialog):
             self._events.append(DialogEnded(dialog))
+        elif dialog.subscriptions:
+            self._events.append(CallEnded(dialog))
 
     def _forget_invite(self, transaction: InviteServerTransaction) -> None:
         """Note that the pending INVITE of a dialog is refused: an early dialog ends with it (§12.3)."""

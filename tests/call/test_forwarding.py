@@ -85,17 +85,21 @@ def test_a_call_from_the_carrier_goes_out_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rings", "said", "reason"),
+    ("rings", "said", "reason", "cause"),
     [
-        (False, "", "unconditional"),
-        (True, "", "deflection"),
-        (False, "<sip:204@192.0.2.24>;reason=no-answer", "no-answer"),
-        (False, '<sip:204@192.0.2.24>;counter=1;reason="user-busy"', "user-busy"),
-        (False, "<sip:204@192.0.2.24>;reason=whatever;x", "unknown"),
-        (True, "<sip:204@192.0.2.24>", "deflection"),
+        (False, "", "unconditional", 302),
+        (True, "", "deflection", 487),
+        (False, "<sip:204@192.0.2.24>;reason=no-answer", "no-answer", 408),
+        (False, '<sip:204@192.0.2.24>;counter=1;reason="user-busy"', "user-busy", 486),
+        (False, "<sip:204@192.0.2.24>;reason=whatever;x", "unknown", 302),
+        (True, "<sip:204@192.0.2.24>", "deflection", 487),
+        (False, "<sip:204@192.0.2.24>;reason=deflection", "deflection", 480),
+        (True, "<sip:204@192.0.2.24>;reason=user-busy", "user-busy", 486),
     ],
 )
-def test_rfc5806_4_the_reason_of_a_diversion(rings: bool, said: str, reason: str) -> None:
+def test_rfc5806_4_rfc4458_2_the_reason_of_a_diversion(
+    rings: bool, said: str, reason: str, cause: int
+) -> None:
     with TransferBench() as bench:
         headers = (("Diversion", said),) if said else ()
         bench.desk.script = (*((Step(0.0, 180),) if rings else ()), *moved(FREE, after=0.5, headers=headers))
@@ -104,6 +108,7 @@ def test_rfc5806_4_the_reason_of_a_diversion(rings: bool, said: str, reason: str
         invite = bench.carrier.calls[-1].invite
         assert invite is not None
         assert f";reason={reason};" in (invite.headers.get("Diversion") or "")
+        assert f";cause={cause}>" in invite.headers.get_all("History-Info")[-1]
         call.bye()
         bench.run(0.5)
 

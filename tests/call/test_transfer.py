@@ -1,4 +1,4 @@
-"""Blind transfer: REFER, its NOTIFYs, and whom it may reach (RFC 3515, RFC 5589 §6, RFC 4488)."""
+"""Blind transfer: who goes where, and the REFERs that are not acted upon (RFC 3515, RFC 5589 §6)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from ipaddress import ip_network
 
 import pytest
 
-from proxy.call.refer_notifier import ReferNotifier
 from proxy.call.state import CallState
 from proxy.cdr.record import Direction, Disposition, HungUpBy
-from proxy.sip.events import Event, RequestReceived
 from tests.call.phones import PHONES
 from tests.call.transfers import (
     BUSY,
     EMERGENCY,
     FREE,
     OUTSIDE,
-    PREMIUM,
     RING,
     SLOW,
     TransferBench,
@@ -25,7 +22,7 @@ from tests.call.transfers import (
     replies,
     told,
 )
-from tests.support.ua import ANSWER, Step, UaCall
+from tests.support.ua import ANSWER
 
 
 def test_rfc5589_6_1_the_caller_transfers_the_callee() -> None:
@@ -212,137 +209,6 @@ def test_rfc3515_2_1_addresses_of_the_target(target: str) -> None:
         bench.run(0.5)
 
 
-class TestPolicy:
-    """Whom the transferor may not dial he can't refer anybody to."""
-
-    def test_a_blocked_class_gets_603_in_the_sipfrag(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            refer(call, PREMIUM)
-            bench.run(0.5)
-            assert replies(call) == [202]
-            assert told(call) == ["100 active", "603 terminated"]
-            assert bench.core.live_calls()[0].state == "talking"
-            assert not bench.carrier.calls
-            call.bye()
-            bench.run(0.5)
-        refused, first = bench.journal.final
-        assert (refused.disposition, refused.first_record_id) == (Disposition.BLOCKED, first.record_id)
-        assert (refused.sip_code, refused.call_class, refused.user) == (603, "premium", "204")
-
-    def test_a_required_code_that_was_not_entered_gets_603(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            refer(call, OUTSIDE)
-            bench.run(0.5)
-            assert told(call) == ["100 active", "603 terminated"]
-            call.bye()
-            bench.run(0.5)
-        assert bench.journal.final[0].disposition is Disposition.CODE_REFUSED
-
-    def test_the_code_on_the_call_is_used_again_where_it_unlocks_the_target(self) -> None:
-        with TransferBench() as bench:
-            call = bench.desk.call(OUTSIDE)
-            bench.run(0.5)
-            bench.press("1234#")
-            bench.run(1.0)
-            refer(call, "914155550199")
-            bench.run(2.0)
-            assert call.has_ended()
-            assert len(bench.carrier.calls) == 2
-            bench.carrier.calls[1].bye()
-            bench.run(0.5)
-        first, second = bench.journal.final
-        assert first.code is not None
-        assert (second.code, second.code_means) == (first.code, "reused")
-        assert second.treatment == "required code"
-
-    def test_the_code_stays_with_a_call_that_needs_none_any_more(self) -> None:
-        with TransferBench() as bench:
-            call = bench.desk.call(OUTSIDE)
-            bench.run(0.5)
-            bench.press("1234#")
-            bench.run(1.0)
-            refer(call, "205")
-            bench.run(2.0)
-            assert bench.second.calls[0].connected
-            bench.second.calls[0].bye()
-            bench.run(0.5)
-        first, second = bench.journal.final
-        assert (second.code, second.code_means) == (first.code, "carried")
-
-    def test_an_emergency_number_is_reached(self) -> None:
-        """Whoever transfers dials it this moment."""
-        with TransferBench() as bench:
-            call = bench.inbound()
-            refer(bench.desk.calls[0], "911")
-            bench.run(2.0)
-            assert bench.carrier.calls[-1].connected
-            assert bench.core.live_calls()[0].emergency
-            call.bye()
-            bench.run(0.5)
-
-    def test_nobody_at_that_number(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            for target, status in (("299", 404), ("nonsense", 404), ("sip:gate.example.com", 404)):
-                refer(call, target)
-                bench.run(0.5)
-                assert told(call)[-1] == f"{status} terminated", target
-            call.bye()
-            bench.run(0.5)
-
-    def test_a_user_without_a_phone(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.registrations.retain({"204", "205"})
-            refer(call, "206")
-            bench.run(0.5)
-            assert told(call)[-1] == "480 terminated"
-            call.bye()
-            bench.run(0.5)
-
-    def test_without_a_disk_for_the_record_nobody_is_called(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.core.recording = False
-            refer(call, "206")
-            bench.run(0.5)
-            assert told(call)[-1] == "500 terminated"
-            call.bye()
-            bench.run(0.5)
-
-    @pytest.mark.parametrize("number", ["205", EMERGENCY])
-    def test_the_other_party_comes_back_when_the_answer_can_not_be_recorded(self, number: str) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, number)
-            bench.journal.durable = False
-            refer(call, "206")
-            bench.run(3.0)
-            assert told(call)[-1] == "500 terminated"
-            assert bench.third.calls[0].has_ended()
-            assert not call.has_ended()
-            one, other = bench.media.legs.values()
-            assert (one.bridged_with, other.bridged_with) == (other.id, one.id)
-            call.bye()
-            bench.run(0.5)
-
-    def test_a_call_is_sent_on_so_often_and_no_more(self) -> None:
-        with TransferBench() as bench:
-            call = bench.inbound()
-            transferor = bench.desk.calls[-1]
-            for _ in range(5):
-                refer(transferor, "205")
-                bench.run(2.0)
-                transferor = bench.second.calls[-1]
-            refer(transferor, "205")
-            bench.run(2.0)
-            assert told(transferor)[-1] == "482 terminated"
-            assert len(bench.second.calls) == 5
-            call.bye()
-            bench.run(0.5)
-
-
 class TestRefusals:
     """REFERs that the gate does not act upon."""
 
@@ -449,113 +315,6 @@ class TestRefusals:
             bench.run(0.5)
 
 
-def refuse_notify(call: UaCall, event: RequestReceived) -> bool:
-    if event.request.method != "NOTIFY":
-        return False
-    call.ua.endpoint.respond(event.transaction, 481, now=call.ua.now())
-    return True
-
-
-class TestNotify:
-    """What the transferor is told (RFC 3515 §2.4.4, §2.4.5)."""
-
-    def test_rfc3515_2_4_5_the_form_of_a_notify(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            refer(call, "206")
-            bench.run(2.0)
-            notifies = [request for request in call.requests if request.method == "NOTIFY"]
-            assert [request.headers.get("Event") for request in notifies] == ["refer"] * len(notifies)
-            assert {request.content_type for request in notifies} == {"message/sipfrag"}
-            assert all(request.contact is not None for request in notifies)
-            assert notifies[0].headers.get("Subscription-State") == "active;expires=180"
-            assert notifies[-1].headers.get("Subscription-State") == "terminated;reason=noresource"
-            assert notifies[-1].body == b"SIP/2.0 200 OK\r\n"
-            assert call.replies[0].headers.get("Contact") is not None
-            bench.third.calls[0].bye()
-            bench.run(0.5)
-
-    def test_rfc4488_4_refer_sub_false_is_told_nothing(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            refer(call, "206", headers=(("Refer-Sub", "false"), ("Require", "norefersub")))
-            bench.run(2.0)
-            assert call.replies[0].headers.get("Refer-Sub") == "false"
-            assert told(call) == []
-            assert call.has_ended()
-            bench.third.calls[0].bye()
-            bench.run(0.5)
-
-    def test_rfc6665_4_2_2_a_refused_notify_ends_the_telling_not_the_transfer(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.desk.within = refuse_notify
-            bench.third.script = SLOW
-            refer(call, "206")
-            bench.run(3.0)
-            assert len(told(call)) == 1
-            assert bench.third.calls[0].connected
-            assert call.has_ended()
-            bench.third.calls[0].bye()
-            bench.run(0.5)
-
-    def test_a_transferor_that_has_vanished_is_released(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            refer(call, "206")
-            bench.desk.within = lambda _, event: event.request.method == "NOTIFY"
-            bench.vanished.add(bench.desk)
-            bench.run(31.0)
-            assert not call.has_ended()
-            bench.run(3.0)
-            assert call.has_ended()
-            assert bench.third.calls[0].connected
-            assert [live.state for live in bench.core.live_calls()] == ["talking"]
-            bench.third.calls[0].bye()
-            bench.run(40.0)
-
-    def test_an_error_in_the_telling_costs_one_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with TransferBench() as bench:
-            other = bench.inbound()
-            call = bench.talk(bench.second, "206", user="205")
-
-            def broken(*_: object) -> None:
-                raise RuntimeError("broken")
-
-            monkeypatch.setattr(ReferNotifier, "responded", broken)
-            refer(call, PREMIUM)
-            failed: list[Event] = []
-            handle = bench.core.handle_sip
-
-            def guarded(event: Event, now: float) -> None:
-                try:
-                    handle(event, now)
-                except RuntimeError:
-                    failed.append(event)
-                    bench.core.abandon(event, now)
-
-            monkeypatch.setattr(bench.core, "handle_sip", guarded)
-            bench.run(0.5)
-            assert len(failed) == 1
-            assert call.has_ended()
-            assert bench.third.calls[0].has_ended()
-            assert not other.has_ended()
-            other.bye()
-            bench.run(0.5)
-
-    def test_news_that_had_to_wait_comes_together(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.network.delay = (0.4, 0.4)
-            bench.third.script = (Step(0.0, 180), Step(0.1, 182), Step(0.1, 200, with_sdp=True))
-            refer(call, "206")
-            bench.run(5.0)
-            assert told(call) == ["100 active", "180 active", "200 terminated"]
-            bench.network.delay = (0.0, 0.0)
-            bench.third.calls[0].bye()
-            bench.run(1.0)
-
-
 def test_a_transferred_call_is_transferred_again() -> None:
     with TransferBench() as bench:
         call = bench.inbound()
@@ -585,18 +344,6 @@ def test_the_longest_call_counts_while_it_is_transferred() -> None:
         bench.run(1.0)
 
 
-def test_an_unwanted_telling_and_the_other_party_leaves() -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
-        bench.third.script = RING
-        refer(call, "206", headers=(("Refer-Sub", "false"),))
-        bench.run(1.0)
-        bench.second.calls[0].bye()
-        bench.run(1.0)
-        assert call.has_ended()
-        assert bench.third.calls[0].was_cancelled()
-
-
 def test_a_refer_that_crosses_the_end_of_the_call() -> None:
     with TransferBench() as bench:
         bench.desk.auto_ack = False
@@ -609,38 +356,3 @@ def test_a_refer_that_crosses_the_end_of_the_call() -> None:
         bench.run(0.5)
         assert replies(call) == [481]
         bench.run(60.0)
-
-
-class TestTrunks:
-    """A trunk that is allowed to transfer reaches what the other party could dial."""
-
-    @pytest.mark.parametrize(("target", "word"), [("206", "200"), (PREMIUM, "603"), (OUTSIDE, "603")])
-    def test_the_other_party_answers_for_it(self, target: str, word: str) -> None:
-        with TransferBench() as bench:
-            allowed = tuple(replace(trunk, allow_refer=True) for trunk in bench.core.config.trunks)
-            peers = tuple(replace(peer, allow_refer=True) for peer in bench.core.config.peers)
-            bench.core.reconfigure(replace(bench.core.config, trunks=allowed, peers=peers))
-            for outbound in (True, False):
-                call = bench.talk(bench.desk, FREE) if outbound else bench.inbound()
-                transferor = bench.carrier.calls[-1]
-                refer(transferor, target)
-                bench.run(2.0)
-                assert told(transferor)[-1] == f"{word} terminated"
-                remaining = call if outbound else bench.desk.calls[-1]
-                remaining.bye()
-                bench.run(0.5)
-        assert {record.user for record in bench.journal.final if record.continuation} == {"204"}
-
-    def test_between_two_trunks_nobody_answers_for_it(self) -> None:
-        with TransferBench() as bench:
-            allowed = tuple(replace(trunk, allow_refer=True) for trunk in bench.core.config.trunks)
-            peers = tuple(replace(peer, allow_refer=True) for peer in bench.core.config.peers)
-            bench.core.reconfigure(replace(bench.core.config, trunks=allowed, peers=peers))
-            call = bench.inbound()
-            refer(bench.desk.calls[0], FREE)
-            bench.run(2.0)
-            refer(bench.carrier.calls[-1], "206")
-            bench.run(0.5)
-            assert replies(bench.carrier.calls[-1])[-1] == 403
-            call.bye()
-            bench.run(0.5)

@@ -135,6 +135,20 @@ def test_silence_of_4_s_moves_on() -> None:
     assert tried(bench) == [("first", 0), ("second", 200)]
 
 
+def test_a_timer_that_finds_nothing_due_leaves_the_trunk_alone() -> None:
+    """What was due may have been settled by an event of the same moment."""
+    with GateBench(config=TWO) as bench:
+        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(3.9)
+        next(iter(bench.core.calls.values())).handle_timer(bench.now)
+        bench.run()
+        assert not bench.carrier_2.calls
+        bench.run(0.2)
+        assert call.status == 200
+        call.bye()
+
+
 def test_emergency_call_moves_on_after_1_s() -> None:
     with GateBench(config=TWO) as bench:
         bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from proxy.policy import Snapshot
 from proxy.sip.dialog import Dialog
 from tests.call.phones import PhoneBench
@@ -54,6 +57,16 @@ def refer(
         )
     uri = target if ":" in target else f"sip:{target}@{GATE_HOST}"
     call.request("REFER", headers=[("Refer-To", f"<{uri}{options}>"), *headers])
+
+
+@contextmanager
+def listening(call: UaCall) -> Iterator[None]:
+    """Let a phone keep what its REFER subscribes to beyond the BYE of the call."""
+    dialog, endpoint = call.dialog, call.ua.endpoint
+    assert dialog is not None
+    endpoint.share(dialog)
+    yield
+    endpoint.part(dialog)
 
 
 def told(call: UaCall) -> list[str]:

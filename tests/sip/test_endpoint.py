@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.sip.config import EndpointConfig
+from proxy.sip.config import ALLOW, EndpointConfig
 from proxy.sip.dialog import Dialog
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import (
@@ -211,7 +211,7 @@ def test_capabilities_answer_an_options() -> None:
     transaction = harness.take(RequestReceived).transaction
     harness.endpoint.respond(transaction, 200, headers=harness.endpoint.capabilities, now=harness.now)
     headers = harness.last().response.headers
-    assert headers.get("Allow") == "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER"
+    assert headers.get("Allow") == ", ".join(ALLOW)
     assert headers.get("Accept") == "application/sdp, multipart/mixed"
     assert headers.get("Accept-Encoding") == "identity"
     assert headers.get("Accept-Language") == "en"

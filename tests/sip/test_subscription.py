@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.errors import RemoteProtocolError
+from proxy.errors import LocalProtocolError, RemoteProtocolError
 from proxy.sip.config import ALLOW, EndpointConfig
-from proxy.sip.events import RequestReceived, ResponseReceived
+from proxy.sip.events import CallEnded, DialogEnded, RequestReceived, ResponseReceived
 from proxy.sip.inspection import Refusal
 from proxy.sip.message import Request, Response
 from proxy.sip.parser import parse_message
@@ -23,7 +23,7 @@ from proxy.sip.subscription import (
 )
 from tests.sip.harness import LISTEN_POINTS, TCP, UDP, Harness, answer, request
 
-CONFIG = EndpointConfig(LISTEN_POINTS, allow=(*ALLOW, "SUBSCRIBE", "NOTIFY"))
+CONFIG = EndpointConfig(LISTEN_POINTS)
 
 
 def subscribe(**kwargs: str) -> Request:
@@ -225,6 +225,81 @@ def test_rfc6665_4_2_a_lost_connection_leaves_the_subscription_to_the_tu() -> No
     harness.assert_nothing_left()
 
 
+# In the dialog of a call ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_rfc5057_4_1_a_subscription_in_the_dialog_of_a_call_outlives_the_bye(ours: bool) -> None:
+    harness = Harness(CONFIG)
+    dialog = harness.accepted().dialog
+    assert dialog is not None
+    harness.endpoint.share(dialog)
+    tag = dialog.local_tag
+    if ours:
+        harness.endpoint.request(dialog, "BYE", now=harness.now)
+        assert dialog.ends_call
+        harness.receive(answer(harness.last().request, 200))
+        assert [type(event) for event in harness.take_all()] == [ResponseReceived, CallEnded]
+    else:
+        harness.receive(request("BYE", to_tag=tag, cseq="2", branch="z9hG4bK-2"))
+        harness.respond(received(harness).transaction, 200)
+        assert harness.take(CallEnded).dialog is dialog
+    assert not dialog.ends_call
+    harness.take_sent()
+    # What belongs to the call is over, what belongs to the subscription is not.
+    harness.receive(request("INFO", to_tag=tag, cseq="3", branch="z9hG4bK-3"))
+    assert harness.take_sent() == ["481"]
+    with pytest.raises(LocalProtocolError):
+        harness.endpoint.request(dialog, "INVITE", now=harness.now)
+    harness.receive(request("SUBSCRIBE", to_tag=tag, cseq="4", branch="z9hG4bK-4"))
+    event = received(harness)
+    assert event.dialog is dialog
+    harness.respond(event.transaction, 200)
+    harness.endpoint.request(dialog, "NOTIFY", now=harness.now)
+    assert harness.take_sent() == ["200", "NOTIFY"]
+    harness.endpoint.part(dialog)
+    assert harness.take(DialogEnded).dialog is dialog
+    harness.receive(request("SUBSCRIBE", to_tag=tag, cseq="5", branch="z9hG4bK-5"))
+    assert harness.take_sent() == ["481"]
+    with pytest.raises(LocalProtocolError):
+        harness.endpoint.request(dialog, "NOTIFY", now=harness.now)
+    harness.settle()
+    harness.take_all()
+    harness.assert_nothing_left()
+
+
+def test_rfc5057_4_2_the_last_of_several_subscriptions_ends_the_dialog() -> None:
+    harness = Harness(CONFIG)
+    dialog = harness.accepted().dialog
+    assert dialog is not None
+    for _ in range(2):
+        harness.endpoint.share(dialog)
+    harness.endpoint.part(dialog)
+    assert not harness.take_all(), "the call goes on"
+    harness.receive(request("BYE", to_tag=dialog.local_tag, cseq="2", branch="z9hG4bK-2"))
+    bye = received(harness).transaction
+    assert dialog.ends_call
+    harness.respond(bye, 200)
+    harness.take(CallEnded)
+    harness.endpoint.part(dialog)
+    harness.take(DialogEnded)
+    harness.assert_nothing_left()
+
+
+def test_rfc5057_4_2_a_subscription_that_ends_before_the_bye_is_answered_leaves_the_rest_to_it() -> None:
+    harness = Harness(CONFIG)
+    dialog = harness.accepted().dialog
+    assert dialog is not None
+    harness.endpoint.share(dialog)
+    harness.endpoint.request(dialog, "BYE", now=harness.now)
+    bye = harness.last().request
+    harness.endpoint.part(dialog)
+    assert not harness.take_all()
+    harness.receive(answer(bye, 200))
+    assert [type(event) for event in harness.take_all()] == [ResponseReceived, DialogEnded]
+    harness.assert_nothing_left()
+
+
 # The gate as subscriber -------------------------------------------------------------------------------------
 
 
@@ -326,7 +401,7 @@ def test_rfc6665_4_1_2_1_a_subscribe_that_fails_awaits_nothing(failure: str) -> 
 
 
 def test_rfc3261_8_2_1_a_notify_that_is_not_taken_makes_no_dialog() -> None:
-    harness = Harness(replace(CONFIG, allow=ALLOW))
+    harness = Harness(replace(CONFIG, allow=tuple(method for method in ALLOW if method != "NOTIFY")))
     sent = subscribed(harness)
     harness.take_sent()
     harness.receive(notify_of(sent))

@@ -171,7 +171,7 @@ class Test_8_2_7_stateless_refusals:  # noqa: N801
             (request("INVITE", uri="mailto:a@example.com"), 416),
             (request("INVITE", body="hello"), 415),
             (request("INVITE", extra="Max-Forwards: 0\r\n"), 483),
-            (request("SUBSCRIBE"), 405),
+            (request("PUBLISH"), 405),
             (request("CANCEL"), 481),
             (request("BYE"), 481),
             (request("INFO"), 481),
@@ -194,7 +194,7 @@ class Test_8_2_7_stateless_refusals:  # noqa: N801
 
     def test_what_the_endpoint_refuses_is_not_amplified(self) -> None:
         harness = Harness(EndpointConfig(LISTEN_POINTS, amplification_limit=0))
-        harness.receive(request("SUBSCRIBE"))
+        harness.receive(request("PUBLISH"))
         harness.receive(request("BYE", to_tag="nobody"))
         assert harness.take_sent() == []
 
