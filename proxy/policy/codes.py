@@ -32,7 +32,9 @@ MAX_USES = 1_000_000_000
 """Fits into every database's integers."""
 
 _KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
-_SEPARATORS = str.maketrans("", "", " -_./\\:,;'\"()[]&|~=@!$%^<>{}+\t\u00a0\u2010\u2011\u2012\u2013\u2014")
+_WRITTEN_BETWEEN = "- _ . , : / \\ & ' ( ) [ ]"
+"""What people write between the parts of a code. Any other sign is an error of typing, and no sign at all."""
+_SEPARATORS = str.maketrans("", "", f"{_WRITTEN_BETWEEN} \t\u00a0\u2010\u2011\u2012\u2013\u2014")
 _DIALLABLE = frozenset("0123456789?")
 
 
@@ -134,6 +136,7 @@ def dial_form(typed: str) -> str:
             message = f"code holds {bad!r}: while a code is entered, # ends it and * clears it"
         else:
             message = f"code holds {bad!r}: only digits, the letters A-Z, ? and separators are allowed"
+            message += f" (spaces and {_WRITTEN_BETWEEN})"
         raise ConfigurationError(message)
     return digits
 

@@ -35,6 +35,7 @@ from tests.policy.support import US
         ("??-??", "????"),
         ("SOS", "767"),
         ("(12)_3:4\\5", "12345"),
+        ("O'Neill, [1] & 2\t3\u20134", "6634551234"),
         ("1" * 20, "1" * 20),
     ],
 )
@@ -54,6 +55,8 @@ def test_dial_form(typed: str, digits: str) -> None:
         ("Ümit", "'Ü'"),
         ("１２", "only digits"),
         ("12\x00", "only digits"),
+        ("9@@", r"holds '@': only digits.*\(spaces and - _"),
+        *((f"9{sign}", "only digits") for sign in '!$%^<>{}+|~=;"'),
     ],
 )
 def test_bad_code_is_refused_with_its_reason(typed: str, complaint: str) -> None:
