@@ -16,11 +16,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from proxy.errors import TollgateError
 from proxy.portal import (
     account_pages,
+    audit_pages,
     code_pages,
     home_pages,
     import_pages,
     live_pages,
     record_pages,
+    report_pages,
+    report_statements,
     trunk_pages,
     usage_pages,
     user_pages,
@@ -52,6 +55,9 @@ def routes() -> list[BaseRoute]:
         *code_pages.router.routes,
         *usage_pages.router.routes,
         *record_pages.router.routes,
+        *report_pages.router.routes,
+        *report_statements.router.routes,
+        *audit_pages.router.routes,
     ]
     for route in found:
         if len(list(permissions_of(route))) != 1:

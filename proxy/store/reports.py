@@ -61,6 +61,8 @@ class ReportLine:
     """A code as it was typed, or the name of a user; "" where the key says all."""
     description: str = ""
     """Of a code."""
+    code_id: int = 0
+    """Of a code that exists: names it without its digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +207,20 @@ def _added_up(
     )
 
 
-def _names(connection: Connection, by: ReportBy, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What else is to be said of the keys of one page."""
+def _names(connection: Connection, by: ReportBy, keys: Sequence[str]) -> dict[str, tuple[str, str, int]]:
+    """What else is to be said of the keys of one page: name, description and id."""
     if by is ReportBy.CODE:
         code = account_codes.c
         rows = connection.execute(select(account_codes).where(code.digits.in_(keys))).mappings()
         return {
-            str(row["digits"]): (str(row["typed"]) or str(row["digits"]), str(row["description"]))
+            str(row["digits"]): (
+                str(row["typed"]) or str(row["digits"]),
+                str(row["description"]),
+                int(row["id"]),
+            )
             for row in rows
         }
     if by is ReportBy.USER:
         named = select(users.c.extension, users.c.name).where(users.c.extension.in_(keys))
-        return {str(key): (str(name),) for key, name in connection.execute(named)}
+        return {str(key): (str(name), "", 0) for key, name in connection.execute(named)}
     return {}

@@ -224,6 +224,9 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
         "live.state_",
         "trunks.state_",
         "record.by_",
+        "report.by_",
+        "audit.kind_",
+        "audit.action_",
         "record.treatment_",
     }
     assert {f"base.theme_{theme}" for theme in THEMES} <= words

@@ -1,0 +1,157 @@
+"""Reports: talk time and calls by code, user, group, class, result and day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from proxy.cdr.usage_log import clock_time, neutralise, quoted_line
+from proxy.portal.pages import page
+from proxy.portal.permissions import Permission
+from proxy.portal.report_chart import Chart, columns, lying_bars
+from proxy.portal.report_view import InReportView, ReportView, month_of_day
+from proxy.portal.streams import in_chunks, stream
+from proxy.portal.usage_view import sees_codes, shown_code
+from proxy.portal.visit import Needs, Refused, Visit
+from proxy.store import Report, ReportBy, ReportLine, ReportOrder
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+Reader = Annotated[Visit, Depends(Needs(Permission.REPORTS_VIEW))]
+
+_CHARTED = 15
+_CHUNK = 5_000
+_FILE_COLUMNS = ("", "Description", "Calls", "Answered", "Talk Time", "Talk Time in Seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line as it is shown."""
+
+    name: str
+    more: str
+    line: ReportLine
+    statement: str
+    """Query of the statement of its code; "" where there is none."""
+    share: str
+
+    @property
+    def talked(self) -> str:
+        """Its talk time for people."""
+        return clock_time(self.line.talk_time)
+
+
+@router.get("/reports")
+async def show_report(visit: Reader, view: InReportView) -> Response:
+    """Show one page of a report, and a chart of it."""
+    _refuse_order_of_codes(visit, view)
+    size = visit.portal.settings.page_size
+    report = await run_in_threadpool(_read, visit, view, (view.page - 1) * size, size)
+    drawn = await run_in_threadpool(_chart, visit, view)
+    today = datetime.fromtimestamp(visit.portal.clock(), visit.portal.store.usage.zone).date()
+    this, before = month_of_day(today), month_of_day(today.replace(day=1) - timedelta(days=1))
+    return await page(
+        visit,
+        "reports.html",
+        view=view,
+        report=report,
+        lines=[_shown(visit, view, line, report) for line in report.lines],
+        talked=clock_time(report.talk_time),
+        pages=max(1, -(-report.count // size)),
+        chart=drawn,
+        kinds=ReportBy,
+        orders=ReportOrder,
+        months={
+            "this_month": view.query(first=this[0], last=this[1], page=""),
+            "last_month": view.query(first=before[0], last=before[1], page=""),
+        },
+        sorts_by_key=view.by is not ReportBy.CODE or sees_codes(visit),
+    )
+
+
+@router.get("/reports/file")
+async def export_report(visit: Reader, view: InReportView) -> Response:
+    """Give out the whole report as CSV."""
+    _refuse_order_of_codes(visit, view)
+
+    def lines() -> Iterator[str]:
+        yield quoted_line((view.by.value.capitalize(), *_FILE_COLUMNS[1:]))
+        offset = 0
+        while found := _read(visit, view, offset, _CHUNK).lines:
+            for line in found:
+                name, more = _named(visit, view.by, line)
+                seconds = f"{line.talk_time:.0f}"
+                cells = (name, more, str(line.calls), str(line.answered), clock_time(line.talk_time), seconds)
+                yield quoted_line(tuple(neutralise(cell) for cell in cells))
+            offset += len(found)
+
+    name = f"{view.by.value}-{view.first}-{view.last}.csv"
+    return await stream(in_chunks(lines()), name, "text/csv; charset=utf-8")
+
+
+def _read(visit: Visit, view: ReportView, offset: int, limit: int) -> Report:
+    return visit.portal.store.reports.report(
+        view.by,
+        view.first,
+        view.last,
+        order=view.order,
+        descending=view.descending,
+        offset=offset,
+        limit=limit,
+    )
+
+
+def _chart(visit: Visit, view: ReportView) -> Chart:
+    """The days from left to right, and of all else what is talked most."""
+    by_day = view.by is ReportBy.DAY
+    report = visit.portal.store.reports.report(
+        view.by,
+        view.first,
+        view.last,
+        order=ReportOrder.KEY if by_day else ReportOrder.TALK_TIME,
+        descending=not by_day,
+        limit=2_000 if by_day else _CHARTED,
+    )
+    drawn = [
+        (_named(visit, view.by, line)[0], line.talk_time, clock_time(line.talk_time)) for line in report.lines
+    ]
+    return columns(drawn) if by_day else lying_bars(drawn)
+
+
+def _shown(visit: Visit, view: ReportView, line: ReportLine, report: Report) -> _Line:
+    name, more = _named(visit, view.by, line)
+    statement = ""
+    if view.by is ReportBy.CODE:
+        month = f"{view.first:%Y-%m}"
+        if line.code_id:
+            statement = "?" + urlencode({"id": line.code_id, "month": month})
+        elif sees_codes(visit):
+            statement = "?" + urlencode({"code": line.key, "month": month})
+    share = f"{100 * line.talk_time / report.talk_time:.1f} %" if report.talk_time > 0 else ""
+    return _Line(name, more, line, statement, share)
+
+
+def _named(visit: Visit, by: ReportBy, line: ReportLine) -> tuple[str, str]:
+    """What a line is called for people, and what else is known of it."""
+    t = visit.texts
+    if by is ReportBy.CODE:
+        return shown_code(visit, line.name or line.key), line.description
+    if not line.key:
+        return t("report.without"), ""
+    if by in {ReportBy.CLASS, ReportBy.RESULT}:
+        return t.words.get(f"{by.value}.{line.key}", line.key), ""
+    return line.key, line.name
+
+
+def _refuse_order_of_codes(visit: Visit, view: ReportView) -> None:
+    if view.by is ReportBy.CODE and view.order is ReportOrder.KEY and not sees_codes(visit):
+        raise Refused(403, "error.forbidden")
