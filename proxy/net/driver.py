@@ -205,12 +205,12 @@ class Driver:
                 core.handle_answer(answer, now)
             except Exception:  # noqa: BLE001 - one call's fault
                 self._contain(answer, now)
-        for event in endpoint.events():
-            more = True
-            try:
-                core.handle_sip(event, now)
-            except Exception:  # noqa: BLE001 - one call's fault
-                self._contain(event, now)
+        while events := endpoint.events():
+            for event in events:
+                try:
+                    core.handle_sip(event, now)
+                except Exception:  # noqa: BLE001 - one call's fault
+                    self._contain(event, now)
         for data, flow in endpoint.withdrawals():
             if self.tcp is not None:
                 self.tcp.withdraw(data, flow)

@@ -180,7 +180,7 @@ def events_beside(codecs: Sequence[Codec]) -> tuple[Codec, ...]:
 
 def _events_for(codecs: Sequence[Codec]) -> list[Codec]:
     """Return telephone-event for these codecs' clock rates, 8000 as the second choice beside 48000."""
-    rates = dict.fromkeys(codec.clock_rate for codec in codecs)
+    rates = dict.fromkeys([codec.clock_rate for codec in codecs])
     if 48000 in rates:
         rates[8000] = None
     return [_EVENTS[rate] for rate in rates if rate in _EVENTS]
