@@ -19,7 +19,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.call.ports import Answer, BridgeMedia, Command, JournalRecord, MediaLegRefused, RecordDurable
+from proxy.call.ports import (
+    Answer,
+    BridgeMedia,
+    Command,
+    JournalRecord,
+    MediaLegRefused,
+    RecordDurable,
+    TellOfCall,
+)
 from proxy.net.resolver import HostName, Resolver, is_literal
 from proxy.net.tcp import TcpConnections, TcpLimits
 from proxy.net.tls import TlsContexts
@@ -227,10 +235,14 @@ class Driver:
             endpoint.transport_failed(self._failures.popleft(), now)
         return more or bool(self._answers)
 
-    def _contain(self, cause: Event | Answer, now: float, what: str = "") -> None:
+    def _contain(self, cause: Event | Answer | None, now: float, what: str = "") -> None:
+        """End the call that the fault belongs to; None: no call depends on what has failed."""
         self.faults += 1
         # The name of the type only: an event holds a whole message, and an INFO's body holds digits.
-        logger.exception("handling of %s failed; its call is ended", what or type(cause).__name__)
+        ended = "" if cause is None else "; its call is ended"
+        logger.exception("handling of %s failed%s", what or type(cause).__name__, ended)
+        if cause is None:
+            return
         try:
             self.core.abandon(cause, now)
         except Exception:
@@ -313,8 +325,11 @@ class Driver:
         self.settle()
 
 
-def _refusal(command: Command) -> Answer:
-    """Return the answer that says, to the call whose command this is, that it was not carried out."""
+def _refusal(command: Command) -> Answer | None:
+    """Return the answer that says, to the call whose command this is, that it was not carried out; None where
+    no call waits for it."""
+    if isinstance(command, TellOfCall):
+        return None
     if isinstance(command, JournalRecord):
         return RecordDurable(command.record.record_id, durable=False)
     leg = command.first if isinstance(command, BridgeMedia) else command.leg

@@ -12,6 +12,7 @@ import pytest
 from proxy.call.ports import (
     Answer,
     BridgeMedia,
+    CallEvent,
     CloseMediaLeg,
     Command,
     JournalRecord,
@@ -19,6 +20,7 @@ from proxy.call.ports import (
     MediaLegRefused,
     OpenMediaLeg,
     RecordDurable,
+    TellOfCall,
 )
 from proxy.net.driver import Driver, Listener
 from proxy.net.resolver import HostName, Resolved, Resolver
@@ -204,6 +206,14 @@ async def test_a_command_that_fails_ends_its_call_and_the_others_are_performed(
     assert gate.performed == [command, last]
     assert gate.core.abandoned == [cause, MediaLegRefused(LegId(9), "the engine failed")]
     assert gate.driver.faults == 2
+
+
+async def test_a_call_goes_on_when_nobody_can_be_told_of_it(gate: Gate) -> None:
+    gate.broken = True
+    gate.core.wishes = [TellOfCall(CallEvent.STARTED, full_record("r7"))]
+    gate.driver.settle()
+    assert gate.driver.faults == 1
+    assert gate.core.abandoned == []
 
 
 async def test_a_fault_ends_one_call_and_the_next_is_served(gate: Gate, peer: Peer) -> None:
