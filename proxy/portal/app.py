@@ -24,9 +24,11 @@ from proxy.portal import (
     record_pages,
     report_pages,
     report_statements,
+    token_pages,
     trunk_pages,
     usage_pages,
     user_pages,
+    webhook_pages,
 )
 from proxy.portal.api.app import ROOT, create_api
 from proxy.portal.headers import BodyBounds, SecurityHeaders
@@ -58,6 +60,8 @@ def routes() -> list[BaseRoute]:
         *report_pages.router.routes,
         *report_statements.router.routes,
         *audit_pages.router.routes,
+        *token_pages.router.routes,
+        *webhook_pages.router.routes,
     ]
     for route in found:
         if len(list(permissions_of(route))) != 1:

@@ -38,6 +38,10 @@ class Permission(enum.StrEnum):
     """Set the account code of a finished call."""
     REPORTS_VIEW = "reports_view"
     AUDIT_VIEW = "audit_view"
+    TOKENS = "tokens"
+    """Let programs ask the API."""
+    WEBHOOKS = "webhooks"
+    """Say who is told of events."""
 
 
 _ALL = frozenset(Role)
@@ -60,6 +64,8 @@ _TABLE: dict[Permission, frozenset[Role]] = {
     Permission.RECORDS_CORRECT: _MANAGERS,
     Permission.REPORTS_VIEW: frozenset({Role.DECISION_MAKER, Role.BILLING_CONTACT}),
     Permission.AUDIT_VIEW: frozenset({Role.DECISION_MAKER}),
+    Permission.TOKENS: frozenset({Role.DECISION_MAKER}),
+    Permission.WEBHOOKS: frozenset({Role.DECISION_MAKER}),
 }
 
 

@@ -18,7 +18,8 @@ from proxy.call.trunk_watch import TrunkState
 from proxy.cdr.record import Disposition
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, OwnerKind
-from proxy.portal import user_pages
+from proxy.portal import token_pages, user_pages, webhook_pages
+from proxy.portal.api.scopes import GRANTABLE
 from proxy.portal.app import create_app
 from proxy.portal.code_pages import MESSAGES
 from proxy.portal.headers import MAX_FORM, MAX_UPLOAD
@@ -28,6 +29,7 @@ from proxy.portal.texts import LANGUAGES, preferred, texts_of
 from proxy.portal.visit import THEMES
 from proxy.settings_portal import PortalSettings
 from proxy.store import CodesRepository, Role, Store, StoreUnavailable
+from proxy.store.webhooks import EVENTS
 from tests.portal.person import Person, notice
 
 ROOM = Path(proxy.portal.__file__).parent
@@ -228,6 +230,8 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
         "audit.kind_",
         "audit.action_",
         "record.treatment_",
+        "tokens.scope_",
+        "webhooks.event_",
     }
     assert {f"base.theme_{theme}" for theme in THEMES} <= words
     assert {f"codes.owner_{kind.value}" for kind in OwnerKind} <= words
@@ -238,6 +242,10 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
     assert {f"result.{result.value}" for result in Disposition} <= words
     assert {f"class.{name.value}" for name in CallClass} <= words
     assert {f"codes.{said}" for said in MESSAGES} <= words
+    assert {f"tokens.{said}" for said in token_pages.MESSAGES} <= words
+    assert {f"tokens.scope_{scope.replace(':', '_')}" for scope in GRANTABLE} <= words
+    assert {f"webhooks.{said}" for said in webhook_pages.MESSAGES} <= words
+    assert {f"webhooks.event_{event.replace('.', '_')}" for event in EVENTS} <= words
 
 
 @pytest.mark.parametrize(
