@@ -69,6 +69,7 @@ __all__ = [
     "listeners",
     "media_config",
     "number_plan",
+    "portal_tls_config",
     "prompt_codecs",
     "registrar_config",
     "tcp_limits",
@@ -116,6 +117,15 @@ def tls_config(settings: Settings) -> TlsConfig | None:
         clients=ClientCertificates(tls.verify_client),
         wildcards=tls.wildcards,
     )
+
+
+def portal_tls_config(settings: Settings) -> TlsConfig | None:
+    """Return the portal's own files of TLS, or None where it has none."""
+    portal = settings.portal
+    if not portal.certificate:
+        return None
+    key = Path(portal.key) if portal.key else None
+    return TlsConfig(Path(portal.certificate), key, clients=ClientCertificates.NONE, section="portal")
 
 
 def tls_names(settings: Settings, lookup: Lookup) -> dict[tuple[str, int], str]:
@@ -318,6 +328,7 @@ def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:
         default_group=peer.default_group,
         trusted=peer.trusted,
         code_mode=CodeMode(peer.code_mode),
+        pass_refer=peer.pass_refer,
         latching=Latching(peer.latching),
         srtp=SrtpPolicy(peer.srtp),
         codecs=peer.codecs,

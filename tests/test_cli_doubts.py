@@ -96,6 +96,47 @@ def test_a_file_that_can_not_be_used_is_named(
     assert "PRIVATE KEY" not in error
 
 
+PORTAL = """
+local_networks = ["192.0.2.0/24"]
+[portal]
+certificate = "{certificate}"
+key = "{key}"
+"""
+
+
+def test_the_portals_certificate_is_read_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("portal.pem", "DNS:phones.example.com", days=20)
+    authority.issue("other.pem", "DNS:phones.example.com")
+    Path("gate.toml").write_text(PORTAL.format(certificate="portal.pem", key=""))
+    assert run(["check-config", "gate.toml"]) == 0
+    assert "warning: portal.certificate: portal.pem: ends in 19 days" in capsys.readouterr().err
+    Path("gate.toml").write_text(PORTAL.format(certificate="portal.crt", key="other.key"))
+    assert run(["check-config", "gate.toml"]) == 1
+    error = capsys.readouterr().err
+    assert "gate.toml: portal.key: other.key: not the key of the certificate portal.crt" in error
+    Path("gate.toml").write_text(PORTAL.format(certificate="nosuch.pem", key=""))
+    assert run(["check-config", "gate.toml"]) == 1
+    assert "portal.certificate: nosuch.pem: cannot be read" in capsys.readouterr().err
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = ["enter_code.wav", "busy.wav", "no_such_sound.wav", "groups/sales/connecting.wav"]
+    for name in bad:
+        path = tmp_path / "prompts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no WAV")
+    Path("gate.toml").write_text(
+        '[prompts]\nfolder = "prompts"\n[number_plan]\nextensions = ["2Q"]\n'
+        '[portal]\ncertificate = "nosuch.pem"\n'
+    )
+    assert run(["check-config", "gate.toml"]) == 1
+    error = capsys.readouterr().err
+    for said in (*bad, "number_plan.extensions", "portal.certificate: nosuch.pem"):
+        assert sum(said in line for line in error.splitlines()) == 1, said
+    assert all("gate.toml: " in line for line in error.splitlines())
+
+
 NAMES = """
 local_networks = ["192.0.2.0/24"]
 [[trunks]]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from proxy import composition
 from proxy.net.resolver import HostName, Resolver
-from proxy.net.tls import TlsContexts
+from proxy.net.tls import TlsConfig, TlsContexts
 from proxy.settings import Settings
 
 __all__ = ["doubts", "unknown_names"]
@@ -18,17 +18,17 @@ _RENEW_WITHIN = timedelta(days=21)
 
 
 def doubts(settings: Settings, *, resolve: bool = False) -> Iterator[str]:
-    """Say them one by one. Raises ConfigurationError where the gate would not start."""
+    """Say them one by one. Raises ConfigurationError where the gate or its portal would not start."""
     yield from _unknown_groups(settings)
     yield from _emergency_gaps(settings)
-    yield from _certificate(settings)
+    yield from _certificate(composition.tls_config(settings))
+    yield from _certificate(composition.portal_tls_config(settings))
     if resolve:
         yield from asyncio.run(unknown_names(settings, Resolver(supported=composition.transports(settings))))
 
 
-def _certificate(settings: Settings) -> Iterator[str]:
+def _certificate(config: TlsConfig | None) -> Iterator[str]:
     """Read certificate and key, and say how long the certificate is good."""
-    config = composition.tls_config(settings)
     if config is None:
         return
     expires = TlsContexts(config).expires
@@ -36,7 +36,7 @@ def _certificate(settings: Settings) -> Iterator[str]:
     if left < _RENEW_WITHIN:
         days = "today" if left.days < 1 else f"in {left.days} days"
         end = f"{expires:%Y-%m-%d %H:%M} UTC"
-        yield f"sip.tls.certificate: {config.certificate}: ends {days} ({end}); renew it"
+        yield f"{config.section}.certificate: {config.certificate}: ends {days} ({end}); renew it"
 
 
 async def unknown_names(settings: Settings, resolver: Resolver) -> list[str]:

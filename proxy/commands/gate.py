@@ -62,28 +62,37 @@ def check_config(
 ) -> None:
     """Check a settings file, the environment's changes to it included, without starting anything.
 
-    Certificates, keys and prompts are read as the gate would read them.
+    Certificates and keys (the portal's too) and prompts are read as the gate would read them; all that is
+    wrong is told at once.
     """
     settings = read_settings(file)
     from proxy import composition
     from proxy.commands.doubts import doubts
     from proxy.media.prompts import PromptLibrary
 
-    try:
-        plan = composition.number_plan(settings)
-        groups = composition.groups(settings)
-        names = [(str(point.host), 0) for point in composition.listeners(settings)]
-        composition.gate_config(settings, names, lambda _name: ())
-        folder = Path(settings.prompts.folder) if settings.prompts.folder else None
-        PromptLibrary.load(folder, country=settings.prompts.country or plan.country)
-        found = list(doubts(settings, resolve=resolve))
-    except ConfigurationError as error:
+    names = [(str(point.host), 0) for point in composition.listeners(settings)]
+    folder = Path(settings.prompts.folder) if settings.prompts.folder else None
+    country = settings.prompts.country or settings.number_plan.country
+    found: list[str] = []
+    problems: list[str] = []
+    for check in (
+        lambda: composition.number_plan(settings),
+        lambda: composition.groups(settings),
+        lambda: composition.gate_config(settings, names, lambda _name: ()),
+        lambda: PromptLibrary.load(folder, country=country),
+        lambda: found.extend(doubts(settings, resolve=resolve)),
+    ):
+        try:
+            check()
+        except ConfigurationError as error:
+            problems += str(error).splitlines()
+    if problems:
         # As the problems that the settings themselves have: after the file that they stand in.
-        raise ConfigurationError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+        raise ConfigurationError("\n".join(f"{file}: {line}" for line in problems))
     for problem in found:
         warn(problem)
     trunks = ", ".join(trunk.name for trunk in settings.trunks) or "none"
-    say(f"{file}: good; trunks: {trunks}; peers: {len(settings.peers)}; groups: {len(groups)}")
+    say(f"{file}: good; trunks: {trunks}; peers: {len(settings.peers)}; groups: {len(settings.groups)}")
 
 
 def calls(*, config: ConfigOption = None) -> None:

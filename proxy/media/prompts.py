@@ -97,15 +97,19 @@ class PromptLibrary:
     def load(cls, folder: Path | None = None, *, country: str = "US") -> PromptLibrary:
         """Load the gate's own sounds and, over them, the recordings in ``folder``.
 
-        Raises `ConfigurationError` naming the file, what is wrong with it and how to make it right.
+        Raises `ConfigurationError` that names every bad file, what is wrong with it and how to make it right,
+        a line each.
         """
+        problems: list[str] = []
         sounds = {name: _read_wav(_ASSETS / f"{name}.wav") for name in PROMPT_NAMES}
         for name, tone in tones_of(country).items():
             sounds[name] = Sound(render(tone), SAMPLE_RATE, f"{name} ({country})")
         if folder is not None:
-            sounds.update(_read_folder(folder, ""))
+            sounds.update(_read_folder(folder, "", problems))
             for group_folder in _list_folders(folder / "groups"):
-                sounds.update(_read_folder(group_folder, group_folder.name))
+                sounds.update(_read_folder(group_folder, group_folder.name, problems))
+        if problems:
+            raise ConfigurationError("\n".join(problems))
         return cls(sounds)
 
     def key(self, name: str, group: str = "") -> str:
@@ -144,8 +148,9 @@ def _list_folders(folder: Path) -> list[Path]:
         raise ConfigurationError(f"{folder}: can't be read ({error.strerror})") from None
 
 
-def _read_folder(folder: Path, group: str) -> dict[str, Sound]:
-    """Read the recordings of one folder; its other files are nobody's business."""
+def _read_folder(folder: Path, group: str, problems: list[str]) -> dict[str, Sound]:
+    """Read the recordings of one folder; its other files are nobody's business. Adds what is wrong with them
+    to ``problems``."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".wav")
     except OSError as error:
@@ -153,10 +158,12 @@ def _read_folder(folder: Path, group: str) -> dict[str, Sound]:
     sounds: dict[str, Sound] = {}
     for path in paths:
         if path.stem not in SOUND_NAMES:
-            raise ConfigurationError(
-                f"{path}: no sound has this name; the names are {', '.join(SOUND_NAMES)}"
-            )
-        sounds[_key(path.stem, group)] = _read_wav(path)
+            problems.append(f"{path}: no sound has this name; the names are {', '.join(SOUND_NAMES)}")
+            continue
+        try:
+            sounds[_key(path.stem, group)] = _read_wav(path)
+        except ConfigurationError as error:
+            problems.append(str(error))
     return sounds
 
 

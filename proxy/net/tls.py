@@ -50,6 +50,8 @@ class TlsConfig:
     clients: ClientCertificates = ClientCertificates.NONE
     wildcards: bool = False
     """Accept ``*.example.com`` for ``sip.example.com``. RFC 5922 §7.2 forbids it; some carriers need it."""
+    section: str = "sip.tls"
+    """Where these files stand in the settings, for what is said of them."""
 
 
 class TlsContexts:
@@ -262,19 +264,20 @@ def _context(kind: ssl._SSLMethod, config: TlsConfig) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     certificate, key = config.certificate, config.key or config.certificate
-    _require_readable("certificate", certificate)
-    _require_readable("key", key)
+    _require_readable(f"{config.section}.certificate", certificate)
+    _require_readable(f"{config.section}.key", key)
     try:
         context.load_cert_chain(certificate, key, password=_no_pass_phrase)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            problem = f"sip.tls.key: {key}: not the key of the certificate {certificate}"
+            problem = f"{config.section}.key: {key}: not the key of the certificate {certificate}"
         else:
-            problem = f"sip.tls.certificate: {certificate} and key {key}: no certificate and key in PEM form"
+            problem = f"{config.section}.certificate: {certificate} and key {key}: "
+            problem += "no certificate and key in PEM form"
         raise ConfigurationError(problem) from None
     except _PassPhraseWantedError:
         raise ConfigurationError(
-            f"sip.tls.key: {key}: encrypted with a pass phrase; decrypt it with `openssl pkey` and "
+            f"{config.section}.key: {key}: encrypted with a pass phrase; decrypt it with `openssl pkey` and "
             "protect the file by its mode instead"
         ) from None
     return context
@@ -288,11 +291,11 @@ def _load_authorities(context: ssl.SSLContext, config: TlsConfig) -> None:
             else ssl.Purpose.CLIENT_AUTH
         )
         return
-    _require_readable("ca", config.ca)
+    _require_readable(f"{config.section}.ca", config.ca)
     try:
         context.load_verify_locations(config.ca)
     except ssl.SSLError:
-        raise ConfigurationError(f"sip.tls.ca: {config.ca}: no certificates in PEM form") from None
+        raise ConfigurationError(f"{config.section}.ca: {config.ca}: no certificates in PEM form") from None
 
 
 def _require_readable(setting: str, file: Path) -> None:
@@ -300,7 +303,7 @@ def _require_readable(setting: str, file: Path) -> None:
         with file.open("rb"):
             return
     except OSError as error:
-        raise ConfigurationError(f"sip.tls.{setting}: {file}: cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"{setting}: {file}: cannot be read: {error.strerror}") from None
 
 
 class _PassPhraseWantedError(Exception):
@@ -329,7 +332,8 @@ def _try(config: TlsConfig) -> datetime:
             client.receive(server.due())
     except RemoteProtocolError as error:
         raise ConfigurationError(
-            f"sip.tls.certificate: {config.certificate}: peers would refuse it: {error}; renew it and reload"
+            f"{config.section}.certificate: {config.certificate}: peers would refuse it: {error}; "
+            "renew it and reload"
         ) from None
     return client.valid_until
 
