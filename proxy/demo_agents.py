@@ -14,7 +14,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from proxy.call.ports import Answer, Command
 from proxy.errors import ConfigurationError
@@ -283,8 +283,7 @@ class Phone(_Agent):
             cnonce=self.ids.tag(),
         )
         first = event.response
-        spec = replace(
-            call.spec,
+        spec = call.spec._replace(
             headers=(("Authorization", str(credentials)),),
             call_id=first.call_id,
             local_tag=first.from_.tag or "",
