@@ -339,7 +339,7 @@ class CallCore:
             at = phones_at
         if self.subscriptions is not None:
             at = min(at, self.subscriptions.next_timer())
-        at = min(at, self.referrals.next_timer(), self.watch.next_timer(), self.accounts.next_timer())
+        at = min(at, self.referrals.next_timer(), self.watch.due, self.accounts.next_timer())
         return None if at == NEVER else at
 
     def abandon(self, cause: Event | Answer, now: float) -> None:

@@ -118,7 +118,7 @@ class Referrals:
 
     def next_timer(self) -> float:
         """Return when `handle_timer` is to be called next."""
-        at = self._timers.next_deadline()
+        at = self._timers.next_deadline() if self._by_dialog else None
         return NEVER if at is None else at
 
     @property

@@ -164,7 +164,7 @@ class _Destination:
 class TrunkWatch:
     """Every destination of every trunk."""
 
-    __slots__ = ("_destinations", "_due", "_endpoint", "_shares", "_usable")
+    __slots__ = ("_destinations", "_endpoint", "_shares", "_usable", "due")
 
     def __init__(
         self, endpoint: Endpoint, usable: Callable[[Trunk, float], bool] = lambda _trunk, _now: True
@@ -175,7 +175,8 @@ class TrunkWatch:
         self._destinations: dict[tuple[str, Flow], _Destination] = {}
         self._shares: dict[str, float] = {}
         """Running sums of the weighted round robin, by trunk."""
-        self._due = NEVER
+        self.due = NEVER
+        """When `handle_timer` is to be called next."""
 
     def reconfigure(self, trunks: Collection[Trunk]) -> None:
         """Watch these trunks; a destination that stays keeps its state."""
@@ -246,13 +247,9 @@ class TrunkWatch:
 
     # Probes -------------------------------------------------------------------------------------------------
 
-    def next_timer(self) -> float:
-        """Return when `handle_timer` is to be called next, `NEVER` for not at all."""
-        return self._due
-
     def handle_timer(self, now: float) -> None:
         """Send the probes that are due, and give up those without answer."""
-        if now < self._due:
+        if now < self.due:
             return
         for destination in self._destinations.values():
             if destination.probe_at <= now:
@@ -275,7 +272,7 @@ class TrunkWatch:
         destination.probe_at = now + timeout
 
     def _rearm(self) -> None:
-        self._due = min((destination.probe_at for destination in self._destinations.values()), default=NEVER)
+        self.due = min((destination.probe_at for destination in self._destinations.values()), default=NEVER)
 
     # For the world ------------------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ class Watch:
         sent: list[str] = []
         while True:
             sent += self._sent()
-            due = self.watch.next_timer()
+            due = self.watch.due
             if due > end:
                 break
             self.now = max(self.now, due)
@@ -90,7 +90,7 @@ def test_rfc3261_11_1_each_destination_gets_options_in_its_interval() -> None:
 
 def test_without_an_interval_nothing_is_sent() -> None:
     watch = Watch(replace(FIRST, probe_interval=0.0))
-    assert watch.watch.next_timer() == NEVER
+    assert watch.watch.due == NEVER
     watch.watch.handle_timer(watch.now)
     assert watch.probes(100.0) == []
 
