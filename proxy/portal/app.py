@@ -18,9 +18,11 @@ from proxy.portal import (
     account_pages,
     audit_pages,
     code_pages,
+    group_pages,
     home_pages,
     import_pages,
     live_pages,
+    prompt_pages,
     record_pages,
     report_pages,
     report_statements,
@@ -42,6 +44,7 @@ __all__ = ["create_app", "permissions_of", "routes"]
 
 logger = logging.getLogger(__name__)
 
+_UPLOADS = frozenset({"/codes/import", "/groups/prompt"})
 _KEYS = {404: "error.not_found", 405: "error.not_found", 400: "error.malformed"}
 
 
@@ -51,6 +54,8 @@ def routes() -> list[BaseRoute]:
         *account_pages.router.routes,
         *home_pages.router.routes,
         *live_pages.router.routes,
+        *group_pages.router.routes,
+        *prompt_pages.router.routes,
         *user_pages.router.routes,
         *trunk_pages.router.routes,
         *import_pages.router.routes,
@@ -77,7 +82,7 @@ def create_app(portal: Portal) -> ASGIApp:
     app.add_exception_handler(LogInFirst, _log_in_first)
     for kind in (Refused, HTTPException, RequestValidationError, TollgateError, Exception):
         app.add_exception_handler(kind, _say_why)
-    pages, api = BodyBounds(app, upload_path="/codes/import"), create_api(portal)
+    pages, api = BodyBounds(app, upload_paths=_UPLOADS), create_api(portal)
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
         """Programs and people share an address and nothing else."""

@@ -20,6 +20,7 @@ _POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self' data:",  # the style sheet's arrows and ticks are data: images
+        "media-src 'self'",
         "connect-src 'self'",
         "form-action 'self'",
         "frame-ancestors 'none'",
@@ -65,9 +66,9 @@ class SecurityHeaders:
 class BodyBounds:
     """Refuses what is too large before anything looks at it: marks the request, whose body is then empty."""
 
-    def __init__(self, app: ASGIApp, *, upload_path: str) -> None:
+    def __init__(self, app: ASGIApp, *, upload_paths: frozenset[str]) -> None:
         self._app = app
-        self._upload_path = upload_path
+        self._upload_paths = upload_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
@@ -79,7 +80,7 @@ class BodyBounds:
         if b"transfer-encoding" in headers or not length.isdigit():
             await PlainTextResponse("Length Required", 411)(scope, receive, send)
             return
-        most = MAX_UPLOAD + _ROOM_AROUND_FILE if scope["path"] == self._upload_path else MAX_FORM
+        most = MAX_UPLOAD + _ROOM_AROUND_FILE if scope["path"] in self._upload_paths else MAX_FORM
         if int(length) <= most:
             await self._app(scope, receive, send)
             return

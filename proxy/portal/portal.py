@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from proxy.policy import NumberPlan
 from proxy.portal.api.limits import RateLimits
@@ -45,6 +46,8 @@ class Portal:
     """UTC seconds since the epoch."""
     realm: str = "tollgate"
     """Of the passwords of users."""
+    prompts: Path | None = None
+    """Folder of own recordings, where the gate looks for them."""
     limits: RateLimits = field(default_factory=RateLimits)
     """How often programs may ask."""
 

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from ipaddress import ip_address
+from pathlib import Path
 
 import uvicorn
 
@@ -48,7 +49,8 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
     listening = _bind(*settings.portal.address)
     with listening, Store(settings.store.url) as store:
         link, realm = GateLink(settings.control_socket), settings.auth.realm
-        portal = Portal(settings.portal, store, plan, link, Passwords(), realm=realm)
+        prompts = Path(settings.prompts.folder) if settings.prompts.folder else None
+        portal = Portal(settings.portal, store, plan, link, Passwords(), realm=realm, prompts=prompts)
         notify = settings.notify
         sender = WebhookSender(store, Poster(notify.private_networks), Mailer(notify.mail))
         sender.start()

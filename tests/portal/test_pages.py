@@ -17,14 +17,16 @@ from proxy.call.state import CallState
 from proxy.call.trunk_watch import TrunkState
 from proxy.cdr.record import Disposition
 from proxy.errors import ConfigurationError
-from proxy.policy import CallClass, OwnerKind
-from proxy.portal import token_pages, user_pages, webhook_pages
+from proxy.policy import CallClass, CodeCollection, OwnerKind, Treatment, UserGroup
+from proxy.portal import group_pages, token_pages, user_pages, webhook_pages
 from proxy.portal.api.scopes import GRANTABLE
 from proxy.portal.app import create_app
 from proxy.portal.code_pages import MESSAGES
+from proxy.portal.group_form import PRESETS, TREATMENTS, fields_of
 from proxy.portal.headers import MAX_FORM, MAX_UPLOAD
 from proxy.portal.pages import ASSETS, asset, versioned
 from proxy.portal.portal import Portal
+from proxy.portal.prompt_files import OFFERED
 from proxy.portal.texts import LANGUAGES, preferred, texts_of
 from proxy.portal.visit import THEMES
 from proxy.settings_portal import PortalSettings
@@ -39,6 +41,8 @@ PAGES = (
     "/password",
     "/",
     "/live",
+    "/groups",
+    "/groups/edit",
     "/users",
     "/users/edit",
     "/trunks",
@@ -225,6 +229,9 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
         "home.role_",
         "live.state_",
         "trunks.state_",
+        "groups.collection_",
+        "groups.preset_",
+        "groups.treatment_",
         "record.by_",
         "report.by_",
         "audit.kind_",
@@ -238,6 +245,15 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
     assert {f"home.role_{role.value}" for role in Role} <= words
     assert {f"live.state_{state.value}" for state in CallState if state is not CallState.ENDED} <= words
     assert {f"trunks.state_{state.value}" for state in TrunkState} <= words
+    assert {f"groups.collection_{collection.value}" for collection in CodeCollection} <= words
+    assert {f"groups.preset_{preset}" for preset in PRESETS} <= words
+    assert {f"groups.treatment_{treatment.value.split(' ')[0]}" for treatment in Treatment} <= words
+    assert {f"groups.treatment_{treatment}" for treatment in TREATMENTS if treatment} <= words
+    assert {f"groups.{said}" for said in group_pages.MESSAGES} <= words
+    assert {
+        f"groups.{field}" for field in fields_of(UserGroup("a")) if not field.startswith("cell_")
+    } <= words
+    assert {f"prompts.{name}" for name in OFFERED} <= words
     assert {f"users.{said}" for said in user_pages.MESSAGES} <= words
     assert {f"result.{result.value}" for result in Disposition} <= words
     assert {f"class.{name.value}" for name in CallClass} <= words
