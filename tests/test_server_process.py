@@ -22,7 +22,7 @@ from proxy.net.control import ask
 from proxy.policy import CallClass, ClassOfService, User, UserGroup
 from proxy.settings import load_settings
 from proxy.store import Store, digest_credentials
-from tests.net.waiting import until
+from tests.net.waiting import PATIENCE, until
 from tests.support.ports import rtp_ports
 
 pytestmark = pytest.mark.system
@@ -76,7 +76,7 @@ class Process:
             cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert self.process.stdout is not None
-        self.ready = (await asyncio.wait_for(self.process.stdout.readline(), 60)).decode()
+        self.ready = (await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)).decode()
 
     async def dial(self) -> PhoneCall:
         port = int(self.ready.partition("udp:127.0.0.1:")[2].partition(";")[0])
@@ -96,20 +96,20 @@ class Process:
         """Send a signal and return what the process wrote to its log."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-        _, log = await asyncio.wait_for(self.process.communicate(), 20)
+        _, log = await asyncio.wait_for(self.process.communicate(), PATIENCE)
         return self.log + log.decode()
 
     async def logged(self, text: str) -> None:
         """Wait until the process has logged something that holds ``text``."""
         assert self.process.stderr is not None
         while text not in self.log:
-            line = await asyncio.wait_for(self.process.stderr.readline(), 20)
+            line = await asyncio.wait_for(self.process.stderr.readline(), PATIENCE)
             assert line, f"the process ended before it logged {text!r}"
             self.log += line.decode()
 
     async def notified_of(self, text: str) -> None:
         """Wait until the process has told systemd something that holds ``text``."""
-        await until(lambda: text in self.told(), 20)
+        await until(lambda: text in self.told())
 
     def told(self) -> str:
         """Return all that the process has told systemd so far."""
@@ -155,12 +155,12 @@ async def test_it_says_that_it_is_ready_feeds_the_watchdog_and_ends_on_sigterm(g
 
 async def test_sigterm_lets_calls_end_and_a_second_one_does_not_wait(gate: Process) -> None:
     call = await gate.dial()
-    await asyncio.wait_for(call.answered.wait(), 10)
+    await asyncio.wait_for(call.answered.wait(), PATIENCE)
     gate.process.send_signal(signal.SIGTERM)
     await gate.notified_of("STATUS=draining 1 calls")
     assert not call.ended.is_set()
     await gate.end()
-    await asyncio.wait_for(call.ended.wait(), 5)
+    await asyncio.wait_for(call.ended.wait(), PATIENCE)
     assert gate.status == 0
     assert [record.disposition for record in gate.records()] == [Disposition.ANSWERED]
 
@@ -173,9 +173,9 @@ async def test_sighup_takes_good_settings_and_refuses_bad_ones_whole(gate: Proce
     gate.process.send_signal(signal.SIGHUP)
     await gate.logged("settings read again")
     call = await gate.dial()
-    await asyncio.wait_for(call.answered.wait(), 10)
+    await asyncio.wait_for(call.answered.wait(), PATIENCE)
     second = await gate.dial()
-    await asyncio.wait_for(second.ended.wait(), 10)
+    await asyncio.wait_for(second.ended.wait(), PATIENCE)
     assert second.status == 503
     log = await gate.end(signal.SIGKILL)
     assert "settings not taken, the old ones stay" in log
@@ -185,7 +185,7 @@ async def test_sighup_takes_good_settings_and_refuses_bad_ones_whole(gate: Proce
 
 async def test_kill_9_in_mid_call_leaves_a_record_marked_interrupted(gate: Process) -> None:
     call = await gate.dial()
-    await asyncio.wait_for(call.answered.wait(), 10)
+    await asyncio.wait_for(call.answered.wait(), PATIENCE)
     await gate.end(signal.SIGKILL)
     assert gate.records() == []
     await gate.start()
@@ -201,12 +201,14 @@ async def test_a_second_gate_on_the_same_store_is_refused(gate: Process) -> None
     first = gate.process
     await gate.start()
     assert gate.ready == ""
-    log = await gate.end()
+    _, log = await asyncio.wait_for(gate.process.communicate(), PATIENCE)
     assert gate.process.returncode not in {0, None}
-    assert len(log.strip().splitlines()) == 1
+    # Whatever else it had to say (of too few open files, say): why it ends is one line, and the last.
+    assert log.decode().splitlines()[-1].startswith("tollgate: journal directory ")
+    assert b"Traceback" not in log
     gate.process = first
     socket_path = load_settings(gate.file).control_socket
-    assert await asyncio.to_thread(ask, socket_path, "calls") == []
+    assert await asyncio.to_thread(ask, socket_path, "calls", timeout=PATIENCE) == []
 
 
 def test_the_demo_shows_four_calls_that_go_as_expected(monkeypatch: pytest.MonkeyPatch) -> None:

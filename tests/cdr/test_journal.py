@@ -50,7 +50,7 @@ class Confirmations:
         self._queue.put((record_id, durable))
 
     def next(self) -> tuple[str, bool]:
-        return self._queue.get(timeout=10)
+        return self._queue.get(timeout=60)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ class ListSink:
     def wait_for(self, count: int) -> None:
         self.wanted = count
         if len(self.ids) < count:
-            assert self.reached.wait(10)
+            assert self.reached.wait(60)
 
 
 @pytest.fixture

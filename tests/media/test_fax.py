@@ -20,9 +20,7 @@ from proxy.call.ports import (
     SendDigit,
 )
 from tests.media.embedded_bench import CONFIG, Bench, remote_of
-from tests.support.rtp import RtpPeer
-
-PATIENCE = 10.0
+from tests.support.rtp import PATIENCE, RtpPeer
 
 
 def udptl(sequence: int, primary: bytes = b"\x06") -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from proxy.errors import ConfigurationError
 from proxy.net import control
 from proxy.net.control import ControlServer, ask
+from tests.net.waiting import PATIENCE
 
 
 async def _echo(request: Mapping[str, object]) -> object:
@@ -68,7 +69,7 @@ async def _raw(path: Path, data: bytes) -> dict[str, object]:
     reader, writer = await asyncio.open_unix_connection(str(path))
     try:
         writer.write(data)
-        answer = json.loads(await asyncio.wait_for(reader.readline(), 5))
+        answer = json.loads(await asyncio.wait_for(reader.readline(), PATIENCE))
         assert isinstance(answer, dict)
         return answer
     finally:
@@ -107,7 +108,7 @@ async def test_clients_beyond_the_limit_are_turned_away(path: Path, monkeypatch:
 async def test_a_silent_client_is_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "IDLE_TIMEOUT", 0.05)
     reader, writer = await asyncio.open_unix_connection(str(path))
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     writer.close()
     await writer.wait_closed()
 

@@ -30,7 +30,7 @@ from proxy.sip.events import Event, RequestFailed, RequestReceived, RequestTimed
 from proxy.sip.flow import Flow, ListenPoint
 from proxy.sip.routing import Target
 from tests.cdr.samples import full_record
-from tests.net.waiting import until
+from tests.net.waiting import PATIENCE, until
 from tests.support.ids import CountingIds
 
 REFUSED = MediaLegRefused(LegId(1), "test")
@@ -153,7 +153,7 @@ class Peer:
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
-        self.socket.settimeout(3)
+        self.socket.settimeout(PATIENCE)
         self.port: int = self.socket.getsockname()[1]
 
     async def receive(self) -> bytes:
@@ -175,7 +175,7 @@ async def test_a_request_over_udp_is_answered(gate: Gate, peer: Peer) -> None:
 async def test_a_request_over_tcp_is_answered(gate: Gate) -> None:
     reader, writer = await asyncio.open_connection(*gate.tcp)
     writer.write(_options(5060, transport="TCP"))
-    assert (await asyncio.wait_for(reader.readline(), 3)).startswith(b"SIP/2.0 200 ")
+    assert (await asyncio.wait_for(reader.readline(), PATIENCE)).startswith(b"SIP/2.0 200 ")
     writer.close()
     await writer.wait_closed()
 
@@ -297,7 +297,7 @@ async def test_no_socket_for_a_flow_fails_the_request(gate: Gate) -> None:
 
 async def test_an_invite_without_answer_times_out(gate: Gate, peer: Peer) -> None:
     _invite(gate, Flow("UDP", "127.0.0.1", peer.port, 0, 0))
-    await until(lambda: gate.core.events, timeout=6)
+    await until(lambda: gate.core.events)
     assert isinstance(gate.core.events[0], RequestTimedOut)
 
 

@@ -12,6 +12,7 @@ import pytest
 from proxy.net import resolver as module
 from proxy.net.resolver import HostName, NameTable, PeerNames, Resolver, is_literal
 from proxy.sip.routing import Target
+from tests.net.waiting import PATIENCE
 from tests.support.dns_server import DnsServer, running_dns_server
 
 
@@ -260,7 +261,7 @@ async def test_the_table_keeps_the_last_good_answer(
     assert not changes
     server.broken = False
     server.zone["sip.example.com", "A"] = (1, ["192.0.2.8"])
-    await asyncio.wait_for(changed.wait(), 5)
+    await asyncio.wait_for(changed.wait(), PATIENCE)
     assert table.get(NAME) == (Target("UDP", "192.0.2.8", 5060),)
     await table.watch([])
     await table.close()

@@ -12,7 +12,7 @@ import pytest
 from proxy.net import tcp
 from proxy.net.tcp import TcpConnections, TcpLimits
 from proxy.sip.flow import Flow
-from tests.net.waiting import until
+from tests.net.waiting import PATIENCE, until
 
 MESSAGE = (
     b"OPTIONS sip:gate@127.0.0.1 SIP/2.0\r\n"
@@ -125,7 +125,7 @@ async def test_an_answer_goes_back_over_the_same_connection(gate: Gate) -> None:
 async def test_rfc5626_4_4_1_a_ping_gets_its_pong(gate: Gate) -> None:
     reader, writer = await gate.connect()
     writer.write(b"\r\n\r\n")
-    assert await asyncio.wait_for(reader.readexactly(2), 5) == b"\r\n"
+    assert await asyncio.wait_for(reader.readexactly(2), PATIENCE) == b"\r\n"
     assert not gate.messages
     await _end(writer)
 
@@ -133,7 +133,7 @@ async def test_rfc5626_4_4_1_a_ping_gets_its_pong(gate: Gate) -> None:
 async def test_a_stream_without_framing_is_answered_and_closed(gate: Gate) -> None:
     reader, writer = await gate.connect()
     writer.write(MESSAGE.replace(b"Content-Length: 4", b"Content-Length: x"))
-    assert b" 400 " in await asyncio.wait_for(reader.read(), 5)
+    assert b" 400 " in await asyncio.wait_for(reader.read(), PATIENCE)
     await until(lambda: len(gate.table) == 0)
     await _end(writer)
 
@@ -208,7 +208,7 @@ async def test_connections_beyond_a_limit_are_refused(limits: TcpLimits, limited
     await until(lambda: len(gate.table) == 1)
     reader, second = await gate.connect()
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     assert gate.table.refused == 1
     await _end(second)
     await _end(first)
@@ -228,7 +228,7 @@ async def test_a_message_over_the_limit_gets_513_and_ends_the_connection(limited
     writer.write(MESSAGE)
     await until(lambda: gate.messages)
     writer.write(MESSAGE.replace(b"Length: 4", b"Length: 5"))
-    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"SIP/2.0 513 ")
+    assert (await asyncio.wait_for(reader.read(), PATIENCE)).startswith(b"SIP/2.0 513 ")
     assert len(gate.messages) == 1
     await _end(writer)
 
@@ -238,7 +238,7 @@ async def test_an_unfinished_message_ends_the_connection(limited: Limited) -> No
     reader, writer = await gate.connect()
     writer.write(MESSAGE[:50])
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     assert not gate.messages
     await _end(writer)
 
@@ -259,7 +259,7 @@ async def test_dripping_octets_do_not_keep_an_unfinished_message_alive(limited: 
 async def test_a_silent_connection_is_closed(limited: Limited) -> None:
     gate = await limited(TcpLimits(idle=0.05))
     reader, writer = await gate.connect()
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     await _end(writer)
 
 

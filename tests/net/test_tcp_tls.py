@@ -16,7 +16,7 @@ from proxy.net.tcp import TcpConnections, TcpLimits
 from proxy.net.tls import ClientCertificates, TlsConfig, TlsContexts
 from proxy.sip.flow import Flow
 from tests.net.test_tcp import MESSAGE
-from tests.net.waiting import until
+from tests.net.waiting import PATIENCE, until
 from tests.support.certificates import Authority
 
 ALIAS = MESSAGE.replace(b"TCP 127.0.0.1:5070", b"TLS 127.0.0.1:5070;alias")
@@ -169,7 +169,7 @@ async def test_a_plain_peer_on_a_tls_port_is_refused(make: Make) -> None:
     reader, writer = await asyncio.open_connection(*gate.address)
     writer.write(MESSAGE)
     with contextlib.suppress(ConnectionError):
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), PATIENCE)
     await until(lambda: not len(gate.table))
     assert gate.table.failed_handshakes == 1
     assert not gate.messages
@@ -225,7 +225,7 @@ async def test_an_unfinished_handshake_ends_the_connection(make: Make) -> None:
     reader, writer = await asyncio.open_connection(*gate.address)
     writer.write(b"\x16\x03\x01\x02\x00\x01")
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     await until(lambda: not len(gate.table))
     assert gate.table.failed_handshakes == 1
     assert not gate.failed
@@ -238,7 +238,7 @@ async def test_handshakes_under_way_are_bounded_for_strangers(make: Make) -> Non
     await until(lambda: len(gate.table) == 2)
     reader, third = await asyncio.open_connection(*gate.address)
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     assert gate.table.refused == 1
     await until(lambda: not len(gate.table))
     caller = await make()
@@ -278,7 +278,7 @@ async def test_rfc5626_4_4_1_pings_are_answered_over_tls(make: Make, authority: 
         *gate.address, ssl=context, server_hostname="gate.example.com"
     )
     writer.write(b"\r\n\r\n")
-    assert await asyncio.wait_for(reader.readexactly(2), 5) == b"\r\n"
+    assert await asyncio.wait_for(reader.readexactly(2), PATIENCE) == b"\r\n"
     writer.close()
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         await writer.wait_closed()
@@ -307,7 +307,7 @@ async def test_a_client_without_certificate_is_refused_where_one_is_required(
             *gate.address, ssl=context, server_hostname="gate.example.com"
         )
         writer.write(MESSAGE)
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), PATIENCE)
     await until(lambda: gate.table.failed_handshakes)
     assert not gate.messages
 

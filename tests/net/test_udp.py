@@ -11,7 +11,7 @@ import pytest
 from proxy.net import udp
 from proxy.net.udp import UdpSocket
 from proxy.sip.flow import Flow
-from tests.net.waiting import until
+from tests.net.waiting import PATIENCE, until
 
 
 class Side:
@@ -56,7 +56,7 @@ async def test_a_burst_larger_than_one_wake_up_arrives_whole(side: Side) -> None
 async def test_a_datagram_of_full_size_passes_both_ways(side: Side) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(("127.0.0.1", 0))
-        peer.settimeout(3)
+        peer.settimeout(PATIENCE)
         peer.sendto(b"x" * 65_507, side.socket.address)
         await until(lambda: side.received)
         assert len(side.received[0][0]) == 65_507
@@ -74,7 +74,7 @@ async def test_ipv6(side: Side) -> None:
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
             peer.bind(("::1", 0))
-            peer.settimeout(3)
+            peer.settimeout(PATIENCE)
             peer.sendto(b"hello", ("::1", v6.port))
             await until(lambda: v6.received)
             flow = v6.received[0][1]
@@ -103,7 +103,7 @@ async def test_an_error_of_one_destination_does_not_eat_a_datagram_to_another(si
         dead_port = gone.getsockname()[1]
         gone.close()
         alive.bind(("127.0.0.1", 0))
-        alive.settimeout(3)
+        alive.settimeout(PATIENCE)
         for number in range(5):
             side.socket.send(b"lost", "127.0.0.1", dead_port)
             assert side.socket.send(b"%d" % number, *alive.getsockname())

@@ -218,11 +218,11 @@ def test_a_code_that_came_meanwhile_is_not_overwritten(store: Store, plan: Numbe
 
 def test_a_large_file_is_imported_and_told(store: Store, plan: NumberPlan) -> None:
     text = "Code,Description\n" + "".join(f"C-{n:06d},Client {n}\n" for n in range(20_000))
-    started = time.perf_counter()
+    started = time.process_time()
     content = read_code_file(text, plan)
     acting = store.acting(Actor("anna"))
     carry_out(plan_import(content, acting.codes, may_update=False), acting.codes)
-    took = time.perf_counter() - started
+    took = time.process_time() - started
     assert store.codes.count("Client 1999") == 11
     assert len(store.audit.page(limit=100)) == 40
     assert store.audit.verify().whole
