@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.system.gate import free_port
+from tests.system.media import PATIENCE, Recording
 
 MODULES = Path("/usr/lib/baresip/modules")
 
@@ -31,17 +32,16 @@ class Phone:
     _events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def heard(self) -> Path:
+    def heard(self) -> Recording:
         """What came in the one call of this phone, as it was decoded."""
-        (recording,) = self.folder.glob("dump-*-dec.wav")
-        return recording
+        return Recording(lambda: next(self.folder.glob("dump-*-dec.wav"), None))
 
     def command(self, name: str, parameters: str = "") -> None:
         """Give one of baresip's commands (``dial``, ``sndcode``, ``hangup``)."""
         text = json.dumps({"command": name, "params": parameters, "token": name})
         self._socket.sendall(f"{len(text)}:{text},".encode())
 
-    def wait_for(self, event_type: str, seconds: float = 15.0) -> dict[str, Any]:
+    def wait_for(self, event_type: str, seconds: float = PATIENCE) -> dict[str, Any]:
         """Return the next event of this type; fails when it does not come."""
         until = time.monotonic() + seconds
         while True:
@@ -57,6 +57,16 @@ class Phone:
             except TimeoutError:
                 continue
             self._take_netstrings()
+
+    def wait_for_packets(self, number: int) -> None:
+        """Return when so many more RTP packets have come in, by what it says with its RTCP reports."""
+        first, until = None, time.monotonic() + PATIENCE
+        while True:
+            received = int(self.wait_for("CALL_RTCP")["rtcp_stats"]["rx"]["sent"])
+            first = received if first is None else first
+            if received >= first + number:
+                return
+            assert time.monotonic() < until, f"{received - first} packets came in"
 
     def _take_netstrings(self) -> None:
         while (colon := self._buffer.find(b":")) > 0:
@@ -112,9 +122,7 @@ module_app ctrl_tcp.so
 ctrl_tcp_listen {address}:{control}
 {applications}"""
     )
-    (folder / "accounts").write_text(
-        f"<sip:{user}@{proxy}>;auth_user={user};auth_pass={password};regint={regint};dtmfmode=rtpevent{parameters}\n"
-    )
+    (folder / "accounts").touch()
     (folder / "contacts").touch()
     with (folder / "phone.log").open("wb") as log:
         process = subprocess.Popen(
@@ -123,7 +131,11 @@ ctrl_tcp_listen {address}:{control}
     connection: socket.socket | None = None
     try:
         connection = _connect(address, control)
-        yield Phone(process, folder, connection)
+        phone = Phone(process, folder, connection)
+        # Only now, so that no event comes before somebody listens.
+        account = f"auth_user={user};auth_pass={password};regint={regint};dtmfmode=rtpevent{parameters}"
+        phone.command("uanew", f"<sip:{user}@{proxy}>;{account}")
+        yield phone
     finally:
         process.terminate()
         try:
@@ -137,9 +149,10 @@ ctrl_tcp_listen {address}:{control}
 
 
 def _connect(address: str, port: int) -> socket.socket:
-    for _ in range(50):
+    until = time.monotonic() + PATIENCE
+    while True:
         try:
             return socket.create_connection((address, port))
         except ConnectionRefusedError:
+            assert time.monotonic() < until, "baresip did not open its control socket"
             time.sleep(0.1)
-    raise AssertionError("baresip did not open its control socket")

@@ -19,6 +19,7 @@ from proxy.cdr.record import CallRecord
 from proxy.policy import NumberPlan
 from proxy.store import Store
 from proxy.store.snapshots import load_snapshot
+from tests.system.media import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 GATE_ADDRESS = "127.0.0.1"
@@ -66,9 +67,9 @@ class Gate:
         """Return the usage log, oldest first."""
         return list(self.store.usage.stream())
 
-    def wait_for_record(self, known: set[str], seconds: float = 10.0) -> CallRecord:
+    def wait_for_record(self, known: set[str]) -> CallRecord:
         """Return the one record that is not among the known ids; fails when none or several come."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + PATIENCE
         while True:
             new = [record for record in self.records() if record.record_id not in known]
             if new:
@@ -80,9 +81,13 @@ class Gate:
     def wait_for_policy(self) -> None:
         """Return when the gate decides by what is in the store now."""
         wanted = f"policy change {load_snapshot(self.store.database, NumberPlan()).version} is live"
-        until = time.monotonic() + 10.0
-        while wanted not in self.log.read_text():
-            assert time.monotonic() < until, f"no {wanted!r} in the log"
+        self.wait_for_log(wanted)
+
+    def wait_for_log(self, text: str) -> None:
+        """Return when the gate has logged this."""
+        until = time.monotonic() + PATIENCE
+        while text not in self.log.read_text():
+            assert time.monotonic() < until, f"no {text!r} in the log"
             time.sleep(0.1)
 
 
@@ -228,7 +233,7 @@ def running_gate(
         finally:
             process.terminate()
             try:
-                process.wait(timeout=20)
+                process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.media import PATIENCE
+
 REALM = "carrier.example"
 
 needs_kamailio = pytest.mark.skipif(shutil.which("kamailio") is None, reason="kamailio is not installed")
@@ -77,9 +79,9 @@ class Kamailio:
         """Return how often its script logged these words."""
         return self.log.read_text(errors="replace").count(words)
 
-    def wait_for(self, words: str, seconds: float = 10.0) -> None:
+    def wait_for(self, words: str) -> None:
         """Return when its script has logged these words."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + PATIENCE
         while not self.said(words):
             assert time.monotonic() < until, f"no {words!r}: {self.log.read_text(errors='replace')[-2000:]}"
             time.sleep(0.05)
@@ -157,7 +159,7 @@ modparam("auth", "nonce_count", 1)
 
 
 def _wait_for_socket(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 10.0
+    until = time.monotonic() + PATIENCE
     while True:
         assert process.poll() is None, f"Kamailio did not start: {log.read_text()[-2000:]}"
         try:

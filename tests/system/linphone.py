@@ -14,11 +14,17 @@ from pathlib import Path
 import pytest
 
 from tests.system.gate import free_port
-from tests.system.media import read_wav, tone_share, write_beep
+from tests.system.media import PATIENCE, Recording, write_beep
 
 needs_linphone = pytest.mark.skipif(
     shutil.which("linphonec") is None, reason="linphonec is not installed (Debian: linphone-cli)"
 )
+
+
+TONE_MS = 300_000
+"""It does not begin anew: so this is longer than any test waits."""
+OPUS_RATE = 48_000
+"""Samples per second of its recording: all calls here are in Opus, and it writes the header last."""
 
 
 @dataclass(slots=True)
@@ -29,17 +35,10 @@ class Linphone:
     folder: Path
     _read: int = field(default=0)
 
-    def heard(self, hertz: int, *, last: float = 60.0) -> float:
-        """Return how much of what it heard was this tone, in the half second in which it was clearest.
-
-        Its jitter buffer stretches sound when packets come late, and its recording ends with silence. Only
-        the ``last`` seconds are looked at.
-        """
-        rate, samples = read_wav(self.folder / "heard.wav")
-        samples = samples[-round(last * rate) :]
-        half = rate // 2
-        starts = range(0, len(samples) - half, half // 2)
-        return max(tone_share(samples[start : start + half], rate, hertz) for start in starts)
+    @property
+    def heard(self) -> Recording:
+        """What it has heard in all its calls."""
+        return Recording(lambda: self.folder / "heard.wav", headless_rate=OPUS_RATE)
 
     def command(self, text: str) -> None:
         """Type one command; digits alone are keys of the phone."""
@@ -47,16 +46,24 @@ class Linphone:
         self.process.stdin.write(f"{text}\n")
         self.process.stdin.flush()
 
-    def wait_for(self, words: str, seconds: float = 15.0) -> None:
+    def wait_for(self, words: str, seconds: float = PATIENCE) -> None:
         """Return when it prints these words after what was waited for last; fails when it does not."""
         until = time.monotonic() + seconds
         while True:
-            printed = (self.folder / "phone.log").read_text()
+            printed = (self.folder / "phone.log").read_text(errors="replace")
             found = printed.find(words, self._read)
             if found >= 0:
                 self._read = found + len(words)
                 return
             assert time.monotonic() < until, f"no {words!r} from linphonec: {printed[self._read :]}"
+            time.sleep(0.05)
+
+    def wait_for_registration(self) -> None:
+        """Return when it knows that it is registered: a call before that goes out as if from nowhere."""
+        until = time.monotonic() + PATIENCE
+        trace = self.folder / "trace.log"
+        while not trace.exists() or "to [LinphoneRegistrationOk]" not in trace.read_text(errors="replace"):
+            assert time.monotonic() < until, "linphonec does not register"
             time.sleep(0.05)
 
 
@@ -86,6 +93,7 @@ sip_port={free_port(address)}
 sip_tcp_port=-1
 sip_tls_port=-1
 default_proxy=0
+use_ipv6=0
 use_rfc2833=1
 use_info=0
 media_encryption={encryption}
@@ -106,11 +114,13 @@ reg_expires=60
 reg_sendregister=1
 """
     )
-    write_beep(folder / "tone.wav", ms=30_000, hertz=tone_hz)
+    write_beep(folder / "tone.wav", ms=TONE_MS, hertz=tone_hz)
     with (folder / "phone.log").open("w") as log:
         process = subprocess.Popen(
             # Without a folder of its own it would take the settings of whoever runs the tests.
-            ["linphonec", "-c", str(folder / "linphonerc"), "-d", "6", "-l", str(folder / "trace.log")],
+            ["linphonec", "-c", "linphonerc", "-d", "6", "-l", "trace.log"],
+            # It breaks what it prints at the width of a terminal: a path would make long lines.
+            cwd=folder,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -120,16 +130,16 @@ reg_sendregister=1
     try:
         phone = Linphone(process, folder)
         phone.command("soundcard use files")
-        phone.command(f"play {folder}/tone.wav")
-        phone.command(f"record {folder}/heard.wav")
+        phone.command("play tone.wav")
+        phone.command("record heard.wav")
         if answers:
             phone.command("autoanswer enable")
-        phone.wait_for("heard.wav")
+        phone.wait_for("record heard.wav")
         yield phone
     finally:
         process.terminate()
         try:
-            process.wait(5)
+            process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.system.media import PATIENCE
+
 PARTS = Path(__file__).parent / "parts"
 _INCLUDE = re.compile(r'^[ \t]*<include part="(\w+)"((?: \w+="[^"]*")*)/>', re.MULTILINE)
 _WORD = re.compile(r' (\w+)="([^"]*)"')
@@ -46,16 +48,18 @@ class Sipp:
     folder: Path
     process: subprocess.Popen[bytes]
     address: str
+    seconds: int
+    """After so many it gives up by itself."""
 
     @property
     def call_id(self) -> str:
         """Call-ID of the one call that it places."""
         return f"1-{self.process.pid}@{self.address}"
 
-    def wait(self, seconds: float = 50.0) -> None:
+    def wait(self) -> None:
         """Wait for its one call to end; fails with SIPp's own words when the call did not go as written."""
         try:
-            code = self.process.wait(timeout=seconds)
+            code = self.process.wait(PATIENCE + self.seconds)
         except subprocess.TimeoutExpired:
             code = None
             self.stop()
@@ -84,9 +88,13 @@ def start(
     transport: str = "udp",
     service: str = "",
     keys: Mapping[str, str] | None = None,
-    seconds: int = 40,
+    seconds: int = 30,
 ) -> Sipp:
-    """Start SIPp for one call; relative files of the scenario (captures) are looked up in ``folder``."""
+    """Start SIPp for one call; relative files of the scenario (captures) are looked up in ``folder``.
+
+    ``seconds``: longer than that the call does not take by its own timers; a busy machine may take its time.
+    """
+    seconds += round(PATIENCE)
     keys = keys or {}
     file = assemble(scenario, folder / f"{name}.xml", keys)
     command = [
@@ -102,7 +110,14 @@ def start(
         "-mp",
         str(media_port),
     ]
-    command += ["-m", "1", "-t", "t1" if transport == "tcp" else "u1", "-nostdin", "-recv_timeout", "25000"]
+    command += [
+        "-m",
+        "1",
+        "-t",
+        "t1" if transport == "tcp" else "u1",
+        "-nostdin",
+    ]
+    command += ["-recv_timeout", str(round(1000 * PATIENCE))]
     command += ["-trace_err", "-trace_msg", "-timeout", str(seconds), "-timeout_error"]
     if service:
         command += ["-s", service]
@@ -111,4 +126,4 @@ def start(
     if remote:
         command.append(remote)
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return Sipp(name, folder, process, address)
+    return Sipp(name, folder, process, address, seconds)

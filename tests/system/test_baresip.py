@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from proxy.cdr.record import Disposition, HungUpBy
 from tests.system.baresip import running_phone
 from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, Gate, running_gate
-from tests.system.media import read_wav, tone_share
+from tests.system.media import HEARD_PACKETS
 
 PASSWORD = "a-sip-password"
 CALLER_HZ = 600
@@ -64,7 +63,8 @@ def test_phone_dials_code_and_talks_to_phone(codec: str, gate: Gate, tmp_path: P
         phone.command("sndcode", "1234#")
         answering.wait_for("CALL_ESTABLISHED")
         shown = gate.tollgate("calls")
-        time.sleep(2.0)  # for half of the first the gate does not trust where the audio comes from
+        phone.heard.wait_for_tone(FAR_END_HZ)
+        answering.heard.wait_for_tone(CALLER_HZ)
         phone.command("hangup")
         answering.wait_for("CALL_CLOSED")
     for word in ("talking", "201", "2025550123", "Office"):
@@ -80,10 +80,8 @@ def test_phone_dials_code_and_talks_to_phone(codec: str, gate: Gate, tmp_path: P
     assert record.codec.upper() == codec.partition("/")[0].upper()
     for media in (record.a_media, record.b_media):
         assert media is not None
-        assert media.packets_received > 40
-        assert media.packets_sent > 40
-    assert share_of_tone(phone.heard, FAR_END_HZ) > 0.8, "the phone did not hear the far end"
-    assert share_of_tone(answering.heard, CALLER_HZ) > 0.8, "the far end did not hear the phone"
+        assert media.packets_received >= HEARD_PACKETS
+        assert media.packets_sent >= HEARD_PACKETS
 
 
 def test_the_commands_tell_what_happened_and_why(gate: Gate) -> None:
@@ -107,9 +105,3 @@ def test_phone_with_wrong_password_is_refused(gate: Gate, tmp_path: Path) -> Non
         phone.command("dial", f"sip:2025550123@127.0.0.1:{gate.port}")
         closed = phone.wait_for("CALL_CLOSED")
     assert "401" in closed["param"]
-
-
-def share_of_tone(recording: Path, hertz: int) -> float:
-    """Return how much of the power in the last half second of a WAV file is this tone, 0 to 1."""
-    rate, samples = read_wav(recording)
-    return tone_share(samples[-rate // 2 :], rate, hertz)

@@ -14,7 +14,8 @@ from proxy.store import digest_credentials
 from tests.system import sipp
 from tests.system.baresip import running_phone
 from tests.system.gate import STRANGER_ADDRESS, Gate, free_port, running_gate
-from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD, share_of_tone
+from tests.system.media import PATIENCE
+from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD
 
 SCENARIOS = Path(__file__).parent / "registration"
 OTHER_ADDRESS = "127.0.0.5"
@@ -57,7 +58,7 @@ def register(
 
 def wait_for_phones(gate: Gate, *extensions: str) -> None:
     """Return when these users are registered."""
-    until = time.monotonic() + 15.0
+    until = time.monotonic() + PATIENCE
     while not {binding.user for binding in gate.store.bindings.all(now=time.time())} >= set(extensions):
         assert time.monotonic() < until, "the phones do not register"
         time.sleep(0.1)
@@ -109,7 +110,8 @@ def test_phones_register_and_call_each_other(gate: Gate, tmp_path: Path) -> None
         phone.wait_for("CALL_ESTABLISHED")
         answering.wait_for("CALL_ESTABLISHED")
         listed = {line.split("\t")[0]: line for line in gate.tollgate("users", "list").splitlines()}
-        time.sleep(1.0)
+        phone.heard.wait_for_tone(FAR_END_HZ)
+        answering.heard.wait_for_tone(CALLER_HZ)
         answering.command("hangup")
         phone.wait_for("CALL_CLOSED")
     assert f"{OTHER_ADDRESS}:" in listed["202"]
@@ -117,8 +119,6 @@ def test_phones_register_and_call_each_other(gate: Gate, tmp_path: Path) -> None
     record = gate.wait_for_record(known)
     assert (record.direction, record.disposition) == (Direction.INTERNAL, Disposition.ANSWERED)
     assert (record.user, record.destination_user) == ("201", "202")
-    assert share_of_tone(phone.heard, FAR_END_HZ) > 0.8, "the caller did not hear the callee"
-    assert share_of_tone(answering.heard, CALLER_HZ) > 0.8, "the callee did not hear the caller"
 
 
 def test_a_user_without_a_phone_can_not_be_reached(gate: Gate, tmp_path: Path) -> None:
@@ -134,5 +134,5 @@ def test_a_user_without_a_phone_can_not_be_reached(gate: Gate, tmp_path: Path) -
         wait_for_phones(gate, "201")
         # The PBX is asked for extensions without a phone here; it is not there.
         phone.command("dial", f"sip:204@127.0.0.1:{gate.port}")
-        phone.wait_for("CALL_CLOSED", 40.0)
+        phone.wait_for("CALL_CLOSED")
     assert gate.wait_for_record(known).destination_user == "204"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ import pytest
 from proxy.cdr.record import Disposition
 from tests.support.certificates import Authority
 from tests.system.baresip import running_phone
-from tests.system.gate import CARRIER_ADDRESSES, STRANGER_ADDRESS, Gate, free_port, running_gate
-
-PASSWORD = "a-sip-password"
+from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, STRANGER_ADDRESS, Gate, free_port, running_gate
+from tests.system.test_baresip import FAR_END_HZ, MD5_ONLY, PASSWORD
 
 pytestmark = pytest.mark.system
 
@@ -40,10 +38,8 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsGate]:
         listen = [f"udp:127.0.0.1:{plain}", f"tls:127.0.0.1:{port}"]
         environment.setenv("TOLLGATE_SIP__LISTEN", json.dumps(listen))
         extra = f'[sip.tls]\ncertificate = "{certificate}"\nca = "{authority.certificate}"\n'
-        extra += (
-            '[auth]\nalgorithms = ["MD5"]  # the baresip of Debian 12 gives up at the sight of any other\n'
-        )
-        with running_gate(folder, media="22000-22999", extra=extra) as running:
+        extra += MD5_ONLY
+        with running_gate(folder, media="22000-22999", latching="learning", extra=extra) as running:
             running.tollgate("users", "add", "201", "--group", "required", "--password", PASSWORD)
             running.tollgate("codes", "add", "1234", "--description", "Office")
             yield TlsGate(running, port, authority)
@@ -61,11 +57,12 @@ def test_phone_over_tls_dials_code_and_talks_while_the_certificate_is_renewed(
         proxy=f"127.0.0.1:{gate.port}",
         user="+12025550123",
         password="unused",
+        tone_hz=FAR_END_HZ,
         parameters=";answermode=auto",
     )
     caller = running_phone(
         tmp_path / "phone",
-        address=STRANGER_ADDRESS,
+        address=GATE_ADDRESS,  # where its RTP comes from on loopback; see test_baresip
         proxy=f"127.0.0.1:{tls.port};transport=tls",
         user="201",
         password=PASSWORD,
@@ -77,16 +74,15 @@ def test_phone_over_tls_dials_code_and_talks_while_the_certificate_is_renewed(
         answering.wait_for("CALL_ESTABLISHED")
         tls.authority.issue("gate.pem", "IP:127.0.0.1")
         gate.process.send_signal(signal.SIGHUP)
-        time.sleep(1.0)
+        gate.wait_for_log("settings read again")
+        phone.heard.wait_for_tone(FAR_END_HZ)
         answering.command("hangup")
         phone.wait_for("CALL_CLOSED")
     record = gate.wait_for_record(known)
     assert record.disposition is Disposition.ANSWERED
     assert record.user == "201"
     assert record.code is not None
-    log = gate.log.read_text()
-    assert "settings read again" in log
-    assert "TLS connection closed" not in log
+    assert "TLS connection closed" not in gate.log.read_text()
 
 
 def test_a_spoiled_certificate_is_refused_and_the_old_one_serves_on(tls: TlsGate, tmp_path: Path) -> None:
@@ -95,7 +91,7 @@ def test_a_spoiled_certificate_is_refused_and_the_old_one_serves_on(tls: TlsGate
     file.write_text("spoiled")
     try:
         tls.gate.process.send_signal(signal.SIGHUP)
-        _wait_for_log(tls.gate, "sip.tls.certificate")
+        tls.gate.wait_for_log("sip.tls.certificate")
         with running_phone(
             tmp_path / "phone",
             address=STRANGER_ADDRESS,
@@ -107,10 +103,3 @@ def test_a_spoiled_certificate_is_refused_and_the_old_one_serves_on(tls: TlsGate
             assert "401" in phone.wait_for("CALL_CLOSED")["param"]
     finally:
         file.write_text(good)
-
-
-def _wait_for_log(gate: Gate, text: str, seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while text not in gate.log.read_text():
-        assert time.monotonic() < until, f"{text!r} is not in the log"
-        time.sleep(0.1)

@@ -51,6 +51,6 @@ def test_rfc3842_a_phone_shows_a_message(tmp_path: Path) -> None:
                     shown = str(phone.wait_for("MWI_NOTIFY").get("param"))
                 assert "subscriptions: 1" in gate.tollgate("status").splitlines()
             # On its way out the phone unsubscribes, and so does the gate.
-            holder.wait(20)
+            holder.wait()
         finally:
             holder.stop()
