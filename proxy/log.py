@@ -44,9 +44,10 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in [*range(32), 127]} | {9: "\\t", 1
 
 
 def _drop_formatter_keys(_logger: object, _method: str, event: _EventDict) -> _EventDict:
-    """Remove what `logging.Formatter` left on the record: it repeats the event."""
-    event.pop("message", None)
-    event.pop("asctime", None)
+    """Remove what `logging.Formatter` left on the record and what uvicorn adds for terminals: both repeat the
+    event."""
+    for key in ("message", "asctime", "color_message"):
+        event.pop(key, None)
     return event
 
 

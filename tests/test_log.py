@@ -52,6 +52,15 @@ def test_json_lines_carry_the_same() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_uvicorn_adds_for_terminals_is_not_printed(log_format: log.LogFormat) -> None:
+    stream = _stream(log_format=log_format)
+    logger.info("Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"})
+    assert "color" not in stream.getvalue()
+    assert "36m" not in stream.getvalue()
+    assert "Started [7]" in stream.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("key", ["password", "digits", "ha1"])
 def test_secrets_are_masked(key: str, log_format: log.LogFormat) -> None:
     stream = _stream(log_format=log_format)

@@ -361,7 +361,8 @@ class TcpConnections:
         """Take an accepted connection for requests to its peer too, if the peer offers that (RFC 5923).
 
         Only of trusted addresses, and over TLS only of peers that showed a certificate (§9): another name
-        for the connection is the address it came from with the port that its Via advertises.
+        for the connection is the address it came from with the port that its Via advertises. Where the Via
+        has a name that the certificate vouches for, so is every configured address that must have this name.
         """
         connection.alias_decided = True
         flow = connection.flow
@@ -376,7 +377,16 @@ class TcpConnections:
             return
         if isinstance(request, Request) and "alias" in via.params:
             port = via.port or DEFAULT_PORTS[flow.transport]
-            self._enter(connection, (flow.listener, flow.remote_host, port))
+            hosts = {flow.remote_host}
+            if self.tls is not None and self.tls.vouches_for(flow.certified, via.host):
+                name = via.host.lower()
+                hosts |= {
+                    host
+                    for (host, at), expected in self.tls_names.items()
+                    if at == port and expected.lower() == name
+                }
+            for host in hosts:
+                self._enter(connection, (flow.listener, host, port))
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """Take a connection out of the table and tell who used it."""

@@ -18,7 +18,10 @@ __all__ = ["SIPFRAG", "Referral", "parse_referral", "sipfrag"]
 
 SIPFRAG = "message/sipfrag;version=2.0"
 
-_SCHEMES = frozenset({"sip", "sips", "tel"})
+_STATUS_LINE = re.compile(rb"SIP/2\.0[ \t]+([1-6][0-9]{2})(?![0-9])")
+
+_SCHEMES = frozenset({"sip", "sips", "tel", "urn"})
+"""Those of whom can be called: a ``urn:`` is a service, such as ``urn:service:sos`` (RFC 5031)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,11 +79,12 @@ class TestPolicy:
         first, second = bench.journal.final
         assert (second.code, second.code_means) == (first.code, "carried")
 
-    def test_an_emergency_number_is_reached(self) -> None:
+    @pytest.mark.parametrize("target", ["911", "urn:service:sos"])
+    def test_an_emergency_number_is_reached(self, target: str) -> None:
         """Whoever transfers dials it this moment."""
         with TransferBench() as bench:
             call = bench.inbound()
-            refer(bench.desk.calls[0], "911")
+            refer(bench.desk.calls[0], target)
             bench.run(2.0)
             assert bench.carrier.calls[-1].connected
             assert bench.core.live_calls()[0].emergency
@@ -93,7 +94,7 @@ class TestPolicy:
     def test_nobody_at_that_number(self) -> None:
         with TransferBench() as bench:
             call = bench.talk(bench.desk, "205")
-            for target, status in (("299", 404), ("nonsense", 404), ("sip:gate.example.com", 404)):
+            for target, status in (("299", 404), ("nonsense", 404), ("urn:service:counseling", 404), ("sip:gate.example.com", 404)):
                 refer(call, target)
                 bench.run(0.5)
                 assert told(call)[-1] == f"{status} terminated", target

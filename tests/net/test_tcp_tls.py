@@ -330,6 +330,22 @@ async def test_rfc5923_8_a_trusted_peer_s_connection_takes_requests_to_it(
     assert await _reuse(await make(mutual), await make(mutual, trusted=True), ALIAS)
 
 
+@pytest.mark.parametrize(
+    ("via", "reused"),
+    [("gate.example.com:5070", True), ("gate.example.com", False), ("other.example.com:5070", False)],
+)
+async def test_rfc5923_8_the_name_in_its_via_means_all_addresses_of_that_name(
+    via: str, reused: bool, make: Make, mutual: TlsConfig
+) -> None:
+    caller, gate = await make(mutual), await make(mutual, trusted=True)
+    gate.table.tls_names = {("127.0.0.77", 5070): "gate.example.com"}
+    assert caller.table.send(ALIAS.replace(b"127.0.0.1:5070", via.encode()), caller.to(gate))
+    await until(lambda: gate.messages)
+    assert gate.table.send(MESSAGE, Flow("TLS", "127.0.0.77", 5070, 1, 0))
+    await until(lambda: caller.messages or gate.failed)
+    assert bool(caller.messages) is reused
+
+
 async def test_rfc5923_without_alias_the_connection_is_not_used(make: Make, mutual: TlsConfig) -> None:
     assert not await _reuse(await make(mutual), await make(mutual, trusted=True), MESSAGE)
 
