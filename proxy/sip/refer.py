@@ -6,6 +6,7 @@ RFC 3515 §2.1 (Refer-To), §2.4.5 (NOTIFY with message/sipfrag, RFC 3420); RFC 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from proxy.errors import RemoteProtocolError
@@ -14,7 +15,7 @@ from proxy.sip.message import Request, reason_phrase
 from proxy.sip.replaces import Replaces
 from proxy.sip.uri import Uri
 
-__all__ = ["SIPFRAG", "Referral", "parse_referral", "sipfrag"]
+__all__ = ["SIPFRAG", "Referral", "parse_referral", "refer_to", "sipfrag", "sipfrag_status"]
 
 SIPFRAG = "message/sipfrag;version=2.0"
 
@@ -76,3 +77,18 @@ def _wants_notify(request: Request) -> bool:
 def sipfrag(status: int) -> bytes:
     """Return the body that tells how far the call has come: a status line (RFC 3515 §2.4.5)."""
     return f"SIP/2.0 {status} {reason_phrase(status)}\r\n".encode()
+
+
+def sipfrag_status(body: bytes) -> int:
+    """Return the status that a sipfrag begins with, or 0 (RFC 3420 §2, RFC 3515 §2.4.5)."""
+    found = _STATUS_LINE.match(body)
+    return 0 if found is None else int(found[1])
+
+
+def refer_to(target: str, replaces: Replaces | None) -> str:
+    """Return the value of a Refer-To: a URI without headers, and the dialog that is to be replaced."""
+    if replaces is None:
+        return f"<{target}>"
+    uri = Uri.parse(target)
+    headers = (("Replaces", str(replaces)),)
+    return f"<{Uri(uri.scheme, uri.user, uri.host, uri.port, uri.params, headers)}>"
