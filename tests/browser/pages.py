@@ -1,0 +1,27 @@
+"""Every page that a person can open at the site."""
+
+from __future__ import annotations
+
+__all__ = ["PAGES"]
+
+PAGES = {
+    "overview": "/",
+    "live-calls": "/live",
+    "account-codes": "/codes",
+    "account-codes-add": "/codes?add=true",
+    "account-codes-details": "/codes?panel=1",
+    "account-codes-import": "/codes/import",
+    "user-groups": "/groups",
+    "user-group": "/groups/edit?name=Sales",
+    "user-group-new": "/groups/edit",
+    "users": "/users",
+    "user": "/users/edit?extension=204",
+    "user-new": "/users/edit",
+    "trunks": "/trunks",
+    "usage-log": "/usage",
+    "reports": "/reports",
+    "audit-log": "/audit",
+    "webhooks": "/webhooks",
+    "tokens": "/tokens",
+    "password": "/password",
+}

@@ -1,0 +1,184 @@
+"""What a person does in a day, with scripts and without."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import NewPage, log_in
+from tests.browser.site import CODE, NUMBER, PASSWORD, PATIENCE, Site, until
+
+pytestmark = pytest.mark.usefixtures("site")
+
+
+@pytest.fixture(params=["scripts", "no scripts"])
+def person(new_page: NewPage, request: pytest.FixtureRequest) -> Page:
+    """A Decision Maker, logged in, whose browser runs scripts or not."""
+    return new_page("decision_maker", java_script_enabled=request.param == "scripts")
+
+
+def file_of(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "codes.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def send_file(page: Page, path: Path) -> None:
+    page.goto("/codes/import")
+    page.get_by_label("CSV file").set_input_files(path)
+    page.get_by_role("button", name="Import", exact=True).click()
+
+
+def test_wrong_password_is_refused_and_the_right_one_leads_in(new_page: NewPage) -> None:
+    page = new_page()
+    page.goto("/codes")
+    page.get_by_label("Name", exact=True).fill("decision_maker")
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("Name or password is wrong.")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("/codes")
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url("/login")
+
+
+def test_code_is_added_changed_and_deleted_with_yes(person: Page, site: Site) -> None:
+    person.goto("/codes")
+    person.get_by_role("button", name="Add").click()
+    person.get_by_label("Code", exact=True).fill("90-001")
+    person.get_by_label("Description", exact=True).fill("A <new> matter")
+    person.get_by_role("button", name="Save").click()
+    expect(person.get_by_text("1 code added.")).to_be_visible()
+    person.goto("/codes?search=90-001")
+    expect(person.get_by_role("cell", name="A <new> matter")).to_be_visible()
+    person.get_by_role("link", name="90-001").click()
+    person.get_by_label("Description", exact=True).fill("Another matter")
+    person.get_by_role("button", name="Save").click()
+    expect(person.get_by_role("cell", name="Another matter")).to_be_visible()
+    for answer, left in (("No", 1), ("Yes", 0)):
+        person.goto("/codes?search=90-001")
+        person.get_by_label("Tick 90-001").check()
+        person.get_by_role("button", name="Delete").click()
+        expect(person.get_by_role("heading", name="Delete 1 code(s)?")).to_be_visible()
+        person.get_by_role("button", name=answer).click()
+        person.wait_for_url("/codes?**")
+        with site.store as store:
+            assert store.codes.count("90-001") == left
+
+
+def test_good_and_bad_files_are_imported_or_refused_line_by_line(
+    person: Page, site: Site, tmp_path: Path
+) -> None:
+    bad = file_of(tmp_path, "Code,Description\n555001,Good\n911,Emergency\n555001,Doubled\n")
+    send_file(person, bad)
+    expect(person.get_by_role("alert")).to_contain_text("can't be imported as it is")
+    with site.store as store:
+        assert store.codes.count("55500") == 0
+    good = file_of(tmp_path, "Code;Description\n555001;First\n555002;Zweite, größere\n")
+    send_file(person, good)
+    expect(person.get_by_text("2 to be added")).to_be_visible()
+    person.get_by_role("button", name="Import", exact=True).click()
+    expect(person.get_by_text("Imported: 2 added")).to_be_visible()
+    person.get_by_role("button", name="Close").click()
+    with site.store as store:
+        assert store.codes.count("55500") == 2
+        ids = [found.id for found in store.codes.versioned_page("55500", offset=0, limit=9)]
+        store.codes.delete_ids(ids)
+
+
+def test_100000_codes_are_imported_and_the_export_is_the_same(
+    manager: Page, site: Site, tmp_path: Path
+) -> None:
+    rows = [(f"7{number:07d}", f"Matter {number}") for number in range(100_000)]
+    text = "Code,Description\n" + "".join(f"{code},{description}\n" for code, description in rows)
+    send_file(manager, file_of(tmp_path, text))
+    expect(manager.get_by_text("100000 to be added")).to_be_visible(timeout=PATIENCE * 1000)
+    manager.get_by_role("button", name="Import", exact=True).click()
+    expect(manager.get_by_text("Imported: 100000 added")).to_be_visible(timeout=PATIENCE * 1000)
+    manager.get_by_role("button", name="Close").click()
+    with manager.expect_download(timeout=PATIENCE * 1000) as download:
+        manager.get_by_role("button", name="Export").click()
+    exported = Path(download.value.path()).read_text(encoding="utf-8-sig")
+    found = {(row[0], row[1]) for row in csv.reader(io.StringIO(exported))}
+    assert set(rows) <= found
+    manager.goto("/codes?search=70099999")
+    expect(manager.get_by_role("cell", name="Matter 99999")).to_be_visible()
+    with site.store as store:
+        store.codes.delete_ids(
+            [code.id for code in store.codes.versioned_page("Matter ", offset=0, limit=100_000)]
+        )
+
+
+def test_group_is_edited_and_what_happens_is_told_first(person: Page, site: Site) -> None:
+    person.goto("/groups")
+    person.get_by_role("link", name="Lobby").click()
+    dialled = person.get_by_label("... somebody dials")
+    dialled.fill(NUMBER)
+    person.get_by_role("button", name="Tell me", exact=True).click()
+    verdict = person.locator("#decision .verdict")
+    expect(verdict).to_contain_text("Block")
+    person.get_by_role("button", name="Code for every outside call").click()
+    dialled.fill(NUMBER)
+    person.get_by_role("button", name="Tell me", exact=True).click()
+    expect(verdict).to_contain_text("Code required")
+    with site.store as store:
+        group = store.groups.get("Lobby")
+        assert group is not None
+        assert group.collection.value == "off", "nothing is saved yet"
+    person.get_by_label("Tries", exact=True).fill("5")
+    person.get_by_role("button", name="Save").click()
+    expect(person.get_by_text("The group was changed.")).to_be_visible()
+    with site.store as store:
+        group = store.groups.get("Lobby")
+        assert group is not None
+        assert (group.collection.value, group.tries) == ("required", 5)
+    person.get_by_role("button", name="Inside only").click()
+    person.get_by_label("Tries", exact=True).fill("3")
+    person.get_by_role("button", name="Save").click()
+    expect(person.get_by_text("The group was changed.")).to_be_visible()
+
+
+def test_two_editors_of_a_user_at_once(new_page: NewPage) -> None:
+    first, second = new_page("decision_maker"), new_page("phone_manager")
+    for page in (first, second):
+        page.goto("/users/edit?extension=205")
+    first.get_by_label("Name", exact=True).fill("By the first")
+    first.get_by_role("button", name="Save").click()
+    expect(first.get_by_text("The user was changed.")).to_be_visible()
+    second.get_by_label("Name", exact=True).fill("By the second")
+    second.get_by_role("button", name="Save").click()
+    expect(second.get_by_role("alert")).to_contain_text("By the first")
+    expect(second.get_by_label("Name", exact=True)).to_have_value("By the second")
+
+
+def test_roles_see_what_is_theirs(new_page: NewPage) -> None:
+    user = new_page("user")
+    expect(user.get_by_role("link", name="Account Codes")).to_have_count(0)
+    assert user.goto("/codes").status == 403  # type: ignore[union-attr]
+    billing = new_page("billing_contact")
+    expect(billing.get_by_role("link", name="Live Calls")).to_have_count(0)
+    log_in(billing, "billing_contact") if "/login" in billing.url else None
+    assert billing.goto("/users").status == 403  # type: ignore[union-attr]
+
+
+def test_real_call_comes_to_the_usage_log_is_corrected_and_audited(manager: Page, site: Site) -> None:
+    call = site.dial()
+    site.press(call, CODE + "#")
+    manager.goto("/live")
+    expect(manager.locator("#live-calls tbody tr")).to_contain_text("talking")
+    site.hang_up(call)
+    until(lambda: site.ended(call))
+
+    def recorded() -> bool:
+        with site.store as store:
+            return any(record.code is not None for record in store.usage.stream())
+
+    until(recorded)
+    manager.goto("/usage")
+    expect(manager.get_by_role("cell", name=re.compile(NUMBER)).first).to_be_visible()
