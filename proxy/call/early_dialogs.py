@@ -10,7 +10,6 @@ the others negotiated is kept here.
 from __future__ import annotations
 
 import logging
-from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.sip.dialog import Dialog, DialogState
@@ -18,7 +17,7 @@ from proxy.sip.events import ClientTransaction
 
 if TYPE_CHECKING:
     from proxy.call.b_leg import BLeg
-    from proxy.call.media_security import MediaSecurity
+    from proxy.call.media_security import Agreed
     from proxy.sdp import AudioDescription, ChosenAudio, Codec, Direction, LocalDescription
     from proxy.sip.digest_client import DigestAttempt
     from proxy.sip.endpoint import Endpoint
@@ -38,15 +37,15 @@ class _Session(NamedTuple):
     chosen: ChosenAudio | None
     offered: tuple[Codec, ...]
     wish: Direction
-    security: MediaSecurity
+    security: Agreed
 
     @classmethod
     def of(cls, leg: BLeg) -> _Session:
-        return cls(leg.local, leg.agreed, leg.remote, leg.chosen, leg.offered, leg.wish, copy(leg.security))
+        return cls(leg.local, leg.agreed, leg.remote, leg.chosen, leg.offered, leg.wish, leg.security.agreed)
 
     def restore(self, leg: BLeg) -> None:
         leg.local, leg.agreed, leg.remote, leg.chosen, leg.offered, leg.wish = self[:6]
-        leg.security = copy(self.security)
+        leg.security.agreed = self.security
 
 
 class EarlyDialog:

@@ -5,6 +5,8 @@ Each leg ends its own SRTP: no key crosses, and one side may be plain while the 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from proxy.call.ports import SrtpKeys
 from proxy.errors import LocalProtocolError, RemoteProtocolError
 from proxy.sdp import (
@@ -20,12 +22,20 @@ from proxy.sdp import (
     read_audio,
 )
 
-__all__ = ["MediaSecurity", "no_keys"]
+__all__ = ["Agreed", "MediaSecurity", "no_keys"]
 
 
 def no_keys(length: int) -> bytes:
     """Stand for the key source of a gate that speaks no SRTP."""
     raise LocalProtocolError(f"SRTP needs a source of keys, {length} octets were asked for")
+
+
+class Agreed(NamedTuple):
+    """What one dialog of a leg has come to."""
+
+    pair: tuple[CryptoAttribute, CryptoAttribute] | None
+    offered: tuple[CryptoAttribute, ...]
+    secure_profile: bool
 
 
 class MediaSecurity:
@@ -87,6 +97,15 @@ class MediaSecurity:
         self._pair = negotiated.crypto
         if negotiated.crypto is not None:
             self.secure_profile = _is_secure(negotiated.remote)
+
+    @property
+    def agreed(self) -> Agreed:
+        """What stands in the dialog that speaks; another one begins, or goes on, with its own."""
+        return Agreed(self._pair, self.offered, self.secure_profile)
+
+    @agreed.setter
+    def agreed(self, agreed: Agreed) -> None:
+        self._pair, self.offered, self.secure_profile = agreed
 
     @property
     def keys(self) -> SrtpKeys | None:
