@@ -66,6 +66,8 @@ _ANSWER_GUARD = 10.0
 _CLOSE_GUARD = 5.0
 """How long the media engine may take to give ports back before the record goes without its figures."""
 _ANNOUNCEMENT_GUARD = 20.0
+_HELP_RINGS = 900.0
+"""A call for help rings so long at least; it ends then because its caller may be gone unheard."""
 
 _UNDER_WAY = frozenset({CallState.DIALLING, CallState.RINGING})
 _AUDIBLE = frozenset({CallState.RINGING, CallState.TALKING})
@@ -263,7 +265,7 @@ class Call:
     def dial(self, now: float) -> None:
         """Look for the callee."""
         self.enter(CallState.DIALLING, now)
-        self.bound_at = now + self.config.ring_timeout
+        self.bound_at = self.rings_until(now)
         if self.route.emergency:
             self.core.tell(CallEvent.EMERGENCY_DIALLED, self, now)
         hunt = self.called.seek(now)
@@ -277,6 +279,12 @@ class Call:
         if self.answers_first and self.a.media is not None:
             self.a.media.play(("connecting",), group=self.route.prompts)
         self.rearm()
+
+    def rings_until(self, now: float) -> float:
+        """Return how long a search that begins now may take. No setting cuts a call for help short, which may
+        have to wait in a queue."""
+        longest = self.config.ring_timeout
+        return now + (max(longest, _HELP_RINGS) if self.route.emergency else longest)
 
     def b_trying(self, leg: BLeg, now: float) -> None:
         """A trunk has taken the INVITE."""
@@ -459,8 +467,8 @@ class Call:
         return True
 
     def media_silent(self, media: MediaLeg, now: float) -> None:
-        """One leg's media has timed out, or still is: the call is dead when nothing comes from either side, or
-        if that leg answers no more either.
+        """One leg's media has timed out, or still is: the call is dead when nothing comes from either side.
+        So is one whose leg answers no more either.
 
         Silence of before the talk is not counted, so that nobody is cut off in the first seconds of a talk;
         the engine tells it again while it lasts.

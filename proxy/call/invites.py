@@ -12,6 +12,7 @@ from proxy.call.routing import Hop, Route
 from proxy.policy import format_for_trunk
 from proxy.sip.bindings import Binding
 from proxy.sip.body import with_description
+from proxy.sip.headers import canonical_name
 from proxy.sip.message import Request
 from proxy.sip.spec import InviteSpec
 from proxy.sip.uri import format_host
@@ -19,6 +20,10 @@ from proxy.sip.uri import format_host
 __all__ = ["contact_invite", "invite_spec", "max_forwards"]
 
 _ANONYMOUS = '"Anonymous" <sip:anonymous@anonymous.invalid>'
+
+_OTHERS_WORD = frozenset({"Remote-Party-ID", "Identity", "Identity-Info"})
+"""Who calls in the words of others, which the gate's own statement replaces: some carriers believe the first
+of these above all else, and the others sign a From that does not go out."""
 
 _IDENTITY_NAMES = {
     IdentityHeader.ASSERTED: "P-Asserted-Identity",
@@ -44,6 +49,8 @@ def invite_spec(route: Route, hop: Hop, invite: Request, description: bytes) -> 
         and "P-Asserted-Identity" not in crossing.dropped
     )
     headers = crossing.headers(invite.headers, without="" if keeps_asserted else "P-Asserted-Identity")
+    if trunk.caller_id is not CallerIdPolicy.PASS:
+        headers = [header for header in headers if canonical_name(header[0]) not in _OTHERS_WORD]
     name = _IDENTITY_NAMES.get(trunk.identity_header, "")
     if (
         trunk.trusted

@@ -69,7 +69,7 @@ def join(segment: Call, consultation: Call, leaving: Leg, now: float) -> None:
         segment.confirm(now)
         return
     segment.enter(state, now)
-    segment.bound_at = now + segment.config.ring_timeout
+    segment.bound_at = segment.rings_until(now)
     assert segment.a.media is not None  # noqa: S101  (it has talked)
     if state is CallState.RINGING:
         segment.a.media.play(("ringback",), repeat=True, group=segment.route.prompts)

@@ -323,6 +323,23 @@ class TestUserToUser:
 
 
 class TestCallerId:
+    OTHERS = (
+        ("remote-party-id", "<sip:+19005550100@pbx.example.com>;party=calling"),
+        ("Identity", "eyJ;info=<https://x>;alg=ES256"),
+        ("P-Asserted-Identity", "<sip:204@pbx.example.com>"),
+    )
+
+    @pytest.mark.parametrize("policy", [CallerIdPolicy.USER, CallerIdPolicy.FIXED])
+    def test_nobody_elses_word_stands_beside_the_number_that_is_set(self, policy: CallerIdPolicy) -> None:
+        fixed = trunk(caller_id=policy, fixed_caller_number="+12125550000")
+        invite = sent_to_carrier(list(self.OTHERS), trunk=fixed)
+        assert "+19005550100" not in "".join(invite.headers.lines())
+        assert "Identity" not in invite.headers
+
+    def test_they_pass_where_the_caller_passes(self) -> None:
+        invite = sent_to_carrier(list(self.OTHERS))
+        assert [name for name, value in self.OTHERS if invite.headers.get(name) != value] == []
+
     def test_pass_keeps_the_caller_of_a_trusted_peer(self) -> None:
         invite = sent_to_carrier([], caller="+12125550199")
         assert invite.from_.uri_text == "sip:+12125550199@carrier.example.com"

@@ -168,6 +168,23 @@ class TestEmergency:
             assert invite.uri == "sip:911@carrier.example.com"
             call.bye()
 
+    @pytest.mark.parametrize("setting", [4.0, 180.0])
+    def test_rings_in_a_queue_whatever_the_settings_say(self, setting: float) -> None:
+        queued = (Step(0.0, 182), Step(600.0, 200, with_sdp=True))
+        with GateBench(config=default_config(ring_timeout=setting), script=queued) as bench:
+            call = bench.pbx.call("911")
+            bench.run(601.0)
+            assert call.status == 200
+            call.bye()
+
+    def test_ends_when_nobody_has_answered_for_a_quarter_of_an_hour(self) -> None:
+        with GateBench(script=(Step(0.0, 180),)) as bench:
+            call = bench.pbx.call("911")
+            bench.run(899.0)
+            assert call.status == 180
+            bench.run(2.0)
+            assert call.status == 480
+
     def test_goes_when_draining_and_over_the_limit(self) -> None:
         with GateBench(config=default_config(max_calls=0)) as bench:
             bench.core.draining = True
