@@ -41,7 +41,7 @@ __all__ = ["Outcome", "place_calls", "run"]
 REQUIRED_EXTENSION, OPTIONAL_EXTENSION = "201", "202"
 CODE, WRONG_CODE = "1234", "9999"
 NUMBER, PREMIUM, EMERGENCY = "4155550123", "9005550199", "911"
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds for anything that the demo waits for."""
 TALK = 0.6
 
