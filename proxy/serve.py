@@ -21,6 +21,9 @@ __all__ = ["serve"]
 
 logger = logging.getLogger(__name__)
 
+HELP_LIMIT = 1_800.0
+"""Seconds that the end of the process waits for emergency calls when all others are ended."""
+
 
 def serve(
     settings: Settings,
@@ -97,7 +100,8 @@ async def _until_told_to_end(gate: Gate, orders: _Orders) -> None:
     if not await _first_of(orders.end, gate.failed):
         raise TollgateError(f"the gate ends: {gate.failure}")
     notify(f"STOPPING=1\nSTATUS=draining {len(gate.core.calls)} calls")
-    draining = asyncio.create_task(gate.drain(gate.settings.timers.drain), name="drain")
+    drain = gate.drain(gate.settings.timers.drain, help_limit=HELP_LIMIT)
+    draining = asyncio.create_task(drain, name="drain")
     draining.add_done_callback(lambda _task: orders.at_once.set())
     await _first_of(orders.at_once, gate.failed)
     await cancelled(draining)

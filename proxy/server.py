@@ -388,9 +388,9 @@ class Gate:
         if self.driver.tcp is not None:
             self.driver.tcp.tls_names = composition.tls_names(self.settings, self._names.get)
 
-    async def drain(self, limit: float) -> None:
+    async def drain(self, limit: float, *, help_limit: float = 0.0) -> None:
         """Take no new calls but emergency calls, and return when none is left or ``limit`` seconds are
-        over.
+        over, for emergency calls ``help_limit`` more.
         """
         self.core.draining = True
         self.core.accounts.leave(time.monotonic())
@@ -398,6 +398,13 @@ class Gate:
         logger.info("draining: %d calls are up", len(self.core.calls))
         if await self._all_calls_end(limit):
             return
+        calls = self.core.calls
+        self.hang_up([call_id for call_id, call in calls.items() if help_limit and not call.route.emergency])
+        emergencies = sum(call.route.emergency for call in calls.values())
+        if help_limit and emergencies:
+            logger.warning("the drain limit is over; %d emergency calls go on", emergencies)
+            if await self._all_calls_end(help_limit):
+                return
         logger.warning("%d calls are ended: the drain limit is over", len(self.core.calls))
         self.hang_up(list(self.core.calls))
         await self._all_calls_end(LAST_WORDS)

@@ -224,6 +224,27 @@ async def test_calls_are_ended_when_the_drain_limit_is_over(house: House) -> Non
     assert record.disposition is Disposition.ANSWERED
 
 
+async def test_an_emergency_call_outlasts_the_drain_limit(house: House) -> None:
+    call = await house.talk()
+    emergency = house.dial("911")
+    await happens(emergency.answered)
+    draining = asyncio.create_task(house.gate.drain(0.05, help_limit=600))
+    await happens(call.ended)
+    await asyncio.sleep(0.2)  # it would end with the others
+    assert not emergency.ended.is_set()
+    assert not draining.done()
+    house.phone.hang_up(emergency)
+    await asyncio.wait_for(draining, PATIENCE)
+    assert len(await house.records(2)) == 2
+
+
+async def test_an_emergency_call_ends_with_the_time_that_is_left_for_it(house: House) -> None:
+    emergency = house.dial("911")
+    await happens(emergency.answered)
+    await house.gate.drain(0.05, help_limit=0.05)
+    await happens(emergency.ended)
+
+
 async def test_stopping_with_a_call_up_still_records_it(house: House) -> None:
     await house.talk()
     await house.gate.stop()
