@@ -2,10 +2,9 @@
 
 `proxy.persistence` opens what lies on disks; `proxy.serve` makes a process of a gate.
 
-Order of the start: what can be wrong in the settings, the store and its policy, the journal (calls that an
-earlier run left open are closed), prompts and media, sockets; only then the gate says that it is ready. The
-end goes the other way round, so that a call's last record still finds the journal and the journal its
-store.
+Order of the start: what can be wrong in the settings, the journal (calls that an earlier run left open are
+closed), the store and its policy, prompts and media, sockets; only then the gate says that it is ready. The
+end goes the other way round, so that a call's last record still finds the journal and the journal its store.
 """
 
 from __future__ import annotations
@@ -58,7 +57,9 @@ logger = logging.getLogger(__name__)
 TICK = 0.5
 """Seconds between two looks at what has to be done now and then."""
 RELEASE = 60.0
+"""Seconds between two looks at what the journal need not hold any more, and at garbage."""
 PHONES_PATIENCE = 2.0
+"""A start waits so many seconds for the phones of the last run."""
 LAST_WORDS = 2.0
 """After the drain limit calls are ended; their BYEs and records get so many seconds."""
 

@@ -142,7 +142,6 @@ class ALeg(Leg):
         """Ask for ports."""
         call = self.call
         self.media = call.core.open_media(call, ipv6=ipv6, emergency=call.route.emergency)
-        self.session_id = self.media.id
 
     def choose_for_route(self) -> ChosenAudio:
         """Choose the codec of the answer; raises `RemoteProtocolError` when none is in common.

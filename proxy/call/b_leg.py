@@ -13,7 +13,7 @@ answer: at most one B leg of a call is ever connected (DESIGN 1.7). The object o
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.call.config import Reliability, Trunk
@@ -23,6 +23,7 @@ from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
 from proxy.call.outcome import NORMAL_CLEARING, reason_header
 from proxy.errors import RemoteProtocolError
+from proxy.sdp import Codec
 from proxy.sip.body import session_description
 from proxy.sip.dialog import Dialog
 from proxy.sip.digest_client import DigestAttempt
@@ -98,6 +99,12 @@ class BLeg(Leg):
         """From the offer to the final response."""
         self._pracks: list[Prack] = []
         """Those that have no final response yet."""
+
+    def offer_as_caller(self, codecs: Iterable[Codec]) -> bytes:
+        """Return the offer of the INVITE: packet time and attributes are those of the caller's audio."""
+        caller = self.call.a
+        ptime_ms = 20 if caller.chosen is None else caller.chosen.ptime_ms
+        return self.offer(codecs, ptime_ms=ptime_ms, attributes=caller.carried_attributes)
 
     def send(self, spec: InviteSpec, now: float) -> None:
         """Send the INVITE."""

@@ -103,7 +103,6 @@ class Leg:
         "remote",
         "security",
         "session",
-        "session_id",
         "signalled_from",
         "told",
         "wish",
@@ -127,7 +126,6 @@ class Leg:
         self.security = security
         self.dialog: Dialog | None = None
         self.media: MediaLeg | None = None
-        self.session_id = 0
         self.offered: tuple[Codec, ...] = ()
         """What the gate's offer named, while and after it stands."""
         self.local: LocalDescription | None = None
@@ -186,7 +184,7 @@ class Leg:
         self.local = build_offer(
             self.offered,
             self.media.end,
-            self.session_id,
+            self.media.id,
             ptime_ms=ptime_ms,
             direction=direction,
             rtcp_mux=self.remote is not None and self.remote.rtcp_mux,
@@ -246,7 +244,7 @@ class Leg:
             offer.audio,
             chosen,
             self.media.end,
-            self.session_id,
+            self.media.id,
             direction=direction,
             crypto=self.security.answer(offer.audio),
             previous=self.local,
@@ -395,9 +393,8 @@ class Leg:
             press = parse_info(content_type_of(request), request.body)
         except RemoteProtocolError as error:
             status, headers = error.status_hint, [("Accept", INFO_TYPES)]
-            if (
-                of_package
-            ):  # key presses are taken whatever the package; the gate knows none (RFC 6086 §4.2.2)
+            if of_package:
+                # Key presses are taken whatever the package; the gate knows none (RFC 6086 §4.2.2).
                 status, headers = 469, [("Recv-Info", "")]
             self.endpoint.respond(
                 event.transaction, status, headers=headers if status in {415, 469} else (), now=now

@@ -100,13 +100,7 @@ class PhoneHunt:
     def _ring(self, binding: Binding, now: float) -> None:
         call = self._call
         leg = BLeg(call, call.core.endpoint, self._line, self.media, symmetric=binding.behind_nat)
-        leg.session_id = self.media.id
-        chosen = call.a.chosen
-        body = leg.offer(
-            self._codecs,
-            ptime_ms=20 if chosen is None else chosen.ptime_ms,
-            attributes=call.a.carried_attributes,
-        )
+        body = leg.offer_as_caller(self._codecs)
         self._ringing.append(leg)
         self._flows[leg] = binding
         host = call.core.endpoint.config.listen_points[binding.flow.listener].host

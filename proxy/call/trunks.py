@@ -1,8 +1,7 @@
 """Trunks in order: which one carries the B leg, and when the next one is tried (DESIGN 1.4, 1.7).
 
-The next trunk is tried after 408, 5xx, a transport failure, silence, or nothing but 100 for too long;
-never after
-a 404, 486, 603 and the like, and never once an 18x has come. An INVITE that is left behind is cancelled
+The next trunk is tried after 408, 5xx, a transport failure, silence, or nothing but 100 for too long; never
+after a 404, 486, 603 and the like, and never once an 18x has come. An INVITE that is left behind is cancelled
 by its own leg (`proxy.call.b_leg`), which also ends it should it be answered after all.
 """
 
@@ -64,13 +63,7 @@ class TrunkHunt:
         self._release()
         self._next = next(self._hops, None)
         leg = BLeg(call, call.core.endpoint, hop.trunk, self.media)
-        leg.session_id = self.media.id
-        chosen = call.a.chosen
-        body = leg.offer(
-            call.called.formats(hop.trunk.codecs),
-            ptime_ms=20 if chosen is None else chosen.ptime_ms,
-            attributes=call.a.carried_attributes,
-        )
+        body = leg.offer_as_caller(call.called.formats(hop.trunk.codecs))
         self.leg = leg
         self._hop = hop
         self._taken = hop.trunk.name
