@@ -69,6 +69,8 @@ class PeerSettings(_CallingSide):
     come."""
     srtp: Literal["off", "optional", "required"] = "off"
     """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
+    pass_refer: bool = False
+    """When its party is transferred to another of its own numbers, it is asked to do that itself (REFER)."""
 
     @model_validator(mode="after")
     def _recognisable(self) -> Self:

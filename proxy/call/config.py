@@ -140,6 +140,8 @@ class Peer:
     transfer."""
     auto_answer: bool = False
     """Calls of a trunk may say how phones ring, and that they answer by themselves; all others always may."""
+    pass_refer: bool = False
+    """A PBX: it transfers its own party where it can itself (`proxy.call.passed_refer`)."""
     drop_headers: frozenset[str] = frozenset()
     """Headers (canonical names) that neither come from it nor go to it, beside those that never cross."""
     x_headers: XHeaders = field(default_factory=XHeaders)

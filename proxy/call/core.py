@@ -29,6 +29,7 @@ from proxy.call.mailboxes import Mailbox
 from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import no_keys
 from proxy.call.outcome import Ending
+from proxy.call.passed_refer import PassedReferral
 from proxy.call.ports import (
     Answer,
     CallEvent,
@@ -89,7 +90,7 @@ _log = logging.getLogger(__name__)
 
 _OfTransaction = Cancelled | PrackTimedOut | ResponseReceived | RequestTimedOut | RequestFailed
 
-_Requester = TrunkRegistration | Subscription | Mailbox | ReferNotifier
+_Requester = TrunkRegistration | Subscription | Mailbox | ReferNotifier | PassedReferral
 """What sends requests of its own besides calls, and takes what comes of them."""
 
 
@@ -379,7 +380,7 @@ class CallCore:
         else:
             found = self.media.get(cause.leg)
             return None if found is None else found[0]
-        return owner.call if isinstance(owner, Leg | ReferNotifier) else None
+        return owner.call if isinstance(owner, Leg | ReferNotifier | PassedReferral) else None
 
     # Requests -----------------------------------------------------------------------------------------------
 
@@ -536,9 +537,7 @@ class CallCore:
         """No call, port, reservation, trunk slot or subscription is left (contract 5)."""
         if self.calls or self.media or self.uses.held or self._trunk_calls or self._commands:
             return False
-        if not self.referrals.idle:
-            return False
-        return self.subscriptions is None or self.subscriptions.idle
+        return self.referrals.idle and (self.subscriptions is None or self.subscriptions.idle)
 
     def live_calls(self) -> list[LiveCall]:
         """Return the calls that are under way."""

@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from proxy.call.referrals import REFER, Usage
+from proxy.call.referrals import REFER, Usage, granted_to
 from proxy.errors import RemoteProtocolError
 from proxy.sip.events import ClientTransaction, RequestReceived
-from proxy.sip.inspection import Refusal
 from proxy.sip.message import Request, Response
 from proxy.sip.refer import SIPFRAG, sipfrag
 from proxy.sip.subscription import EventType, SubscriptionState, SubscriptionStatus
@@ -68,7 +67,8 @@ class ReferNotifier:
         self._dialog = leg.dialog
         if wanted:
             self._usage = Usage(self._dialog, "SUBSCRIBE", number, self)
-            self._referrals.enter(self._usage, now + leg.call.config.ring_timeout)
+            self._referrals.enter(self._usage)
+            self._referrals.lasts(self._usage, now + leg.call.config.ring_timeout)
         self._status = 100
         self._news = False
         self._final = False
@@ -150,11 +150,11 @@ class ReferNotifier:
             endpoint.respond(transaction, 481, now=now)
             return
         try:
-            granted = self._interval.granted(event.request)
+            granted = granted_to(event, self._interval, endpoint, now)
         except RemoteProtocolError as error:
-            granted = Refusal(error.status_hint)
-        if isinstance(granted, Refusal):
-            endpoint.respond(transaction, granted.status, headers=granted.headers, now=now)
+            endpoint.respond(transaction, error.status_hint, now=now)
+            return
+        if granted is None:
             return
         endpoint.respond(transaction, 200, headers=(("Expires", str(granted)),), now=now)
         if granted:

@@ -12,10 +12,11 @@ from proxy.errors import RemoteProtocolError
 from proxy.sip.dialog import Dialog
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import RequestReceived
-from proxy.sip.subscription import EventType
+from proxy.sip.inspection import Refusal
+from proxy.sip.subscription import EventType, Interval
 from proxy.sip.timers import NEVER, Timed, TimerHeap
 
-__all__ = ["REFER", "Referrals", "Usage"]
+__all__ = ["REFER", "Referrals", "Usage", "granted_to"]
 
 REFER = "refer"
 """The event package (RFC 3515 §2.4.1)."""
@@ -70,11 +71,10 @@ class Referrals:
         """Return those of one dialog, the oldest first."""
         return self._by_dialog.get(dialog, [])
 
-    def enter(self, usage: Usage, expires_at: float) -> None:
+    def enter(self, usage: Usage) -> None:
         """Begin one: its dialog outlives the BYE from now on."""
         self._by_dialog.setdefault(usage.dialog, []).append(usage)
         self._endpoint.share(usage.dialog)
-        self.lasts(usage, expires_at)
 
     def lasts(self, usage: Usage, expires_at: float) -> None:
         """Note when one expires now."""
@@ -125,3 +125,15 @@ class Referrals:
     def idle(self) -> bool:
         """None is left."""
         return not self._by_dialog
+
+
+def granted_to(event: RequestReceived, interval: Interval, endpoint: Endpoint, now: float) -> int | None:
+    """Return for how long a SUBSCRIBE gets its subscription, 0 to end it; None: it was refused.
+
+    Raises `RemoteProtocolError` for an Expires that is no number.
+    """
+    granted = interval.granted(event.request)
+    if isinstance(granted, Refusal):
+        endpoint.respond(event.transaction, granted.status, headers=granted.headers, now=now)
+        return None
+    return granted

@@ -26,6 +26,7 @@ from proxy.call.joining import JOINABLE, find_replaced, pay_on, same_party, segm
 from proxy.call.leg import Leg
 from proxy.call.onward import referred_origin, send_on
 from proxy.call.outcome import NORMAL_CLEARING, Ending
+from proxy.call.passed_refer import is_passing, pass_on
 from proxy.call.refer_notifier import ReferNotifier
 from proxy.call.routing import Caller
 from proxy.call.state import CallState
@@ -53,7 +54,7 @@ def referred(call: Call, leg: Leg, event: RequestReceived, now: float) -> None:
         endpoint.respond(transaction, 481, now=now)
         return
     side = call.sides.beside(leg)
-    if call.state is not CallState.TALKING or side is None or not _is_settled(side):
+    if call.state is not CallState.TALKING or side is None or not _is_settled(side) or is_passing(leg):
         # One at a time; and there is nobody to be referred while a call is being built up or transferred.
         endpoint.respond(transaction, 491, now=now)
         return
@@ -65,6 +66,9 @@ def referred(call: Call, leg: Leg, event: RequestReceived, now: float) -> None:
         referral = parse_referral(request)
     except RemoteProtocolError as error:
         endpoint.respond(transaction, error.status_hint, now=now)
+        return
+    assert side.leg is not None  # noqa: S101  (it is settled)
+    if pass_on(leg, side.leg, event, referral, sender, now):
         return
     transfer = Transfer(call, leg, request, now, wanted=referral.subscribes)
     if referral.subscribes:
