@@ -36,6 +36,20 @@ async def test_rfc4733_digits_are_heard_once_each(bench: Bench) -> None:
     assert bench.answers == []
 
 
+async def test_a_pound_is_heard_amid_much_audio_and_may_still_be_pressed_at_the_end(bench: Bench) -> None:
+    with RtpPeer() as phone, RtpPeer() as talker:
+        leg, talk = bench.configured(phone, listening=True), bench.configured(talker)
+        for press in range(20):
+            for _ in range(20):  # enough for the media thread to tick
+                talker.send(SILENCE)
+            phone.press("#", updates=1 + press % 3)
+            assert (await bench.wait_for(DigitHeard)).digit == "#"
+        phone.press("#", updates=2, ends=0)
+        assert (await bench.close(leg)).statistics.packets_received == 20 * 3 + 39 + 2
+        await bench.close(talk)
+    assert bench.answers == []
+
+
 async def test_a_leg_that_does_not_listen_reports_no_digit(bench: Bench) -> None:
     with RtpPeer() as phone:
         leg = bench.configured(phone)

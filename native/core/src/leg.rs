@@ -7,6 +7,7 @@ mod sending;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use self::digit_sender::DigitSender;
@@ -25,8 +26,8 @@ use crate::rtp::{self, Header};
 use crate::srtp::Guard;
 use crate::statistics::{LegStatistics, Reception};
 use crate::stream::OutStream;
-use crate::sys;
-use crate::telephone_event::{self, Payload, Receiver, Situation};
+use crate::sys::{self, Epoll};
+use crate::telephone_event::{self, Payload, Receiver, Situation, POUND};
 use crate::transcode::Transcoder;
 
 /// After a connect, packets of others may still wait in the queue: their source is looked at for this long.
@@ -74,6 +75,8 @@ pub struct Leg {
     connected: bool,
     verify_until_us: u64,
     listening: bool,
+    /// Its packets end the worker's sleep.
+    urgent: bool,
     last_received_us: u64,
     /// Silence has been reported, last at this time, and no packet has come since.
     timed_out_us: Option<u64>,
@@ -120,6 +123,7 @@ impl Leg {
             connected: false,
             verify_until_us: 0,
             listening: false,
+            urgent: false,
             last_received_us: now_us,
             timed_out_us: None,
             reception: Reception::default(),
@@ -473,6 +477,23 @@ impl Leg {
         let tone = self.inband.as_ref().filter(|inband| inband.detector.is_down());
         let tone = tone.map(|inband| inband.last_us + TONE_CEASED_US);
         self.events.deadline_us().into_iter().chain(tone).min()
+    }
+
+    /// Let packets of this leg end the worker's sleep while a `#` is under way, and no longer.
+    #[inline]
+    pub fn watch_pound(&mut self, urgent: &Epoll) {
+        match (self.urgent, self.listening && self.events.is_hearing(POUND)) {
+            (false, true) => self.urgent = urgent.add(self.rtp.as_raw_fd(), 0).is_ok(),
+            (true, false) => self.leave(urgent),
+            _ => {}
+        }
+    }
+
+    /// Go from a worker, or on without its hurry.
+    pub fn leave(&mut self, urgent: &Epoll) {
+        if std::mem::take(&mut self.urgent) {
+            let _ = urgent.remove(self.rtp.as_raw_fd());
+        }
     }
 
     fn inactive_at(&self, inactivity_us: u64) -> Option<u64> {

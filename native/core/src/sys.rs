@@ -63,6 +63,15 @@ impl Epoll {
         self.count
     }
 
+    /// Sleep to the microsecond; returns `true` when input at one of the descriptors ended it early.
+    pub fn sleep(&self, time: Duration) -> bool {
+        let mut set = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let time =
+            libc::timespec { tv_sec: time.as_secs() as libc::time_t, tv_nsec: time.subsec_nanos() as libc::c_long };
+        // SAFETY: `set` and `time` outlive the call; no signal mask is given.
+        unsafe { libc::ppoll(&raw mut set, 1, &raw const time, std::ptr::null()) > 0 }
+    }
+
     /// Token of the nth entry of the last harvest.
     pub fn token(&self, index: usize) -> u64 {
         self.ready[..self.count][index].u64
@@ -268,6 +277,17 @@ mod opus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn input_at_a_watched_socket_ends_a_sleep_and_nothing_else_does() {
+        let (epoll, socket) = (Epoll::new().unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        epoll.add(socket.as_raw_fd(), 0).unwrap();
+        assert!(!epoll.sleep(Duration::from_micros(1_500)));
+        socket.send_to(b"#", socket.local_addr().unwrap()).unwrap();
+        assert!(epoll.sleep(Duration::from_secs(3_600)));
+        epoll.remove(socket.as_raw_fd()).unwrap();
+        assert!(!epoll.sleep(Duration::ZERO), "input is left, but nobody waits for it");
+    }
 
     #[test]
     fn a_socket_that_is_not_read_keeps_a_second_of_speech_at_most() {

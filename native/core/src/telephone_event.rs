@@ -11,6 +11,9 @@
 /// Codes 0 to 15 (RFC 4733 §3.2).
 pub const DIGITS: [u8; 16] = *b"0123456789*#ABCD";
 
+/// The event code of `#`.
+pub const POUND: u8 = 11;
+
 /// An event whose packets stopped coming without an end is over after this long: three updates of a slow sender.
 pub const EXPIRE_US: u64 = 150_000;
 
@@ -189,6 +192,12 @@ impl Receiver {
             }
             event.over = true;
         }
+    }
+
+    /// Whether an event of this code has begun and not ended.
+    #[inline]
+    pub fn is_hearing(&self, code: u8) -> bool {
+        self.current.as_ref().is_some_and(|event| event.code == code && !event.over)
     }
 
     /// When [`Receiver::expire`] wants to be called, if at all.

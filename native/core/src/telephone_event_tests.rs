@@ -163,6 +163,23 @@ fn a_sender_whose_timestamps_begin_anew_is_heard_again() {
     assert_eq!(digits, [1, 2]);
 }
 
+#[test]
+fn rfc4733_2_5_1_a_key_is_under_way_from_its_first_packet_to_its_first_end() {
+    let mut receiver = Receiver::default();
+    let mut hear = |code, end, duration, timestamp| {
+        receiver.packet(1, timestamp, &payload(code, end, duration), LISTENING, &mut |_| ());
+        [POUND, 1].map(|code| receiver.is_hearing(code))
+    };
+    assert_eq!(hear(1, false, 160, 1000), [false, true]);
+    assert_eq!(hear(1, true, 320, 1000), [false, false]);
+    assert_eq!(hear(POUND, false, 160, 2000), [true, false]);
+    assert_eq!(hear(POUND, true, 320, 2000), [false, false]);
+    assert_eq!(hear(POUND, false, 240, 2000), [false, false], "late, behind the end");
+    assert_eq!(hear(POUND, false, 160, 3000), [true, false]);
+    receiver.expire(EXPIRE_US, true, &mut |_| ());
+    assert!(!receiver.is_hearing(POUND), "its end was lost");
+}
+
 /// The captures of SIPp lie beside the project, not in it; without them there is nothing to check here.
 #[test]
 fn rfc4733_real_captures_give_one_digit_each() {

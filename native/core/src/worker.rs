@@ -2,7 +2,8 @@
 //!
 //! At light load it waits in epoll and wakes with each packet, so a digit is reported within microseconds. Under load
 //! waking costs more than the packets do, so it then sleeps for a tick (`pace.rs`) and harvests what has come: that adds
-//! a millisecond at most on average and more than halves the cost of a packet.
+//! a millisecond at most on average and more than halves the cost of a packet. The end of a `#` waits for no tick: it ends
+//! an entry, and somebody listens to the silence behind it.
 
 use std::collections::HashMap;
 use std::io;
@@ -136,6 +137,8 @@ pub struct Worker {
     inbox: Arc<Inbox>,
     events: Arc<EventQueue>,
     epoll: Epoll,
+    /// Sockets of the legs that hear a `#`: their packets end the sleep between two harvests.
+    urgent: Epoll,
     wheel: Wheel,
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -179,6 +182,7 @@ impl Worker {
             inbox,
             events,
             epoll,
+            urgent: Epoll::new()?,
             wheel: Wheel::default(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -238,8 +242,10 @@ impl Worker {
             // come meanwhile.
             let now = Instant::now();
             if self.last_harvest < LARGE_HARVEST || now >= self.next_tick {
-                std::thread::sleep(self.next_tick.saturating_duration_since(now));
-                self.next_tick = self.next_tick.max(now) + tick;
+                let early = self.urgent.sleep(self.next_tick.saturating_duration_since(now));
+                if !early {
+                    self.next_tick = self.next_tick.max(now) + tick;
+                }
             }
             return self.epoll.wait(Some(Duration::ZERO));
         }
@@ -290,6 +296,7 @@ impl Worker {
             let again = to_the_end || leg.is_verifying();
             let mut at = context!(self, now_us);
             let forward = leg.packet(&mut self.buffer[..length], source, &mut at);
+            leg.watch_pound(&self.urgent);
             let (partner, from, hearing) = (leg.partner, leg.format(), leg.hearing_us());
             if let Some(due_us) = hearing {
                 self.arm(index, due_us);
@@ -323,6 +330,7 @@ impl Worker {
         leg.armed_us = u64::MAX;
         let mut at = Context { unix_us: unix_us(), ..context!(self, now_us) };
         let due_us = leg.run_timers(&mut at);
+        leg.watch_pound(&self.urgent);
         self.arm(key.index, due_us);
     }
 
@@ -423,7 +431,8 @@ impl Worker {
         self.unbridge(index);
         let slot = &mut self.slots[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
-        let leg = slot.leg.take()?;
+        let mut leg = slot.leg.take()?;
+        leg.leave(&self.urgent);
         self.free.push(index);
         for socket in [&leg.rtp, &leg.rtcp] {
             // Only a leg that moves to another thread needs this: closing removes by itself.
