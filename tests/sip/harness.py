@@ -184,6 +184,11 @@ class Harness:
         self.sent.clear()
         return transaction
 
+    def receive_within(self, method: str, tag: str, cseq: int, **kwargs: str) -> None:
+        """Receive a request within the dialog of this tag of ours."""
+        branch = f"z9hG4bK-{method}{cseq}"
+        self.receive(request(method, to_tag=tag, cseq=str(cseq), branch=branch, **kwargs))
+
     def talking(self, invite: Request) -> Dialog:
         """The peer accepts our INVITE and gets its ACK; the transaction has ended."""
         self.receive(answer(invite, 200))
