@@ -179,10 +179,13 @@ class Persistence:
             raise
         self.store = store
         site = Site(settings.notify.location, settings.notify.callback)
-        for name, sink in (("store", UsageSink(store.usage)), ("events", EventSink(store.webhooks, site))):
-            pump = RecordPump(name, self.journal.tail, sink, directory=settings.journal_folder)
+        tail, folder = self.journal.tail, settings.journal_folder
+        self._pumps = [
+            RecordPump("store", tail, UsageSink(store.usage), directory=folder),
+            RecordPump("events", tail, EventSink(store.webhooks, site), directory=folder, gather=1.0),
+        ]
+        for pump in self._pumps:
             pump.start()
-            self._pumps.append(pump)
         self.events = EventWriter(
             store.webhooks, site, on_wanted=lambda wanted: self._post(partial(self._on_wanted, wanted))
         )
