@@ -113,7 +113,12 @@ async def list_usage(
 @router.get(
     "/usage/export",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/jsonl": {}}, "description": "One record per line."}},
+    responses={
+        200: {
+            "content": {"application/jsonl": {"schema": {"type": "string"}}},
+            "description": "One record per line.",
+        }
+    },
 )
 async def export_usage(client: Reader, wanted: _Filter) -> StreamingResponse:
     """Stream all records of a filter as JSON lines, the oldest first."""
