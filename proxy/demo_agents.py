@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from proxy.call.ports import Answer, Command
+from proxy.dtmf.digits import DIGITS
 from proxy.errors import ConfigurationError
 from proxy.net.driver import CallControl, Driver, Listener
 from proxy.net.resolver import Resolver
@@ -26,9 +27,7 @@ from proxy.sip.dialog import Dialog
 from proxy.sip.digest import answer_challenge, choose_challenge
 from proxy.sip.endpoint import Endpoint, InviteSpec
 from proxy.sip.events import (
-    AckReceived,
     Cancelled,
-    DialogEnded,
     Event,
     RequestFailed,
     RequestReceived,
@@ -46,7 +45,6 @@ FRAME = 0.02
 """Seconds of sound in one packet."""
 TICKS = 160
 SILENCE = b"\xff" * TICKS
-EVENT_CODES = {digit: code for code, digit in enumerate("0123456789*#")}
 PRESS_PACKETS, END_PACKETS, GAP_PACKETS = 5, 3, 4
 
 
@@ -118,7 +116,7 @@ class RtpStream:
         if not self._digits:
             yield PCMU, 0, self._timestamp, SILENCE
             return
-        code, began = EVENT_CODES[self._digits.popleft()], self._timestamp
+        code, began = DIGITS.index(self._digits.popleft()), self._timestamp
         for number in range(1, PRESS_PACKETS + 1):
             yield EVENT, int(number == 1), began, struct.pack("!BBH", code, 10, number * TICKS)
         for _ in range(END_PACKETS):
@@ -317,8 +315,6 @@ class Carrier(_Agent):
                 self.endpoint.respond(event.transaction, 200, now=now)
         elif isinstance(event, Cancelled):
             self.endpoint.respond(event.transaction, 487, now=now)
-        elif isinstance(event, AckReceived | DialogEnded):
-            return
 
     def _ringing(self, event: RequestReceived, now: float) -> None:
         self.numbers.append(event.request.request_uri.user or "")
