@@ -237,6 +237,7 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
         "audit.kind_",
         "audit.action_",
         "record.treatment_",
+        "record.decided_",
         "tokens.scope_",
         "webhooks.event_",
     }

@@ -54,7 +54,7 @@ async def test_a_call_opens_to_all_its_facts(manager: Person, log: Store) -> Non
         "+6.0 The other side answered.",
         "+66.4 The call was ended by the caller: Answered.",
         "Treatment a code is required",
-        "Decided goes on without a code",
+        "Decided the call goes on",
         "Reason outside the permissions of Consultants",
         "Wrong tries 1",
         "first 503 second 200",

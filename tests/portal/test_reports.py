@@ -92,7 +92,7 @@ async def maker(person: New, account: Account) -> Person:
 async def test_a_report_of_this_month(maker: Person, log: Store, by: str, lines: list[str]) -> None:
     answer = await maker.get(f"/reports?by={by}")
     assert [" ".join(line) for line in table(answer)] == lines
-    assert answer.text.count('<rect class="bar"') == len(lines)
+    assert answer.text.count('<rect class="drawn"') == len(lines)
     widths = [float(one) for one in re.findall(r'<rect[^>]* width="([\d.]+)"', answer.text)]
     assert widths == sorted(widths, reverse=True)
 
@@ -103,7 +103,7 @@ async def test_a_report_by_day_is_drawn_from_left_to_right(maker: Person, log: S
     [early, late] = table(answer)
     assert (late[0], late[1:4]) == (str(start), ["4", "3", "00:04:00"])
     assert early[0] < late[0]
-    left = [float(one) for one in re.findall(r'<rect class="bar" x="([\d.]+)"', answer.text)]
+    left = [float(one) for one in re.findall(r'<rect class="drawn" x="([\d.]+)"', answer.text)]
     assert left == [0.0, 360.0]
 
 

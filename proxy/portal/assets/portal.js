@@ -61,6 +61,12 @@ setInterval(() => {
   }
 }, 250);
 
+// A file that is being made is followed by the page that asked for it: the form itself only downloads.
+document.addEventListener("submit", (event) => {
+  const { follow } = event.target.dataset;
+  if (follow && window.htmx) window.htmx.trigger(follow, "follow");
+});
+
 // Escape closes what lies over the page, as it does everywhere else.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
