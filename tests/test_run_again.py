@@ -41,7 +41,7 @@ class Machine:
 
 
 def outcome(pytester: pytest.Pytester, text: str, lost: int) -> pytest.RunResult:
-    pytester.makeini("[pytest]\nmarkers = system: real phones")
+    pytester.makeini("[pytest]\nmarkers = system: real phones\nasyncio_default_fixture_loop_scope = function")
     pytester.makepyfile(text)
     return pytester.runpytest_inprocess("-p", "no:cacheprovider", plugins=[RunAgain(Machine(lost))])
 
