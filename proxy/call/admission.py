@@ -32,7 +32,6 @@ from proxy.policy import (
     CallClass,
     CallRequest,
     Decision,
-    DialledNumber,
     NumberRefused,
     Treatment,
     User,
@@ -100,8 +99,7 @@ class Admission:
         invite = event.request
         if "Replaces" not in invite.headers or event.refusal is not None:
             return False
-        number = self._core.policy.normalise(invite.uri)
-        if _is_emergency(number) and caller.peer.side is not Side.TRUNK:
+        if caller.peer.side is not Side.TRUNK and self._is_for_help(invite.uri):
             return False
         try:
             replaces = replaces_of(invite.headers)
@@ -112,7 +110,8 @@ class Admission:
             takeover = Takeover.of(place, caller, now)
             takeover.begin(self._leg(takeover.segment, event), now)
         else:
-            decision = Decision(Treatment.BLOCK, "no call of its own to be taken over", number.dialled)
+            dialled = self._core.policy.normalise(invite.uri).dialled
+            decision = Decision(Treatment.BLOCK, "no call of its own to be taken over", dialled)
             record = self._record(event, caller, decision, now)
             self._refuse(event, record, Disposition.REJECTED, place, now)
         return True
@@ -158,7 +157,11 @@ class Admission:
         """Return the phone that a GRUU names; an emergency number is none, whatever stands behind it."""
         registrations = self._core.registrations
         gruu = None if registrations is None else registrations.gruu(invite.request_uri)
-        return None if gruu is None or _is_emergency(self._core.policy.normalise(invite.uri)) else gruu
+        return None if gruu is None or self._is_for_help(invite.uri) else gruu
+
+    def _is_for_help(self, uri: str) -> bool:
+        """Say whether an emergency number is called, as far as a policy that may be broken can tell."""
+        return decide(CallRequest(uri), self._core.policy).emergency
 
     def route(self, caller: Caller, decision: Decision, record: RecordBuilder) -> Route | None:
         """Return where a call of somebody on this side goes; None: there is nobody at that number."""
@@ -175,14 +178,17 @@ class Admission:
         invite, flow = event.request, event.flow
         challenge: tuple[tuple[str, str], ...] = ()
         if self._authenticator is not None and self._core.config.phones is not None:
-            found = self._authenticator.authenticate(invite, flow, self._core.policy, now)
+            try:
+                found = self._authenticator.authenticate(invite, flow, self._core.policy, now)
+            except Exception:  # noqa: BLE001  (a broken policy must not stop an emergency call)
+                _log.exception("nobody can prove who calls")
+                found = Challenge(())
             if not isinstance(found, Challenge):
                 return Caller(self._core.config.phones, "", found.name, proved=found.digest_name)
             challenge = found.headers
-        if self._peers.is_local(flow) or self._has_phone_at(flow.remote_host):
-            number = self._core.policy.normalise(invite.uri)
-            if _is_emergency(number):
-                return Caller(self._local_peer, did_of(invite.from_.uri_text), invite.from_.display_name)
+        here = self._peers.is_local(flow) or self._has_phone_at(flow.remote_host)
+        if here and self._is_for_help(invite.uri):
+            return Caller(self._local_peer, did_of(invite.from_.uri_text), invite.from_.display_name)
         # Nobody may learn here whether a user or a number exists: one answer for everything.
         status = 401 if challenge else 403
         self._core.endpoint.reject_stateless(event.transaction, status, headers=challenge)
@@ -298,7 +304,7 @@ class Admission:
         user = decision.user
         record.caller_number = caller.number or (user.extension if user is not None else "")
         record.caller_name = caller.name
-        record.caller_e164 = self._core.policy.caller_e164(caller.number, user)
+        record.caller_e164 = self._e164_of(caller, user)
         record.location = self._core.config.site
         if user is not None:
             record.user = user.extension
@@ -306,6 +312,14 @@ class Admission:
             record.group = decision.group.name
         describe(record, decision)
         return record
+
+    def _e164_of(self, caller: Caller, user: User | None) -> str:
+        """Return the caller's number for the record: it is not worth a call, for help least of all."""
+        try:
+            return self._core.policy.caller_e164(caller.number, user)
+        except Exception:  # noqa: BLE001  (a broken policy must not stop an emergency call)
+            _log.exception("the caller's number can't be read")
+            return ""
 
     def _refuse_unfit(
         self, event: RequestReceived, refusal: Refusal, record: RecordBuilder, now: float
@@ -337,10 +351,6 @@ class Admission:
         self._core.emit(JournalRecord(record.final(now=now)))
         headers = (reason_header(cause), *headers)
         self._core.endpoint.respond(event.transaction, status, headers=headers, now=now)
-
-
-def _is_emergency(number: DialledNumber | NumberRefused) -> bool:
-    return not isinstance(number, NumberRefused) and number.emergency
 
 
 def _of_user(line: Peer, user: User) -> Caller:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Never
+
 import pytest
 
 from proxy.call.config import GateConfig
 from proxy.call.ports import OpenMediaLeg
 from proxy.cdr.record import Direction, Disposition, RecordPhase
-from tests.support.gate import NUMBER, GateBench, default_config
+from proxy.policy import Snapshot, User
+from proxy.sip.flow import Flow
+from proxy.sip.message import Request
+from tests.call.phones import PHONES
+from tests.support.gate import NUMBER, GateBench, default_config, default_policy
 from tests.support.ua import RING_AND_ANSWER, Step, sdp
 
 TOLL_FREE = "918005550123"
@@ -147,6 +155,26 @@ def test_broken_sdp_is_400() -> None:
     assert bench.record.disposition is Disposition.NOT_ACCEPTABLE
 
 
+class Broken(Snapshot):
+    """A policy of which nothing works."""
+
+    def __init__(self) -> None:
+        super().__init__(default_policy().plan)
+
+    def normalise(self, text: str) -> Never:
+        raise RuntimeError("broken")
+
+    def caller_e164(self, _number: str, _user: User | None) -> Never:
+        raise RuntimeError("broken")
+
+
+class BrokenToo:
+    """Can't look anybody up."""
+
+    def authenticate(self, _invite: Request, _flow: Flow, _policy: Snapshot, _now: float) -> Never:
+        raise RuntimeError("broken")
+
+
 class TestEmergency:
     @pytest.mark.parametrize("number", ["911", "9911", "112"])
     def test_connects_at_once_and_uses_kept_ports(self, number: str) -> None:
@@ -184,6 +212,26 @@ class TestEmergency:
             assert call.status == 180
             bench.run(2.0)
             assert call.status == 480
+
+    def test_goes_whatever_is_wrong_with_the_policy(self) -> None:
+        with GateBench(policy=Broken()) as bench:
+            call = bench.pbx.call("911")
+            other = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            assert (call.status, other.status) == (200, 500)
+            call.bye()
+
+    def test_a_phone_of_the_house_gets_help_although_nobody_can_prove_who_it_is(self) -> None:
+        config = default_config(phones=PHONES, local_networks=(ip_network("192.0.2.0/24"),))
+        config = replace(config, peers=config.peers[1:])
+        with GateBench(config=config, policy=Broken(), authenticator=BrokenToo()) as bench:
+            call = bench.pbx.call("911")
+            replacing = bench.pbx.call("911", headers=[("Replaces", "a;to-tag=b;from-tag=c")])
+            other = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            assert (call.status, replacing.status, other.status) == (200, 200, 403)
+            call.bye()
+            replacing.bye()
 
     def test_goes_when_draining_and_over_the_limit(self) -> None:
         with GateBench(config=default_config(max_calls=0)) as bench:
