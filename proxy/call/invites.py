@@ -117,18 +117,13 @@ def _from(route: Route, invite: Request, number: str, uri: str, privacy: Privacy
 
 def _uri(user: str, host: str, trunk: Trunk) -> str:
     parameters = ";user=phone" if trunk.user_phone and _is_telephone_number(user) else ""
-    return f"sip:{user}@{_printed(host)}{parameters}"
+    return f"sip:{user}@{format_host(host)}{parameters}"
 
 
 def _is_telephone_number(user: str) -> bool:
     """Say whether a user part is a number in the sense of RFC 3966, which ``user=phone`` claims."""
     digits = user.removeprefix("+").replace("%23", "#")
     return bool(digits) and not digits.strip("0123456789*#")
-
-
-def _printed(host: str) -> str:
-    """Return a host as it stands in a URI: a bare IPv6 address gets its brackets."""
-    return format_host(host) if host.count(":") > 1 and host[0] != "[" else host
 
 
 def _caller_number(route: Route, trunk: Trunk) -> str:

@@ -30,13 +30,8 @@ from proxy.sip.digest_client import DigestAttempt
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import ClientTransaction, RequestReceived
 from proxy.sip.message import Request, Response
-from proxy.sip.subscription import (
-    EventType,
-    SubscriptionState,
-    SubscriptionStatus,
-    delta_seconds,
-    retry_after,
-)
+from proxy.sip.seconds import delta_seconds, retry_after
+from proxy.sip.subscription import EventType, SubscriptionState, SubscriptionStatus
 from proxy.sip.timers import Timed, TimerHeap
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from proxy.sip.grammar import is_token
 from proxy.sip.message import Response
 from proxy.sip.refer import SIPFRAG, Referral, refer_to, sipfrag, sipfrag_status
 from proxy.sip.replaces import Replaces
-from proxy.sip.subscription import EventType, SubscriptionState, SubscriptionStatus, delta_seconds
+from proxy.sip.seconds import delta_seconds
+from proxy.sip.subscription import EventType, SubscriptionState, SubscriptionStatus
 
 if TYPE_CHECKING:
     from proxy.call.call import Call

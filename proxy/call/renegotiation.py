@@ -47,6 +47,7 @@ from proxy.sip.body import session_description
 from proxy.sip.dialog import DialogState
 from proxy.sip.events import RequestReceived, ServerTransaction
 from proxy.sip.message import Request, Response
+from proxy.sip.seconds import retry_after
 from proxy.sip.timers import NEVER
 
 if TYPE_CHECKING:
@@ -385,9 +386,9 @@ class Renegotiation:
         if response is not None and status == 491:
             self._retry_at = now + self._glare_wait(leg)
             return
-        wait = response.headers.get("Retry-After") if response is not None and status == 500 else None
-        if wait is not None and wait.isascii() and wait.isdigit() and len(wait) <= 2:
-            self._retry_at = now + min(int(wait), _LONGEST_WAIT)
+        wait = retry_after(response) if response is not None and status == 500 else None
+        if wait is not None and wait < 100:
+            self._retry_at = now + min(wait, _LONGEST_WAIT)
             return
         self._restore.pop(leg, None)
         if not self._restore and (response is None or status):

@@ -21,7 +21,8 @@ from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import ClientTransaction, RequestReceived
 from proxy.sip.inspection import Refusal
 from proxy.sip.message import Response
-from proxy.sip.subscription import EventType, SubscriptionState, SubscriptionStatus, retry_after
+from proxy.sip.seconds import retry_after
+from proxy.sip.subscription import EventType, SubscriptionState, SubscriptionStatus
 from proxy.sip.timers import NEVER, Timed
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import ClientTransaction
 from proxy.sip.message import Response
 from proxy.sip.reachability import is_within
+from proxy.sip.seconds import delta_seconds, retry_after
 from proxy.sip.timers import NEVER
 from proxy.sip.uri import format_host
 
@@ -138,7 +139,7 @@ class TrunkRegistration:
         elif status == 423 and self._lengthen(response):
             self._send(now)
         else:
-            self._failed(f"{status} to REGISTER", now, _seconds(response.headers.get("Retry-After")))
+            self._failed(f"{status} to REGISTER", now, retry_after(response))
 
     def unanswered(self, transaction: object, now: float) -> None:
         """Time-out, or no way to send."""
@@ -148,8 +149,7 @@ class TrunkRegistration:
     def _send(self, now: float) -> None:
         trunk = self.trunk
         flow = trunk.flows[self._flow_index % len(trunk.flows)]
-        host = trunk.host
-        host = format_host(host) if host.count(":") > 1 and host[0] != "[" else host
+        host = format_host(trunk.host)
         point = self._endpoint.config.listen_points[flow.listener]
         user = self._client.account.username
         uri = f"sip:{host}"
@@ -191,20 +191,20 @@ class TrunkRegistration:
 
     def _expiry_granted(self, response: Response) -> int:
         """Return for how long the registrar keeps our Contact (§10.2.4)."""
-        default = _seconds(response.headers.get("Expires"))
+        default = delta_seconds(response.headers.get("Expires"))
         own = self._endpoint.config.listen_points
         hosts = {(point.host.lower(), point.port) for point in own}
         for contact in response.contacts:
             uri = contact.uri
             if uri.user == self._client.account.username and (uri.host.lower(), uri.port) in hosts:
-                expires = _seconds(contact.params.get("expires"))
+                expires = delta_seconds(contact.params.get("expires"))
                 default = default if expires is None else expires
                 break
         return self._expires if default is None else default
 
     def _lengthen(self, response: Response) -> bool:
         """Take the Min-Expires of a 423 (§10.2.8); False when it asks for nothing that we did not offer."""
-        minimum = _seconds(response.headers.get("Min-Expires"))
+        minimum = delta_seconds(response.headers.get("Min-Expires"))
         if minimum is None or not self._expires < minimum <= 86_400:
             return False
         self._expires = minimum
@@ -316,9 +316,3 @@ class TrunkAccounts:
             self._leaving.pop().leave(now)
         for registration in self._registrations.values():
             registration.handle_timer(now)
-
-
-def _seconds(text: str | None) -> int | None:
-    """Read a number of seconds; None for anything else (§20.19, §20.33: a comment may follow)."""
-    digits = (text or "").partition(";")[0].partition("(")[0].strip()
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None

@@ -238,12 +238,11 @@ class TrunkWatch:
         if destination is not None:
             destination.failed(reason, now)
 
-    def call_declined(self, hop: Hop, retry_after: str | None, now: float) -> None:
+    def call_declined(self, hop: Hop, wait: int | None, now: float) -> None:
         """The destination said 503: with Retry-After it wants no more calls for so long (§21.5.4)."""
         destination = self._destinations.get((hop.trunk.name, hop.flow))
-        seconds = (retry_after or "").split(";")[0].split("(")[0].strip()
-        if destination is not None and seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
-            destination.rest_until = now + min(float(seconds), MAX_RETRY_AFTER)
+        if destination is not None and wait is not None:
+            destination.rest_until = now + min(wait, MAX_RETRY_AFTER)
 
     # Probes -------------------------------------------------------------------------------------------------
 
@@ -266,8 +265,7 @@ class TrunkWatch:
             destination.probe_at = now + interval - timeout
             return
         destination.probe = probe = Probe(destination)
-        host = destination.trunk.host
-        host = format_host(host) if host.count(":") > 1 and host[0] != "[" else host
+        host = format_host(destination.trunk.host)
         self._endpoint.send_request("OPTIONS", f"sip:{host}", flow=destination.flow, owner=probe, now=now)
         destination.probe_at = now + timeout
 

@@ -17,6 +17,7 @@ from proxy.call.outcome import RECOVERY_ON_TIMER, Ending, may_fail_over
 from proxy.call.routing import Hop
 from proxy.cdr.record import Disposition
 from proxy.sip.message import Response
+from proxy.sip.seconds import retry_after
 from proxy.sip.timers import NEVER
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class TrunkHunt:
         else:
             self._lives(now)
             if status == 503:
-                self._call.core.watch.call_declined(self._hop, response.headers.get("Retry-After"), now)
+                self._call.core.watch.call_declined(self._hop, retry_after(response), now)
         if (
             self._next is None
             or self._rang

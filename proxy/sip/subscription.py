@@ -13,6 +13,7 @@ from proxy.errors import RemoteProtocolError
 from proxy.sip.grammar import is_token, parse_params, unquote
 from proxy.sip.inspection import Refusal
 from proxy.sip.message import Message, Request
+from proxy.sip.seconds import delta_seconds
 
 __all__ = [
     "EventType",
@@ -20,8 +21,6 @@ __all__ = [
     "SubscriptionState",
     "SubscriptionStatus",
     "accepts",
-    "delta_seconds",
-    "retry_after",
 ]
 
 _HOUR = 3_600
@@ -144,20 +143,6 @@ class Interval:
             # An hour or more is never too brief (§4.2.1.1).
             return Refusal(423, (("Min-Expires", str(self.shortest)),))
         return min(seconds, self.longest)
-
-
-def delta_seconds(text: str | None) -> int | None:
-    """Read a number of seconds, 2**32 - 1 at most (RFC 3261 §20.19); None for anything else."""
-    digits = (text or "").strip()
-    if not digits.isascii() or not digits.isdigit():
-        return None
-    return min(int(digits[:20]), 2**32 - 1)
-
-
-def retry_after(message: Message) -> int | None:
-    """Return the Retry-After of a response in seconds; a comment or parameters may follow (§20.33)."""
-    value = message.headers.get("Retry-After")
-    return None if value is None else delta_seconds(value.partition(";")[0].partition("(")[0])
 
 
 def accepts(request: Request, media_type: str) -> bool:

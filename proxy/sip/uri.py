@@ -46,8 +46,8 @@ def _escape(text: str, safe: str) -> str:
 
 
 def format_host(host: str) -> str:
-    """Print a host: an IPv6 address in its brackets, anything else as it is."""
-    return f"[{host}]" if ":" in host else host
+    """Print a host: an IPv6 address gets its brackets, anything else (a port may follow) stays as it is."""
+    return f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host
 
 
 def parse_host_port(text: str) -> tuple[str, int | None]:

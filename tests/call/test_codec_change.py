@@ -97,9 +97,10 @@ class TestCodec:
             assert len(asked(call)) == 6
             call.bye()
 
-    def test_retry_after_that_is_no_number_is_a_refusal(self) -> None:
+    @pytest.mark.parametrize("wait", ["soon", "3600"])
+    def test_retry_after_that_is_no_number_or_an_hour_is_a_refusal(self, wait: str) -> None:
         with GateBench(script=self.PCMA) as bench:
-            bench.pbx.within = answers(bench.pbx, 500, headers=[("Retry-After", "soon")])
+            bench.pbx.within = answers(bench.pbx, 500, headers=[("Retry-After", wait)])
             call = bench.dial_with_code()
             bench.run(20.0)
             assert len(asked(call)) == 1

@@ -10,7 +10,7 @@ from proxy.errors import LocalProtocolError, RemoteProtocolError
 from proxy.sip.config import ALLOW, EndpointConfig
 from proxy.sip.events import CallEnded, DialogEnded, RequestReceived, ResponseReceived
 from proxy.sip.inspection import Refusal
-from proxy.sip.message import Request, Response
+from proxy.sip.message import Request
 from proxy.sip.parser import parse_message
 from proxy.sip.subscription import (
     EventType,
@@ -18,8 +18,6 @@ from proxy.sip.subscription import (
     SubscriptionState,
     SubscriptionStatus,
     accepts,
-    delta_seconds,
-    retry_after,
 )
 from tests.sip.harness import LISTEN_POINTS, TCP, UDP, Harness, answer, request
 
@@ -115,25 +113,6 @@ def test_rfc6665_4_2_1_1_intervals() -> None:
         with pytest.raises(RemoteProtocolError) as error:
             granted(text)
         assert error.value.status_hint == 400
-
-
-def test_rfc3261_20_19_seconds() -> None:
-    assert delta_seconds(" 30 ") == 30
-    assert delta_seconds("4294967296") == 2**32 - 1
-    assert delta_seconds(None) is None
-
-
-def test_rfc3261_20_33_retry_after() -> None:
-    def response(value: str | None) -> Response:
-        lines = "" if value is None else f"Retry-After: {value}\r\n"
-        message = parse_message(answer(subscribe(), 503, extra=lines).encode())
-        assert isinstance(message, Response)
-        return message
-
-    assert retry_after(response("18000;duration=3600")) == 18000
-    assert retry_after(response("120 (in a meeting)")) == 120
-    assert retry_after(response("never")) is None
-    assert retry_after(response(None)) is None
 
 
 def test_rfc3261_20_1_which_bodies_a_subscriber_takes() -> None:

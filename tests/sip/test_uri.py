@@ -220,3 +220,4 @@ def test_rfc3261_25_1_hostport(host: str, printed: str) -> None:
     assert format_host(host) == printed
     assert parse_host_port(printed) == (host, None)
     assert parse_host_port(f"{printed}:65535") == (host, 65535)
+    assert format_host(f"{printed}:65535") == f"{printed}:65535"
