@@ -390,6 +390,8 @@ async def test_an_export_tells_how_far_it_is(manager: Person, portal: Portal, so
     page = await manager.get("/usage/export?period=last7")
     [ticket] = set(re.findall(r'name="ticket" value="([\w-]+)"', page.text))
     assert 'name="period" value="last7"' in page.text
+    assert '<form id="export" class="slim" data-follow="#progress"' in page.text
+    assert "submit from:" not in page.text  # htmx would keep the form from downloading
     path = f"/usage/export/progress?ticket={ticket}"
     answer = await manager.get(path)
     assert (answer.status_code, "about to begin" in answer.text) == (200, True)
