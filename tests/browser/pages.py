@@ -22,6 +22,8 @@ PAGES = {
     "reports": "/reports",
     "audit-log": "/audit",
     "webhooks": "/webhooks",
+    "webhook": "/webhooks/1",
+    "webhook-deliveries": "/webhooks/deliveries",
     "tokens": "/tokens",
     "password": "/password",
 }

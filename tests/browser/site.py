@@ -18,7 +18,7 @@ from proxy.demo_agents import Carrier, Phone, PhoneCall
 from proxy.policy import CallClass, ClassOfService, CodeCollection, User, UserGroup, new_code
 from proxy.portal.passwords import Passwords
 from proxy.settings import load_settings
-from proxy.store import PortalAccount, Role, Store, digest_credentials
+from proxy.store import PortalAccount, Role, Store, WebhookEndpoint, digest_credentials
 from tests.support.ports import rtp_ports
 
 __all__ = ["CODE", "EXTENSION", "NUMBER", "PASSWORD", "Site", "until"]
@@ -177,6 +177,10 @@ class Site:
                 extension = EXTENSION if role is Role.USER else ""
                 account = PortalAccount(role.value, role, passwords.hash_now(PASSWORD), extension)
                 store.accounts.add(account, now=time.time())
+            store.tokens.add("billing", ["codes:read", "usage:read"], now=time.time())
+            # No mail server is set: what comes of it is in the delivery log.
+            told = WebhookEndpoint("mailto:security@example.com", frozenset({"emergency.dialed"}))
+            store.webhooks.add(told, now=time.time())
         passwords.close()
 
 
