@@ -338,7 +338,12 @@ class Call:
             leg.settle()
         except RemoteProtocolError:
             leg.hang_up(cause_of_status(488), now)
-            self.fail(not_acceptable(), now)
+            # As if it had refused: a call for help tries the next trunk.
+            ending = self.called.failed(leg, 488, response, now) if self.route.emergency else not_acceptable()
+            if ending is None:
+                self.rearm()
+            else:
+                self.fail(ending, now)
             return
         assert self.called.hunt is not None and leg.chosen is not None  # noqa: S101, PT018
         self.called.hunt.answered(leg, now)

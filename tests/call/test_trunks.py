@@ -149,6 +149,30 @@ def test_a_timer_that_finds_nothing_due_leaves_the_trunk_alone() -> None:
         call.bye()
 
 
+@pytest.mark.parametrize("answer", [b"nonsense", sdp(codecs="18")], ids=["unreadable", "another codec"])
+def test_an_emergency_call_goes_on_after_an_answer_that_is_no_use(answer: bytes) -> None:
+    with GateBench(config=TWO, script=(Step(0.0, 200, body=answer),)) as bench:
+        bench.carrier_2.script = ANSWER
+        call = bench.pbx.call("911")
+        bench.run(0.5)
+        assert call.status == 200
+        assert bench.carrier.calls[0].ended
+        call.bye()
+        bench.run(0.5)
+        again = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        assert again.status == 488
+    assert bench.journal.final[0].disposition is Disposition.ANSWERED
+
+
+def test_an_emergency_call_that_nobody_answers_usefully_fails() -> None:
+    with GateBench(config=default_config(trunks=(FIRST,)), script=(Step(0.0, 200, body=b"x"),)) as bench:
+        call = bench.pbx.call("911")
+        bench.run(0.5)
+        assert call.status == 488
+    assert bench.record.disposition is Disposition.NOT_ACCEPTABLE
+
+
 def test_emergency_call_moves_on_after_1_s() -> None:
     with GateBench(config=TWO) as bench:
         bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER
