@@ -162,12 +162,13 @@ async def export_usage(
     if corrections and form not in _WITH_CORRECTIONS:
         raise Refused(422, "error.parameter", names="corrections")
     wanted = view.wanted(visit)
-    state = visit.portal.exports.begin(visit.session_hash, ticket)
-    if state is None:
-        raise Refused(503, "usage.busy")
-    masked = not sees_codes(visit)
+    masked, session = not sees_codes(visit), visit.session_hash
 
     def make() -> Made:
+        # Here and not before: a generator that never began has nothing to give back.
+        state = visit.portal.exports.begin(session, ticket)
+        if state is None:
+            raise Refused(503, "usage.busy")
         failed = True
         try:
             state.total = visit.portal.store.usage.count(wanted)
