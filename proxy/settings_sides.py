@@ -247,7 +247,8 @@ class TrunkSettings(Section):
     emergency_calls: int = Field(default=1, ge=0)
     """So many of ``max_calls`` are kept free for emergency calls (all but one at most)."""
     max_calls: int = Field(default=0, ge=0)
-    """At once, emergency calls not counted; 0: any number."""
+    """Calls that go out over it at once, emergency calls not counted; 0: any number. Those that come in are
+    not counted: leave room for them."""
     priority: int = Field(default=0, ge=0, le=1_000)
     """Lower ones are tried first; within one priority by weight, else in the order of the file."""
     weight: int = Field(default=0, ge=0, le=1_000)
