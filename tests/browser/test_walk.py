@@ -31,7 +31,7 @@ def file_of(tmp_path: Path, text: str) -> Path:
 def send_file(page: Page, path: Path) -> None:
     page.goto("/codes/import")
     page.get_by_label("CSV file").set_input_files(path)
-    page.get_by_role("button", name="Import", exact=True).click()
+    page.locator("dialog").get_by_role("button", name="Import", exact=True).click()
 
 
 def test_wrong_password_is_refused_and_the_right_one_leads_in(new_page: NewPage) -> None:
@@ -84,7 +84,7 @@ def test_good_and_bad_files_are_imported_or_refused_line_by_line(
     good = file_of(tmp_path, "Code;Description\n555001;First\n555002;Zweite, größere\n")
     send_file(person, good)
     expect(person.get_by_text("2 to be added")).to_be_visible()
-    person.get_by_role("button", name="Import", exact=True).click()
+    person.locator("dialog").get_by_role("button", name="Import", exact=True).click()
     expect(person.get_by_text("Imported: 2 added")).to_be_visible()
     person.get_by_role("button", name="Close").click()
     with site.store as store:
@@ -100,7 +100,7 @@ def test_100000_codes_are_imported_and_the_export_is_the_same(
     text = "Code,Description\n" + "".join(f"{code},{description}\n" for code, description in rows)
     send_file(manager, file_of(tmp_path, text))
     expect(manager.get_by_text("100000 to be added")).to_be_visible(timeout=PATIENCE * 1000)
-    manager.get_by_role("button", name="Import", exact=True).click()
+    manager.locator("dialog").get_by_role("button", name="Import", exact=True).click()
     expect(manager.get_by_text("Imported: 100000 added")).to_be_visible(timeout=PATIENCE * 1000)
     manager.get_by_role("button", name="Close").click()
     with manager.expect_download(timeout=PATIENCE * 1000) as download:
