@@ -252,10 +252,8 @@ class Admission:
         user = None if caller.proved is None else self._core.policy.user_by_digest_name(caller.proved)
         if user is None or caller.number:
             return caller
-        number = user.extension
-        if decision.call_class is not CallClass.INTERNAL:
-            number = "".join(char for char in user.caller_number if char in "+0123456789*") or number
-        return replace(caller, number=number)
+        inside = decision.call_class is CallClass.INTERNAL
+        return replace(caller, number=user.extension if inside else user.outside_number)
 
     def _refuse_unreachable(self, event: RequestReceived, record: RecordBuilder, now: float) -> None:
         """Refuse a call to a user without a phone (480), or to nobody at all (404)."""

@@ -131,8 +131,7 @@ def _caller_number(route: Route, trunk: Trunk) -> str:
         return trunk.fixed_caller_number
     user = route.decision.user
     if user is not None and (trunk.caller_id is CallerIdPolicy.USER or not route.caller.number):
-        dressed = user.caller_number or user.extension
-        return "".join(char for char in dressed if char in "+0123456789*")
+        return user.outside_number
     return route.caller.number
 
 

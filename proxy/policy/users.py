@@ -68,6 +68,12 @@ class User:
             message = f"user {self.extension}: group is missing"
             raise ConfigurationError(message)
 
+    @property
+    def outside_number(self) -> str:
+        """What it calls from where extensions mean nothing: its caller number undressed, if it has one."""
+        undressed = "".join(char for char in self.caller_number if char in "+0123456789*")
+        return undressed or self.extension
+
     def credential(self, algorithm: str, realm: str) -> DigestCredential | None:
         """Return the stored HA1 for an algorithm and realm, or None when the user may not use it."""
         for credential in self.credentials:

@@ -20,6 +20,19 @@ def test_credential_by_algorithm_and_realm() -> None:
     assert user.credential("SHA-512-256", "tollgate") is None
 
 
+@pytest.mark.parametrize(
+    ("caller_number", "shown"),
+    [
+        ("", "204"),
+        ("+1 (415) 555-0104", "+14155550104"),
+        ("sip:+14155550104@x", "+14155550104"),
+        ("-", "204"),
+    ],
+)
+def test_what_a_user_calls_from_outside(caller_number: str, shown: str) -> None:
+    assert User("204", "staff", caller_number=caller_number).outside_number == shown
+
+
 def test_ha1_stays_out_of_repr() -> None:
     assert SHA.ha1 not in repr(User("204", "staff", credentials=(SHA,)))
 
