@@ -114,8 +114,8 @@ class CodeGate:
         record: RecordBuilder,
         check: Callable[[str], CodeVerdict],
         rejected: Callable[[float], None],
-        plan: NumberPlan,
         *,
+        plan: NumberPlan,
         inband: bool,
     ) -> None:
         group = decision.group
@@ -144,7 +144,7 @@ class CodeGate:
         check = partial(core.judge, call)
         rejected = partial(core.tell, CallEvent.CODE_REJECTED, call)
         plan = core.policy.plan
-        return cls(call.route.decision, a.media, call.record, check, rejected, plan, inband=inband)
+        return cls(call.route.decision, a.media, call.record, check, rejected, plan=plan, inband=inband)
 
     def begin(self, now: float) -> None:
         """Play the first prompt and listen."""

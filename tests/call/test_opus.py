@@ -1,4 +1,4 @@
-"""A caller that heard the prompt in Opus, which is not transcoded, and a carrier of G.711 (RFC 3264 §8.3.2)."""
+"""A caller that heard the prompt in Opus, which is not transcoded, and carriers of G.711 (RFC 3264 §8.3)."""
 
 from __future__ import annotations
 

@@ -94,7 +94,12 @@ class TestPolicy:
     def test_nobody_at_that_number(self) -> None:
         with TransferBench() as bench:
             call = bench.talk(bench.desk, "205")
-            for target, status in (("299", 404), ("nonsense", 404), ("urn:service:counseling", 404), ("sip:gate.example.com", 404)):
+            for target, status in (
+                ("299", 404),
+                ("nonsense", 404),
+                ("urn:service:counseling", 404),
+                ("sip:gate.example.com", 404),
+            ):
                 refer(call, target)
                 bench.run(0.5)
                 assert told(call)[-1] == f"{status} terminated", target
