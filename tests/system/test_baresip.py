@@ -30,6 +30,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     ) as running:
         running.tollgate("users", "add", "201", "--group", "required", "--password", PASSWORD)
         running.tollgate("codes", "add", "1234", "--description", "Office")
+        running.wait_for_policy()
         yield running
 
 

@@ -83,5 +83,6 @@ def test_srtp_where_it_is_set(
     ) as gate:
         gate.tollgate("users", "add", "201", "--group", "required", "--password", PASSWORD)
         gate.tollgate("codes", "add", "1234", "--description", "Office")
+        gate.wait_for_policy()
         gated_call(gate, tmp_path, phone_wants, far_end_wants)
         assert "inline:" not in gate.log.read_text(), "a key in the log"

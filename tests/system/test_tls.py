@@ -42,6 +42,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsGate]:
         with running_gate(folder, media="22000-22999", latching="learning", extra=extra) as running:
             running.tollgate("users", "add", "201", "--group", "required", "--password", PASSWORD)
             running.tollgate("codes", "add", "1234", "--description", "Office")
+            running.wait_for_policy()
             yield TlsGate(running, port, authority)
 
 
