@@ -249,8 +249,9 @@ class Mailbox(Timed):
         if request.method != "NOTIFY":
             endpoint.respond(event.transaction, 481, now=now)
             return
-        if self._dialog is None:
+        if self._dialog is None and event.dialog is not None:
             self._dialog = event.dialog
+            self._dialog.reach = self._table.accounts.addresses_of(self.holder)
         try:
             if EventType.of(request).package != MESSAGE_SUMMARY:
                 raise RemoteProtocolError("NOTIFY about something else", status_hint=489)

@@ -17,7 +17,7 @@ import enum
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from operator import attrgetter
 
 from proxy.call.config import Peer, Trunk
@@ -286,8 +286,12 @@ class TrunkAccounts:
     def _leads_to(self, trunk: Trunk, dialog: Dialog) -> bool:
         config = self._endpoint.config
         host = dialog.next_hop(config.listen_points, config.lookup).remote_host
-        own = {flow.remote_host for flow in trunk.flows}
-        return host in own or is_within(host, self._networks.get(trunk.name, ()))
+        return is_within(host, self.addresses_of(trunk))
+
+    def addresses_of(self, trunk: Trunk) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Return the addresses that are a trunk's own."""
+        flows = (ip_network(flow.remote_host.partition("%")[0]) for flow in trunk.flows)
+        return (*self._networks.get(trunk.name, ()), *flows)
 
     def usable(self, trunk: Trunk, now: float) -> bool:
         """Say whether calls over a trunk have a chance: it needs no registration, or has one."""

@@ -136,6 +136,18 @@ def test_rfc6665_4_1_2_2_the_subscription_is_refreshed_in_time() -> None:
         assert bench.expiries[-1] == "0"
 
 
+def test_rfc3261_12_2_1_1_the_holder_sends_the_gate_to_no_third_party() -> None:
+    with MailBench() as bench:
+        bench.holder.granted = 100
+        bench.holder.contact = [("Contact", "<sip:mail@203.0.113.66>")]
+        bench.watch_mail(expires=300)
+        bench.run(81.0)
+        assert bench.expiries == ["3600", "3600"]
+        assert bench.holder.subscribes[1].uri == "sip:mail@203.0.113.66"
+        bench.run(300.0)
+        assert not bench.network.unroutable
+
+
 def test_the_expiry_of_the_notify_counts_where_the_200_has_none() -> None:
     with MailBench() as bench:
         bench.holder.granted = None

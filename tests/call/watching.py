@@ -177,6 +177,8 @@ class Holder(Ua):
         self.refusals: list[tuple[int, tuple[tuple[str, str], ...]]] = []
         self.granted: int | None = 3600
         self.tells = True
+        self.contact: list[tuple[str, str]] = []
+        """The Contact that it gives in place of its own."""
         self.dialogs: list[Dialog] = []
         """Live ones, and those that were ended by the gate."""
         self.replies: list[Response] = []
@@ -194,7 +196,11 @@ class Holder(Ua):
         self.endpoint.request(
             self.dialogs[-1],
             "NOTIFY",
-            headers=[*_event(event), *([("Subscription-State", state)] if state else [])],
+            headers=[
+                *_event(event),
+                *([("Subscription-State", state)] if state else []),
+                *self.contact,
+            ],
             body=self.summary if body is None else body,
             content_type=content_type,
             now=self.now(),
@@ -230,7 +236,7 @@ class Holder(Ua):
             self.endpoint.respond(event.transaction, status, headers=headers, now=now)
         if not 200 <= status < 300:
             return
-        expires = [] if self.granted is None else [("Expires", str(self.granted))]
+        expires = [*self.contact, *([] if self.granted is None else [("Expires", str(self.granted))])]
         dialog = self.endpoint.respond(event.transaction, status, headers=expires, now=now) or event.dialog
         assert dialog is not None
         if dialog not in self.dialogs:
