@@ -22,8 +22,11 @@ _PATIENCE = 15.0
 class Mailer:
     """Hands messages to the mail server. Safe to use from several threads."""
 
-    def __init__(self, settings: MailSettings, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, settings: MailSettings, *, tls: ssl.SSLContext | None = None, patience: float = _PATIENCE
+    ) -> None:
         self._settings = settings
+        self._patience = patience
         self._tls = tls or ssl.create_default_context()
 
     def send(self, message: EmailMessage) -> Outcome:
@@ -50,9 +53,9 @@ class Mailer:
     def _connected(self) -> smtplib.SMTP:
         host, port = self._settings.address
         if self._settings.security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=_PATIENCE, context=self._tls)
+            server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=self._patience, context=self._tls)
         else:
-            server = smtplib.SMTP(host, port, timeout=_PATIENCE)
+            server = smtplib.SMTP(host, port, timeout=self._patience)
         try:
             if self._settings.security == "starttls":
                 server.starttls(context=self._tls)

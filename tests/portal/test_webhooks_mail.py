@@ -142,7 +142,7 @@ def trusting(certificate: tuple[Authority, Path]) -> ssl.SSLContext:
 def test_an_emergency_reaches_people_with_caller_location_and_call_back_number(
     server: Server, postbox: Postbox, certificate: tuple[Authority, Path], security: str
 ) -> None:
-    mailer = Mailer(settings(server(security), security), tls=trusting(certificate))
+    mailer = Mailer(settings(server(security), security), tls=trusting(certificate), patience=60)
     assert mailer.send(event_message(delivery(EMERGENCY), "security@example.com")) == Outcome(250)
     [message] = postbox.taken
     assert message["To"] == "security@example.com"
@@ -171,7 +171,7 @@ def test_the_login_is_used_within_tls_and_its_refusal_is_told(
     where = server("starttls")
     for password, status in (("right", 250), ("wrong", 535)):
         given = settings(where, "starttls", user="gate", password=SecretStr(password))
-        found = Mailer(given, tls=trusting(certificate)).send(
+        found = Mailer(given, tls=trusting(certificate), patience=60).send(
             event_message(delivery(EMERGENCY), "a@b.example")
         )
         assert found.status == status
@@ -187,14 +187,16 @@ def test_what_the_mail_server_refuses_is_told(
     server: Server, postbox: Postbox, says: str, status: int
 ) -> None:
     postbox.says = says
-    outcome = Mailer(settings(server("none"), "none")).send(event_message(delivery(EMERGENCY), "a@b.example"))
+    outcome = Mailer(settings(server("none"), "none"), patience=60).send(
+        event_message(delivery(EMERGENCY), "a@b.example")
+    )
     assert outcome.status == status
     assert outcome.error.startswith("mail server: ")
 
 
 def test_a_certificate_that_is_not_trusted_gets_no_mail(server: Server, postbox: Postbox) -> None:
     for security in ("starttls", "tls"):
-        mailer = Mailer(settings(server(security), security))
+        mailer = Mailer(settings(server(security), security), patience=60)
         outcome = mailer.send(event_message(delivery(EMERGENCY), "a@b.example"))
         assert outcome.status == 0
         assert "certificate" in outcome.error
@@ -202,7 +204,9 @@ def test_a_certificate_that_is_not_trusted_gets_no_mail(server: Server, postbox:
 
 
 def test_a_server_that_knows_no_starttls_gets_no_mail(server: Server, postbox: Postbox) -> None:
-    outcome = Mailer(settings(server("none"), "starttls")).send(event_message(delivery(EMERGENCY), "a@b.c"))
+    outcome = Mailer(settings(server("none"), "starttls"), patience=60).send(
+        event_message(delivery(EMERGENCY), "a@b.c")
+    )
     assert "STARTTLS" in outcome.error
     assert postbox.taken == []
 
@@ -210,7 +214,9 @@ def test_a_server_that_knows_no_starttls_gets_no_mail(server: Server, postbox: P
 def test_no_mail_server_and_none_that_answers_are_told() -> None:
     message = event_message(delivery(EMERGENCY), "a@b.example")
     assert Mailer(MailSettings()).send(message) == Outcome(0, "no mail server is set: notify.mail.server")
-    gone = Mailer(settings("127.0.0.1:1", "none")).send(event_message(delivery(EMERGENCY), "a@b.example"))
+    gone = Mailer(settings("127.0.0.1:1", "none"), patience=60).send(
+        event_message(delivery(EMERGENCY), "a@b.example")
+    )
     assert gone == Outcome(0, "mail server: Connection refused")
 
 

@@ -33,8 +33,13 @@ DELIVERY = WebhookDelivery(
 )
 
 
+def patient(tls: ssl.SSLContext | None = None) -> Poster:
+    """A poster for a machine that others have too."""
+    return Poster(LOOPBACK, tls=tls, patience=60, deadline=100)
+
+
 def post(receiver: Receiver, poster: Poster | None = None) -> Outcome:
-    return (poster or Poster(LOOPBACK)).post(endpoint(receiver.url), DELIVERY, now=NOW)
+    return (poster or patient()).post(endpoint(receiver.url), DELIVERY, now=NOW)
 
 
 def test_what_is_received_is_signed_and_verified_as_standard_webhooks_say() -> None:
@@ -101,7 +106,7 @@ def test_who_takes_for_ever_is_left(answer: str) -> None:
 def test_nobody_at_the_port_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    outcome = Poster(LOOPBACK).post(endpoint(f"http://127.0.0.1:{port}/"), DELIVERY, now=NOW)
+    outcome = patient().post(endpoint(f"http://127.0.0.1:{port}/"), DELIVERY, now=NOW)
     assert outcome == Outcome(0, "Connection refused")
 
 
@@ -130,7 +135,7 @@ def test_private_addresses_are_not_asked_whatever_they_are_written_like(url: str
 
 
 def test_http_without_tls_stays_within_the_networks_that_are_named() -> None:
-    outcome = Poster(LOOPBACK).post(endpoint("http://93.184.216.34/"), DELIVERY, now=NOW)
+    outcome = patient().post(endpoint("http://93.184.216.34/"), DELIVERY, now=NOW)
     assert outcome == Outcome(0, "http: goes to notify.private_networks only; use https:")
 
 
@@ -174,7 +179,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def test_a_certificate_that_is_right_is_trusted(authority: Authority) -> None:
     with Receiver(certificate=authority.issue("good.pem", "IP:127.0.0.1")) as receiver:
         context = ssl.create_default_context(cafile=authority.certificate)
-        assert post(receiver, Poster(LOOPBACK, tls=context)) == Outcome(204)
+        assert post(receiver, patient(context)) == Outcome(204)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +196,7 @@ def test_a_certificate_that_is_wrong_is_told_nothing(
     certificate = authority.issue(f"bad{time.monotonic_ns()}.pem", names, days=days)
     with Receiver(certificate=certificate) as receiver:
         context = ssl.create_default_context(cafile=authority.certificate) if trusted else None
-        outcome = post(receiver, Poster(LOOPBACK, tls=context))
+        outcome = post(receiver, patient(context))
     assert outcome.status == 0
     assert outcome.error.startswith("certificate: ")
     assert says in outcome.error
@@ -201,5 +206,5 @@ def test_a_certificate_that_is_wrong_is_told_nothing(
 def test_a_server_without_tls_at_an_https_address_is_a_failure(tmp_path: Path) -> None:
     with Receiver() as receiver:
         url = receiver.url.replace("http:", "https:")
-        outcome = Poster(LOOPBACK).post(endpoint(url), DELIVERY, now=NOW)
+        outcome = patient().post(endpoint(url), DELIVERY, now=NOW)
     assert (outcome.status, bool(outcome.error)) == (0, True)

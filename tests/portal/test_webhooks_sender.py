@@ -26,7 +26,7 @@ def sender(store: Store, clock: Clock) -> Iterator[Start]:
     """Start a sender."""
     running: list[WebhookSender] = []
 
-    def start(patience: float = 30.0) -> WebhookSender:
+    def start(patience: float = 60.0) -> WebhookSender:
         poster = Poster([ip_network("127.0.0.0/8")], patience=patience, deadline=60)
         made = WebhookSender(store, poster, Mailer(MailSettings()), clock=clock, every=0.02)
         made.start()
