@@ -57,7 +57,7 @@ class Sipp:
         return f"1-{self.process.pid}@{self.address}"
 
     def wait(self) -> None:
-        """Wait for its one call to end; fails with SIPp's own words when the call did not go as written."""
+        """Wait for its calls to end; fails with SIPp's own words when the call did not go as written."""
         try:
             code = self.process.wait(PATIENCE + self.seconds)
         except subprocess.TimeoutExpired:
@@ -89,8 +89,9 @@ def start(
     service: str = "",
     keys: Mapping[str, str] | None = None,
     seconds: int = 30,
+    calls: int = 1,
 ) -> Sipp:
-    """Start SIPp for one call; relative files of the scenario (captures) are looked up in ``folder``.
+    """Start SIPp for ``calls``; relative files of the scenario (captures) are looked up in ``folder``.
 
     ``seconds``: longer than that the call does not take by its own timers; a busy machine may take its time.
     """
@@ -112,7 +113,7 @@ def start(
     ]
     command += [
         "-m",
-        "1",
+        str(calls),
         "-t",
         "t1" if transport == "tcp" else "u1",
         "-nostdin",

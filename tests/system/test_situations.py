@@ -8,6 +8,7 @@ situations run side by side, each lane with a gate of its own; the phones of a s
 from __future__ import annotations
 
 import queue
+import re
 import time
 import tomllib
 from collections.abc import Iterator
@@ -151,16 +152,18 @@ def play(folder: Path, gate: Gate, work: Path) -> None:
     situation = _read(folder)
     log_before = gate.log.stat().st_size
     with RtpListener(CARRIER_ADDRESSES[0]) as media:
+        placed: dict[str, sipp.Sipp] = {}
         answering = _start_answering(folder, situation, gate, work, media)
         try:
-            caller = _start_caller(folder, situation, gate, work)
+            words = _place_earlier(folder, situation, gate, work, answering, placed)
+            caller = placed["caller"] = _start_caller(folder, situation, gate, work, words)
             caller.wait()
-            for process in answering:
+            for process in (*placed.values(), *answering):
                 process.wait()
         finally:
-            for process in answering:
+            for process in (*placed.values(), *answering):
                 process.stop()
-    _judge_records(gate, caller.call_id, situation)
+    _judge_records(gate, placed[situation.get("records_of", "caller")].call_id, situation)
     assert media.digits == situation.get("carrier_hears", ""), "digits that the carrier heard"
     assert media.audio_packets >= situation.get("carrier_audio_packets", 0)
     with gate.log.open() as log:
@@ -237,6 +240,7 @@ def _start_answering(
             transport=situation.get(f"{name}_transport", "udp"),
             keys={"rtp_address": media.address, "rtp_port": str(media.port), "user": user},
             seconds=situation.get("seconds", 30),
+            calls=situation.get("calls", {}).get(name, 1),
         )
         for name, address, port, user in places
         if (folder / f"{name}.xml").exists()
@@ -272,21 +276,61 @@ def _register(work: Path, gate: Gate, name: str, port: int, phone: dict[str, Any
     ).wait()
 
 
-def _start_caller(folder: Path, situation: dict[str, Any], gate: Gate, work: Path) -> sipp.Sipp:
+def _place_earlier(  # noqa: PLR0917
+    folder: Path,
+    situation: dict[str, Any],
+    gate: Gate,
+    work: Path,
+    answering: list[sipp.Sipp],
+    placed: dict[str, sipp.Sipp],
+) -> dict[str, str]:
+    """Place the calls that come before the caller's own (``[[earlier]]``).
+
+    Each comes when the one before has told what is to be learnt of it: the named groups of a pattern in its
+    messages, or in those of who answers.
+    """
+    words: dict[str, str] = {}
+    for number, call in enumerate(situation.get("earlier", [])):
+        name = call["scenario"] if call["scenario"] not in placed else f"{call['scenario']}_{number}"
+        process = placed[name] = _start_caller(folder, situation | call, gate, work, words, name)
+        if call.get("ends"):
+            process.wait()
+        source = next((one for one in answering if one.name == call.get("from")), process)
+        words |= _learn(source, call["learns"])
+    return words
+
+
+def _learn(source: sipp.Sipp, pattern: str) -> dict[str, str]:
+    """Return the words of the last place that a pattern fits, as soon as there is one."""
+    until = time.monotonic() + PATIENCE
+    while not (found := list(re.finditer(pattern, source.messages(), re.DOTALL))):
+        assert time.monotonic() < until, f"{source.name}: nothing like {pattern}"
+        time.sleep(0.1)
+    return found[-1].groupdict()
+
+
+def _start_caller(  # noqa: PLR0917
+    folder: Path,
+    situation: dict[str, Any],
+    gate: Gate,
+    work: Path,
+    words: dict[str, str],
+    name: str = "caller",
+) -> sipp.Sipp:
     stream = tone_stream if situation.get("inband") else caller_stream
     write_pcap(work / "keys.pcap", stream(_keys(situation), total_ms=_total_ms(situation)))
     address = situation.get("caller_address", PBX_ADDRESS)
     return sipp.start(
-        folder / "caller.xml",
+        folder / f"{situation.get('scenario', 'caller')}.xml",
         work,
-        name="caller",
+        name=name,
         address=address,
         port=free_port(address),
         media_port=free_port(address),
         remote=f"127.0.0.1:{gate.port}",
         transport=situation.get("transport", "udp"),
         service=situation["dial"],
-        keys={"user": situation["user"]},
+        keys={"user": situation["user"], **words},
         seconds=situation.get("seconds", 30),
     )
 
