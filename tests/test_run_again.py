@@ -89,6 +89,25 @@ def test_a_fixture_of_the_module_lives_on(pytester: pytest.Pytester) -> None:
     assert runs(pytester) == (3, 1)
 
 
+def test_a_fixture_of_the_module_that_failed_is_made_anew(pytester: pytest.Pytester) -> None:
+    text = """
+    import pathlib, pytest
+    @pytest.fixture(scope="module")
+    def gate():
+        runs = pathlib.Path("runs")
+        runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
+        assert len(runs.read_text()) > 1, "no port is free"
+    @pytest.mark.system
+    def test_call(gate): pass
+    @pytest.mark.system
+    def test_next(gate): pass
+    """
+    result = outcome(pytester, text, lost=40)
+    result.assert_outcomes(passed=2)
+    assert (pytester.path / "runs").read_text() == "xx"
+    result.stdout.fnmatch_lines(["*::test_call (run 1, 40% lost): AssertionError: no port is free"])
+
+
 def test_what_a_test_says_was_lost_for_it_counts(pytester: pytest.Pytester) -> None:
     text = "    from tests.support.run_again import LOST\n" + FAILS_TWICE.replace(
         "test_call(gate):", "test_call(gate, request):\n        request.node.stash[LOST] = 0.0"

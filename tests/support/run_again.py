@@ -105,6 +105,9 @@ class RunAgain:
             if not failures or lost < ENOUGH:
                 return reports
             self._doubted.append(f"{item.nodeid} (run {run}, {lost:.0%} lost): {_reason(failures[0])}")
+            if failures[0].when == "setup":
+                # What a fixture of the module raised is kept for all its tests: so all are made anew.
+                item.session._setupstate.teardown_exact(None)
         return runtestprotocol(item, log=False, nextitem=nextitem)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -120,4 +123,5 @@ def _is_doubted(item: pytest.Item) -> bool:
 
 
 def _reason(report: pytest.TestReport) -> str:
-    return report.longreprtext.strip().rpartition("\n")[2]
+    lines = report.longreprtext.splitlines()
+    return next((line[1:].strip() for line in lines if line.startswith("E ")), lines[-1] if lines else "")
