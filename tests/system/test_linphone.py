@@ -183,6 +183,7 @@ def test_tls_and_srtp_to_linphone_plain_to_the_trunk(tmp_path: Path) -> None:
         )
         with far_end as answering, caller as phone:
             phone.wait_for_registration()
+            wait_for_phones(gate, "201")  # the store hears of it a moment later
             assert "(tls)" in gate.tollgate("users", "list")
             phone.command(f"call sip:2025550123@localhost:{secure};transport=tls")
             phone.wait_for("Media streams established")
