@@ -99,13 +99,14 @@ def test_a_receiver_that_hangs_keeps_no_other_waiting(
 
 
 def test_emergencies_go_first(store: Store, receiver: Receiver, sender: Start) -> None:
+    # Which of those that are under way at once arrives first is the machine's business: none is answered.
+    receiver.answers[:] = ["hang"]
     add(store, receiver)
     tell(store, *(f"r{number}" for number in range(40)))
     tell(store, "e1", event="emergency.dialed")
     sender()
-    happens(lambda: len(receiver.taken) == 41)
-    place = [taken.headers["webhook-id"] for taken in receiver.taken].index("e1")
-    assert place < 4, "as many as are under way at once"
+    happens(lambda: any(taken.headers["webhook-id"] == "e1" for taken in receiver.taken))
+    assert len(receiver.taken) <= 4
 
 
 def test_a_sender_that_died_is_followed_by_one_that_delivers(
