@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -142,29 +142,50 @@ async def test_rfc9457_a_refusal_names_the_field(
     assert store.codes.count() == 0
 
 
+@pytest.mark.parametrize("where", ["/codes", "/codes/bulk"])
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff", b'{"code": "\\ud800"}'])
 async def test_what_is_no_json_or_no_text_is_refused(
-    client: httpx.AsyncClient, store: Store, body: bytes
+    client: httpx.AsyncClient, store: Store, where: str, body: bytes
 ) -> None:
-    answer = await client.post("/codes", content=body, headers={"content-type": "application/json"})
+    answer = await client.post(where, content=body, headers={"content-type": "application/json"})
     assert answer.status_code in {400, 422}
     assert answer.headers["content-type"] == "application/problem+json"
     assert store.codes.count() == 0
 
 
-async def test_a_body_over_20_mb_is_refused_however_it_comes(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/codes", headers={"content-length": str(20 * 1024 * 1024 + 1)}, content=b"{}")
-    assert answer.status_code == 413
-    sent = 0
+class Endless:
+    """A body that is longer than all bounds, and how much of it was read."""
 
-    async def endless() -> Any:
-        nonlocal sent
-        while sent < 400:
-            sent += 1
+    def __init__(self) -> None:
+        self.read = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self.read < 400:
+            self.read += 1
             yield b"[" * 65_536
 
-    answer = await client.post("/codes", content=endless(), headers={"content-type": "application/json"})
+
+@pytest.mark.parametrize(("where", "most"), [("/codes", 256 * 1024), ("/codes/bulk", 20 * 1024 * 1024)])
+async def test_a_body_that_is_too_large_is_refused_however_it_comes(
+    client: httpx.AsyncClient, where: str, most: int
+) -> None:
+    for length in (str(most + 1), "9" * 5_000, "many"):
+        answer = await client.post(where, headers={"content-length": length}, content=b"{}")
+        assert (answer.status_code, errors(answer)) == (413, {})
+    body = Endless()
+    answer = await client.post(where, content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+    assert body.read == most // 65_536 + 1, "what comes after the bound is not read"
+
+
+@pytest.mark.parametrize("where", ["/codes", "/codes/bulk"])
+async def test_rfc6750_3_no_body_is_read_of_who_has_no_token_for_it(program: Program, where: str) -> None:
+    for stranger, status in ((program(), 401), (program("codes:read"), 403)):
+        body = Endless()
+        assert (await stranger.post(where, content=body)).status_code == status
+        assert body.read == 0
+        refused = await stranger.post(where, content=b"{", headers={"content-type": "application/json"})
+        assert refused.status_code == status
 
 
 async def test_two_codes_that_dial_the_same_are_refused_with_both_named(client: httpx.AsyncClient) -> None:

@@ -18,17 +18,20 @@ from starlette.types import Scope as AsgiScope
 
 from proxy.errors import TollgateError
 from proxy.portal.api import calls, codes, codes_bulk, groups, reports, usage, users
-from proxy.portal.api.client import Client, NeedsScope
+from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.problems import MEDIA_TYPE, Problem, problem_response, say_problem
 from proxy.portal.api.scopes import Scope
-from proxy.portal.headers import MAX_UPLOAD
+from proxy.portal.api.values import Values
+from proxy.portal.headers import MAX_FORM, MAX_UPLOAD
 from proxy.portal.portal import Portal
 
 __all__ = ["ROOT", "api_routes", "create_api", "scopes_of"]
 
 ROOT = "/api/v1"
+_UPLOADS = frozenset({"/codes/bulk"})
+_LENGTH_DIGITS = 18
 
-description = APIRouter()
+description = APIRouter(route_class=GuardedRoute)
 
 
 @description.get("/openapi.json", include_in_schema=False)
@@ -53,7 +56,7 @@ def api_routes() -> list[BaseRoute]:
     )
     found = [route for room in rooms for route in room.routes]
     for route in found:
-        if len(list(scopes_of(route))) != 1:
+        if not isinstance(route, GuardedRoute):
             message = f"route {route} does not say what it needs"
             raise RuntimeError(message)
     return found
@@ -61,10 +64,8 @@ def api_routes() -> list[BaseRoute]:
 
 def scopes_of(route: BaseRoute) -> Iterator[Scope]:
     """Give the scopes that a route asks for: one, or the portal does not start."""
-    if isinstance(route, APIRoute):
-        for dependency in route.dependant.dependencies:
-            if isinstance(dependency.call, NeedsScope):
-                yield dependency.call.scope
+    if isinstance(route, GuardedRoute):
+        yield route.needs.scope
 
 
 def create_api(portal: Portal) -> ASGIApp:
@@ -91,6 +92,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             "token": {"type": "http", "scheme": "bearer", "description": "Made in the portal; has scopes."}
         }
         _describe_problems(document, components["schemas"])
+        _describe_body(components["schemas"], codes_bulk.BulkRequest)
         for route in app.routes:
             _describe_scope(document, route)
         app.openapi_schema = document
@@ -133,6 +135,13 @@ def _describe_problems(document: dict[str, Any], schemas: dict[str, Any]) -> Non
             operation["responses"]["default"] = answer
 
 
+def _describe_body(schemas: dict[str, Any], model: type[Values]) -> None:
+    """Describe a body that its route reads by itself."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    for name, part in {**schema.pop("$defs", {}), model.__name__: schema}.items():
+        schemas.setdefault(name, part)
+
+
 def _describe_scope(document: dict[str, Any], route: BaseRoute) -> None:
     if not isinstance(route, APIRoute) or not route.include_in_schema:
         return
@@ -151,19 +160,21 @@ class _Bounded:
         self._app = app
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        taken = 0
+        path = scope["path"].removeprefix(ROOT)
+        most = MAX_UPLOAD if path in _UPLOADS else MAX_FORM
+        too_large, taken = f"the body has more than {most // 1024} KB", 0
 
         async def bounded() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > MAX_UPLOAD:
-                raise HTTPException(413, "the body has more than 20 MB")
+            if taken > most:
+                raise HTTPException(413, too_large)
             return message
 
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > MAX_UPLOAD:
-            await problem_response(Problem(413, "the body has more than 20 MB"))(scope, receive, send)
+        # Of bytes, isdigit knows ASCII only; more than these digits no integer is made of.
+        if not length.isdigit() or len(length) > _LENGTH_DIGITS or int(length) > most:
+            await problem_response(Problem(413, too_large))(scope, receive, send)
             return
-        path = scope["path"].removeprefix(ROOT)
         await self._app({**scope, "path": path, "raw_path": path.encode()}, bounded, send)

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, CallRequest, Snapshot, Treatment, decide
-from proxy.portal.api.client import Client, NeedsScope
+from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Values
@@ -19,7 +19,7 @@ from proxy.portal.gate_link import LiveCall
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["calls"])
+router = APIRouter(tags=["calls"], route_class=GuardedRoute)
 
 Watcher = Annotated[Client, Depends(NeedsScope(Scope.CALLS_READ))]
 Ender = Annotated[Client, Depends(NeedsScope(Scope.CALLS_HANGUP))]

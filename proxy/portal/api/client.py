@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
@@ -18,7 +21,7 @@ from proxy.store import Actor, ApiToken, Store
 if TYPE_CHECKING:
     from proxy.portal.portal import Portal
 
-__all__ = ["Client", "NeedsScope"]
+__all__ = ["Client", "GuardedRoute", "NeedsScope"]
 
 _BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9._~+/-]+=*) *")
 _UNKNOWN_PER_MINUTE = 60
@@ -51,7 +54,15 @@ class NeedsScope:
         self.scope = scope
 
     async def __call__(self, request: Request) -> Client:
+        """Return who was let in."""
+        client: Client = request.state.client
+        return client
+
+    async def let_in(self, request: Request) -> None:
         """Let the request in. Raises `Problem` 401, 403 or 429."""
+        request.state.client = await self._client(request)
+
+    async def _client(self, request: Request) -> Client:
         portal, source = portal_of(request), source_of(request)
         if self.scope is Scope.NONE:
             return Client(portal, None, source)
@@ -86,6 +97,29 @@ class NeedsScope:
                 headers={"WWW-Authenticate": 'Bearer realm="tollgate", error="invalid_token"'},
             )
         return token
+
+
+class GuardedRoute(APIRoute):
+    """Lets a request in before its body is read; a framework's dependency is only asked afterwards."""
+
+    @property
+    def needs(self) -> NeedsScope:
+        """What the route asks for. Raises RuntimeError unless it is one scope."""
+        found = [one.call for one in self.dependant.dependencies if isinstance(one.call, NeedsScope)]
+        if len(found) != 1:
+            message = f"route {self.path} does not say what it needs"
+            raise RuntimeError(message)
+        return found[0]
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Put the guard before what reads the request."""
+        needs, answer = self.needs, super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            await needs.let_in(request)
+            return await answer(request)
+
+        return guarded
 
 
 def _count(portal: Portal, name: str, per_minute: int) -> None:

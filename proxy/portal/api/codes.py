@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from proxy.errors import ConfigurationError
 from proxy.policy import AccountCode, CodeOwner, NumberPlan, OwnerKind, new_code
-from proxy.portal.api.client import Client, NeedsScope
+from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.concurrency import expected_version, not_modified, preconditions, tag
 from proxy.portal.api.problems import Problem, naming
 from proxy.portal.api.scopes import Scope
@@ -23,7 +23,7 @@ from proxy.store import Versioned
 
 __all__ = ["CodeFields", "Writer", "placed", "router"]
 
-router = APIRouter(tags=["codes"])
+router = APIRouter(tags=["codes"], route_class=GuardedRoute)
 
 Reader = Annotated[Client, Depends(NeedsScope(Scope.CODES_READ))]
 Writer = Annotated[Client, Depends(NeedsScope(Scope.CODES_WRITE))]

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, CodeCollection, Treatment, UserGroup
-from proxy.portal.api.client import Client, NeedsScope
+from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.concurrency import expected_version, not_modified, preconditions, tag
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
@@ -21,7 +21,7 @@ from proxy.store import Versioned
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["groups"])
+router = APIRouter(tags=["groups"], route_class=GuardedRoute)
 
 Reader = Annotated[Client, Depends(NeedsScope(Scope.GROUPS_READ))]
 Writer = Annotated[Client, Depends(NeedsScope(Scope.GROUPS_WRITE))]

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from proxy.portal.api.client import Client, NeedsScope
+from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.problems import Problem, naming
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Limit, RowId, Values
@@ -18,7 +18,7 @@ from proxy.store.audit import masked_code
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["reports"])
+router = APIRouter(tags=["reports"], route_class=GuardedRoute)
 
 Reader = Annotated[Client, Depends(NeedsScope(Scope.REPORTS_READ))]
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]

@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from proxy.cdr.formats import record_object
 from proxy.cdr.record import Direction, Disposition, UsedCode
 from proxy.policy import CallClass, dial_form
-from proxy.portal.api.client import Client, NeedsScope
+from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.problems import Problem, naming
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Cursor, Limit, Values
@@ -24,7 +24,7 @@ from proxy.store.audit import masked_code
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["usage"])
+router = APIRouter(tags=["usage"], route_class=GuardedRoute)
 
 Reader = Annotated[Client, Depends(NeedsScope(Scope.USAGE_READ))]
 Text = Annotated[str, Query(max_length=64)]

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from proxy.errors import ConfigurationError, RemoteProtocolError
 from proxy.policy import User, refuse_emergency_user
 from proxy.policy.dial_string import read_dial_string
-from proxy.portal.api.client import Client, NeedsScope
+from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.concurrency import expected_version, not_modified, preconditions, tag
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
@@ -21,7 +21,7 @@ from proxy.store import Versioned, digest_credentials, generate_password
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["users"], route_class=GuardedRoute)
 
 Reader = Annotated[Client, Depends(NeedsScope(Scope.USERS_READ))]
 Writer = Annotated[Client, Depends(NeedsScope(Scope.USERS_WRITE))]
