@@ -10,10 +10,14 @@ from starlette.concurrency import run_in_threadpool
 
 from proxy.portal.gate_link import LiveCall
 from proxy.portal.pages import emergencies_of, part
+from proxy.portal.permissions import Permission
 from proxy.portal.visit import Visit
 from proxy.store import Role
 
 __all__ = ["Figures", "calls_for", "events", "figures"]
+
+_VALUES = {"alert": "emergencies", "figures": "figures", "calls": "calls"}
+"""The parts of a page, and what each of their templates is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +58,34 @@ async def events(visit: Visit) -> AsyncIterator[str]:
             return
         calls = calls_for(visit, found)
         silent += portal.feed.every
-        for name, seen, html in (
+        shown: dict[str, object] = {
             # Timers run in the browser: a second that passes is no change.
-            ("alert", emergencies_of(visit, calls), "live_alert.html"),
-            ("figures", figures(calls), "live_figures.html"),
-            ("calls", calls, "live_calls.html"),
-        ):
-            if told.get(name) != seen:
-                told[name] = seen
-                silent = 0.0
-                more = {
-                    "calls": calls,
-                    "figures": figures(calls),
-                    "emergencies": emergencies_of(visit, calls),
-                }
-                yield _event(name, part(visit, html, now=portal.clock(), **more))
+            "alert": emergencies_of(visit, calls),
+            "figures": figures(calls),
+            "calls": calls,
+        }
+        for name in [name for name in shown if told.get(name) != shown[name]]:
+            told[name] = shown[name]
+            silent = 0.0
+            yield _event(name, await run_in_threadpool(_rendered, visit, name, shown[name]))
         if silent >= portal.feed.quiet:
             silent = 0.0
             yield ": still here\n\n"
         await asyncio.sleep(portal.feed.every)
+
+
+def _rendered(visit: Visit, name: str, seen: object) -> str:
+    """Return one part of the page, which is the same for all who may see the same."""
+    portal, now = visit.portal, visit.portal.clock()
+    rights = visit.may(Permission.CODES_VIEW), visit.may(Permission.CALLS_HANG_UP)
+    own = visit.who.extension if visit.who.role is Role.USER else ""
+    return portal.rendered.get(
+        (name, rights, own, visit.texts.language),
+        seen,
+        lambda: part(visit, f"live_{name}.html", now=now, **{_VALUES[name]: seen}),
+        now=now,
+        good_for=portal.feed.every,
+    )
 
 
 def _event(name: str, html: str) -> str:

@@ -11,6 +11,7 @@ from proxy.policy import NumberPlan
 from proxy.portal.api.limits import RateLimits
 from proxy.portal.gate_link import GateLink
 from proxy.portal.passwords import Passwords
+from proxy.portal.rendered import Rendered
 from proxy.portal.uploads import Uploads
 from proxy.portal.usage_exports import Exports
 from proxy.settings_portal import PortalSettings
@@ -42,6 +43,7 @@ class Portal:
     uploads: Uploads = field(default_factory=Uploads)
     exports: Exports = field(default_factory=Exports)
     feed: Feed = Feed()
+    rendered: Rendered = field(default_factory=Rendered)
     clock: Callable[[], float] = time.time
     """UTC seconds since the epoch."""
     realm: str = "tollgate"

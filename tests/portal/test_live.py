@@ -15,6 +15,7 @@ import pytest_asyncio
 from proxy.portal.app import create_app
 from proxy.portal.gate_link import GateLink
 from proxy.portal.portal import Feed, Portal
+from proxy.portal.rendered import Rendered
 from proxy.store import PortalAccount, Role
 from tests.portal.conftest import Clock
 from tests.portal.gate import TalkingGate
@@ -189,6 +190,47 @@ async def test_stream_says_that_it_lives_when_nothing_happens(
         someone = Person(client)
         await someone.log_in("phone_manager")
         assert (await someone.get("/live/events")).text.count(": still here") == 2
+
+
+async def test_many_who_watch_are_shown_what_was_made_once(
+    browser: Browser, account: Account, portal: Portal, gate: TalkingGate, clock: Clock
+) -> None:
+    account(Role.PHONE_MANAGER)
+    account(Role.DECISION_MAKER)
+    account(Role.USER)
+    gate.call("c1", user="2009", dialled="9005550199")
+    told = {}
+    for who in ("phone_manager", "decision_maker", "user"):
+        someone = browser()
+        await someone.log_in(who)
+        told[who] = [(await someone.get("/live/events")).text for _ in range(2)]
+    assert told["phone_manager"][0] == told["phone_manager"][1]
+    assert "9005550199" in told["decision_maker"][0]
+    assert "9005550199" not in "".join(told["user"])
+    clock.now += 10
+    someone = browser()
+    await someone.log_in("phone_manager")
+    assert "1:15" in (await someone.get("/live/events")).text, "timers begin where they are now"
+
+
+def test_a_part_is_made_once_for_all_who_may_see_the_same() -> None:
+    rendered, made = Rendered(), list[str]()
+
+    def make() -> str:
+        made.append("x")
+        return f"part {len(made)}"
+
+    def get(who: str, seen: object, now: float) -> str:
+        return rendered.get(who, seen, make, now=now, good_for=1.0)
+
+    assert [get("a", (1,), 5.0), get("a", (1,), 5.9)] == ["part 1", "part 1"]
+    assert get("b", (1,), 5.9) == "part 2"
+    assert get("a", (2,), 5.9) == "part 3"
+    assert get("a", (2,), 7.0) == "part 4"
+    assert get("a", (2,), 6.0) == "part 5", "a clock that was set back"
+    for number in range(300):
+        get(str(number), (), 8.0)
+    assert len(rendered._parts) == 256
 
 
 @pytest.mark.parametrize(
