@@ -52,6 +52,7 @@ def _live_calls(gate: Gate) -> list[dict[str, object]]:
             "group": call.group,
             "location": call.location,
             "started_at": call.started_at,
+            "caller_e164": call.caller_e164,
         }
         for call in gate.core.live_calls()
     ]
@@ -59,7 +60,7 @@ def _live_calls(gate: Gate) -> list[dict[str, object]]:
 
 def _hang_up(gate: Gate, request: Mapping[str, object]) -> object:
     call_id = request.get("call_id")
-    if not isinstance(call_id, str) or not gate.hang_up([call_id]):
+    if not isinstance(call_id, str) or not gate.hang_up([call_id], by_hand=True):
         raise ConfigurationError(f"no live call {call_id!r}; `tollgate calls` shows their ids")
     return {"ended": call_id}
 

@@ -418,10 +418,10 @@ class Gate:
             await asyncio.sleep(0.05)
         return True
 
-    def hang_up(self, call_ids: Iterable[str]) -> int:
-        """End calls by their record ids; returns how many there were."""
+    def hang_up(self, call_ids: Iterable[str], *, by_hand: bool = False) -> int:
+        """End calls by their record ids; returns how many there were. See `CallCore.hang_up`."""
         now = time.monotonic()
-        ended = sum(self.core.hang_up(call_id, now) for call_id in call_ids)
+        ended = sum(self.core.hang_up(call_id, now, by_hand=by_hand) for call_id in call_ids)
         self.driver.settle()
         return ended
 

@@ -57,6 +57,7 @@ from proxy.call.transfer import referred
 from proxy.call.trunk_accounts import TrunkAccounts, TrunkRegistration
 from proxy.call.trunk_watch import Probe, TrunkWatch
 from proxy.cdr.record import Direction, RecordPhase
+from proxy.errors import LocalProtocolError
 from proxy.policy import (
     CodeVerdict,
     Decision,
@@ -115,6 +116,7 @@ class LiveCall:
     """Where an emergency call comes from, as far as it is known."""
     started_at: float
     """When the call came, in UTC seconds since the epoch."""
+    caller_e164: str
 
 
 class CallCore:
@@ -560,13 +562,17 @@ class CallCore:
             record.group,
             record.location,
             record.start_time,
+            record.caller_e164,
         )
 
-    def hang_up(self, call_id: str, now: float) -> bool:
-        """End a call from outside; False when there is none of this id."""
+    def hang_up(self, call_id: str, now: float, *, by_hand: bool = False) -> bool:
+        """End a call from outside; False when there is none of this id. Nobody ends an emergency call by
+        hand (rule 1.4): LocalProtocolError."""
         call = self.calls.get(call_id)
         if call is None or call.state is CallState.ENDED:
             return False
+        if by_hand and call.record.emergency:
+            raise LocalProtocolError("an emergency call is not ended by hand; caller or help hang up")
         call.hang_up(now)
         return True
 

@@ -13,6 +13,7 @@ from proxy.call.config import Peer, Side
 from proxy.call.ports import LegId, MediaLegOpened, MediaTimedOut, RecordDurable
 from proxy.call.state import CallState
 from proxy.cdr.record import Disposition, HungUpBy
+from proxy.errors import LocalProtocolError
 from proxy.policy import AccountCode, CodeTable
 from proxy.sip.events import (
     AckTimedOut,
@@ -184,6 +185,39 @@ class TestLiveCalls:
             assert bench.carrier.calls[0].ended
         assert bench.record.hung_up_by is HungUpBy.GATE
         assert bench.record.disposition is Disposition.ANSWERED
+
+    def test_nobody_ends_an_emergency_call_by_hand(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call("911")
+            bench.run(1.0)
+            (live,) = bench.core.live_calls()
+            for _ in range(2):
+                with pytest.raises(LocalProtocolError, match="not ended by hand"):
+                    bench.core.hang_up(live.call_id, bench.now, by_hand=True)
+            assert not bench.core.hang_up("unknown", bench.now, by_hand=True)
+            bench.run(1.0)
+            assert (call.ended, bench.carrier.calls[0].connected) == (False, True)
+            assert bench.core.hang_up(live.call_id, bench.now)  # the last word of a drain
+            bench.run(1.0)
+            assert call.ended
+            assert not bench.core.hang_up(live.call_id, bench.now, by_hand=True)
+
+    def test_an_emergency_number_typed_at_the_prompt_is_not_ended_by_hand(self) -> None:
+        with GateBench() as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.press("911#")
+            bench.run(1.0)
+            (live,) = bench.core.live_calls()
+            with pytest.raises(LocalProtocolError, match="not ended by hand"):
+                bench.core.hang_up(live.call_id, bench.now, by_hand=True)
+            call.bye()
+
+    def test_hang_up_by_hand(self) -> None:
+        with GateBench() as bench:
+            bench.pbx.call(NUMBER)
+            bench.run(1.0)
+            (live,) = bench.core.live_calls()
+            assert bench.core.hang_up(live.call_id, bench.now, by_hand=True)
 
     def test_hang_up_during_an_announcement_keeps_the_reason(self) -> None:
         with GateBench(script=(Step(0.0, 486),)) as bench:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from proxy import persistence
-from proxy.cdr.record import Disposition
+from proxy.cdr.record import Disposition, HungUpBy
 from proxy.clock import LocalClock
 from proxy.errors import ConfigurationError
 from proxy.operations import samples
@@ -65,6 +65,18 @@ async def test_a_call_is_ended_over_the_control_socket(house: House) -> None:
     await happens(call.ended)
     (record,) = await house.records()
     assert record.disposition is Disposition.ANSWERED
+
+
+async def test_no_emergency_call_is_ended_over_the_control_socket(house: House) -> None:
+    call = house.dial("911")
+    await happens(call.answered)
+    (entry,) = house.gate.core.live_calls()
+    with pytest.raises(ConfigurationError, match="an emergency call is not ended by hand"):
+        await asyncio.to_thread(house.ask, "hangup", call_id=entry.call_id)
+    assert [live.call_id for live in house.gate.core.live_calls()] == [entry.call_id]
+    house.phone.hang_up(call)
+    (record,) = await house.records()
+    assert record.hung_up_by is HungUpBy.A_LEG
 
 
 async def test_live_calls_are_told_over_the_control_socket(house: House) -> None:
