@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -38,6 +39,9 @@ _LOOK = 2.0
 _MOST = 20_000
 """Events that wait; older ones are dropped while the store is down."""
 _BATCH = 500
+
+_Waiting = tuple[str, CallRecord, float] | NewEvent
+"""An event of a call, its record and when it was; or an event that is written already."""
 
 
 class EventSink:
@@ -72,7 +76,7 @@ class EventWriter:
         self.site = site
         self._on_wanted = on_wanted
         self._wanted: frozenset[str] = frozenset()
-        self._waiting: deque[tuple[str, CallRecord, float] | NewEvent] = deque(maxlen=_MOST)
+        self._waiting: deque[_Waiting] = deque(maxlen=_MOST)
         self._news = threading.Event()
         self._ending = threading.Event()
         self.failing = False
@@ -113,9 +117,10 @@ class EventWriter:
     def _try(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except TollgateError as error:
+        except Exception as error:  # noqa: BLE001
+            # Of any kind: without this thread nobody is told of an emergency.
             if not self.failing:
-                _log.error("events can't be noted, trying again: %s", error)
+                _log.error("events can't be noted, trying again: %s", _told(error))
             self.failing = True
             self._news.set()
             self._ending.wait(_LOOK)
@@ -125,21 +130,46 @@ class EventWriter:
     def _look(self) -> None:
         wanted = self._outbox.wanted()
         if wanted != self._wanted:
-            self._wanted = wanted
-            self._on_wanted(wanted)
+            before, self._wanted = self._wanted, wanted
+            try:
+                self._on_wanted(wanted)
+            except Exception:
+                self._wanted = before
+                raise
 
     def _write(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            try:
+                self._enqueue(batch)
+            except TollgateError:
+                self._waiting.extendleft(reversed(batch[: _MOST - len(self._waiting)]))
+                raise
+
+    def _enqueue(self, batch: Sequence[_Waiting]) -> None:
+        """Note these; one that can't be noted at all is left out, and keeps no other back."""
+        try:
             events = [
                 one if isinstance(one, NewEvent) else of_call(one[0], one[1], self.site, at=one[2])
                 for one in batch
             ]
-            try:
-                self._outbox.enqueue(events, now=time.time())
-            except TollgateError:
-                self._waiting.extendleft(reversed(batch[: _MOST - len(self._waiting)]))
-                raise
+            self._outbox.enqueue(events, now=time.time())
+        except TollgateError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be noted
+            if len(batch) == 1:
+                _log.error("an event can't be noted and is left out: %s", _told(error))
+                return
+            for one in batch:
+                self._enqueue([one])
+
+
+def _told(error: Exception) -> str:
+    """An error for the log: of one nobody thought of its kind and place, its words may be a call's."""
+    if isinstance(error, TollgateError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {place.name}, line {place.lineno} of {place.filename}"
 
 
 class TrunkNews:

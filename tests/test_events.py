@@ -194,6 +194,46 @@ def test_a_store_that_is_down_gets_the_events_later_in_order(store: Store, write
     assert [event_id for _, event_id in noted(store)] == [f"r{number}.call.started" for number in range(5)]
 
 
+def test_an_event_that_cannot_be_noted_keeps_no_emergency_back(
+    store: Store, writer: EventWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    want(store, *EVENTS)
+    writer.start()
+    happens(lambda: bool(wanted))
+    writer.tell("call.started", replace(RECORD, record_id="r1"))
+    writer.tell("call.started", replace(RECORD, record_id="no time", start_time=float("nan")))
+    writer.tell("call.started", replace(RECORD, record_id="no text \ud800"))
+    writer.tell("emergency.dialed", replace(RECORD, record_id="r2"))
+    happens(lambda: len(noted(store)) == 2)
+    assert noted(store) == [("call.started", "r1.call.started"), ("emergency.dialed", "r2.emergency.dialed")]
+    assert caplog.text.count("can't be noted and is left out") == 2
+    writer.tell("emergency.dialed", replace(RECORD, record_id="r3"))
+    happens(lambda: len(noted(store)) == 3)
+
+
+def test_the_writer_survives_an_error_that_nobody_thought_of(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = list[frozenset[str]]()
+
+    def on_wanted(events: frozenset[str]) -> None:
+        heard.append(events)
+        if len(heard) == 1:
+            raise KeyError("2263127")
+
+    made = EventWriter(store.webhooks, SITE, on_wanted=on_wanted)
+    want(store, "emergency.dialed")
+    made.start()
+    try:
+        happens(lambda: len(heard) == 2)
+        made.tell("emergency.dialed", RECORD)
+        happens(lambda: len(noted(store)) == 1)
+    finally:
+        made.stop()
+    assert "KeyError in on_wanted" in caplog.text
+    assert "2263127" not in caplog.text
+
+
 def test_a_trunk_is_news_once_each_time_it_goes_down() -> None:
     def seen(*states: TrunkState) -> list[DestinationStatus]:
         return [
