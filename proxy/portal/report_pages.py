@@ -107,6 +107,7 @@ def _read(visit: Visit, view: ReportView, offset: int, limit: int) -> Report:
         descending=view.descending,
         offset=offset,
         limit=limit,
+        masked=not sees_codes(visit),
     )
 
 
@@ -120,6 +121,7 @@ def _chart(visit: Visit, view: ReportView) -> Chart:
         order=ReportOrder.KEY if by_day else ReportOrder.TALK_TIME,
         descending=not by_day,
         limit=2_000 if by_day else _CHARTED,
+        masked=not sees_codes(visit),
     )
     drawn = [
         (_named(visit, view.by, line)[0], line.talk_time, clock_time(line.talk_time)) for line in report.lines

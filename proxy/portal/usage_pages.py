@@ -27,6 +27,7 @@ from proxy.portal.usage_view import (
     Column,
     InUsageView,
     Period,
+    offered_columns,
     own_calls,
     sees_codes,
     shown_code,
@@ -66,6 +67,7 @@ _STOP_ASKING = 286
 async def show_usage(visit: Viewer, view: InUsageView) -> Response:
     """Show one page of the list."""
     store, size = visit.portal.store, visit.portal.settings.page_size
+    view = view.seen_by(visit)
     wanted = view.wanted(visit)
     found = await run_in_threadpool(
         store.usage.page,
@@ -84,7 +86,7 @@ async def show_usage(visit: Viewer, view: InUsageView) -> Response:
         found=found,
         count=count,
         lines=[(entry, table_of(visit, entry, view.columns)) for entry in found.entries],
-        columns=[name for name in Column if sees_codes(visit) or name is not Column.DESCRIPTION],
+        columns=offered_columns(visit),
         groups=sorted(group.name for group in groups) if visit.may(Permission.USAGE_ALL) else [],
         orders=UsageOrder,
         periods=Period,

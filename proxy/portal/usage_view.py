@@ -30,6 +30,7 @@ __all__ = [
     "day_given",
     "may_see_call",
     "of_list",
+    "offered_columns",
     "own_calls",
     "sees_codes",
     "shown_code",
@@ -165,6 +166,11 @@ class UsageView:
             case Period.ALL:
                 return None, None
 
+    def seen_by(self, visit: Visit) -> UsageView:
+        """Return it without the columns that somebody may not choose."""
+        offered = offered_columns(visit)
+        return replace(self, columns=tuple(name for name in self.columns if name in offered) or COLUMNS)
+
     def wanted(self, visit: Visit) -> UsageFilter:
         """Return the filter of the store; of users only their own calls."""
         zone = visit.portal.store.usage.zone
@@ -276,6 +282,11 @@ def _columns(given: QueryParams) -> tuple[Column, ...]:
     except ValueError:
         raise Refused(422, "error.not_on_list", name="column", allowed=", ".join(Column)) from None
     return tuple(name for name in Column if name in found) or COLUMNS
+
+
+def offered_columns(visit: Visit) -> list[Column]:
+    """The columns that somebody may choose from."""
+    return [name for name in Column if sees_codes(visit) or name is not Column.DESCRIPTION]
 
 
 def own_calls(visit: Visit) -> str:

@@ -209,9 +209,16 @@ class UsageRepository:
         is none.
         """
         with self._database.read() as connection:
-            access = choose_access(connection, wanted or UsageFilter(), order)
+            wanted = wanted or UsageFilter()
+            access = choose_access(connection, wanted, order)
             ids, before, after = find_page(
-                connection, access, order, descending=descending, cursor=cursor, limit=limit
+                connection,
+                access,
+                order,
+                descending=descending,
+                cursor=cursor,
+                limit=limit,
+                party=wanted.party,
             )
             # The records themselves in a second step: what is sorted on the way is small.
             statement = _ENTRIES.select_from(text("call_records")).where(COLUMNS["id"].in_(ids))

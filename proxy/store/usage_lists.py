@@ -120,6 +120,7 @@ _ORDERS = {
     UsageOrder.CODE: "code_key",
     UsageOrder.RESULT: "disposition",
 }
+_PARTIES = ("user", "destination_user")
 NUMBERS = ("dialled_number", "normalised_number", "caller_number")
 
 _MOST_TIMES = len(NUMBERS)
@@ -179,10 +180,18 @@ def _choose(
 
 
 def find_page(
-    connection: Connection, access: Access, order: UsageOrder, *, descending: bool, cursor: str, limit: int
+    connection: Connection,
+    access: Access,
+    order: UsageOrder,
+    *,
+    descending: bool,
+    cursor: str,
+    limit: int,
+    party: str = "",
 ) -> tuple[list[int], str, str]:
     """The ids of one page in the order shown, and the cursors of the page before and the page after ("" at
-    the ends). Raises `ConfigurationError` for what is no cursor.
+    the ends). Raises `ConfigurationError` for what is no cursor, or none of ``party``: who sees only
+    their own calls must not hold them against others'.
     """
     backward, anchor = _read_cursor(cursor)
     key = [COLUMNS[_ORDERS[order]], *([] if order is UsageOrder.START else [COLUMNS["start_time"]])]
@@ -191,6 +200,8 @@ def find_page(
     falling = descending is not backward
     if anchor:
         place = select(*key).select_from(text("call_records")).where(COLUMNS["id"] == anchor)
+        if party:
+            place = place.where(_is_of(party))
         values = connection.execute(place).first()
         if values is None:
             raise ConfigurationError("page: the record that it begins with does not exist")
@@ -251,13 +262,15 @@ def _candidates(
         condition = COLUMNS[name] == (value if isinstance(value, bool) else str(value))
         found.append(_Candidate(condition, condition, _INDEXES[name]))
     if wanted.party:
-        names, party = ("user", "destination_user"), [wanted.party]
-        otherwise = or_(*(COLUMNS[name].in_(party) for name in names))
-        found.append(_any_of(connection, names, party, otherwise, times))
+        found.append(_any_of(connection, _PARTIES, [wanted.party], _is_of(wanted.party), times))
     for part, prefix in ((wanted.number, False), (wanted.number_prefix, True)):
         if part:
             found.append(_number(connection, _bare(part), times, prefix=prefix))
     return found
+
+
+def _is_of(party: str) -> _Condition:
+    return or_(*(COLUMNS[name] == party for name in _PARTIES))
 
 
 def _number(connection: Connection, part: str, times: tuple[_Condition, ...], *, prefix: bool) -> _Candidate:

@@ -48,6 +48,17 @@ async def test_a_code_is_added_read_changed_and_deleted(client: httpx.AsyncClien
     assert "2263127" not in repr(entries)
 
 
+async def test_who_may_only_write_codes_learns_none(program: Program, store: Store) -> None:
+    store.codes.add(new_code("ACME-12/7", "Acme", plan=PLAN))
+    [code] = store.codes.after(0)
+    writer = program("codes:write")
+    for fields in ({}, {"enabled": False}):
+        answer = await writer.patch(f"/codes/{code.id}", json=fields, headers={"if-match": "*"})
+        assert (answer.json()["code"], answer.json()["digits"]) == ("*******/7", "*****27")
+    added = (await writer.post("/codes", json={"code": "4711"})).json()
+    assert (added["code"], added["digits"]) == ("****", "****")
+
+
 async def test_every_fact_of_a_code_comes_back_as_it_was_given(
     client: httpx.AsyncClient, store: Store
 ) -> None:

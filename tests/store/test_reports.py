@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 
 from proxy.cdr.record import CallRecord, UsedCode
 from proxy.errors import ConfigurationError
-from proxy.policy import AccountCode, User, UserGroup
+from proxy.policy import AccountCode, NumberPlan, User, UserGroup, new_code
 from proxy.store import (
     Actor,
     ReportBy,
@@ -101,6 +101,20 @@ def test_a_report_is_sorted_and_paged(log: Store) -> None:
     with pytest.raises(ConfigurationError, match="first day"):
         log.reports.report(ReportBy.CODE, JANUARY[1], JANUARY[0])
     log.close()
+
+
+def test_lines_that_are_alike_tell_nothing_of_the_digits_to_who_sees_no_codes(store: Store) -> None:
+    forms = ("55", "11", "99", "33")
+    for form in forms:
+        store.codes.add(new_code(form, plan=NumberPlan()))
+    alike = [replace(CALLS[0], record_id=form, code=UsedCode(form, form, form)) for form in sorted(forms)]
+    store.usage.insert_many(alike)
+    day = datetime.fromtimestamp(CALLS[0].start_time, store.usage.zone).date()
+    for days in ((day, day), (day.replace(day=1), date(day.year, 12, 31))):
+        masked = store.reports.report(ReportBy.CODE, *days, order=ReportOrder.CALLS, masked=True)
+        assert [line.key for line in masked.lines] == list(forms), "by age"
+        plain = store.reports.report(ReportBy.CODE, *days, order=ReportOrder.CALLS)
+        assert [line.key for line in plain.lines] == sorted(forms)
 
 
 def test_lines_bear_the_names_of_codes_and_users(log: Store) -> None:

@@ -181,6 +181,20 @@ def test_new_calls_do_not_shift_a_page(store: Store) -> None:
     assert store.usage.page(limit=10, cursor=second.before).entries == first.entries
 
 
+@pytest.mark.parametrize("way", "ab")
+def test_a_cursor_is_one_of_the_partys_own_calls(log: Store, way: str) -> None:
+    def cursor(own: bool) -> str:
+        call = next(call for call in CALLS if ("205" in {call.user, call.destination_user}) is own)
+        entry = log.usage.entry(call.record_id)
+        assert entry
+        return f"{way}{entry.row_id}"
+
+    wanted = UsageFilter(party="205")
+    log.usage.page(wanted, order=UsageOrder.CALLER, cursor=cursor(own=True))
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        log.usage.page(wanted, order=UsageOrder.CALLER, cursor=cursor(own=False))
+
+
 def test_a_cursor_holds_no_digits_of_a_code(log: Store) -> None:
     page = log.usage.page(UsageFilter(code_key="217"), order=UsageOrder.CODE, limit=2)
     row = page.entries[-1].row_id

@@ -20,6 +20,7 @@ from proxy.portal.api.problems import Problem, naming
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Cursor, Limit, RowId, Service, Values, service_document
 from proxy.store import Versioned
+from proxy.store.audit import masked_code
 
 __all__ = ["CodeFields", "Writer", "placed", "router"]
 
@@ -79,7 +80,7 @@ class CodeFields(Values):
 
 
 class CodeDocument(CodeFields):
-    """A code as it is."""
+    """A code as it is; without codes:read its form and digits are masked."""
 
     id: int
     digits: str = Field(description="What is dialled.")
@@ -103,7 +104,7 @@ async def list_codes(
     codes = client.portal.store.codes
     found = await run_in_threadpool(codes.after, last, search=search, limit=limit + 1)
     more = str(found[limit - 1].id) if len(found) > limit else None
-    return CodePage(codes=[_document(code) for code in found[:limit]], next=more)
+    return CodePage(codes=[_document(client, code) for code in found[:limit]], next=more)
 
 
 @router.post("/codes", status_code=201)
@@ -119,14 +120,14 @@ async def add_code(client: Writer, fields: CodeFields, response: Response) -> Co
     added = _expect(await run_in_threadpool(work))
     response.headers["Location"] = f"/api/v1/codes/{added.id}"
     response.headers["ETag"] = tag(added.version)
-    return _document(added)
+    return _document(client, added)
 
 
 @router.get("/codes/{code_id}", response_model=CodeDocument)
 async def get_code(client: Reader, code_id: RowId, request: Request, response: Response) -> object:
     """Give one code."""
     found = _expect(await run_in_threadpool(client.portal.store.codes.by_id, code_id))
-    return not_modified(request, response, found.version) or _document(found)
+    return not_modified(request, response, found.version) or _document(client, found)
 
 
 @router.patch("/codes/{code_id}")
@@ -144,7 +145,7 @@ async def change_code(
 
     changed = await run_in_threadpool(work)
     response.headers["ETag"] = tag(changed.version)
-    return _document(changed)
+    return _document(client, changed)
 
 
 @router.delete("/codes/{code_id}", status_code=204)
@@ -160,14 +161,16 @@ async def delete_code(client: Writer, code_id: RowId, request: Request) -> None:
     await run_in_threadpool(work)
 
 
-def _document(found: Versioned[AccountCode]) -> CodeDocument:
+def _document(client: Client, found: Versioned[AccountCode]) -> CodeDocument:
     code = found.value
+    # To change a code is not to learn it: a token for writing alone knows what it sent.
+    shown = str if client.may(Scope.CODES_READ) else masked_code
     service = code.class_of_service
     return CodeDocument(
         id=found.id,
         version=found.version,
-        code=code.form,
-        digits=code.digits,
+        code=shown(code.form),
+        digits=shown(code.digits),
         description=code.description,
         enabled=code.enabled,
         valid_from=code.valid_from,
