@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.datastructures import FormData
 
 from proxy.portal.permissions import Permission, may
@@ -31,6 +32,16 @@ __all__ = [
 
 THEMES = ("auto", "light", "dark")
 _SAFE = frozenset({"GET", "HEAD"})
+
+
+class _RowNumber(IntegerConvertor):
+    """A number in a path: one that a row can have. Of some thousand digits Python makes none (ValueError)."""
+
+    regex = "[0-9]{1,15}"
+
+
+# Here, because every module with a route needs this one before.
+register_url_convertor("int", _RowNumber())
 
 
 class Refused(Exception):  # noqa: N818 - it says what is the case
