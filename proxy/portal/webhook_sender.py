@@ -23,8 +23,10 @@ __all__ = ["WebhookSender"]
 logger = logging.getLogger(__name__)
 
 _EVERY = 1.0
-_AT_ONCE = 8
-_AT_ONCE_EACH = 4
+_AT_ONCE = 10
+_AT_ONCE_EACH = 6
+_FOR_EMERGENCIES = 2
+"""Of both: receivers that are slow to take all else leave so many free."""
 _KEPT = 30 * 86_400.0
 """So long the delivery log shows what was delivered or given up."""
 _TIDIED_EVERY = 3_600.0
@@ -91,7 +93,9 @@ class WebhookSender:
         free = _AT_ONCE - sum(busy.values())
         if not free:
             return 0
-        due = self._outbox.take_due(now=self._clock(), limit=free, busy=busy, most=_AT_ONCE_EACH)
+        due = self._outbox.take_due(
+            now=self._clock(), limit=free, busy=busy, most=_AT_ONCE_EACH, kept=_FOR_EMERGENCIES
+        )
         for endpoint, delivery in due:
             with self._lock:
                 self._busy[endpoint.id] += 1

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, false, insert, or_, select, update
 
 from proxy.errors import ConfigurationError
 from proxy.store.audit import SYSTEM, Actor, changed_only, write_audit
@@ -29,6 +29,7 @@ EVENTS = ("call.started", "call.answered", "call.ended", "code.rejected", "emerg
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
 """Seconds until the next try; after the last one a delivery is given up."""
 LEASE = 60.0
+_EMERGENCY = "emergency.dialed"
 _CHUNK = 500
 _LOOKED_AT = 200
 _URL = re.compile(r"https?://[^\s/?#@\\]+(?:[/?][^\s#]*)?")
@@ -178,22 +179,40 @@ class WebhooksRepository:
         return len(fresh)
 
     def take_due(
-        self, *, now: float, limit: int = 20, busy: Mapping[int, int] | None = None, most: int = 20
+        self,
+        *,
+        now: float,
+        limit: int = 20,
+        busy: Mapping[int, int] | None = None,
+        most: int = 20,
+        kept: int = 0,
     ) -> list[tuple[WebhookEndpoint, WebhookDelivery]]:
-        """What is to be delivered now, emergencies first, then the longest due; nobody else gets it for
-        `LEASE` seconds.
+        """What is to be delivered now: emergencies first (where least is under way to the receiver foremost),
+        then the longest due. Nobody else gets it for `LEASE` seconds.
 
         ``busy`` says how many deliveries to an endpoint are under way: it gets no more than ``most`` at a
-        time, so that a slow receiver does not keep the others waiting.
+        time, so that a slow receiver does not keep the others waiting. ``kept`` of ``limit`` and of ``most``
+        are for emergencies alone, so that slow receivers of all else do not keep these waiting either.
         """
         room = {endpoint_id: most - count for endpoint_id, count in (busy or {}).items()}
         column = webhook_deliveries.c
+
+        def urgency(item: WebhookDelivery) -> tuple[bool, int]:
+            emergency = item.event == _EMERGENCY
+            return not emergency, -room.get(item.endpoint_id, most) if emergency else 0
+
+        ordinary: ColumnElement[bool] = (
+            column.endpoint_id.not_in([key for key, left in room.items() if left <= kept])
+            if limit > kept
+            else false()
+        )
         due = (
             select(webhook_deliveries)
             .join(webhook_endpoints, webhook_endpoints.c.id == column.endpoint_id)
             .where(column.next_try_at <= now, webhook_endpoints.c.enabled)
             .where(column.endpoint_id.not_in([key for key, left in room.items() if left <= 0]))
-            .order_by(column.event != "emergency.dialed", column.next_try_at, column.id)
+            .where(or_(column.event == _EMERGENCY, ordinary))
+            .order_by(column.event != _EMERGENCY, column.next_try_at, column.id)
             .limit(_LOOKED_AT)
         )
         with self._database.read() as connection:
@@ -201,10 +220,11 @@ class WebhooksRepository:
                 return []
         with self._database.write() as connection:
             found: list[WebhookDelivery] = []
-            for row in connection.execute(due.with_for_update(skip_locked=True)).mappings():
-                item = _read_delivery(row)
+            rows = connection.execute(due.with_for_update(skip_locked=True)).mappings()
+            for item in sorted(map(_read_delivery, rows), key=urgency):
                 left = room.get(item.endpoint_id, most)
-                if left > 0 and len(found) < limit:
+                spared = 0 if item.event == _EMERGENCY else kept
+                if left > spared and len(found) < limit - spared:
                     room[item.endpoint_id] = left - 1
                     found.append(item)
             ids = [delivery.id for delivery in found]

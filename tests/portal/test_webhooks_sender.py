@@ -109,6 +109,20 @@ def test_emergencies_go_first(store: Store, receiver: Receiver, sender: Start) -
     assert len(receiver.taken) <= 4
 
 
+def test_slow_receivers_of_all_else_keep_no_emergency_waiting(
+    store: Store, receiver: Receiver, sender: Start
+) -> None:
+    with Receiver(["hang"]) as slow, Receiver(["hang"]) as slower:
+        add(store, slow)
+        add(store, slower)
+        tell(store, *(f"r{number}" for number in range(40)))
+        sender()
+        happens(lambda: len(slow.taken) + len(slower.taken) == 8)
+        add(store, receiver)
+        tell(store, "e1", event="emergency.dialed")
+        happens(lambda: [taken.headers["webhook-id"] for taken in receiver.taken] == ["e1"])
+
+
 def test_a_sender_that_died_is_followed_by_one_that_delivers(
     store: Store, receiver: Receiver, sender: Start, clock: Clock
 ) -> None:

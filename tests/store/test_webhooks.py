@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import ConfigurationError
 from proxy.store import Actor, Store, StoreUnavailable, VersionConflict, WebhookEndpoint
 from proxy.store.call_events import NewEvent
-from proxy.store.webhooks import BACK_OFF, LEASE
+from proxy.store.webhooks import BACK_OFF, EVENTS, LEASE
 
 NOW = 1_800_000_000.0
 ENDED = WebhookEndpoint("https://billing.example/hook", frozenset({"call.ended"}))
@@ -89,6 +89,28 @@ def test_a_delivery_under_way_is_nobody_elses_until_its_lease_ends(
     assert store.webhooks.take_due(now=NOW + LEASE - 1) == []
     (again,) = store.webhooks.take_due(now=NOW + LEASE)
     assert (again[1].event_id, again[1].attempts) == ("e1", 2)
+
+
+def test_some_places_are_kept_for_emergencies(store: Store, endpoint: WebhookEndpoint) -> None:
+    both = store.webhooks.change(replace(endpoint, events=frozenset(EVENTS)), version=1)
+    ordinary = [NewEvent(f"r{number}", "call.ended", "{}") for number in range(9)]
+    store.webhooks.enqueue(ordinary, now=NOW)
+
+    def take(limit: int, busy: int) -> list[str]:
+        due = store.webhooks.take_due(now=NOW, limit=limit, busy={both.id: busy}, most=5, kept=2)
+        return [item.event_id for _, item in due]
+
+    assert take(limit=2, busy=0) == []
+    assert take(limit=3, busy=0) == ["r0"]
+    assert take(limit=9, busy=3) == []
+    assert take(limit=9, busy=1) == ["r1", "r2"]
+    emergencies = [NewEvent(f"e{number}", "emergency.dialed", "{}") for number in range(6)]
+    store.webhooks.enqueue(emergencies, now=NOW)
+    assert take(limit=1, busy=4) == ["e0"]
+    assert take(limit=9, busy=3) == ["e1", "e2"]
+    assert take(limit=2, busy=0) == ["e3", "e4"]
+    assert take(limit=9, busy=0) == ["e5", "r3", "r4"]
+    assert take(limit=9, busy=5) == []
 
 
 def test_tries_back_off_and_end(store: Store, endpoint: WebhookEndpoint) -> None:
