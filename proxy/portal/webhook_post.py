@@ -19,6 +19,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.store import WebhookDelivery, WebhookEndpoint
@@ -107,7 +108,7 @@ class Poster:
         timer.daemon = True
         timer.start()
         try:
-            connection.open(self._connect(host, port, secure=secure))
+            self._connect(connection, host, port, secure=secure)
             if secure:
                 connection.secure(self._tls, host)
             connection.request("POST", target, body, headers)
@@ -121,7 +122,7 @@ class Poster:
             self._open.discard(connection)
             connection.close()
 
-    def _connect(self, host: str, port: int, *, secure: bool) -> socket.socket:
+    def _connect(self, connection: _Connection, host: str, port: int, *, secure: bool) -> None:
         """Connect to the first address of a host that may be told and answers."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         reason: Exception = _Refused("its address is private, and in none of notify.private_networks")
@@ -136,12 +137,14 @@ class Poster:
             client = socket.socket(family, kind, protocol)
             try:
                 client.settimeout(self._patience)
-                client.connect(address)
+                connection.open(client, address)
             except OSError as error:
                 client.close()
+                if connection.aborted:
+                    raise  # and try no other: a host may have many
                 reason = error
             else:
-                return client
+                return
         raise reason
 
     def _is_private(self, address: _Address) -> bool:
@@ -182,22 +185,29 @@ class _Refused(Exception):  # noqa: N818 - never leaves this module
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection whose socket was made beforehand, and that can be ended from another thread."""
+    """A connection to an address that was looked at, and that can be ended from another thread."""
 
     def __init__(self, host: str, port: int, *, timeout: float) -> None:
         super().__init__(host, port, timeout=timeout)
         self.aborted = False
 
-    def open(self, client: socket.socket) -> None:
-        """Use a socket that is connected."""
+    def open(self, client: socket.socket, address: tuple[Any, ...]) -> None:
+        """Connect by a socket."""
         self.sock = client
-        if self.aborted:
-            raise TimeoutError
+        self._go_on()
+        client.connect(address)
+        self._go_on()
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Speak TLS from here on."""
         self.sock = context.wrap_socket(self.sock, server_hostname=host)
+        self._go_on()
         self.default_port = http.client.HTTPS_PORT
+
+    def _go_on(self) -> None:
+        """Whoever ended it may have found a socket that could not be ended yet, or not any more."""
+        if self.aborted:
+            raise TimeoutError
 
     def connect(self) -> None:
         """Never by itself: it would look the name up again."""

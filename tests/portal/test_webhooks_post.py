@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import socket
 import ssl
+import threading
 import time
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -101,6 +102,29 @@ def test_who_takes_for_ever_is_left(answer: str) -> None:
     with Receiver([answer]) as receiver:
         poster = Poster(LOOPBACK, patience=0.3 if answer == "hang" else 30, deadline=0.5)
         assert post(receiver, poster) == Outcome(0, "no answer in time")
+
+
+@pytest.mark.parametrize("ended_by", ["deadline", "close"])
+def test_a_connect_that_takes_for_ever_is_left(ended_by: str) -> None:
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        # Its queue is full: whoever comes now gets no answer, and asks again for minutes.
+        first.connect(full.getsockname())
+        second.setblocking(False)
+        second.connect_ex(full.getsockname())
+        poster = Poster(LOOPBACK, patience=3_600, deadline=0.3 if ended_by == "deadline" else 3_600)
+        begun = time.monotonic()
+        closing = threading.Timer(0.3, poster.close)
+        if ended_by == "close":
+            closing.start()
+        url = f"http://127.0.0.1:{full.getsockname()[1]}/"
+        outcome = poster.post(endpoint(url), DELIVERY, now=NOW)
+        assert (
+            outcome.error
+            == {"deadline": "no answer in time", "close": "the portal ended meanwhile"}[ended_by]
+        )
+        assert time.monotonic() - begun < 60, "by itself it takes twice as long"
 
 
 def test_nobody_at_the_port_is_said() -> None:
