@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from proxy.commands import audit, codes, gate, groups, portal, tokens, usage, users
+from proxy.commands import accounts, audit, codes, gate, groups, portal, tokens, usage, users
 from proxy.commands.common import ConfigOption, config_before_command
 from proxy.errors import TollgateError
 
@@ -73,6 +73,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(usage.app, name="usage")
 app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(accounts.app, name="accounts")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -31,6 +31,7 @@ COMMANDS = (
     *(("groups", name) for name in ("add", "set", "list", "delete")),
     *(("users", name) for name in ("add", "set", "list", "delete")),
     *(("usage", name) for name in ("list", "export")),
+    *(("accounts", name) for name in ("add", "set", "list", "delete")),
 )
 
 

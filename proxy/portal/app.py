@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.errors import TollgateError
 from proxy.portal import (
+    access_pages,
     account_pages,
     audit_pages,
     code_pages,
@@ -67,6 +68,7 @@ def routes() -> list[BaseRoute]:
         *audit_pages.router.routes,
         *token_pages.router.routes,
         *webhook_pages.router.routes,
+        *access_pages.router.routes,
     ]
     for route in found:
         if len(list(permissions_of(route))) != 1:

@@ -6,7 +6,7 @@ import enum
 
 from proxy.store import PortalAccount, Role
 
-__all__ = ["Permission", "may"]
+__all__ = ["GRANTS", "Permission", "may"]
 
 
 class Permission(enum.StrEnum):
@@ -42,6 +42,8 @@ class Permission(enum.StrEnum):
     """Let programs ask the API."""
     WEBHOOKS = "webhooks"
     """Say who is told of events."""
+    ACCOUNTS = "accounts"
+    """Say who may log in, and as what."""
 
 
 _ALL = frozenset(Role)
@@ -66,7 +68,11 @@ _TABLE: dict[Permission, frozenset[Role]] = {
     Permission.AUDIT_VIEW: frozenset({Role.DECISION_MAKER}),
     Permission.TOKENS: frozenset({Role.DECISION_MAKER}),
     Permission.WEBHOOKS: frozenset({Role.DECISION_MAKER}),
+    Permission.ACCOUNTS: frozenset({Role.DECISION_MAKER}),
 }
+
+GRANTS = {"groups_write": Role.PHONE_MANAGER, "see_codes": Role.BILLING_CONTACT}
+"""What an account may be granted besides, and to whom that means anything."""
 
 
 def may(account: PortalAccount | None, permission: Permission) -> bool:

@@ -25,5 +25,8 @@ PAGES = {
     "webhook": "/webhooks/1",
     "webhook-deliveries": "/webhooks/deliveries",
     "tokens": "/tokens",
+    "accounts": "/accounts",
+    "account": "/accounts/edit?id=2",
+    "account-new": "/accounts/edit",
     "password": "/password",
 }

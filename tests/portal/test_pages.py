@@ -18,13 +18,14 @@ from proxy.call.trunk_watch import TrunkState
 from proxy.cdr.record import Disposition
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, CodeCollection, OwnerKind, Treatment, UserGroup
-from proxy.portal import group_pages, token_pages, user_pages, webhook_pages
+from proxy.portal import access_pages, group_pages, token_pages, user_pages, webhook_pages
 from proxy.portal.api.scopes import GRANTABLE
 from proxy.portal.app import create_app
 from proxy.portal.code_pages import MESSAGES
 from proxy.portal.group_form import PRESETS, TREATMENTS, fields_of
 from proxy.portal.headers import MAX_FORM, MAX_UPLOAD
 from proxy.portal.pages import ASSETS, asset, versioned
+from proxy.portal.permissions import GRANTS
 from proxy.portal.portal import Portal
 from proxy.portal.prompt_files import OFFERED
 from proxy.portal.texts import LANGUAGES, preferred, texts_of
@@ -240,6 +241,8 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
         "record.decided_",
         "tokens.scope_",
         "webhooks.event_",
+        "accounts.role_",
+        "accounts.grant_",
     }
     assert {f"base.theme_{theme}" for theme in THEMES} <= words
     assert {f"codes.owner_{kind.value}" for kind in OwnerKind} <= words
@@ -261,6 +264,9 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
     assert {f"codes.{said}" for said in MESSAGES} <= words
     assert {f"tokens.{said}" for said in token_pages.MESSAGES} <= words
     assert {f"tokens.scope_{scope.replace(':', '_')}" for scope in GRANTABLE} <= words
+    assert {f"accounts.{said}" for said in access_pages.MESSAGES} <= words
+    assert {f"accounts.role_{role.value}" for role in Role} <= words
+    assert {f"accounts.grant_{grant}" for grant in GRANTS} <= words
     assert {f"webhooks.{said}" for said in webhook_pages.MESSAGES} <= words
     assert {f"webhooks.event_{event.replace('.', '_')}" for event in EVENTS} <= words
 

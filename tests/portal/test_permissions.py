@@ -43,6 +43,7 @@ RIGHTS = {
     Permission.AUDIT_VIEW: {Role.DECISION_MAKER},
     Permission.TOKENS: {Role.DECISION_MAKER},
     Permission.WEBHOOKS: {Role.DECISION_MAKER},
+    Permission.ACCOUNTS: {Role.DECISION_MAKER},
 }
 """Written anew from the issue: the portal's own table must not judge itself."""
 
