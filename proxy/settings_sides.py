@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from proxy.policy import NumberStyle
 from proxy.settings_sections import AddressText, Codec, Network, Seconds, Section
@@ -177,9 +177,17 @@ class TrunkAccountSettings(Section):
     """Name that the carrier gave."""
     password: SecretStr
     """Password that the carrier gave."""
-    realm: str = ""
-    """Only challenges of this realm are answered; empty: the registrar's, or the first that the trunk's own
-    address sends."""
+    realm: tuple[str, ...] = ()
+    """One realm or a list: only their challenges are answered. Empty: the registrar's, and what each of the
+    trunk's own addresses asks calls for first, or next once the answer to that was refused. A callee behind
+    the trunk may have asked that; naming the realm is the strict way."""
+
+    @field_validator("realm", mode="before")
+    @classmethod
+    def _one_realm(cls, value: object) -> object:
+        if isinstance(value, str):
+            return (value,) if value else ()
+        return value
 
 
 class TrunkSettings(Section):

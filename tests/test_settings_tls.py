@@ -148,21 +148,27 @@ def test_what_is_missing_is_said(text: str, problem: str, tmp_path: Path) -> Non
     assert problem in str(caught.value)
 
 
-def test_an_account_of_a_trunk_reaches_the_call_core_and_hides_its_password(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("realm", "realms"),
+    [('"carrier"', ("carrier",)), ('["carrier", "gateway 2"]', ("carrier", "gateway 2")), ('""', ())],
+)
+def test_an_account_of_a_trunk_reaches_the_call_core_and_hides_its_password(
+    tmp_path: Path, realm: str, realms: tuple[str, ...]
+) -> None:
     settings = _load(
         tmp_path,
-        """
+        f"""
         [[trunks]]
         name = "carrier"
         addresses = ["sip:198.51.100.1"]
         register = true
         register_expires = 600
         probe_interval = 30
-        account = { username = "gate", password = "a-password", realm = "carrier" }
+        account = {{ username = "gate", password = "a-password", realm = {realm} }}
         """,
     )
     (trunk,) = composition.gate_config(settings, BOUND, _lookup).trunks
-    assert trunk.account == DigestAccount("gate", "a-password", "carrier")
+    assert trunk.account == DigestAccount("gate", "a-password", realms)
     assert (trunk.register, trunk.register_expires, trunk.probe_interval) == (True, 600, 30.0)
     assert "a-password" not in f"{settings!r}{trunk!r}"
 

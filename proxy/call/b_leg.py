@@ -93,7 +93,7 @@ class BLeg(Leg):
         self.digits = trunk.digits
         self.media = media
         self.state = BLegState.CALLING
-        self._attempt = call.core.accounts.attempt(trunk, urgent=call.route.emergency)
+        self._attempt: DigestAttempt | None = None
         self._spec: InviteSpec | None = None
         self._early: EarlyDialogs | None = None
         """From the offer to the final response."""
@@ -111,6 +111,7 @@ class BLeg(Leg):
         self.signalled_from = spec.flow.remote_host
         self._early = EarlyDialogs(self)
         spec = spec._replace(headers=(*spec.headers, *self._extensions()))
+        self._attempt = self._begin_attempt(None)
         self._invite(spec, now)
 
     def _invite(self, spec: InviteSpec, now: float) -> None:
@@ -123,8 +124,11 @@ class BLeg(Leg):
 
     def attempt(self, dialog: Dialog | None = None) -> DigestAttempt | None:
         """Begin a request within a dialog to the trunk, which may ask who the gate is."""
-        call = self.call
-        return call.core.accounts.attempt(self.trunk, dialog or self.dialog, urgent=call.route.emergency)
+        return self._begin_attempt(dialog or self.dialog)
+
+    def _begin_attempt(self, dialog: Dialog | None) -> DigestAttempt | None:
+        urgent = self.call.route.emergency
+        return self.call.core.accounts.attempt(self.trunk, dialog, host=self.signalled_from, urgent=urgent)
 
     def _extensions(self) -> list[tuple[str, str]]:
         """Say which extensions the gate knows on this trunk (RFC 3262 §4, RFC 6228 §4)."""

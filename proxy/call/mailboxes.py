@@ -29,6 +29,7 @@ from proxy.sip.dialog import Dialog
 from proxy.sip.digest_client import DigestAttempt
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import ClientTransaction, RequestReceived
+from proxy.sip.flow import Flow
 from proxy.sip.message import Request, Response
 from proxy.sip.seconds import delta_seconds, retry_after
 from proxy.sip.subscription import EventType, SubscriptionState, SubscriptionStatus
@@ -115,9 +116,17 @@ class Mailbox(Timed):
         self._subscribe(now)
 
     def _subscribe(self, now: float) -> None:
-        self._attempt = self._table.accounts.attempt(self.holder, self._dialog)
+        flow = self._flow
+        host = "" if flow is None else flow.remote_host
+        self._attempt = self._table.accounts.attempt(self.holder, self._dialog, host=host)
         self.state = MailboxState.SUBSCRIBING
         self._send(_EXPIRES, now)
+
+    @property
+    def _flow(self) -> Flow | None:
+        """The way to the holder for a new dialog, the next one after a failure; None: it has no address."""
+        flows = self.holder.flows
+        return flows[self._failures % len(flows)] if flows else None
 
     def _send(self, expires: int, now: float) -> None:
         """Send a SUBSCRIBE: to begin with, or within the dialog."""
@@ -133,7 +142,7 @@ class Mailbox(Timed):
         )
         if dialog is not None:
             self._transaction = endpoint.request(dialog, "SUBSCRIBE", headers=headers, now=now)
-        elif not self.holder.flows:
+        elif (flow := self._flow) is None:
             self._failed("no address", now)
             return
         else:
@@ -143,7 +152,7 @@ class Mailbox(Timed):
                 uri,
                 from_=f"<{uri}>",
                 headers=headers,
-                flow=self.holder.flows[self._failures % len(self.holder.flows)],
+                flow=flow,
                 owner=self,
                 call_id=self._call_id,
                 local_tag=self._tag,

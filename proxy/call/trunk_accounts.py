@@ -270,23 +270,25 @@ class TrunkAccounts:
         self._leaving += registrations.values()
 
     def attempt(
-        self, trunk: Trunk, dialog: Dialog | None = None, *, urgent: bool = False
+        self, trunk: Trunk, dialog: Dialog | None = None, *, host: str = "", urgent: bool = False
     ) -> DigestAttempt | None:
-        """Begin a request to a trunk, within ``dialog`` if there is one already.
+        """Begin a request to a trunk, within ``dialog`` if there is one already; ``host`` is the trunk's
+        address that the first request went to, if that was the gate's.
 
         None for trunks without an account, and where the way that the dialog's peer has named (Contact,
         Record-Route) leads to an address that is not the trunk's: nobody else gets its credentials.
         ``urgent``: for an emergency call.
         """
         client = self._clients.get(trunk.name)
-        if client is None or (dialog is not None and not self._leads_to(trunk, dialog)):
+        if client is None:
             return None
-        return client.attempt(urgent=urgent)
-
-    def _leads_to(self, trunk: Trunk, dialog: Dialog) -> bool:
-        config = self._endpoint.config
-        host = dialog.next_hop(config.listen_points, config.lookup).remote_host
-        return is_within(host, self.addresses_of(trunk))
+        if dialog is not None:
+            config = self._endpoint.config
+            reached = dialog.next_hop(config.listen_points, config.lookup).remote_host
+            if not is_within(reached, self.addresses_of(trunk)):
+                return None
+            host = host or reached
+        return client.attempt(host, urgent=urgent)
 
     def addresses_of(self, trunk: Trunk) -> tuple[IPv4Network | IPv6Network, ...]:
         """Return the addresses that are a trunk's own."""

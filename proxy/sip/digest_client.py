@@ -1,11 +1,14 @@
 """The gate as a client of digest authentication: the credentials of a trunk, and what its challenges ask.
 
-RFC 3261 §22.2, §22.3; RFC 7616 §3.3-§3.6; RFC 8760. A `DigestClient` remembers the last challenge of one
-server, so that most requests carry their credentials at once. A `DigestAttempt` is one request with its
-repetitions: two at most, and none when the server refuses what was made for the very nonce it sent.
+RFC 3261 §22.2, §22.3; RFC 7616 §3.3-§3.6; RFC 8760. A `DigestClient` remembers the last challenge of each
+server of one account, so that most requests carry their credentials at once: the registrar and each address
+that calls go to may ask in realms of their own. A `DigestAttempt` is one request with its repetitions: two
+at most, and none when the server refuses what was made for the very nonce it sent.
 
 A server that only passes on what stands behind it lets a callee ask for credentials too, in a realm of its
-own. So an account without a realm keeps the first one that has asked, or that of the registrar.
+own; by the realm alone nobody can tell the two apart. So an account without realms answers calls in the
+registrar's realm and in the first that has asked, and in another one only once the answers to those were
+refused. Setting the realms is the strict way.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from proxy.errors import RemoteProtocolError
 from proxy.sip.digest import Challenge, answer_challenge, choose_challenge
 from proxy.sip.message import Response
 
@@ -24,45 +26,53 @@ logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 2
 """Challenges that one request answers: the first, and one after the nonce has changed."""
+MAX_SERVERS = 64
+MAX_REALMS = 8
+"""What is remembered of one account's servers, and of one server's realms; the oldest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class DigestAccount:
-    """Who the gate is to a server."""
+    """Who the gate is to a trunk."""
 
     username: str
     password: str = field(repr=False)
-    realm: str = ""
-    """Only challenges of this realm are answered; "": the first one counts (the server's address is checked
-    already: credentials go nowhere else)."""
+    realms: tuple[str, ...] = ()
+    """Only challenges of these are answered; none: the registrar's and those that the trunk's servers ask in
+    first (their addresses are checked already: credentials go nowhere else)."""
 
 
 class DigestClient:
-    """One account at one server. ``cnonces`` gives a fresh random text each time."""
+    """One account at the servers of one trunk. ``cnonces`` gives a fresh random text each time."""
 
-    __slots__ = ("_challenge", "_cnonces", "_count", "_header", "_realm", "account")
+    __slots__ = ("_cnonces", "_servers", "account", "registrar_realm")
 
     def __init__(self, account: DigestAccount, cnonces: Callable[[], str]) -> None:
         self.account = account
         self._cnonces = cnonces
-        self._challenge: Challenge | None = None
-        self._realm = account.realm
-        """The one realm that is answered, "" while it is open."""
-        self._header = ""
-        self._count = 0
+        self.registrar_realm: str | None = None
+        """None while no registrar has asked."""
+        self._servers: dict[tuple[bool, str], _Server] = {}
+        """By whether it is the registrar, and by address."""
 
-    def attempt(self, *, urgent: bool = False) -> DigestAttempt:
-        """Begin a request; one for help (``urgent``) answers in another realm too, if none is prescribed."""
-        return DigestAttempt(self, urgent=urgent)
-
-    def authorization(self, method: str, uri: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """Return the nonce that is answered, and the header that does it; "" and nothing while none is
-        known.
+    def attempt(self, host: str = "", *, urgent: bool = False) -> DigestAttempt:
+        """Begin a request to the server at ``host``; one for help (``urgent``) answers in any realm, if none
+        is prescribed.
         """
-        challenge = self._challenge
-        if challenge is None:
-            return "", ()
-        self._count += 1
+        return DigestAttempt(self, host, urgent=urgent)
+
+    def server(self, method: str, host: str) -> _Server:
+        """Return what is known of the server that takes such a request at ``host``."""
+        key = (True, "") if method == "REGISTER" else (False, host)
+        server = self._servers.get(key)
+        if server is None:
+            if len(self._servers) >= MAX_SERVERS:
+                del self._servers[next(iter(self._servers))]
+            server = self._servers[key] = _Server()
+        return server
+
+    def credentials(self, challenge: Challenge, count: int, method: str, uri: str) -> str:
+        """Answer a challenge for the ``count``th time."""
         credentials = answer_challenge(
             challenge,
             method=method,
@@ -70,67 +80,115 @@ class DigestClient:
             username=self.account.username,
             password=self.account.password,
             cnonce=self._cnonces(),
-            nonce_count=self._count,
+            nonce_count=count,
         )
-        return challenge.nonce, ((self._header, str(credentials)),)
+        return str(credentials)
 
-    def challenged(self, response: Response, answered: str, *, urgent: bool = False) -> bool:
-        """Take the challenge of a 401 or 407 to a request that answered the nonce ``answered`` ("": none).
-
-        False: there is nothing to answer, or the credentials are not what the server wants.
-        """
-        kind = "Proxy" if response.status == 407 else "WWW"
-        values = response.headers.get_all(f"{kind}-Authenticate")
-        registrar = response.cseq.method == "REGISTER"
-        realm = self.account.realm if urgent or registrar else self._realm
-        challenge = choose_challenge(value for value in values if _is_of(realm, value))
-        if challenge is None:
-            if values and not self.account.realm:
-                name = self.account.username
-                logger.warning("account %s is challenged in another realm than before: not answered", name)
-            return False
-        if challenge.nonce == answered and not challenge.stale:
-            if self._challenge is not None and self._challenge.nonce == answered:
-                self._challenge = None
-                self._realm = self.account.realm  # it was not the right one
-            return False
-        if registrar or not self._realm:
-            self._realm = challenge.realm
-        if self._challenge is None or challenge.nonce != self._challenge.nonce:
-            self._count = 0
-        self._challenge = challenge
-        self._header = "Proxy-Authorization" if kind == "Proxy" else "Authorization"
-        return True
+    def may_answer(self, realm: str, server: _Server, *, anyone: bool) -> bool:
+        """Say whether a challenge of this realm is answered; ``anyone``: unless the settings forbid it."""
+        if self.account.realms:
+            return realm in self.account.realms
+        return anyone or realm == self.registrar_realm or server.may_ask_in(realm)
 
 
-def _is_of(realm: str, value: str) -> bool:
-    """Say whether this is a challenge of a realm; "": of any."""
-    try:
-        challenge = Challenge.parse(value)
-    except RemoteProtocolError:
-        return False
-    return challenge is not None and realm in {"", challenge.realm}
+class _Server:
+    """What one server has asked for."""
+
+    __slots__ = ("_realms", "challenge", "count", "header")
+
+    def __init__(self) -> None:
+        self.challenge: Challenge | None = None
+        """The last one, None while its answer is not known or was refused."""
+        self.header = ""
+        self.count = 0
+        self._realms: dict[str, bool] = {}
+        """Those it may ask in, each with whether the last answer was refused."""
+
+    def may_ask_in(self, realm: str) -> bool:
+        """Say whether it is known by this realm, or by none whose answer it took."""
+        return realm in self._realms or all(self._realms.values())
+
+    def take(self, challenge: Challenge, header: str, *, note: bool) -> None:
+        """Answer this challenge from now on; ``note``: it may ask in this realm again."""
+        if self.challenge is None or challenge.nonce != self.challenge.nonce:
+            self.count = 0
+        self.challenge = challenge
+        self.header = header
+        if note:
+            if len(self._realms) >= MAX_REALMS and challenge.realm not in self._realms:
+                del self._realms[next(iter(self._realms))]
+            self._realms[challenge.realm] = False
+
+    def refuse(self, answered: Challenge) -> None:
+        """Note that the answer to a challenge was not the right one."""
+        if self.challenge is not None and self.challenge.nonce == answered.nonce:
+            self.challenge = None
+        if answered.realm in self._realms:
+            self._realms[answered.realm] = True
 
 
 class DigestAttempt:
     """One request and its repetitions."""
 
-    __slots__ = ("_answered", "_client", "_left", "_urgent")
+    __slots__ = ("_answered", "_client", "_host", "_left", "_urgent")
 
-    def __init__(self, client: DigestClient, *, urgent: bool) -> None:
+    def __init__(self, client: DigestClient, host: str, *, urgent: bool) -> None:
         self._client = client
+        self._host = host
         self._urgent = urgent
-        self._answered = ""
+        self._answered: Challenge | None = None
         self._left = MAX_ANSWERS
 
     def headers(self, method: str, uri: str) -> tuple[tuple[str, str], ...]:
         """Return what the request is to carry, as far as the server's wishes are known."""
-        self._answered, headers = self._client.authorization(method, uri)
-        return headers
+        server = self._client.server(method, self._host)
+        self._answered = challenge = server.challenge
+        if challenge is None:
+            return ()
+        server.count += 1
+        return ((server.header, self._client.credentials(challenge, server.count, method, uri)),)
 
     def may_repeat(self, response: Response) -> bool:
         """Take a final response; True: send the request again, with new `headers`."""
-        if response.status not in {401, 407} or not self._left:
+        status = response.status
+        if status not in {401, 403, 407}:
+            return False
+        client, answered = self._client, self._answered
+        server = client.server(response.cseq.method, self._host)
+        repeated = self._left < MAX_ANSWERS
+        kind = "Proxy" if status == 407 else "WWW"
+        values = response.headers.get_all(f"{kind}-Authenticate") if status != 403 else []
+        asked = [challenge for value in values if (challenge := choose_challenge([value])) is not None]
+        if answered is not None and _refuses(answered, asked, repeated=repeated, forbidden=status == 403):
+            server.refuse(answered)
+        if not asked or not self._left:
+            return False
+        registering = response.cseq.method == "REGISTER"
+        anyone = registering or self._urgent
+        challenge = next((one for one in asked if client.may_answer(one.realm, server, anyone=anyone)), None)
+        if challenge is None:
+            logger.warning(
+                "account %s is challenged in another realm than before, which is not answered: "
+                "set the account's realm if it is the trunk's own",
+                client.account.username,
+            )
+            return False
+        if answered is not None and challenge.nonce == answered.nonce and not challenge.stale:
             return False
         self._left -= 1
-        return self._client.challenged(response, self._answered, urgent=self._urgent)
+        if registering:
+            client.registrar_realm = challenge.realm
+        header = "Proxy-Authorization" if kind == "Proxy" else "Authorization"
+        server.take(challenge, header, note=not self._urgent)
+        return True
+
+
+def _refuses(answered: Challenge, asked: list[Challenge], *, repeated: bool, forbidden: bool) -> bool:
+    """Say whether a response to what answered a challenge says that the answer was wrong.
+
+    A nonce of an earlier request may have run out meanwhile, even where the server does not call it stale.
+    """
+    if forbidden:
+        return repeated
+    again = next((challenge for challenge in asked if challenge.realm == answered.realm), None)
+    return again is not None and not again.stale and (repeated or again.nonce == answered.nonce)

@@ -103,7 +103,7 @@ class ForkingCarrier:
         return [request.method for request in self.requests if request.to.tag == tag]
 
 
-ACCOUNT = DigestAccount("gate-user", "gate-password", "carrier")
+ACCOUNT = DigestAccount("gate-user", "gate-password", ("carrier",))
 
 
 def with_account() -> GateConfig:

@@ -331,7 +331,7 @@ def test_who_leaves_before_the_holders_200_arrives_leaves_nothing() -> None:
 
 def test_rfc3261_22_2_a_trunk_that_challenges_gets_the_credentials_of_its_account() -> None:
     with MailBench() as bench:
-        account = DigestAccount("gate", "secret", "pbx")
+        account = DigestAccount("gate", "secret", ("pbx",))
         trunk = Trunk("voicemail", (Flow("UDP", *PBX),), "mail.example.com", account=account)
         config = replace(bench.core.config, trunks=(*bench.core.config.trunks, trunk), mailboxes="voicemail")
         bench.core.reconfigure(config)

@@ -380,7 +380,7 @@ class TestEmergency:
 class TestChallenged:
     """RFC 3261 §22.2: requests within the dialog are repeated with the trunk's account."""
 
-    ACCOUNT = DigestAccount("gate-user", "gate-password", "carrier")
+    ACCOUNT = DigestAccount("gate-user", "gate-password", ("carrier",))
 
     def bench(self) -> GateBench:
         flow = Flow("UDP", *CARRIER)

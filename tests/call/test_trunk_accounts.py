@@ -27,7 +27,7 @@ from tests.support.network import Address
 from tests.support.ua import ANSWER, Step, Ua, UaCall, sdp
 
 TOLL_FREE = "918005550123"
-ACCOUNT = DigestAccount("gate-user", "gate-password", "carrier")
+ACCOUNT = DigestAccount("gate-user", "gate-password", ("carrier",))
 A, B = Flow("UDP", "198.51.100.1", 5060, 0), Flow("TLS", "2001:db8::2", 5061, 1)
 TRUNK = Trunk("carrier", (A,), "carrier.example", account=ACCOUNT, register=True, register_expires=600)
 CHALLENGE = 'Digest realm="carrier", nonce="n1", qop="auth"'
@@ -439,7 +439,7 @@ def test_rfc3261_22_3_a_trunk_that_has_called_may_ask_who_changes_and_ends_the_c
 
 
 def test_only_in_its_own_realm() -> None:
-    trunk = replace(ONE, name="carrier", account=replace(ACCOUNT, realm="elsewhere"))
+    trunk = replace(ONE, name="carrier", account=replace(ACCOUNT, realms=("elsewhere",)))
     with GateBench(config=default_config(trunks=(trunk,))) as bench:
         bench.pbx.script = ANSWER
         bench.carrier.call("", uri="sip:+12125550204@192.0.2.1")
@@ -459,7 +459,7 @@ def test_rfc3261_22_3_who_asks_in_another_realm_gets_credentials_for_a_call_for_
 ) -> None:
     asks = [f'Digest realm="{realm}", nonce="{realm} 1", qop="auth"' for realm in ("carrier", "callee")]
     steps = iter([*((Step(0.0, 407, headers=[("Proxy-Authenticate", ask)]),) for ask in asks), ANSWER])
-    trunk = replace(ONE, account=replace(ACCOUNT, realm=""))
+    trunk = replace(ONE, account=replace(ACCOUNT, realms=()))
     with GateBench(config=default_config(trunks=(trunk,))) as bench:
         bench.carrier.script = lambda _call: next(steps)
         call = bench.pbx.call(number)

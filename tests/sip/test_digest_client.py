@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.sip.digest import Credentials, Ha1, digest_response
-from proxy.sip.digest_client import DigestAccount, DigestAttempt, DigestClient
+from proxy.sip.digest_client import MAX_REALMS, MAX_SERVERS, DigestAccount, DigestAttempt, DigestClient
 from proxy.sip.message import Response
 from proxy.sip.parser import parse_message
 
@@ -71,7 +71,7 @@ def test_rfc7616_3_4_the_next_request_answers_at_once_and_counts() -> None:
     first.headers("REGISTER", URI)
     assert challenged(first)
     first.headers("REGISTER", URI)
-    _, credentials = checked(trunk.attempt().headers("INVITE", URI), "INVITE")
+    _, credentials = checked(trunk.attempt().headers("REGISTER", URI))
     assert (credentials.nonce, credentials.nonce_count, credentials.cnonce) == ("n1", 2, "cnonce2")
 
 
@@ -123,10 +123,10 @@ def test_a_changed_nonce_is_answered_once_and_not_for_ever() -> None:
 def test_requests_side_by_side_may_get_the_same_nonce() -> None:
     trunk = client()
     first, second = trunk.attempt(), trunk.attempt()
-    assert first.headers("INVITE", URI) == second.headers("INVITE", URI) == ()
+    assert first.headers("REGISTER", URI) == second.headers("REGISTER", URI) == ()
     assert challenged(first)
     assert challenged(second), "it has answered nothing yet"
-    counts = [checked(one.headers("INVITE", URI), "INVITE")[1].nonce_count for one in (first, second)]
+    counts = [checked(one.headers("REGISTER", URI))[1].nonce_count for one in (first, second)]
     assert counts == [1, 2]
 
 
@@ -145,15 +145,17 @@ def test_an_old_refusal_does_not_forget_a_newer_nonce() -> None:
     [challenge(realm="elsewhere"), "Basic realm=carrier", "Digest realm=", challenge(more=", qop=auth-int")],
 )
 def test_what_is_no_challenge_of_this_account_is_not_answered(value: str) -> None:
-    attempt = client(DigestAccount("trunk-user", "trunk-password", "carrier")).attempt()
+    attempt = client(DigestAccount("trunk-user", "trunk-password", ("carrier",))).attempt()
     assert not challenged(attempt, 401, value)
     assert attempt.headers("REGISTER", URI) == ()
 
 
 def test_the_own_realm_is_found_among_others() -> None:
-    attempt = client(DigestAccount("trunk-user", "trunk-password", "carrier")).attempt()
-    assert attempt.may_repeat(refusal(407, challenge(realm="elsewhere"), challenge("n2")))
-    assert checked(attempt.headers("REGISTER", URI))[1].nonce == "n2"
+    account = DigestAccount("trunk-user", "trunk-password", ("carrier", "gateway 2"))
+    for realm in account.realms:
+        attempt = client(account).attempt()
+        assert attempt.may_repeat(refusal(407, challenge(realm="elsewhere"), challenge("n2", realm=realm)))
+        assert checked(attempt.headers("REGISTER", URI))[1].nonce == "n2"
 
 
 class TestRealms:
@@ -162,6 +164,16 @@ class TestRealms:
     @staticmethod
     def invited(attempt: DigestAttempt, realm: str, nonce: str = "n2") -> bool:
         return attempt.may_repeat(refusal(407, challenge(nonce, realm=realm), method="INVITE"))
+
+    def refused(self, trunk: DigestClient, realm: str, nonces: tuple[str, ...]) -> None:
+        """Let a call be asked in a realm, and every answer be refused with these nonces."""
+        attempt = trunk.attempt()
+        assert self.invited(attempt, realm)
+        repeats = []
+        for nonce in nonces:
+            attempt.headers("INVITE", URI)
+            repeats.append(self.invited(attempt, realm, nonce))
+        assert not repeats[-1]
 
     def test_without_one_the_first_stays_the_only_one(self, caplog: pytest.LogCaptureFixture) -> None:
         trunk = client()
@@ -172,27 +184,91 @@ class TestRealms:
         assert checked(trunk.attempt().headers("INVITE", URI), "INVITE")[1].realm == "carrier"
         assert self.invited(trunk.attempt(), "carrier", "n3")
 
-    def test_one_that_does_not_take_the_password_is_forgotten(self) -> None:
+    @pytest.mark.parametrize("nonces", [("n2",), ("n3", "n4")], ids=["same nonce", "new nonces"])
+    def test_another_is_answered_once_this_one_has_refused(self, nonces: tuple[str, ...]) -> None:
+        trunk = client()
+        self.refused(trunk, "callee", nonces)
+        assert self.invited(trunk.attempt(), "carrier", "n5")
+        assert checked(trunk.attempt().headers("INVITE", URI), "INVITE")[1].realm == "carrier"
+        assert not self.invited(trunk.attempt(), "third", "n6"), "the trunk takes the password"
+
+    def test_a_forbidden_answer_is_a_refused_one(self) -> None:
         trunk = client()
         attempt = trunk.attempt()
+        attempt.headers("INVITE", URI)
+        assert not attempt.may_repeat(refusal(403, method="INVITE")), "nothing was answered yet"
         assert self.invited(attempt, "callee")
         attempt.headers("INVITE", URI)
-        assert not self.invited(attempt, "callee")
-        assert self.invited(trunk.attempt(), "carrier")
+        assert not attempt.may_repeat(refusal(403, method="INVITE"))
+        assert trunk.attempt().headers("INVITE", URI) == ()
+        assert self.invited(trunk.attempt(), "carrier", "n3")
 
-    def test_the_registrars_word_counts(self) -> None:
+    def test_a_known_one_is_never_locked_out_by_another(self) -> None:
         trunk = client()
-        assert self.invited(trunk.attempt(), "callee")
-        assert challenged(trunk.attempt(), 401, challenge("n5"))
-        assert not self.invited(trunk.attempt(), "callee", "n6")
-        assert self.invited(trunk.attempt(), "carrier", "n7")
+        self.refused(trunk, "carrier", ("n2",))
+        assert self.invited(trunk.attempt(), "callee", "n3")
+        assert self.invited(trunk.attempt(), "carrier", "n4")
+
+    def test_a_nonce_that_has_run_out_is_no_refusal(self) -> None:
+        trunk = client()
+        assert self.invited(trunk.attempt(), "carrier", "n1")
+        later = trunk.attempt()
+        checked(later.headers("INVITE", URI), "INVITE")
+        assert self.invited(later, "carrier", "n2")
+        assert not self.invited(trunk.attempt(), "callee", "n3")
+
+    def test_what_is_refused_side_by_side_is_refused_once(self) -> None:
+        trunk = client()
+        slow, fast = trunk.attempt(), trunk.attempt()
+        assert self.invited(slow, "carrier", "n1")
+        assert self.invited(fast, "carrier", "n1")
+        fast.headers("INVITE", URI)
+        assert not self.invited(fast, "carrier", "n1")
+        assert slow.headers("INVITE", URI) == ()
+        assert self.invited(slow, "carrier", "n2")
+
+    def test_the_registrar_and_each_address_ask_in_realms_of_their_own(self) -> None:
+        trunk = client()
+        registered = trunk.attempt("192.0.2.1")
+        assert challenged(registered, 401, challenge("r1", realm="registrar"))
+        assert checked(registered.headers("REGISTER", URI))[1].realm == "registrar"
+        for host in ("192.0.2.1", "192.0.2.2"):
+            attempt = trunk.attempt(host)
+            assert attempt.headers("INVITE", URI) == ()
+            assert self.invited(attempt, f"proxy {host}", host)
+            name, credentials = checked(attempt.headers("INVITE", URI), "INVITE")
+            assert (name, credentials.realm) == ("Proxy-Authorization", f"proxy {host}")
+            assert not self.invited(trunk.attempt(host), "callee")
+            assert self.invited(trunk.attempt(host), "registrar", "n9")
+        name, credentials = checked(trunk.attempt().headers("REGISTER", URI))
+        assert (name, credentials.nonce, credentials.nonce_count) == ("Authorization", "r1", 2)
+
+    def test_the_registrar_may_change_its_realm(self) -> None:
+        trunk = client()
+        for realm in ("old", "new"):
+            assert challenged(trunk.attempt(), 401, challenge(realm, realm=realm))
+
+    def test_what_is_remembered_is_bounded(self) -> None:
+        trunk = client()
+        for number in range(MAX_REALMS + 1):
+            self.refused(trunk, f"realm {number}", ("n2",))
+        assert self.invited(trunk.attempt(), "carrier", "n5")
+        assert not self.invited(trunk.attempt(), "realm 1", "n6"), "the oldest are forgotten"
+        assert self.invited(trunk.attempt(), "realm 8", "n6")
+        for number in range(MAX_SERVERS):
+            assert trunk.attempt(f"192.0.2.{number}").headers("INVITE", URI) == ()
+        assert self.invited(trunk.attempt(), "realm 1", "n7"), "this server is a new one"
 
     def test_a_call_for_help_answers_in_every_realm_but_not_against_the_settings(self) -> None:
         trunk = client()
         assert self.invited(trunk.attempt(), "carrier", "n1")
-        assert self.invited(trunk.attempt(urgent=True), "second carrier")
+        urgent = trunk.attempt(urgent=True)
+        assert self.invited(urgent, "second carrier")
+        urgent.headers("INVITE", URI)
+        assert not self.invited(urgent, "second carrier")
+        assert not self.invited(trunk.attempt(), "second carrier")
         assert self.invited(trunk.attempt(), "carrier", "n3"), "it is no news for other calls"
-        prescribed = client(DigestAccount("trunk-user", "trunk-password", "carrier"))
+        prescribed = client(DigestAccount("trunk-user", "trunk-password", ("carrier",)))
         assert not self.invited(prescribed.attempt(urgent=True), "second carrier")
 
 
