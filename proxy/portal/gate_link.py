@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from proxy.errors import ConfigurationError
 from proxy.net.control import ask
 
-__all__ = ["GateLink", "GateState", "LiveCall"]
+__all__ = ["EmergencyGoesOn", "GateLink", "GateState", "LiveCall"]
 
 _PATIENCE = 1.0
 _GOOD_FOR = 3.0
@@ -47,10 +47,15 @@ class LiveCall:
     location: str
     started_at: float
     """UTC seconds since the epoch."""
+    caller_e164: str = ""
 
     def belongs_to(self, extension: str) -> bool:
         """Whether a user takes part in it."""
         return extension in {self.user, self.destination_user} - {""}
+
+
+class EmergencyGoesOn(ConfigurationError):  # noqa: N818 - it says what is the case
+    """The gate ends no emergency call by hand."""
 
 
 class GateLink:
@@ -70,8 +75,16 @@ class GateLink:
         return self._calls.value()
 
     def hang_up(self, call_id: str) -> None:
-        """End a call. Raises `ConfigurationError` when there is none of this id, or no gate."""
-        ask(self._socket, "hangup", call_id=call_id)
+        """End a call. Raises `EmergencyGoesOn` for an emergency call, and `ConfigurationError` when there is
+        none of this id, or no gate.
+        """
+        try:
+            ask(self._socket, "hangup", call_id=call_id)
+        except ConfigurationError as error:
+            self._calls.forget()
+            if any(call.emergency and call.call_id == call_id for call in self.calls() or ()):
+                raise EmergencyGoesOn(str(error)) from None
+            raise
         self._calls.forget()
 
     def deregister(self, user: str, contact: str = "") -> int:
@@ -140,4 +153,5 @@ def _read_call(told: Mapping[str, object]) -> LiveCall:
         emergency=told.get("emergency") is True,
         location=text("location"),
         started_at=float(started) if isinstance(started, int | float) else 0.0,
+        caller_e164=text("caller_e164"),
     )

@@ -60,7 +60,7 @@ async def events(visit: Visit) -> AsyncIterator[str]:
         silent += portal.feed.every
         shown: dict[str, object] = {
             # Timers run in the browser: a second that passes is no change.
-            "alert": emergencies_of(visit, calls),
+            "alert": await run_in_threadpool(emergencies_of, visit, calls),
             "figures": figures(calls),
             "calls": calls,
         }

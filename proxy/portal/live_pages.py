@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from proxy.errors import ConfigurationError
+from proxy.portal.gate_link import EmergencyGoesOn
 from proxy.portal.live_feed import calls_for, events
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
@@ -47,9 +48,19 @@ async def hang_up(visit: Ender) -> Response:
         return await _calls_page(visit, ask=call_id)
     try:
         await run_in_threadpool(visit.portal.gate.hang_up, call_id)
+    except EmergencyGoesOn:
+        return await _calls_page(visit, status=409, error=visit.texts("live.goes_on"))
     except ConfigurationError:
         return await _calls_page(visit, status=409, error=visit.texts("live.gone"))
     return go_to("/live", said="ended")
+
+
+@router.post("/live/noted")
+async def note_emergency(visit: Ender) -> Response:
+    """Show an emergency call that is over no more to who has noted it; others still see it."""
+    call_id, now = (await visit.field("call"))[:200], visit.portal.clock()
+    visit.portal.emergencies.note(call_id, account=visit.who.id, now=now)
+    return go_to("/live")
 
 
 async def _calls_page(
@@ -62,6 +73,8 @@ async def _calls_page(
         asked = next((call for call in calls if call.call_id == ask), None)
         if asked is None:
             status, error = 404, error or visit.texts("live.gone")
+        elif asked.emergency:
+            asked, status, error = None, 409, visit.texts("live.goes_on")
     return await page(
         visit,
         "live_hangup.html" if asked is not None else "live.html",

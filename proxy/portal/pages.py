@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from functools import cache
 from importlib import resources
 from urllib.parse import quote
@@ -11,10 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from proxy.portal.emergencies import Emergency
 from proxy.portal.gate_link import LiveCall
 from proxy.portal.permissions import Permission
 from proxy.portal.texts import LANGUAGES
 from proxy.portal.visit import THEMES, Visit
+from proxy.store.days import site_zone
 
 __all__ = ["ASSETS", "asset", "emergencies_of", "go_to", "page", "part", "versioned"]
 
@@ -56,11 +59,7 @@ def versioned(name: str) -> str:
 async def page(visit: Visit, template: str, /, *, status: int = 200, **values: object) -> Response:
     """Answer with a page."""
     gate = await run_in_threadpool(visit.portal.gate.state) if visit.account is not None else None
-    calls: tuple[LiveCall, ...] = ()
-    if gate is not None and gate.facts.get("emergency_calls"):
-        found = await run_in_threadpool(visit.portal.gate.calls)
-        calls = found or ()
-    emergencies = emergencies_of(visit, calls)
+    emergencies = await run_in_threadpool(_emergencies_now, visit)
     return HTMLResponse(part(visit, template, gate=gate, emergencies=emergencies, **values), status)
 
 
@@ -80,11 +79,21 @@ def part(visit: Visit, template: str, /, **values: object) -> str:
     )
 
 
-def emergencies_of(visit: Visit, calls: tuple[LiveCall, ...]) -> tuple[LiveCall, ...]:
-    """The emergency calls among these, for those who are to know of everybody's at once."""
+def _emergencies_now(visit: Visit) -> tuple[Emergency, ...]:
+    watches = visit.may(Permission.CALLS_HANG_UP)
+    return emergencies_of(visit, visit.portal.gate.calls()) if watches else ()
+
+
+def emergencies_of(visit: Visit, calls: tuple[LiveCall, ...] | None) -> tuple[Emergency, ...]:
+    """The emergency calls among these and of the last minutes, for those who are to know of everybody's at
+    once. Blocks.
+    """
     if not visit.may(Permission.CALLS_HANG_UP):
         return ()
-    return tuple(call for call in calls if call.emergency)
+    portal = visit.portal
+    return portal.emergencies.to_notice(
+        portal.store, portal.site, calls, account=visit.who.id, now=portal.clock()
+    )
 
 
 def _elapsed(seconds: float) -> str:
@@ -94,7 +103,13 @@ def _elapsed(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def _clock_time(at: float) -> str:
+    """Say when something was, by the site's clock: ``14:05``."""
+    return datetime.fromtimestamp(at, site_zone()).strftime("%H:%M")
+
+
 _templates.filters["elapsed"] = _elapsed
+_templates.filters["clock_time"] = _clock_time
 
 
 def go_to(path: str, **query: object) -> RedirectResponse:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from proxy.policy import NumberPlan
 from proxy.portal.api.limits import RateLimits
+from proxy.portal.emergencies import Emergencies
 from proxy.portal.gate_link import GateLink
 from proxy.portal.passwords import Passwords
 from proxy.portal.rendered import Rendered
@@ -16,6 +17,7 @@ from proxy.portal.uploads import Uploads
 from proxy.portal.usage_exports import Exports
 from proxy.settings_portal import PortalSettings
 from proxy.store import Store
+from proxy.store.call_events import Site
 
 __all__ = ["Feed", "Portal"]
 
@@ -43,6 +45,8 @@ class Portal:
     uploads: Uploads = field(default_factory=Uploads)
     exports: Exports = field(default_factory=Exports)
     feed: Feed = Feed()
+    site: Site = field(default_factory=Site)
+    emergencies: Emergencies = field(default_factory=Emergencies)
     rendered: Rendered = field(default_factory=Rendered)
     clock: Callable[[], float] = time.time
     """UTC seconds since the epoch."""

@@ -26,6 +26,7 @@ from proxy.portal.webhook_post import Poster
 from proxy.portal.webhook_sender import WebhookSender
 from proxy.settings import Settings
 from proxy.store import Store
+from proxy.store.call_events import Site
 
 __all__ = ["serve"]
 
@@ -50,8 +51,11 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
     with listening, Store(settings.store.url) as store:
         link, realm = GateLink(settings.control_socket), settings.auth.realm
         prompts = Path(settings.prompts.folder) if settings.prompts.folder else None
-        portal = Portal(settings.portal, store, plan, link, Passwords(), realm=realm, prompts=prompts)
         notify = settings.notify
+        site = Site(notify.location, notify.callback)
+        portal = Portal(
+            settings.portal, store, plan, link, Passwords(), site=site, realm=realm, prompts=prompts
+        )
         sender = WebhookSender(store, Poster(notify.private_networks), Mailer(notify.mail))
         sender.start()
         try:

@@ -50,6 +50,14 @@ class Site:
     callback: str = ""
     """Number that reaches the site, for callers who can't be called back."""
 
+    def callback_of(self, caller_number: str, caller_e164: str) -> str:
+        """Number that reaches a caller, or the site."""
+        return caller_e164 or self.callback or caller_number
+
+    def location_of(self, location: str) -> str:
+        """Where a caller is, and the site."""
+        return ", ".join(filter(None, (location, self.location)))
+
 
 def of_call(event: str, record: CallRecord, site: Site, *, at: float) -> NewEvent:
     """Return an event of a call. ``at`` is when it happened, UTC seconds since the epoch."""
@@ -61,8 +69,8 @@ def of_call(event: str, record: CallRecord, site: Site, *, at: float) -> NewEven
             "number": record.normalised_number or record.dialled_number,
             "caller": record.caller_number,
             "caller_name": record.caller_name,
-            "callback": record.caller_e164 or site.callback or record.caller_number,
-            "location": ", ".join(filter(None, (record.location, site.location))),
+            "callback": site.callback_of(record.caller_number, record.caller_e164),
+            "location": site.location_of(record.location),
         }
     return _event(f"{record.record_id}.{event}{times}", event, at, facts)
 

@@ -57,6 +57,8 @@ class TalkingGate:
         known = [call for call in self.calls if call["call_id"] == request["call_id"]]
         if not known:
             raise ConfigurationError("no live call")
+        if known[0]["emergency"]:
+            raise ConfigurationError("an emergency call is not ended by hand")
         self.calls.remove(known[0])
         self.ended.append(request["call_id"])
         return {"ended": request["call_id"]}

@@ -221,4 +221,10 @@ async def test_the_gate_is_asked_for_its_calls(program: Program, tmp_path: Path)
         assert (await client.delete("/calls/abc")).status_code == 204
         assert gate.ended == ["abc"]
         assert (await client.delete("/calls/abc")).status_code == 404
+        refused = await client.delete("/calls/def")
+        assert (refused.status_code, refused.json()["detail"]) == (
+            409,
+            "an emergency call is not ended by hand",
+        )
+        assert gate.ended == ["abc"]
         assert [call["call_id"] for call in (await client.get("/calls")).json()["calls"]] == ["def"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -12,12 +13,15 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from proxy.cdr.record import CallRecord
 from proxy.portal.app import create_app
 from proxy.portal.gate_link import GateLink
 from proxy.portal.portal import Feed, Portal
 from proxy.portal.rendered import Rendered
-from proxy.store import PortalAccount, Role
-from tests.portal.conftest import Clock
+from proxy.store import PortalAccount, Role, Store
+from proxy.store.call_events import Site
+from tests.net.waiting import PATIENCE
+from tests.portal.conftest import NOW, Clock
 from tests.portal.gate import TalkingGate
 from tests.portal.person import Person, notice
 
@@ -34,7 +38,8 @@ def gate(tmp_path: Path) -> Iterator[TalkingGate]:
 @pytest_asyncio.fixture
 async def browser(portal: Portal, gate: TalkingGate) -> AsyncIterator[Browser]:
     """Make a browser at a portal whose gate runs."""
-    running = replace(portal, gate=GateLink(gate.path), feed=Feed(every=0.01, lasts=0.03))
+    site = Site("Main Street 1", "+14155550100")
+    running = replace(portal, gate=GateLink(gate.path), site=site, feed=Feed(every=0.01, lasts=0.03))
     app = create_app(running)
     opened: list[httpx.AsyncClient] = []
 
@@ -161,8 +166,122 @@ async def test_emergency_call_is_told_on_every_page_at_once(watcher: Person, gat
     gate.call("e1", dialled="911", emergency=True, location="Floor 3", code="")
     for path in ("/", "/codes", "/live", "/password"):
         text = " ".join((await watcher.get(path)).text.split())
-        assert "2001 (+14155550104) has dialled 911. Floor 3" in text
-    assert 'event: alert\ndata: <p class="notice error">' in (await watcher.get("/live/events")).text
+        assert "2001 (+14155550104) has dialled 911. Where: Floor 3, Main Street 1. Call back:" in text
+    told = (await watcher.get("/live/events")).text
+    assert 'event: alert\ndata: <div class="notice error' in told
+    assert 'value="e1"' not in told, "what is up can't be noted away"
+
+
+async def test_no_emergency_call_is_ended_by_hand(watcher: Person, gate: TalkingGate) -> None:
+    gate.call("e1", dialled="911", emergency=True)
+    page = (await watcher.get("/live")).text
+    assert 'id="live-calls"' in page
+    assert "ask=e1" not in page, "no button"
+    answer = await watcher.get("/live?ask=e1")
+    assert (answer.status_code, "not ended by hand" in notice(answer)) == (409, True)
+    assert "End this call?" not in answer.text
+    for _ in range(2):
+        answer = await watcher.post("/live/hangup", {"call": "e1", "sure": "yes"})
+        assert (answer.status_code, "not ended by hand" in notice(answer)) == (409, True)
+    assert gate.ended == []
+
+
+def alerts(answer: httpx.Response) -> list[str]:
+    """Return what a page says of emergency calls."""
+    found = re.findall(r'<div class="notice error emergency">(.*?)</div>', answer.text, re.DOTALL)
+    return [" ".join(unescape(re.sub(r"<[^>]*>", " ", one)).split()) for one in found]
+
+
+def recorded(store: Store, call_id: str, ended_ago: float, **more: object) -> None:
+    """Let the record of an emergency call be in the store."""
+    record = CallRecord(
+        call_id,
+        NOW - ended_ago - 20,
+        ended_after=20.0,
+        emergency=True,
+        user="2005",
+        caller_number="2005",
+        dialled_number="112",
+        location="Floor 3",
+    )
+    assert store.usage.insert_many([replace(record, **more)]) == 1  # type: ignore[arg-type]
+
+
+async def test_emergency_call_that_is_over_is_told_for_a_while_with_place_and_number(
+    watcher: Person, store: Store, clock: Clock
+) -> None:
+    recorded(store, "old", 901)
+    recorded(store, "by e-mail only", 1, emergency=False)
+    recorded(store, "e1", 600)
+    recorded(store, "e2", 0, caller_e164="+14155550105", location="<b>", user="", caller_number="+1555<i>")
+    for path in ("/", "/codes", "/live"):
+        first, second = alerts(await watcher.get(path))
+        assert re.match(
+            r"Emergency call at \d\d:\d\d, ended\. \+1555<i> \(\+1555<i>\) has dialled 112\."
+            r" Where: <b>, Main Street 1\. Call back: \+14155550105\. Live Calls Noted$",
+            first,
+        )
+        assert "Where: Floor 3, Main Street 1. Call back: +14155550100." in second
+    assert 'value="e1"' in (await watcher.get("/live/events")).text
+    clock.now += 301
+    assert len(alerts(await watcher.get("/"))) == 1
+    clock.now += 700
+    assert alerts(await watcher.get("/")) == []
+
+
+async def test_emergency_call_whose_record_is_late_is_told_on(
+    watcher: Person, gate: TalkingGate, store: Store, clock: Clock
+) -> None:
+    gate.call("e1", dialled="911", emergency=True, caller_e164="+14155550107", started_at=NOW - 5)
+    (up,) = alerts(await watcher.get("/"))
+    assert up.startswith("Emergency call now. 2001 (+14155550104) has dialled 911.")
+    assert "Call back: +14155550107." in up
+    gate.calls.clear()
+    (over,) = [up]
+    async with asyncio.timeout(PATIENCE):
+        while over == up:  # the portal asks the gate now and then
+            await asyncio.sleep(0.05)
+            (over,) = alerts(await watcher.get("/"))
+    assert ", ended. 2001" in over
+    recorded(store, "e1", 0)
+    clock.now += 2
+    (known,) = alerts(await watcher.get("/"))
+    assert ", ended. 2005" in known
+    clock.now += 1000
+    assert alerts(await watcher.get("/")) == []
+
+
+async def test_who_has_noted_an_emergency_call_is_told_no_more_and_others_are(
+    browser: Browser, account: Account, store: Store
+) -> None:
+    recorded(store, "e1", 10)
+    recorded(store, "e2", 20)
+    people = {}
+    for role in (Role.PHONE_MANAGER, Role.DECISION_MAKER):
+        account(role)
+        people[role] = browser()
+        await people[role].log_in(role.value)
+        assert len(alerts(await people[role].get("/"))) == 2
+    noting, other = people.values()
+    for call in ("e1", "e1", "unknown", ""):
+        answer = await noting.post("/live/noted", {"call": call})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/live")
+    assert len(alerts(await noting.get("/"))) == 1
+    assert len(alerts(await other.get("/"))) == 2
+    assert (await noting.post("/live/noted", {"call": "e2"}, csrf="0" * 64)).status_code == 403
+    assert len(alerts(await noting.get("/"))) == 1
+
+
+async def test_billing_contacts_and_users_are_told_of_no_emergency(
+    browser: Browser, account: Account, store: Store
+) -> None:
+    recorded(store, "e1", 10)
+    for role in (Role.BILLING_CONTACT, Role.USER):
+        account(role)
+        someone = browser()
+        await someone.log_in(role.value)
+        assert alerts(await someone.get("/")) == []
+        assert (await someone.post("/live/noted", {"call": "e1"})).status_code == 403
 
 
 async def test_stream_is_server_sent_events_and_tells_a_state_once(

@@ -15,7 +15,7 @@ from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Values
-from proxy.portal.gate_link import LiveCall
+from proxy.portal.gate_link import EmergencyGoesOn, LiveCall
 
 __all__ = ["router"]
 
@@ -77,12 +77,14 @@ async def list_calls(client: Watcher) -> LiveCalls:
 
 @router.delete("/calls/{call_id}", status_code=204)
 async def end_call(client: Ender, call_id: Annotated[str, Path(max_length=64)]) -> None:
-    """End a call: both parties get a BYE, and its record follows."""
+    """End a call: both parties get a BYE, and its record follows. 409 for an emergency call: it goes on."""
 
     def work() -> None:
         _calls(client)
         try:
             client.portal.gate.hang_up(call_id)
+        except EmergencyGoesOn:
+            raise Problem(409, "an emergency call is not ended by hand") from None
         except ConfigurationError:
             raise Problem(404, "there is no such call (any more)") from None
 
