@@ -25,6 +25,8 @@ Anyone = Annotated[Visit, Depends(Needs(Permission.PUBLIC))]
 LoggedIn = Annotated[Visit, Depends(Needs(Permission.OWN_PASSWORD))]
 
 _YEAR = 365 * 86_400
+_WRONG_PER_MINUTE = 30
+"""Log-ins that fail from one source, under whatever names: each costs what hashing costs."""
 
 
 @router.get("/login")
@@ -48,6 +50,9 @@ async def log_in(visit: Anyone) -> Response:
 
     if locked := await run_in_threadpool(portal.store.logins.locked_for, name, source, now=portal.clock()):
         return await refused("login.locked", 429, minutes=_minutes(locked))
+    limit, wrong = portal.limits, f"log-in {source}"
+    if waits := limit.wait(wrong, _WRONG_PER_MINUTE, portal.clock(), take=False):
+        return await refused("login.locked", 429, minutes=_minutes(waits))
     account = await run_in_threadpool(portal.store.accounts.by_name, name)
     usable = account if account is not None and not account.disabled else None
     try:
@@ -58,6 +63,7 @@ async def log_in(visit: Anyone) -> Response:
     if locked := await run_in_threadpool(portal.store.logins.locked_for, name, source, now=portal.clock()):
         return await refused("login.locked", 429, minutes=_minutes(locked))
     if usable is None or not right:
+        limit.wait(wrong, _WRONG_PER_MINUTE, portal.clock())
         lock = await run_in_threadpool(portal.store.logins.failed, name, source, now=portal.clock())
         # Not the name: people type passwords where the name belongs.
         logger.warning("portal: a log-in from %s failed%s", source, "; locked" if lock else "")

@@ -174,6 +174,22 @@ async def test_tries_side_by_side_are_no_more_tries(person: New, account: Accoun
     assert (await someone.log_in("phone_manager")).status_code == 429
 
 
+async def test_who_invents_names_has_so_many_tries_a_minute_and_others_log_in(
+    person: New, account: Account, clock: Clock
+) -> None:
+    account(Role.PHONE_MANAGER)
+    stranger = person("198.51.100.66")
+    tries = [(await stranger.log_in(f"nobody {number}")).status_code for number in range(40)]
+    assert tries == [401] * 30 + [429] * 10
+    refused = await stranger.log_in("phone_manager")
+    assert refused.status_code == 429, "no password is hashed for this source any more"
+    assert notice(refused) == "Too many tries. Try again in 1 min."
+    assert (await person("198.51.100.67").log_in("phone_manager")).status_code == 303
+    clock.now += 60 / 30
+    assert (await stranger.log_in("phone_manager")).status_code == 303, "what is right costs nothing"
+    assert (await person("198.51.100.66").log_in("nobody else")).status_code == 401
+
+
 async def test_ipv6_sources_count_by_their_network(person: New, account: Account) -> None:
     account(Role.PHONE_MANAGER)
     for number in range(5):
