@@ -188,7 +188,7 @@ class Admission:
             challenge = found.headers
         here = self._peers.is_local(flow) or self._has_phone_at(flow.remote_host)
         if here and self._is_for_help(invite.uri):
-            return Caller(self._local_peer, did_of(invite.from_.uri_text), invite.from_.display_name)
+            return replace(asserted_caller(self._local_peer, invite), asserted="")
         # Nobody may learn here whether a user or a number exists: one answer for everything.
         status = 401 if challenge else 403
         self._core.endpoint.reject_stateless(event.transaction, status, headers=challenge)

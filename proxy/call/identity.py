@@ -17,6 +17,7 @@ from proxy.policy import Snapshot, User
 from proxy.sip.address import NameAddr
 from proxy.sip.flow import Flow
 from proxy.sip.message import Request
+from proxy.sip.uri import Uri
 
 __all__ = ["Authenticator", "Challenge", "PeerTable", "asserted_caller", "peer_networks"]
 
@@ -121,7 +122,13 @@ def asserted_caller(peer: Peer, invite: Request) -> Caller:
                 address = NameAddr.parse(invite.headers.values("P-Asserted-Identity")[0])
             except (RemoteProtocolError, IndexError):
                 return Caller(peer, "", "")
-    return Caller(peer, did_of(address.uri_text), address.display_name, asserted=address.uri_text)
+    number = did_of(address.uri_text)
+    try:
+        # The number is going to stand in URIs of the gate's own.
+        Uri.parse(f"sip:{number or 'nobody'}@invalid")
+    except RemoteProtocolError:
+        return Caller(peer, "", "")
+    return Caller(peer, number, address.display_name, asserted=address.uri_text)
 
 
 class Authenticator(Protocol):

@@ -171,7 +171,7 @@ class TestTrustedPeer:
         assert bench.record.user == ""
         assert bench.record.group == "staff"
 
-    @pytest.mark.parametrize("identity", ['"broken <sip:204@x>', ","])
+    @pytest.mark.parametrize("identity", ['"broken <sip:204@x>', ",", "<sip:204%zz@x>", "<tel:204@x>"])
     def test_malformed_identity_names_nobody(self, identity: str) -> None:
         with GateBench() as bench:
             call = bench.pbx.call(TOLL_FREE, headers=[("P-Asserted-Identity", identity)])
