@@ -15,6 +15,7 @@ The call goes on as any other until somebody hangs up, which ends neither subscr
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.call.config import Side
@@ -137,6 +138,7 @@ class PassedReferral:
         "_status",
         "_theirs",
         "_told",
+        "_until",
     )
 
     def __init__(
@@ -163,6 +165,9 @@ class PassedReferral:
         for usage in (self._told, self._heard):
             self._referrals.enter(usage)
         self._patience = _PATIENCE * self._endpoint.config.t1
+        self._until = now + max(self._patience, core.config.ring_timeout)
+        """The target has answered by then, or is taken for one that never will: who only ever refreshes must
+        not keep the two from another REFER without end."""
         self._referrals.lasts(self._heard, now + self._patience)
 
     @property
@@ -190,6 +195,7 @@ class PassedReferral:
         self._status = sipfrag_status(event.request.body) or self._status
         last = said.status is SubscriptionStatus.TERMINATED
         left = self._interval.default if said.expires is None else min(said.expires, self._interval.longest)
+        left = min(left, math.ceil(max(self._until - now, 0.0)))
         if last:
             state = SubscriptionState(said.status, reason=said.reason if is_token(said.reason) else "")
         else:

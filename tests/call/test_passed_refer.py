@@ -94,7 +94,7 @@ class TestPassed:
                 b"SIP/2.0 200 OK\r\n",
             ]
             assert [notify.headers.get("Subscription-State") for notify in notifies] == [
-                "pending;expires=3600",
+                "pending;expires=180",
                 "active;expires=60",
                 "terminated;reason=noresource",
             ]
@@ -146,6 +146,24 @@ class TestPassed:
             refer_to = asked(bench.pbx.calls[0])[0].headers.get("Refer-To") or ""
             assert refer_to == f"<sip:{ALSO_AT_PBX}@{PBX_HOST}?Replaces={replaces}>"
             end(bench, first, consultation)
+
+    @pytest.mark.parametrize("asserted", ["sip:24%zz@pbx.example.com", "tel:241@x"])
+    def test_rfc3325_9_1_who_is_asserted_as_no_number_is_transferred_by_the_gate(self, asserted: str) -> None:
+        with PassBench() as bench:
+            first = bench.talk(bench.desk, AT_PBX)
+            third = bench.pbx.call(
+                "204", caller=ALSO_AT_PBX, headers=[("P-Asserted-Identity", f"<{asserted}>")]
+            )
+            bench.run(1.5)
+            consultation = bench.desk.calls[-1]
+            assert consultation.dialog is not None
+            refer(first, "x", replaces=consultation.dialog)
+            bench.run(1.0)
+            assert replies(first) == [202]
+            assert told(first)[-1] == "200 terminated"
+            assert not asked(bench.pbx.calls[0])
+            assert not third.has_ended()
+            end(bench, third)
 
     @pytest.mark.parametrize("first", ["transferor", "pbx"])
     def test_rfc5057_4_1_it_outlives_the_bye_of_either(self, first: str) -> None:
@@ -328,6 +346,28 @@ class TestEnds:
             assert told(call) == ["180 active", "180 terminated"]
             call.bye()
             bench.run(0.5)
+
+    def test_a_pbx_that_only_ever_refreshes_is_given_up_after_the_longest_ringing(self) -> None:
+        with PassBench() as bench:
+            call, far = bench.passed()
+            for _ in range(6):
+                notify(far, 180, "active;expires=600")
+                bench.run(29.0)
+            states = [request.headers.get("Subscription-State") for request in asked(call, "NOTIFY")]
+            assert states == [f"active;expires={180 - 29 * sent}" for sent in range(6)]
+            refer(call, "242")
+            bench.run(0.1)
+            assert replies(call)[-1] == 491
+            bench.run(8.0)
+            assert told(call)[-1] == "180 terminated"
+            assert bench.core.referrals.idle
+            notify(far, 180, "active;expires=600")
+            bench.run(0.1)
+            assert replies(far)[-1] == 481
+            refer(call, "242")
+            bench.run(0.1)
+            assert replies(call)[-1] == 202
+            end(bench, call)
 
     def test_rfc6665_4_1_2_4_a_transferor_that_wants_no_more_is_told_no_more(self) -> None:
         with PassBench() as bench:
