@@ -266,16 +266,16 @@ class Call:
         """Look for the callee."""
         self.enter(CallState.DIALLING, now)
         self.bound_at = self.rings_until(now)
-        if self.route.emergency:
-            self.core.tell(CallEvent.EMERGENCY_DIALLED, self, now)
         hunt = self.called.seek(now)
+        hunt.advance(now)
+        if self.route.emergency:  # told of when it is on its way, or can't be
+            self.core.tell(CallEvent.EMERGENCY_DIALLED, self, now)
         if hunt.hopeless:
             if self.route.trunks:  # all are full
                 self.fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
             else:
                 self.fail(Ending(Disposition.TRUNK_FAILED, 500, NO_CIRCUIT), now)
             return
-        hunt.advance(now)
         if self.answers_first and self.a.media is not None:
             self.a.media.play(("connecting",), group=self.route.prompts)
         self.rearm()
@@ -407,7 +407,8 @@ class Call:
         self.rearm()
 
     def b_silenced(self) -> None:
-        """The branch of a forked call that was heard has failed; the others still ring."""
+        """Who was heard has failed: one branch of a fork, or the trunk of a call for help. Others may take
+        it."""
         media = self.a.media
         if media is not None and media.bridged:
             media.unbridge()

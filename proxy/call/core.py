@@ -299,19 +299,12 @@ class CallCore:
 
     def handle_timer(self, now: float) -> None:
         """Run what is due."""
-        rooms = {
-            "registrations": self.registrations,
-            "subscriptions": self.subscriptions,
-            "referrals": self.referrals,
-        }
-        for name, room in rooms.items():
+        for room in (self.registrations, self.subscriptions, self.referrals, self.accounts, self.watch):
             if room is not None:
                 try:
                     room.handle_timer(now)
                 except Exception:  # noqa: BLE001  (calls have timers too)
-                    _log.exception("a timer of the %s failed", name)
-        self.accounts.handle_timer(now)
-        self.watch.handle_timer(now)
+                    _log.exception("a timer of %s failed", type(room).__name__)
         timers = self._timers
         while timers and timers[0][0] <= now:
             at, _, call = heapq.heappop(timers)
@@ -456,9 +449,12 @@ class CallCore:
         return verdict.accepted
 
     def tell(self, event: CallEvent, call: Call, now: float) -> None:
-        """Tell of a call, if anybody wants to hear it."""
+        """Tell of a call, if anybody wants to hear it. No call is lost to the telling."""
         if self.telling:
-            self.emit(TellOfCall(event, call.record.snapshot(RecordPhase.SETUP, now=now)))
+            try:
+                self.emit(TellOfCall(event, call.record.snapshot(RecordPhase.SETUP, now=now)))
+            except Exception:  # noqa: BLE001
+                _log.exception("a call is not told of", extra={"call_id": call.id, "leg": "a"})
 
     def judge(self, call: Call, entry: str) -> CodeVerdict:
         """Judge a code entry, and reserve the use of an accepted code."""

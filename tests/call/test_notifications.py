@@ -183,7 +183,7 @@ def test_a_fault_among_subscriptions_costs_no_call(
         bench.run(1.0)
         assert call.status == 200
         assert watcher.told == []
-        assert "a timer of the subscriptions failed" in caplog.text
+        assert "a timer of Subscriptions failed" in caplog.text
         monkeypatch.undo()
         call.bye()
         bench.run(1.0)

@@ -66,6 +66,28 @@ def test_an_emergency_call_is_told_when_it_goes_out(number: str) -> None:
     assert dialled.record.record_id == started.record.record_id == bench.record.record_id
 
 
+def test_help_is_called_first_whatever_becomes_of_the_telling(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with GateBench(policy=default_policy(collection=CodeCollection.OPTIONAL)) as bench:
+        core = bench.gate.core
+        core.telling = True
+        asked: list[int] = []
+
+        def broken(*_: object) -> None:
+            asked.append(core.calls_of_trunk("carrier"))
+            raise RuntimeError("broken")
+
+        monkeypatch.setattr("proxy.call.core.TellOfCall", broken)
+        bench.pbx.call(NUMBER)
+        bench.press("911")
+        bench.run(5.0)
+        assert asked == [0, 1], "told of as it comes in, and when the trunk has been asked"
+        assert caplog.text.count("a call is not told of") == 2
+        assert bench.carrier.calls[0].connected
+        bench.carrier.calls[0].bye()
+
+
 def test_an_emergency_number_that_is_typed_at_the_prompt_is_told_too() -> None:
     with GateBench(policy=default_policy(collection=CodeCollection.OPTIONAL)) as bench:
         bench.gate.core.telling = True

@@ -10,7 +10,9 @@ import pytest
 from proxy.call import trunk_watch
 from proxy.call.config import Trunk
 from proxy.call.routing import Hop
+from proxy.call.trunk_accounts import TrunkAccounts
 from proxy.call.trunk_watch import Probe, TrunkState, TrunkWatch
+from proxy.cdr.record import Disposition
 from proxy.sip.config import EndpointConfig
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import RequestFailed, ResponseReceived
@@ -388,3 +390,20 @@ def test_a_full_trunk_is_passed_over_but_not_by_emergency_calls() -> None:
             call.bye()
         bench.run(1.0)
         assert bench.core.calls_of_trunk("first") == 0
+
+
+@pytest.mark.parametrize("room", [TrunkAccounts, TrunkWatch])
+def test_a_fault_among_trunks_costs_no_call(
+    room: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_room: object, _now: float) -> None:
+        raise RuntimeError("broken")
+
+    with GateBench(config=default_config(ring_timeout=2.0), script=(Step(0.0, 180),)) as bench:
+        monkeypatch.setattr(room, "handle_timer", broken)
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(2.5)
+        assert call.status == 480, "the timers of calls run all the same"
+        assert f"a timer of {room.__name__} failed" in caplog.text
+        monkeypatch.undo()
+    assert bench.record.disposition is Disposition.NO_ANSWER
