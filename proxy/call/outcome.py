@@ -175,11 +175,11 @@ def hung_up(
 def may_fail_over(status: int, *, emergency: bool = False) -> bool:
     """Tell whether the next trunk may be tried after this final response (DESIGN 1.7, issue: 408 and 5xx).
 
-    That one trunk does not know, take or understand a call for help says nothing about the others; that the
-    one who helps is busy does.
+    That one trunk does not know, take or understand a call for help, or declines it, says nothing about the
+    others; that the one who helps is busy does.
     """
     if emergency:
-        return 400 <= status < 600 and status not in {486, 487}
+        return status >= 300 and status not in {486, 600}
     return status == 408 or 500 <= status < 600
 
 

@@ -1,13 +1,15 @@
 """Trunks in order: which one carries the B leg, and when the next one is tried (DESIGN 1.4, 1.7).
 
 The next trunk is tried after 408, 5xx, a transport failure, silence, or nothing but 100 for too long; never
-after a 404, 486, 603 and the like, and never once an 18x has come. An INVITE that is left behind is cancelled
-by its own leg (`proxy.call.b_leg`), which also ends it should it be answered after all.
+after a 404, 486, 603 and the like, and never once an 18x has come. A call for help knows no such limits: it
+goes on until somebody takes it, or is busy. An INVITE that is left behind is cancelled by its own leg
+(`proxy.call.b_leg`), which also ends it should it be answered after all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from proxy.call.b_leg import BLeg, BLegState, Refusal
@@ -26,10 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["TrunkHunt"]
 
 
+_HELP_PROGRESS = 4.0
+"""With nothing but 100 for so long a call for help looks elsewhere first."""
+
+
 class TrunkHunt:
     """The search for a trunk that takes one call. ``leg`` is the INVITE that counts now."""
 
-    __slots__ = ("_call", "_hop", "_hops", "_next", "_rang", "_taken", "deadline", "leg", "media")
+    __slots__ = ("_call", "_hop", "_hops", "_next", "_rang", "_slow", "_taken", "deadline", "leg", "media")
 
     _hop: Hop
     """The one whose INVITE counts now."""
@@ -39,6 +45,8 @@ class TrunkHunt:
         self._hops: Iterator[Hop] = iter(hops)
         self._next: Hop | None = next(self._hops, None)
         self._rang = False
+        self._slow: list[Hop] = []
+        """Those that a call for help has left behind, and comes back to last."""
         self._taken = ""
         self.media = media
         """The called side's ports: the same for every trunk of one address family that is tried."""
@@ -90,7 +98,10 @@ class TrunkHunt:
         """100 came: the trunk is alive, but progress is still awaited."""
         self._lives(now)
         if self._next is not None:
-            self.deadline = now + leg.trunk.progress_timeout
+            patience = leg.trunk.progress_timeout
+            if self._call.route.emergency and self._hop not in self._slow:
+                patience = min(patience, _HELP_PROGRESS)
+            self.deadline = now + patience
 
     @property
     def early_media(self) -> bool:
@@ -125,12 +136,12 @@ class TrunkHunt:
             self._lives(now)
             if status == 503:
                 self._call.core.watch.call_declined(self._hop, retry_after(response), now)
-        if (
-            self._next is None
-            or self._rang
-            or not may_fail_over(status, emergency=self._call.route.emergency)
-        ):
+        emergency = self._call.route.emergency
+        stays = self._rang and not emergency
+        if self._next is None or stays or not may_fail_over(status, emergency=emergency):
             return Refusal(leg, status, response)
+        if self._rang:
+            self._call.b_silenced()
         self.advance(now)
         return None
 
@@ -147,6 +158,10 @@ class TrunkHunt:
         self._call.record.trunk_ended(0)
         if self.leg.state is BLegState.CALLING:
             self._fails("no answer", now)
+        elif self._call.route.emergency and self._hop not in self._slow:
+            # It may be no worse than slow. Should the others take the call no better, it is waited for.
+            self._slow.append(self._hop)
+            self._hops = chain(self._hops, (self._hop,))
         self.leg.hang_up(RECOVERY_ON_TIMER, now)
         self.leg = None
         self.advance(now)

@@ -74,7 +74,7 @@ def test_failover_on_408_and_5xx_only() -> None:
 
 def test_an_emergency_call_fails_over_on_everything_but_a_callee_who_is_busy() -> None:
     found = [status for status in range(300, 700) if may_fail_over(status, emergency=True)]
-    assert found == [status for status in range(400, 600) if status not in {486, 487}]
+    assert found == [status for status in range(300, 700) if status not in {486, 600}]
 
 
 @given(st.lists(st.text()))

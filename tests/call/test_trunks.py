@@ -47,7 +47,7 @@ def test_no_other_trunk_after_a_real_answer(status: int) -> None:
     assert tried(bench) == [("first", status)]
 
 
-@pytest.mark.parametrize("status", [404, 415, 488, 480, 403, 420, 503])
+@pytest.mark.parametrize("status", [302, 404, 415, 487, 488, 480, 403, 420, 503, 603, 604, 606])
 def test_an_emergency_call_goes_on_after_every_refusal(status: int) -> None:
     with GateBench(config=TWO, script=(Step(0.0, status),)) as bench:
         call = bench.pbx.call("911")
@@ -57,7 +57,7 @@ def test_an_emergency_call_goes_on_after_every_refusal(status: int) -> None:
     assert tried(bench) == [("first", status), ("second", 200)]
 
 
-@pytest.mark.parametrize("status", [486, 600, 603])
+@pytest.mark.parametrize("status", [486, 600])
 def test_an_emergency_call_ends_with_the_word_of_who_was_reached(status: int) -> None:
     with GateBench(config=TWO, script=(Step(0.0, status),)) as bench:
         call = bench.pbx.call("911")
@@ -72,6 +72,50 @@ def test_no_other_trunk_after_an_18x() -> None:
         bench.run(1.0)
         assert call.status == 500
         assert not bench.carrier_2.calls
+
+
+@pytest.mark.parametrize("with_sdp", [False, True])
+@pytest.mark.parametrize("refusal", [503, 404, 603, 487])
+def test_an_emergency_call_goes_on_after_an_18x_too(refusal: int, with_sdp: bool) -> None:
+    """An announcement that the number can't be reached is early media as well."""
+    script = (Step(0.0, 183, with_sdp=with_sdp), Step(0.5, refusal))
+    with GateBench(config=TWO, script=script) as bench:
+        bench.carrier_2.script = (Step(0.2, 180), Step(1.0, 200, with_sdp=True))
+        call = bench.pbx.call("911")
+        bench.run(0.4)
+        assert (bench.a_leg().bridged_with is not None) is with_sdp
+        bench.run(0.2)
+        assert bench.a_leg().bridged_with is None, "nobody speaks until the other trunk does"
+        bench.run(1.5)
+        assert call.statuses == [183, 180, 200]
+        assert bench.a_leg().bridged_with is not None
+        call.bye()
+    assert tried(bench) == [("first", refusal), ("second", 200)]
+
+
+@pytest.mark.parametrize("answer", [b"nonsense", sdp(codecs="18")], ids=["unreadable", "another codec"])
+def test_an_emergency_call_that_rang_goes_on_after_an_answer_that_is_no_use(answer: bytes) -> None:
+    with GateBench(config=TWO, script=(Step(0.0, 180), Step(0.5, 200, body=answer))) as bench:
+        bench.carrier_2.script = ANSWER
+        call = bench.pbx.call("911")
+        bench.run(1.5)
+        assert call.status == 200
+        assert bench.carrier.calls[0].ended
+        call.bye()
+    assert tried(bench) == [("first", 488), ("second", 200)]
+
+
+def test_a_caller_who_gives_up_for_help_is_called_for_no_more() -> None:
+    """RFC 3261 §9.1: the 487 to the gate's own CANCEL is no trunk's refusal."""
+    with GateBench(config=TWO, script=(Step(0.0, 180),)) as bench:
+        call = bench.pbx.call("911")
+        bench.run(0.5)
+        call.cancel()
+        bench.run(2.0)
+        assert call.status == 487
+        assert bench.carrier.calls[0].cancelled
+        assert not bench.carrier_2.calls
+    assert bench.record.disposition is Disposition.ABANDONED_RINGING
 
 
 G722_ON_SECOND = default_config(trunks=(FIRST, replace(SECOND, codecs=("G722", *SECOND.codecs))))
@@ -218,6 +262,46 @@ def test_nothing_but_100_for_too_long_moves_on() -> None:
         assert call.status == 200
         assert bench.carrier.calls[0].cancelled
         call.bye()
+
+
+SLOW = (Step(0.0, 100), Step(6.0, 200, with_sdp=True))
+
+
+def test_an_emergency_call_waits_4_s_behind_a_100() -> None:
+    with GateBench(config=TWO, script=(Step(0.0, 100),)) as bench:
+        call = bench.pbx.call("911")
+        bench.run(3.9)
+        assert not bench.carrier_2.calls
+        bench.run(0.2)
+        assert call.status == 200
+        assert bench.carrier.calls[0].cancelled
+        call.bye()
+    assert tried(bench) == [("first", 0), ("second", 200)]
+
+
+def test_an_emergency_call_comes_back_to_a_trunk_that_is_only_slow() -> None:
+    with GateBench(config=TWO, script=SLOW) as bench:
+        bench.carrier_2.script = (Step(0.0, 503),)
+        call = bench.pbx.call("911")
+        bench.run(11.0)
+        assert call.status == 200
+        assert len(bench.carrier.calls) == 2
+        call.bye()
+    assert tried(bench) == [("first", 0), ("second", 503), ("first", 200)]
+
+
+def test_of_two_slow_trunks_an_emergency_call_waits_for_each_a_second_time() -> None:
+    with GateBench(config=TWO, script=(Step(0.0, 100),)) as bench:
+        bench.carrier_2.script = (Step(0.0, 100),)
+        call = bench.pbx.call("911")
+        bench.run(8.1)
+        bench.carrier_2.script = (Step(0.0, 100), Step(30.0, 200, with_sdp=True))
+        bench.run(19.8)
+        assert (len(bench.carrier.calls), len(bench.carrier_2.calls)) == (2, 1)
+        bench.run(32.0)
+        assert call.status == 200
+        call.bye()
+    assert tried(bench) == [("first", 0), ("second", 0), ("first", 0), ("second", 200)]
 
 
 def test_dead_last_trunk_is_504_after_timer_b() -> None:
