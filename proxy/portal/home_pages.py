@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Annotated
@@ -11,13 +10,17 @@ from fastapi import APIRouter, Depends
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from proxy.cdr.record import CallRecord, Disposition
+from proxy.cdr.record import CallRecord
+from proxy.policy import CallClass
 from proxy.portal.live_feed import Figures, figures
 from proxy.portal.pages import page
 from proxy.portal.permissions import Permission
+from proxy.portal.usage_view import Period, UsageView
 from proxy.portal.visit import Needs, Visit
 from proxy.store import ReportBy, ReportLine, ReportOrder, Store, UsageFilter
 from proxy.store.days import midnight, site_zone
+from proxy.store.reports import WrongCodes
+from proxy.store.usage import UsageCount
 
 __all__ = ["router"]
 
@@ -27,7 +30,6 @@ AtHome = Annotated[Visit, Depends(Needs(Permission.HOME))]
 
 _EMERGENCY_DAYS = 30
 _MOST_RESULTS = 50
-_MOST_REFUSED = 500
 _MOST_EMERGENCIES = 50
 
 
@@ -39,9 +41,13 @@ class Overview:
     calls: int = 0
     answered: int = 0
     talk_time: float = 0.0
-    refused: list[tuple[str, int]] = field(default_factory=list)
-    """Who was refused for wrong codes today, and how often; the most frequent first."""
+    wrong: list[WrongCodes] = field(default_factory=list)
+    """Who has typed wrong codes today; the most frequent first."""
     emergencies: list[tuple[datetime, CallRecord]] = field(default_factory=list)
+    """The newest."""
+    all_emergencies: UsageCount = field(default_factory=lambda: UsageCount(0, exact=True))
+    all_link: str = ""
+    """Query of the usage log that shows them all."""
 
 
 @router.get("/")
@@ -61,19 +67,17 @@ def read_overview(store: Store, now: float, zone: tzinfo) -> Overview:
     """Read it; blocks."""
     today = datetime.fromtimestamp(now, zone).date()
     report = store.reports.report(ReportBy.RESULT, today, today, order=ReportOrder.CALLS, limit=_MOST_RESULTS)
-    since = midnight(today, zone)
-    wrong = UsageFilter(since=since, disposition=Disposition.CODE_REFUSED)
-    refused = Counter(
-        entry.record.user or entry.record.caller_number
-        for entry in store.usage.page(wrong, limit=_MOST_REFUSED).entries
-    )
-    recent = UsageFilter(since=midnight(today - timedelta(days=_EMERGENCY_DAYS), zone), emergency=True)
+    first = today - timedelta(days=_EMERGENCY_DAYS)
+    recent = UsageFilter(since=midnight(first, zone), emergency=True)
+    everything = UsageView(Period.RANGE, first, today, call_class=CallClass.EMERGENCY)
     emergencies = [entry.record for entry in store.usage.page(recent, limit=_MOST_EMERGENCIES).entries]
     return Overview(
         report.lines,
         report.calls,
         report.answered,
         report.talk_time,
-        refused.most_common(10),
+        store.reports.wrong_codes(midnight(today, zone)),
         [(datetime.fromtimestamp(record.start_time, zone), record) for record in emergencies],
+        store.usage.count_up_to(recent),
+        everything.query(),
     )

@@ -14,7 +14,19 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta, tzinfo
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, case, func, literal, select
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    type_coerce,
+)
 
 from proxy.errors import ConfigurationError
 from proxy.policy import dial_form
@@ -25,7 +37,7 @@ from proxy.store.models_usage import usage_totals
 from proxy.store.totals import CODE_MONTH, USER_MONTH
 from proxy.store.usage_lists import UsageFilter
 
-__all__ = ["Report", "ReportBy", "ReportLine", "ReportOrder", "ReportsRepository", "Statement"]
+__all__ = ["Report", "ReportBy", "ReportLine", "ReportOrder", "ReportsRepository", "Statement", "WrongCodes"]
 
 
 class ReportBy(enum.StrEnum):
@@ -85,6 +97,16 @@ class Statement:
     first: date
     last: date
     wanted: UsageFilter
+
+
+@dataclass(frozen=True, slots=True)
+class WrongCodes:
+    """Who has typed codes that are not valid."""
+
+    who: str
+    """Extension, or the calling number of who has none."""
+    calls: int
+    tries: int
 
 
 class ReportsRepository:
@@ -155,6 +177,26 @@ class ReportsRepository:
         total = ReportLine(key, int(calls), int(answered), int(talk_ms) / 1000, *names.get(key, ()))
         since, until = self._range(first, last)
         return Statement(total, first, last, UsageFilter(since=since, until=until, code_key=key))
+
+    def wrong_codes(self, since: float, *, limit: int = 10) -> list[WrongCodes]:
+        """Who has typed wrong codes in calls since then, who did in the most calls first. A call that a
+        right one ended well counts: so does who guesses go about it.
+        """
+        column = call_records.c
+        body: ColumnElement[Any] = column.body
+        document = type_coerce(body, JSON) if self._database.sqlite else cast(body, JSON)
+        who = case((column.user != "", column.user), else_=column.caller_number).label("who")
+        calls, tries = func.count().label("calls"), func.sum(document["wrong_tries"].as_integer())
+        # Records hold no field that is not set, and a quote within a text is escaped.
+        statement = (
+            select(who, calls, tries)
+            .where(column.start_time >= since, body.contains('"wrong_tries":', autoescape=True))
+            .group_by(who)
+            .order_by(calls.desc(), tries.desc(), who)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement.limit(limit)).all()
+        return [WrongCodes(str(name), int(number), int(times)) for name, number, times in rows]
 
     def _range(self, first: date, last: date) -> tuple[float, float]:
         return midnight(first, self._zone), midnight(last + timedelta(days=1), self._zone)

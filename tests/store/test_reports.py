@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import create_engine, text
 
-from proxy.cdr.record import CallRecord, UsedCode
+from proxy.cdr.record import CallRecord, Disposition, UsedCode
 from proxy.errors import ConfigurationError
 from proxy.policy import AccountCode, NumberPlan, User, UserGroup, new_code
 from proxy.store import (
@@ -24,6 +24,7 @@ from proxy.store import (
     VersionConflict,
 )
 from proxy.store.days import day_of, site_zone
+from proxy.store.reports import WrongCodes
 from tests.cdr.samples import full_record
 from tests.store.calls import CODES, many_calls
 
@@ -306,3 +307,34 @@ def test_a_log_of_before_is_added_up_when_it_is_migrated(
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM call_numbers")).scalar()
     engine.dispose()
+
+
+def test_wrong_codes_are_counted_by_caller_in_calls_that_ended_well_too(url: str) -> None:
+    def call(number: int, wrong: int, **more: object) -> CallRecord:
+        plain = CallRecord(
+            f"w{number}", 1000.0 + number, user="204", caller_number="+1555", wrong_tries=wrong
+        )
+        return replace(plain, **more)  # type: ignore[arg-type]
+
+    with Store(url) as store:
+        store.usage.insert_many(
+            [
+                call(0, 3),
+                call(1, 2, disposition=Disposition.ANSWERED),
+                call(2, 1, disposition=Disposition.ABANDONED_AT_PROMPT),
+                call(3, 3, user=""),
+                call(4, 1, user="205", caller_number=""),
+                call(5, 2, user="206"),
+                call(6, 0, user="207", caller_name='"wrong_tries":9'),
+                call(7, 0, user="208", caller_name='wrong_tries\\":9'),
+                call(-1, 3, user="209"),
+            ]
+        )
+        assert store.reports.wrong_codes(1000.0) == [
+            WrongCodes("204", 3, 6),
+            WrongCodes("+1555", 1, 3),
+            WrongCodes("206", 1, 2),
+            WrongCodes("205", 1, 1),
+        ]
+        assert store.reports.wrong_codes(1000.0, limit=1) == [WrongCodes("204", 3, 6)]
+        assert store.reports.wrong_codes(1e9) == []
