@@ -15,7 +15,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from itertools import chain
 from pathlib import Path
@@ -96,6 +96,8 @@ class Gate:
         self._wanted: frozenset[str] = frozenset()
         """Events that somebody wants to be told."""
         self._trunk_news = TrunkNews()
+        self._errands: dict[str, asyncio.Task[None]] = {}
+        """What housekeeping has begun and waits for."""
         self._heartbeat_due = 0.0
         self._release_due = 0.0
 
@@ -248,6 +250,7 @@ class Gate:
                 raise ConfigurationError(f"metrics.port: {error.strerror or error}") from error
             self._stack.callback(metrics.close)
         housekeeping = self._loop.create_task(self._housekeeping(), name="housekeeping")
+        self._stack.push_async_callback(self._leave_house)
         self._stack.push_async_callback(cancelled, housekeeping)
 
     def _trusts(self, host: str) -> bool:
@@ -264,8 +267,12 @@ class Gate:
             self.engine.submit(command)
 
     def _tell(self, event: str, record: CallRecord) -> None:
-        if self._kept.events is not None:
-            self._kept.events.tell(event, record)
+        """Tell those who want to know; trouble with that may not cost a call whose record is written."""
+        try:
+            if self._kept.events is not None:
+                self._kept.events.tell(event, record)
+        except Exception:
+            logger.exception("%s is not told", event)
 
     def _recorded(self, record_id: str, durable: bool) -> None:
         if not durable:
@@ -279,14 +286,15 @@ class Gate:
             await asyncio.sleep(TICK)
             now = time.monotonic()
             try:
-                await self._keep_house(now)
+                self._keep_house(now)
             except Exception:
                 logger.exception("housekeeping failed; it is tried again")
             if watchdog is not None and now >= fed + watchdog - TICK:
                 fed = now
                 notify("WATCHDOG=1")
 
-    async def _keep_house(self, now: float) -> None:
+    def _keep_house(self, now: float) -> None:
+        """Do what is due; what may wait for a store or a disk must not hold up the rest, nor the watchdog."""
         self.journal.expire_confirms()
         self._watch_journal()
         down = self._trunk_news.look(self.core.watch.status())
@@ -295,14 +303,32 @@ class Gate:
         if now >= self._heartbeat_due and self.core.calls:
             self._heartbeat_due = now + self.settings.timers.checkpoint_interval
             self.journal.heartbeat()
-        if self.phones is not None:
-            await self.phones.open(self.store, self.core.policy)
-            self.phones.write()
+        phones = self.phones
+        if phones is not None:
+            self._in_background("open phones", lambda: phones.open(self.store, self.core.policy))
+            phones.write()
         if now >= self._release_due:
             self._release_due = now + RELEASE
             if not self.core.calls:
                 sweep()
-            await asyncio.to_thread(self._kept.release_records)
+            self._in_background("release records", lambda: asyncio.to_thread(self._kept.release_records))
+
+    def _in_background(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Begin this, unless it is still under way from the last time."""
+        if name not in self._errands:
+            self._errands[name] = self._loop.create_task(self._finish(name, work), name=name)
+
+    async def _finish(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception:
+            logger.exception("housekeeping failed (%s); it is tried again", name)
+        finally:
+            del self._errands[name]
+
+    async def _leave_house(self) -> None:
+        for errand in list(self._errands.values()):
+            await cancelled(errand)
 
     def _watch_journal(self) -> None:
         """Tell the call core whether calls that cost money may be taken."""

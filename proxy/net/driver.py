@@ -45,7 +45,8 @@ MAX_KNOWN_LITERALS = 50_000
 HALF_TICK = 0.0005
 """Seconds added to a delay: uvloop rounds it to whole ms, and a timer must not come before its time."""
 MAX_ROUNDS = 10_000
-"""Rounds of one settling: far more than any input can cause; a core that never comes to rest is a bug."""
+"""Rounds of one settling, and of events that cause events: far more than any input can cause; a core that
+never comes to rest is a bug."""
 
 
 class CallControl(Protocol):
@@ -117,6 +118,7 @@ class Driver:
         self._literals: set[str] = set()
         self._lookups: set[asyncio.Task[None]] = set()
         self._settling = False
+        self._rounds = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed_at = math.inf
 
@@ -193,10 +195,10 @@ class Driver:
         self._settling = True
         now = self._clock()
         try:
-            rounds = 0
+            self._rounds = 0
             while self._round(now):
-                rounds += 1
-                if rounds > MAX_ROUNDS:
+                self._rounds += 1
+                if self._rounds > MAX_ROUNDS:
                     logger.critical("the cores do not come to rest")
                     break
         finally:
@@ -213,7 +215,8 @@ class Driver:
                 core.handle_answer(answer, now)
             except Exception:  # noqa: BLE001 - one call's fault
                 self._contain(answer, now)
-        while events := endpoint.events():
+        while self._rounds <= MAX_ROUNDS and (events := endpoint.events()):
+            self._rounds += 1
             for event in events:
                 try:
                     core.handle_sip(event, now)
@@ -233,7 +236,7 @@ class Driver:
         while self._failures:
             more = True
             endpoint.transport_failed(self._failures.popleft(), now)
-        return more or bool(self._answers)
+        return more or bool(self._answers) or self._rounds > MAX_ROUNDS
 
     def _contain(self, cause: Event | Answer | None, now: float, what: str = "") -> None:
         """End the call that the fault belongs to; None: no call depends on what has failed."""

@@ -22,6 +22,7 @@ from proxy.call.ports import (
     RecordDurable,
     TellOfCall,
 )
+from proxy.net import driver
 from proxy.net.driver import Driver, Listener
 from proxy.net.resolver import HostName, Resolved, Resolver
 from proxy.sip.config import EndpointConfig
@@ -226,6 +227,27 @@ async def test_a_fault_ends_one_call_and_the_next_is_served(gate: Gate, peer: Pe
     gate.core.breaks = False
     peer.socket.sendto(_options(peer.port, 2), gate.udp)
     assert b"c2" in await peer.receive()
+
+
+async def test_events_that_cause_events_without_end_do_not_stop_the_loop(
+    gate: Gate, peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled: list[Event] = []
+
+    def restless(event: Event, now: float) -> None:
+        handled.append(event)
+        if len(handled) < 500:
+            gate.endpoint.transport_failed(Flow("TCP", "127.0.0.1", 5060, 1, 7), now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "MAX_ROUNDS", 100)
+        patch.setattr(gate.core, "handle_sip", restless)
+        gate.endpoint.transport_failed(Flow("TCP", "127.0.0.1", 5060, 1, 7), 0.0)
+        gate.driver.settle()
+        assert 100 <= len(handled) <= 102
+    assert "the cores do not come to rest" in caplog.text
+    peer.socket.sendto(_options(peer.port), gate.udp)
+    assert (await peer.receive()).startswith(b"SIP/2.0 200 ")
 
 
 async def test_a_fault_is_logged_without_the_message(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cdr.record import Disposition
 from proxy.store import WebhookEndpoint
 from proxy.store.webhooks import EVENTS
 from tests.net.waiting import until
@@ -62,6 +63,24 @@ async def test_a_trunk_that_goes_down_is_told(house: House) -> None:
         probe.failed("no answer", 0.0)
         probe.failed("no answer", 0.0)
     await until(lambda: "trunk.down" in noted(house))
+
+
+@pytest.mark.usefixtures("told")
+async def test_trouble_with_telling_costs_no_call(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await until(lambda: house.gate.core.telling)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.gate._kept.events, "tell", broken)
+        house.phone.hang_up(await house.talk())
+        (record,) = await house.records()
+    assert record.disposition is Disposition.ANSWERED
+    assert house.gate.driver.faults == 0
+    assert "call.answered is not told" in caplog.text
 
 
 async def test_nothing_is_told_and_noted_while_nobody_wants_it(house: House, tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy import persistence, serve
+from proxy import persistence, phone_register, serve, server
 from proxy.cdr.record import Disposition
 from proxy.errors import ConfigurationError, TollgateError
 from proxy.server import Gate
+from proxy.sip.bindings import StoredBinding
 from proxy.store import Store
 from proxy.store.changes import ChangeAction, ChangeKind, log_change
 from tests.net.waiting import PATIENCE, happens, until
@@ -183,13 +184,55 @@ async def test_housekeeping_outlives_its_faults(
 ) -> None:
     times: list[float] = []
 
-    async def broken(now: float) -> None:
+    def broken(now: float) -> None:
         times.append(now)
         raise OSError("disk gone")
 
     monkeypatch.setattr(house.gate, "_keep_house", broken)
     await until(lambda: len(times) >= 2)
     assert "housekeeping failed" in caplog.text
+
+
+async def test_records_that_can_not_be_released_are_tried_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[None] = []
+
+    def broken() -> None:
+        tries.append(None)
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(server, "RELEASE", 0.0)
+    monkeypatch.setattr(house.gate._kept, "release_records", broken)
+    house.gate._release_due = 0.0
+    await until(lambda: len(tries) >= 2)
+    assert "housekeeping failed (release records)" in caplog.text
+    monkeypatch.undo()
+
+
+async def test_a_store_that_hangs_keeps_neither_the_house_nor_the_watchdog_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = threading.Event()
+
+    def slow(_store: Store, _now: float) -> list[StoredBinding]:
+        assert mended.wait(PATIENCE)
+        return []
+
+    said: list[str] = []
+    monkeypatch.setattr(phone_register, "_left_by_the_last_run", slow)
+    monkeypatch.setattr(server, "PHONES_PATIENCE", 0.05)
+    monkeypatch.setattr(server, "watchdog_interval", lambda: 1.0)
+    monkeypatch.setattr(server, "notify", said.append)
+    house = House(tmp_path)
+    await house.open()
+    assert house.gate.phones is not None
+    await until(lambda: len(said) >= 3)
+    assert set(said) == {"WATCHDOG=1"}
+    assert [name for name in house.gate._errands if name == "open phones"]
+    mended.set()
+    await until(lambda: "open phones" not in house.gate._errands)
+    await house.close()
 
 
 async def test_a_dead_media_thread_ends_the_process_with_its_reason(house: House) -> None:
