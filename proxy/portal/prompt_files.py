@@ -6,6 +6,7 @@ converted.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -18,7 +19,17 @@ from pathlib import Path
 from proxy.errors import TollgateError
 from proxy.media.prompts import MAX_DURATION_S, PROMPT_NAMES, PromptLibrary
 
-__all__ = ["OFFERED", "PromptRefused", "folder_name", "own_recordings", "save", "sound_of", "to_wav"]
+__all__ = [
+    "OFFERED",
+    "PromptRefused",
+    "fingerprint",
+    "folder_name",
+    "new_folder",
+    "own_recordings",
+    "save",
+    "sound_of",
+    "to_wav",
+]
 
 OFFERED = PROMPT_NAMES
 """The sounds that a group may replace in the portal."""
@@ -81,6 +92,30 @@ def folder_name(group: str, taken: frozenset[str]) -> str:
         number += 1
         found = f"{name}-{number}"
     return found
+
+
+def new_folder(root: Path, group: str, taken: frozenset[str]) -> Path:
+    """Make a folder that was not there: what lies in another may be the recordings of a group that
+    is deleted. Raises OSError.
+    """
+    parent = root / "groups"
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        there = frozenset(entry.name for entry in parent.iterdir())
+        folder = parent / folder_name(group, taken | there)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue  # somebody was faster
+        return folder
+
+
+def fingerprint(folder: Path, name: str) -> str | None:
+    """Return what tells one recording from another (SHA-256), or None where there is none. Raises OSError."""
+    try:
+        return hashlib.sha256((folder / f"{name}.wav").read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def save(folder: Path, name: str, wav: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +19,9 @@ from proxy.portal.group_pages import find_group, group_page
 from proxy.portal.headers import MAX_UPLOAD
 from proxy.portal.pages import go_to
 from proxy.portal.permissions import Permission
-from proxy.portal.prompt_files import OFFERED, PromptRefused, folder_name, save, sound_of, to_wav
+from proxy.portal.prompt_files import OFFERED, PromptRefused, fingerprint, new_folder, save, sound_of, to_wav
 from proxy.portal.visit import Needs, Refused, Visit
-from proxy.store import Versioned
+from proxy.store import VersionConflict, Versioned
 
 __all__ = ["router"]
 
@@ -53,23 +54,24 @@ async def change_prompt(visit: Changer) -> Response:
     root = visit.portal.prompts
     if root is None:
         return await group_page(visit, found, status=409, error=visit.texts("prompts.no_folder"))
-    if text_of(form, "action") == "remove":
-        await run_in_threadpool(_remove, root, found.value, name)
-        return go_to("/groups/edit", name=found.value.name, said="prompt_removed")
-    if not isinstance(file, UploadFile) or not file.filename:
-        return await group_page(visit, found, status=422, error=visit.texts("import.no_file"))
-    data = await file.read(MAX_UPLOAD + 1)
     try:
+        if text_of(form, "action") == "remove":
+            await run_in_threadpool(_remove, visit, root, found.value, name)
+            return go_to("/groups/edit", name=found.value.name, said="prompt_removed")
+        if not isinstance(file, UploadFile) or not file.filename:
+            return await group_page(visit, found, status=422, error=visit.texts("import.no_file"))
+        data = await file.read(MAX_UPLOAD + 1)
         if len(data) > MAX_UPLOAD:
             raise PromptRefused("error.too_large")
         await run_in_threadpool(_save, visit, root, found, name, data)
     except PromptRefused as refused:
-        error = f"{file.filename[:100]}: {visit.texts(refused.key, **refused.values)}"
+        named = file.filename if isinstance(file, UploadFile) and file.filename else ""
+        error = f"{named[:100]}: {visit.texts(refused.key, **refused.values)}"
         return await group_page(visit, found, status=422, error=error)
     except OSError as problem:
         error = visit.texts("prompts.disk", reason=problem.strerror or "")
         return await group_page(visit, found, status=507, error=error)
-    except ConfigurationError as problem:
+    except (ConfigurationError, VersionConflict) as problem:
         return await group_page(visit, found, status=409, error=str(problem))
     return go_to("/groups/edit", name=found.value.name, said="prompt_saved")
 
@@ -77,15 +79,33 @@ async def change_prompt(visit: Changer) -> Response:
 def _save(visit: Visit, root: Path, found: Versioned[UserGroup], name: str, data: bytes) -> None:
     wav = to_wav(data)
     group = found.value
-    folder = group.prompts
-    if not folder:
-        others = visit.portal.store.groups.all()
-        folder = folder_name(group.name, frozenset(other.prompts for other in others))
-    save(root / "groups" / folder, name, wav)
-    if not group.prompts:
-        visit.store.groups.change(replace(group, prompts=folder), version=found.version)
-
-
-def _remove(root: Path, group: UserGroup, name: str) -> None:
     if group.prompts:
-        (root / "groups" / group.prompts / f"{name}.wav").unlink(missing_ok=True)
+        folder = root / "groups" / group.prompts
+        before = fingerprint(folder, name)
+        save(folder, name, wav)
+    else:
+        others = visit.portal.store.groups.all()
+        folder, before = new_folder(root, group.name, frozenset(other.prompts for other in others)), None
+        try:
+            save(folder, name, wav)
+            visit.store.groups.change(replace(group, prompts=folder.name), version=found.version)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # nobody has it
+            raise
+    _note(visit, group, name, before, fingerprint(folder, name))
+
+
+def _remove(visit: Visit, root: Path, group: UserGroup, name: str) -> None:
+    if not group.prompts:
+        return
+    folder = root / "groups" / group.prompts
+    before = fingerprint(folder, name)
+    (folder / f"{name}.wav").unlink(missing_ok=True)
+    if before is not None:
+        _note(visit, group, name, before, None)
+
+
+def _note(visit: Visit, group: UserGroup, name: str, before: str | None, after: str | None) -> None:
+    """Tell the audit log which recording took the place of which."""
+    fact = f"recording {name}"
+    visit.store.audit.note("change", "group", group.name, before={fact: before}, after={fact: after})

@@ -167,10 +167,18 @@ def masked_code(form: str) -> str:
 
 
 class AuditLog:
-    """Reads the audit log."""
+    """Reads the audit log, and notes in it what is done outside the store."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor = SYSTEM) -> None:
         self._database = database
+        self._actor = actor
+
+    def note(
+        self, action: str, kind: str, name: str, *, before: Facts | None = None, after: Facts | None = None
+    ) -> None:
+        """Write a row of its own, for an act that changes nothing in the store: call it when that is done."""
+        with self._database.write() as connection:
+            write_audit(connection, self._actor, action, kind, name, before=before, after=after)
 
     def page(
         self, wanted: AuditFilter | None = None, *, before_id: int | None = None, limit: int = 100

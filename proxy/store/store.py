@@ -43,7 +43,7 @@ class Store:
         self.logins = LoginGuard(database)
         self.sessions = SessionsRepository(database)
         self.tokens = TokensRepository(database, actor)
-        self.audit = AuditLog(database)
+        self.audit = AuditLog(database, actor)
         self.webhooks = WebhooksRepository(database, actor)
 
     def acting(self, actor: Actor) -> Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import math
 import struct
@@ -9,6 +10,7 @@ import wave
 from array import array
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from proxy.media.prompts import PromptLibrary
 from proxy.policy import UserGroup
 from proxy.portal.app import create_app
 from proxy.portal.portal import Portal
-from proxy.portal.prompt_files import PromptRefused, folder_name, to_wav
+from proxy.portal.prompt_files import OFFERED, PromptRefused, folder_name, own_recordings, to_wav
 from proxy.store import PortalAccount, Role, Store
 from tests.portal.person import Person, notice
 
@@ -173,6 +175,59 @@ async def test_what_is_refused_says_which_file_and_why_and_leaves_nothing(
 async def test_folder_that_cannot_be_written(decider: Person, tmp_path: Path) -> None:
     (tmp_path / "prompts").write_text("in the way")
     answer = await send(decider, recording())
+    assert (answer.status_code, "can't be kept on the server" in notice(answer)) == (507, True)
+
+
+async def test_the_log_tells_whose_recording_took_the_place_of_which(decider: Person, store: Store) -> None:
+    await send(decider, recording())
+    await send(decider, recording(8000))
+    for _ in range(2):
+        await decider.post("/groups/prompt", {"group": GROUP, "name": "enter_code", "action": "remove"})
+    removed, replaced, first, folder = store.audit.page(limit=4)
+    assert folder.after == {"prompts": "Sales-Co"}
+    fact = "recording enter_code"
+    chain = [(entry.before, entry.after) for entry in (first, replaced, removed)]
+    marks = [sha256(to_wav(recording(rate))).hexdigest() for rate in (16000, 8000)]
+    assert chain == [
+        ({fact: None}, {fact: marks[0]}),
+        ({fact: marks[0]}, {fact: marks[1]}),
+        ({fact: marks[1]}, {fact: None}),
+    ]
+    assert {(entry.who, entry.action, entry.kind, entry.name) for entry in (first, replaced, removed)} == {
+        ("decision_maker", "change", "group", GROUP)
+    }
+
+
+async def test_a_recording_for_a_group_that_was_changed_meanwhile_is_not_left_behind(
+    portal: Portal, store: Store, decider: Person, tmp_path: Path
+) -> None:
+    # Whoever is faster: of two who upload the first recording at the same time, one is told.
+    answers = await asyncio.gather(*(send(decider, recording(), name) for name in OFFERED))
+    assert {answer.status_code for answer in answers} <= {303, 409}
+    group = store.groups.get(GROUP)
+    assert group is not None
+    assert [folder.name for folder in (tmp_path / "prompts" / "groups").iterdir()] == [group.prompts]
+
+
+async def test_a_group_made_anew_has_no_recordings_of_the_one_before(
+    decider: Person, store: Store, tmp_path: Path
+) -> None:
+    await send(decider, recording(), name="busy")
+    store.groups.delete(GROUP)
+    store.groups.add(UserGroup(GROUP))
+    await send(decider, recording())
+    group = store.groups.get(GROUP)
+    assert group is not None
+    assert group.prompts == "Sales-Co-2"
+    assert own_recordings(tmp_path / "prompts" / "groups" / group.prompts) == {"enter_code"}
+
+
+async def test_a_recording_that_cannot_be_removed_is_told(decider: Person, tmp_path: Path) -> None:
+    await send(decider, recording())
+    file = tmp_path / "prompts" / "groups" / "Sales-Co" / "enter_code.wav"
+    file.unlink()
+    file.mkdir()
+    answer = await decider.post("/groups/prompt", {"group": GROUP, "name": "enter_code", "action": "remove"})
     assert (answer.status_code, "can't be kept on the server" in notice(answer)) == (507, True)
 
 
