@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from proxy.errors import ConfigurationError
+from proxy.portal import gate_acts
 from proxy.portal.gate_link import EmergencyGoesOn
 from proxy.portal.live_feed import calls_for, events
 from proxy.portal.pages import go_to, page
@@ -47,7 +48,7 @@ async def hang_up(visit: Ender) -> Response:
     if await visit.field("sure") != "yes":
         return await _calls_page(visit, ask=call_id)
     try:
-        await run_in_threadpool(visit.portal.gate.hang_up, call_id)
+        await run_in_threadpool(gate_acts.hang_up, visit.portal.gate, visit.store, call_id)
     except EmergencyGoesOn:
         return await _calls_page(visit, status=409, error=visit.texts("live.goes_on"))
     except ConfigurationError:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from proxy.errors import ConfigurationError
 from proxy.policy import User
 from proxy.portal.code_form import text_of
+from proxy.portal.gate_acts import deregister
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
 from proxy.portal.user_form import LEAST_PASSWORD, Fields, fields_from, fields_of, user_from
@@ -146,7 +147,7 @@ async def deregister_phone(visit: Changer) -> Response:
     if found is None:
         raise Refused(404, "users.gone")
     try:
-        await run_in_threadpool(visit.portal.gate.deregister, extension, contact)
+        await run_in_threadpool(deregister, visit.portal.gate, visit.store, extension, contact)
     except ConfigurationError:
         return await _user_page(visit, found, status=409, error=visit.texts("users.no_gate"))
     return go_to("/users/edit", extension=extension, said="deregistered")

@@ -210,7 +210,7 @@ async def test_without_a_gate_live_calls_are_unavailable(program: Program) -> No
     assert (await client.delete("/calls/abc")).status_code == 503
 
 
-async def test_the_gate_is_asked_for_its_calls(program: Program, tmp_path: Path) -> None:
+async def test_the_gate_is_asked_for_its_calls(program: Program, store: Store, tmp_path: Path) -> None:
     client = program("calls:read", "calls:hangup")
     with TalkingGate(tmp_path / "none.sock") as gate:
         gate.call("abc")
@@ -220,6 +220,9 @@ async def test_the_gate_is_asked_for_its_calls(program: Program, tmp_path: Path)
         assert calls[0]["started_at"].endswith("Z")
         assert (await client.delete("/calls/abc")).status_code == 204
         assert gate.ended == ["abc"]
+        noted = store.audit.page(limit=1)[0]
+        assert (noted.action, noted.kind, noted.name) == ("hang_up", "call", "abc")
+        assert noted.who.startswith("token:")
         assert (await client.delete("/calls/abc")).status_code == 404
         refused = await client.delete("/calls/def")
         assert (refused.status_code, refused.json()["detail"]) == (

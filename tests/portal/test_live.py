@@ -18,7 +18,7 @@ from proxy.portal.app import create_app
 from proxy.portal.gate_link import GateLink
 from proxy.portal.portal import Feed, Portal
 from proxy.portal.rendered import Rendered
-from proxy.store import PortalAccount, Role, Store
+from proxy.store import AuditFilter, PortalAccount, Role, Store
 from proxy.store.call_events import Site
 from tests.net.waiting import PATIENCE
 from tests.portal.conftest import NOW, Clock
@@ -94,7 +94,9 @@ async def test_gate_down_is_said_and_the_stream_ends(manager: Person) -> None:
     assert answer.text == "retry: 1000\n\nevent: down\ndata:\n\n"
 
 
-async def test_hanging_up_is_asked_first_and_then_done(watcher: Person, gate: TalkingGate) -> None:
+async def test_hanging_up_is_asked_first_then_done_and_noted(
+    watcher: Person, gate: TalkingGate, portal: Portal
+) -> None:
     gate.call("c 1/?")
     page = (await watcher.get("/live")).text
     link = re.search(r'href="(/live\?ask=[^"]*)"', page)
@@ -109,12 +111,21 @@ async def test_hanging_up_is_asked_first_and_then_done(watcher: Person, gate: Ta
     answer = await watcher.post("/live/hangup", {"call": "c 1/?", "sure": "yes"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/live?said=ended")
     assert gate.ended == ["c 1/?"]
+    entry = portal.store.audit.page(limit=1)[0]
+    assert (entry.who, entry.source) == ("phone_manager", "192.0.2.7")
+    assert (entry.action, entry.kind, entry.name) == ("hang_up", "call", "c 1/?")
+    assert entry.before == {
+        "caller": "+14155550104",
+        "user": "2001",
+        "dialled": "4155550123",
+        "state": "talking",
+    }
     after = await watcher.get("/live?said=ended")
     assert "The call was ended." in notice(after)
     assert lines(after) == []
 
 
-async def test_call_that_has_ended_meanwhile(watcher: Person, gate: TalkingGate) -> None:
+async def test_call_that_has_ended_meanwhile(watcher: Person, gate: TalkingGate, portal: Portal) -> None:
     answer = await watcher.post("/live/hangup", {"call": "gone", "sure": "yes"})
     assert (answer.status_code, "ended already" in notice(answer)) == (409, True)
     answer = await watcher.get("/live?ask=gone")
@@ -122,6 +133,7 @@ async def test_call_that_has_ended_meanwhile(watcher: Person, gate: TalkingGate)
     answer = await watcher.get("/live?said=<b>")
     assert answer.status_code == 400
     assert gate.ended == []
+    assert portal.store.audit.page(AuditFilter(kind="call")) == []
 
 
 async def test_hanging_up_needs_the_token_of_the_session(watcher: Person, gate: TalkingGate) -> None:

@@ -285,6 +285,9 @@ async def test_phones_are_shown_and_deregistered(
     answer = await beside_gate.post("/users/deregister", {"extension": "204", "contact": CONTACT})
     assert answer.headers["location"] == "/users/edit?extension=204&said=deregistered"
     assert gate.ended == [("204", CONTACT)]
+    entry = store.audit.page(limit=1)[0]
+    assert (entry.action, entry.kind, entry.name) == ("deregister", "user", "204")
+    assert (entry.who, entry.before) == ("phone_manager", {"contact": CONTACT})
 
 
 async def test_nothing_is_deregistered_without_a_gate(manager: Person, store: Store, user: User) -> None:

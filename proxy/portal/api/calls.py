@@ -15,6 +15,7 @@ from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Values
+from proxy.portal.gate_acts import hang_up
 from proxy.portal.gate_link import EmergencyGoesOn, LiveCall
 
 __all__ = ["router"]
@@ -82,7 +83,7 @@ async def end_call(client: Ender, call_id: Annotated[str, Path(max_length=64)]) 
     def work() -> None:
         _calls(client)
         try:
-            client.portal.gate.hang_up(call_id)
+            hang_up(client.portal.gate, client.store, call_id)
         except EmergencyGoesOn:
             raise Problem(409, "an emergency call is not ended by hand") from None
         except ConfigurationError:
