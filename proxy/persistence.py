@@ -117,7 +117,9 @@ class Persistence:
     def release_records(self) -> None:
         """Delete what the journal holds and the store has. Blocks: for a thread, or the end."""
         if self._pumps:
-            release_delivered(self.journal.tail, self._pumps)
+            usage, *others = self._pumps
+            # No trouble with events may fill the disk: the records are in the usage log.
+            release_delivered(self.journal.tail, [usage], patient=others)
 
     async def make_groups(self, groups: list[UserGroup]) -> None:
         """Add groups of the settings that the store has not got. Raises StoreUnavailable.

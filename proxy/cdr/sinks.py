@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _BATCH = 500
 _GATHER = 0.2  # seconds: records that come within it share a batch
+MOST_BEHIND = 64
+"""Segments that a sink which may miss records keeps on the disk when it is stuck."""
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 0.5, 30.0
 
 
@@ -164,10 +166,18 @@ class RecordPump:
             _log.debug("the position of %s can't be kept: %s", self._name, error.strerror)
 
 
-def release_delivered(tail: JournalTail, pumps: Sequence[RecordPump]) -> None:
-    """Delete the journal segments that every sink has. Called now and then (each minute) and at the end."""
+def release_delivered(
+    tail: JournalTail, pumps: Sequence[RecordPump], *, patient: Sequence[RecordPump] = ()
+) -> None:
+    """Delete the journal segments that every sink has. Called now and then (each minute) and at the end.
+
+    Those of ``patient`` need not have all of them: one that is stuck keeps `MOST_BEHIND` segments at most, so
+    that it never fills the disk, and goes on with the oldest record that is left.
+    """
     if pumps:
-        tail.release(min(pump.position for pump in pumps))
+        taken = min(pump.position for pump in pumps)
+        oldest = Position(tail.end.segment - MOST_BEHIND, 0)
+        tail.release(min([taken, *(max(pump.position, oldest) for pump in patient)]))
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cdr import sinks
 from proxy.cdr.journal import Journal, JournalSettings
 from proxy.cdr.sinks import RecordPump, RecordSink, release_delivered
 from proxy.cdr.tail import JournalEntry
@@ -172,3 +173,29 @@ def test_segments_go_when_every_sink_has_them(journal: Journal, pump_to: Pumps, 
     assert len(list(tmp_path.glob("journal-*.log"))) == before > 2
     release_delivered(journal.tail, [pump])
     assert len(list(tmp_path.glob("journal-*.log"))) == 1
+
+
+def test_a_sink_that_may_miss_records_never_keeps_all_segments(
+    journal: Journal, pump_to: Pumps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [record_id for first in (0, 100, 200, 300) for record_id in _append(journal, first, 12)]
+    usage, events = ListSink(), ListSink()
+    events.down = True
+    pump = pump_to(usage)
+    stuck = RecordPump("stuck", journal.tail, events, directory=tmp_path, gather=0.0, first_back_off=0.001)
+    stuck.start()
+    usage.wait_for(len(ids))
+    assert pump.stop()
+    assert events.refused.wait(10)
+    before = len(list(tmp_path.glob("journal-*.log")))
+    assert before > 3
+    release_delivered(journal.tail, [pump], patient=[stuck])
+    assert len(list(tmp_path.glob("journal-*.log"))) == before, "not so far behind"
+    monkeypatch.setattr(sinks, "MOST_BEHIND", 1)
+    release_delivered(journal.tail, [pump], patient=[stuck])
+    assert len(list(tmp_path.glob("journal-*.log"))) == 2
+    events.down = False
+    later = _append(journal, 400, 1)
+    assert stuck.stop()
+    assert events.ids == [*ids, *later][-len(events.ids) :]
+    assert len(later) < len(events.ids) < len(ids)
