@@ -27,7 +27,8 @@ class PortalSettings(Section):
     public_url: str = ""
     """What people type, such as ``https://phones.example.com``, where a web server stands before it."""
     trusted_proxies: tuple[Network, ...] = ()
-    """Web servers that are believed when they say whom they ask for (``X-Forwarded-For``)."""
+    """Web servers that are believed when they say whom they ask for (``X-Forwarded-For``). Without a
+    certificate nobody but them and this host may connect."""
     session_idle: Seconds = 1_800.0
     """A log-in that is not used for so long ends."""
     session_lifetime: Seconds = 43_200.0
@@ -55,8 +56,11 @@ class PortalSettings(Section):
     def _is_private(self) -> Self:
         if self.key and not self.certificate:
             raise ValueError("certificate: needed with key")
-        host, _ = self.address
-        if not (ip_address(host).is_loopback or self.certificate or self.trusted_proxies):
+        if self.public_url and not (self.certificate or self.trusted_proxies):
+            raise ValueError(
+                "trusted_proxies: needed with public_url, or everybody would seem to come from the web server"
+            )
+        if not (self.is_local or self.certificate or self.trusted_proxies):
             raise ValueError(
                 "certificate: needed where others than this host come in, or trusted_proxies where a web "
                 "server with one stands before the portal"
@@ -67,6 +71,11 @@ class PortalSettings(Section):
     def address(self) -> tuple[str, int]:
         """Host and port to listen at."""
         return _split(self.listen)
+
+    @property
+    def is_local(self) -> bool:
+        """Only this host can come in."""
+        return ip_address(self.address[0]).is_loopback
 
     @property
     def https(self) -> bool:

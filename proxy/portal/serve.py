@@ -16,6 +16,7 @@ import uvicorn
 from proxy.errors import ConfigurationError
 from proxy.policy import NumberPlan
 from proxy.portal.app import create_app
+from proxy.portal.connections import ConnectionBounds, RequestBounds, bounded_protocol
 from proxy.portal.first_start import FIRST_NAME, make_first_account
 from proxy.portal.gate_link import GateLink
 from proxy.portal.pages import ASSETS, asset
@@ -32,8 +33,6 @@ __all__ = ["serve"]
 
 logger = logging.getLogger(__name__)
 
-_MOST_REQUESTS = 200
-"""At once; more get 503."""
 _KEPT_ALIVE = 30
 _LAST_REQUESTS = 5
 """Seconds that requests have to end in."""
@@ -72,10 +71,11 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
 
 def _config(settings: Settings, portal: Portal) -> uvicorn.Config:
     own = settings.portal
+    bounds = ConnectionBounds(own.trusted_proxies, only_trusted=not (own.certificate or own.is_local))
     try:
         config = uvicorn.Config(
-            create_app(portal),
-            http="h11",
+            RequestBounds(create_app(portal)),
+            http=bounded_protocol(bounds),
             loop="uvloop",
             ws="none",
             lifespan="off",
@@ -87,7 +87,6 @@ def _config(settings: Settings, portal: Portal) -> uvicorn.Config:
             forwarded_allow_ips=[str(network) for network in own.trusted_proxies],
             ssl_certfile=own.certificate or None,
             ssl_keyfile=own.key or None,
-            limit_concurrency=_MOST_REQUESTS,
             timeout_keep_alive=_KEPT_ALIVE,
             timeout_graceful_shutdown=_LAST_REQUESTS,
         )

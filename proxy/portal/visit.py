@@ -28,6 +28,7 @@ __all__ = [
     "portal_of",
     "refuse_other_sites",
     "source_of",
+    "source_of_host",
 ]
 
 THEMES = ("auto", "light", "dark")
@@ -171,8 +172,12 @@ def cookie_name(portal: Portal) -> str:
 
 
 def source_of(request: Request) -> str:
-    """Where a request comes from: an address, and of IPv6 the /64, which is one line's."""
-    host = request.client.host if request.client else ""
+    """Where a request comes from: see `source_of_host`."""
+    return source_of_host(request.client.host if request.client else "")
+
+
+def source_of_host(host: str) -> str:
+    """Return what counts as one source: an address, and of IPv6 the /64, which is one line's."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -18,6 +18,7 @@ from proxy.settings_portal import PortalSettings
         ({"listen": "127.0.0.1:99999"}, "is no address and port"),
         ({"listen": "127.0.0.1:²"}, "is no address and port"),
         ({"key": "portal.key"}, "certificate: needed with key"),
+        ({"public_url": "https://phones.example.com"}, "trusted_proxies: needed with public_url"),
         ({"public_url": "phones.example.com"}, "write it like https://"),
         ({"public_url": "https://phones.example.com/portal"}, "with nothing behind the name"),
         ({"public_url": "javascript:alert(1)"}, "write it like https://"),
@@ -37,7 +38,16 @@ def test_bad_settings(values: dict[str, object], complaint: str) -> None:
         ({"listen": "[::1]:443"}, ("::1", 443), False),
         ({"listen": "0.0.0.0:443", "certificate": "portal.pem"}, ("0.0.0.0", 443), True),
         ({"listen": "10.0.0.2:80", "trusted_proxies": ["10.0.0.1"]}, ("10.0.0.2", 80), False),
-        ({"public_url": "https://phones.example.com:8443"}, ("127.0.0.1", 8080), True),
+        (
+            {"public_url": "https://phones.example.com:8443", "trusted_proxies": ["127.0.0.1"]},
+            ("127.0.0.1", 8080),
+            True,
+        ),
+        (
+            {"listen": "0.0.0.0:443", "public_url": "https://phones.example.com", "certificate": "a.pem"},
+            ("0.0.0.0", 443),
+            True,
+        ),
     ],
 )
 def test_good_settings(values: dict[str, object], address: tuple[str, int], https: bool) -> None:

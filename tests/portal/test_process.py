@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -123,6 +124,18 @@ async def test_first_start_login_and_end(folder: Folder) -> None:
     await again.ends()
     assert (await (lost := await folder.run("portal", "--new-password", "admin")).ends()) == 0
     assert re.fullmatch(r"admin: \S{23} \(good for one log-in\)\n", lost.said)
+
+
+async def test_hundreds_of_idle_connections_close_the_portal_for_nobody_else(folder: Folder) -> None:
+    portal = await folder.run("portal")
+    url = (await portal.says(r"ready at (http://127.0.0.1:\d+)"))[1]
+    port = int(url.rpartition(":")[2])
+    with contextlib.ExitStack() as idle:
+        for _ in range(300):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+        elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+        async with httpx.AsyncClient(transport=elsewhere, timeout=60) as client:
+            assert (await client.get(f"{url}/login")).status_code == 200
 
 
 async def test_port_in_use_and_bad_certificate_are_told_in_one_line(folder: Folder) -> None:
