@@ -10,10 +10,13 @@ import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
+from proxy.cdr.record import UsedCode
 from proxy.policy import NumberPlan, new_code
 from proxy.portal.app import permissions_of, routes
 from proxy.portal.permissions import Permission, may
 from proxy.store import PortalAccount, Role, Store
+from tests.cdr.samples import full_record
+from tests.portal.conftest import NOW
 from tests.portal.person import PASSWORD, Person
 
 ROUTES = [
@@ -132,12 +135,27 @@ async def test_menu_leads_nowhere_that_is_forbidden(person: New, account: Accoun
 
 async def test_users_see_no_digits_of_codes_anywhere(person: New, account: Account, store: Store) -> None:
     store.codes.add(new_code("471147", plan=NumberPlan()))
+    call = full_record("r1")
+    used = UsedCode("471147", "471147", "471147", "Acme & Sons")
+    store.usage.insert_many([replace(call, user="2001", start_time=NOW - 60, code=used)])
     account(Role.USER)
     someone = person()
     await someone.log_in("user")
+    shown = await someone.get("/usage?column=code&column=description")
+    assert "****47" in shown.text, "there is a call with a code"
+    assert "Sons" not in shown.text, "the column is not offered"
     for method, path, _ in ROUTES:
         if method == "GET":
-            assert "471147" not in (await someone.get(_filled(path))).text
+            assert "471147" not in (await someone.get(_filled(path))).text, path
+
+
+@pytest.mark.parametrize("number", ["9" * 16, "9" * 5_000])
+async def test_a_number_that_no_row_has_is_no_page(manager: Person, person: New, number: str) -> None:
+    for method, path, _ in ROUTES:
+        if ":int}" in path:
+            where = re.sub(r"\{\w+:int\}", number, path)
+            for someone in (manager, person()):
+                assert (await someone.client.request(method, where)).status_code == 404
 
 
 def _filled(path: str) -> str:
