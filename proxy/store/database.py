@@ -27,6 +27,7 @@ HEAD = "0007"
 
 _BUSY_TIMEOUT_MS = 2_500
 """How long one statement waits for another process's transaction; long ones are imports."""
+_BUSY_TIMEOUT_IN_PASSING_MS = 50
 
 
 _CACHE_KB = 32 * 1024
@@ -82,15 +83,29 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, in_passing: bool = False) -> Iterator[Connection]:
         """A transaction that writes: all or nothing. Raises `StoreUnavailable`.
 
-        SQLite takes its write lock at once, so that two writers queue and none fails half-way.
+        SQLite takes its write lock at once, so that two writers queue and none fails half-way. What is only
+        noted ``in_passing`` does not queue for longer than a page may take.
         """
-        with self._reported(), self.engine.connect() as connection:
+        with self._reported(), self.engine.connect() as connection, self._waiting(connection, in_passing):
             options: dict[str, Any] = {"tollgate_write": True}
             with connection.execution_options(**options).begin():
                 yield connection
+
+    @contextlib.contextmanager
+    def _waiting(self, connection: Connection, in_passing: bool) -> Iterator[None]:
+        if not (self.sqlite and in_passing):
+            yield
+            return
+        # Past SQLAlchemy, which would begin the transaction that this is to be set for.
+        driver: Any = connection.connection.driver_connection
+        driver.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_IN_PASSING_MS}")
+        try:
+            yield
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:

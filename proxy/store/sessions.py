@@ -214,8 +214,8 @@ class TokensRepository:
 
 
 def _touch(database: Database, statement: Update) -> None:
-    # A long import may hold the store: nobody's page fails for the sake of this.
-    with contextlib.suppress(StoreUnavailable), database.write() as connection:
+    # A long import may hold the store: nobody's page fails or waits for the sake of this.
+    with contextlib.suppress(StoreUnavailable), database.write(in_passing=True) as connection:
         connection.execute(statement)
 
 

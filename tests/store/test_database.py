@@ -46,6 +46,13 @@ def test_nobody_waits_long_for_a_locked_store(url: str) -> None:
     database = Database(url)
     with database.read() as connection:
         timeout = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+    with database.write(in_passing=True) as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 50
+    passing = database.write(in_passing=True)
+    with database.write(), pytest.raises(StoreUnavailable, match="locked"), passing:
+        raise AssertionError("two write at once")
+    with database.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == timeout
     database.close()
     assert isinstance(timeout, int)
     assert 0 < timeout <= 3_000
