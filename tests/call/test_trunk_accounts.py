@@ -438,6 +438,26 @@ def test_rfc3261_22_3_a_trunk_that_has_called_may_ask_who_changes_and_ends_the_c
         proved(asked[-1].headers.get("Proxy-Authorization"), "BYE")
 
 
+def test_an_address_that_is_no_trunks_own_any_more_gets_no_credentials() -> None:
+    trunk = replace(ONE, name="carrier", flows=(Flow("UDP", *CARRIER_2),))
+    with GateBench(config=default_config(trunks=(trunk,))) as bench:
+        bench.pbx.script = ANSWER
+        bench.carrier.call("", uri="sip:+12125550204@192.0.2.1")
+        bench.run(0.5)
+        config = bench.core.config
+        peers = tuple(
+            replace(peer, networks=(), flow=None) if peer.name == "carrier" else peer for peer in config.peers
+        )
+        bench.core.reconfigure(replace(config, peers=peers))
+        asked: list[Request] = []
+        challenges(bench.carrier, asked)
+        bench.pbx.calls[0].bye()
+        bench.run(0.5)
+        assert [request.method for request in asked] == ["BYE"]
+        assert "Proxy-Authorization" not in asked[0].headers
+        bench.vanished.add(bench.carrier)  # it has refused its BYE
+
+
 def test_only_in_its_own_realm() -> None:
     trunk = replace(ONE, name="carrier", account=replace(ACCOUNT, realms=("elsewhere",)))
     with GateBench(config=default_config(trunks=(trunk,))) as bench:
