@@ -26,7 +26,7 @@ router = APIRouter()
 
 Reader = Annotated[Visit, Depends(Needs(Permission.AUDIT_VIEW))]
 
-_KINDS = ("code", "group", "user", "account", "token", "record", "webhook")
+_KINDS = ("code", "group", "user", "account", "token", "record", "webhook", "call")
 _LONGEST_ID = 12
 
 

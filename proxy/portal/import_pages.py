@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -61,10 +62,12 @@ async def try_import(visit: Changer, view: InView) -> Response:
     counts = plan.counts
     possible = not counts[LineVerdict.REFUSED]
     changes = counts[LineVerdict.ADDED] + counts[LineVerdict.CHANGED]
+    number = ""
     if possible and changes:
         now = visit.portal.clock()
+        kept = replace(upload, shown=plan.fingerprint)
         try:
-            await run_in_threadpool(visit.portal.uploads.keep, visit.session_hash, upload, now=now)
+            number = await run_in_threadpool(visit.portal.uploads.keep, visit.session_hash, kept, now=now)
         except OSError as error:
             return await refused(507, visit.texts("import.disk", reason=error.strerror or ""))
     shown = [
@@ -78,6 +81,7 @@ async def try_import(visit: Changer, view: InView) -> Response:
         status=200 if possible else 422,
         template="codes_import.html",
         upload=upload,
+        number=number,
         counts={verdict.value: counts[verdict] for verdict in LineVerdict},
         possible=possible,
         changes=changes,
@@ -90,13 +94,14 @@ async def try_import(visit: Changer, view: InView) -> Response:
 @router.post("/codes/import/apply")
 async def apply_import(visit: Changer, view: InView) -> Response:
     """Write what was shown: all of it, or nothing when the codes have changed against it meanwhile."""
+    number = await visit.field("number")
 
     def work() -> UpsertResult | str:
-        upload = visit.portal.uploads.take(visit.session_hash, now=visit.portal.clock())
+        upload = visit.portal.uploads.take(visit.session_hash, number, now=visit.portal.clock())
         if upload is None:
             return visit.texts("import.expired")
         plan = _plan(visit, upload)
-        if plan.refused:
+        if plan.refused or plan.fingerprint != upload.shown:
             return visit.texts("import.meanwhile")
         return carry_out(plan, visit.store.codes)
 

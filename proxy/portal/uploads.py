@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["Upload", "Uploads"]
 
@@ -23,6 +24,15 @@ class Upload:
     data: bytes
     update: bool
     """Codes that exist may be changed."""
+    shown: str = ""
+    """What tells that which was shown of it from anything else that it could do."""
+
+
+class _Kept(NamedTuple):
+    at: float
+    upload: Upload
+    """Without its data."""
+    path: Path
 
 
 class Uploads:
@@ -31,17 +41,19 @@ class Uploads:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="tollgate-portal-")  # mode 0700
         self._lock = threading.Lock()
-        self._waiting: dict[str, tuple[float, str, bool, Path]] = {}
+        self._waiting: dict[str, _Kept] = {}
         self._count = 0
 
-    def keep(self, session: str, upload: Upload, *, now: float) -> None:
-        """Keep a file instead of the session's last one. Raises OSError when the disk is full."""
+    def keep(self, session: str, upload: Upload, *, now: float) -> str:
+        """Keep a file instead of the session's last one; returns its number. Raises OSError when the disk is
+        full.
+        """
         with self._lock:
             self._forget(session)
-            for other in [key for key, kept in self._waiting.items() if kept[0] < now - _KEPT_FOR]:
+            for other in [key for key, kept in self._waiting.items() if kept.at < now - _KEPT_FOR]:
                 self._forget(other)
             if len(self._waiting) >= _MOST:
-                self._forget(min(self._waiting, key=lambda key: self._waiting[key][0]))
+                self._forget(min(self._waiting, key=lambda key: self._waiting[key].at))
             self._count += 1
             path = Path(self._folder.name, str(self._count))
             try:
@@ -49,16 +61,21 @@ class Uploads:
             except OSError:
                 path.unlink(missing_ok=True)
                 raise
-            self._waiting[session] = (now, upload.name, upload.update, path)
+            self._waiting[session] = _Kept(now, replace(upload, data=b""), path)
+            return path.name
 
-    def take(self, session: str, *, now: float) -> Upload | None:
-        """Give the session's file out and forget it; None when there is none any more."""
+    def take(self, session: str, number: str, *, now: float) -> Upload | None:
+        """Give the session's file of a number out and forget it; None when it is not there any more. Another
+        one, of another window, stays.
+        """
         with self._lock:
             kept = self._waiting.get(session)
+            if kept is None or kept.path.name != number:
+                return None
             try:
-                if kept is None or kept[0] < now - _KEPT_FOR:
-                    return None
-                return Upload(kept[1], kept[3].read_bytes(), kept[2])
+                return (
+                    None if kept.at < now - _KEPT_FOR else replace(kept.upload, data=kept.path.read_bytes())
+                )
             finally:
                 self._forget(session)
 
@@ -71,4 +88,4 @@ class Uploads:
     def _forget(self, session: str) -> None:
         if (kept := self._waiting.pop(session, None)) is not None:
             with contextlib.suppress(OSError):
-                kept[3].unlink()
+                kept.path.unlink()

@@ -6,6 +6,7 @@ The file itself is read by `proxy.policy.code_file`; the same plan is shown by a
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,6 +63,16 @@ class ImportPlan:
     def codes(self) -> Sequence[AccountCode]:
         """The codes of all lines that are not refused."""
         return [line.code for line in self.lines if line.code is not None]
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this plan from another one: what becomes of which line, and what will stand there."""
+        digest = hashlib.sha256()
+        for line in self.lines:
+            code = line.code
+            shown = line.reason if code is None else (code.digits, code.form, code.description)
+            digest.update(f"{line.line} {line.verdict} {shown!r}\n".encode("utf-8", "replace"))
+        return digest.hexdigest()
 
 
 def plan_import(content: CodeFile, codes: CodesRepository, *, may_update: bool) -> ImportPlan:

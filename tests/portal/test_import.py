@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from proxy.policy import NumberPlan, new_code
@@ -21,19 +23,25 @@ GOOD = b"Code,Description\r\n1001,One\r\nACME-7,Acme\r\n"
 New = Callable[..., Person]
 
 
+async def say_yes(person: Person, shown: httpx.Response) -> httpx.Response:
+    """Press the button of a dry run, where there is one."""
+    found = re.search(r'name="number" value="(\w+)"', shown.text)
+    return await person.post("/codes/import/apply", {"number": found[1]} if found else {})
+
+
 async def test_dry_run_then_import_then_close(manager: Person, store: Store) -> None:
     dialog = await manager.get("/codes/import")
     assert "Import into Codes" in dialog.text
     assert 'type="file"' in dialog.text
-    answer = await manager.upload(GOOD)
-    assert answer.status_code == 200
-    assert "codes.csv: 2 to be added, 0 to be changed, 0 as they are, 0 refused." in answer.text
+    shown = await manager.upload(GOOD)
+    assert shown.status_code == 200
+    assert "codes.csv: 2 to be added, 0 to be changed, 0 as they are, 0 refused." in shown.text
     assert store.codes.count() == 0
-    answer = await manager.post("/codes/import/apply")
+    answer = await say_yes(manager, shown)
     assert "Imported: 2 added, 0 changed" in notice(answer)
     assert "data-close>Close</a>" in answer.text
     assert [code.form for code in store.codes.page()] == ["1001", "ACME-7"]
-    answer = await manager.post("/codes/import/apply")
+    answer = await say_yes(manager, shown)
     assert answer.status_code == 409, "pressed twice"
     assert "not here any more" in notice(answer)
 
@@ -49,7 +57,7 @@ async def test_every_line_is_judged(manager: Person, store: Store) -> None:
     reasons = ("code 1001 exists already", "emergency number", "# ends it", "both dial 2263", "3 cell(s)")
     for reason in reasons:
         assert reason in answer.text
-    assert (await manager.post("/codes/import/apply")).status_code == 409
+    assert (await say_yes(manager, answer)).status_code == 409
     assert store.codes.count() == 1
 
 
@@ -58,7 +66,7 @@ async def test_with_update_descriptions_change_and_nothing_else(manager: Person,
     store.codes.add(new_code("1002", "Two", plan=PLAN))
     answer = await manager.upload(b"Code,Description\n1001,Uno\n1002,Two\n", update="yes")
     assert "0 to be added, 1 to be changed, 1 as they are, 0 refused" in answer.text
-    answer = await manager.post("/codes/import/apply")
+    answer = await say_yes(manager, answer)
     assert "Imported: 0 added, 1 changed, 1 as they were." in notice(answer)
     code = store.codes.get("1001")
     assert code
@@ -78,8 +86,8 @@ async def test_nothing_to_do_is_said(manager: Person, store: Store) -> None:
 async def test_encodings_and_separators_are_recognised(
     manager: Person, store: Store, encoding: str, separator: str
 ) -> None:
-    await manager.upload(f"Code{separator}Description\n1{separator}Müller\n".encode(encoding))
-    await manager.post("/codes/import/apply")
+    shown = await manager.upload(f"Code{separator}Description\n1{separator}Müller\n".encode(encoding))
+    await say_yes(manager, shown)
     assert [code.description for code in store.codes.page()] == ["Müller"]
 
 
@@ -107,8 +115,8 @@ async def test_files_of_another_kind_are_refused_by_name(
 
 
 async def test_formulas_are_text(manager: Person, store: Store) -> None:
-    await manager.upload(b"Code,Description\n1,\"=cmd|'/C calc'!A0\"\n")
-    await manager.post("/codes/import/apply")
+    shown = await manager.upload(b"Code,Description\n1,\"=cmd|'/C calc'!A0\"\n")
+    await say_yes(manager, shown)
     assert "\"'=cmd" in (await manager.get("/codes/export")).text
 
 
@@ -125,11 +133,34 @@ async def test_hostile_file_names_are_shown_as_text(manager: Person) -> None:
 
 
 async def test_codes_that_came_meanwhile_stop_it(manager: Person, store: Store) -> None:
-    await manager.upload(GOOD)
+    shown = await manager.upload(GOOD)
     store.codes.add(new_code("1001", "somebody else's", plan=PLAN))
-    answer = await manager.post("/codes/import/apply")
+    answer = await say_yes(manager, shown)
     assert (answer.status_code, "have changed meanwhile" in notice(answer)) == (409, True)
     assert store.codes.count() == 1
+
+
+async def test_another_window_of_the_session_gets_its_own_yes(manager: Person, store: Store) -> None:
+    first = await manager.upload(b"Code,Description\n1001,One\n")
+    second = await manager.upload(b"Code,Description\n2002,Two\n")
+    answer = await say_yes(manager, first)
+    assert (answer.status_code, "not here any more" in notice(answer)) == (409, True)
+    assert (await manager.post("/codes/import/apply")).status_code == 409
+    assert store.codes.count() == 0
+    assert (await say_yes(manager, second)).status_code == 200
+    assert [code.form for code in store.codes.page()] == ["2002"]
+
+
+@pytest.mark.parametrize("meanwhile", ["somebody else's", "One"])
+async def test_what_was_shown_to_be_added_changes_nothing(
+    manager: Person, store: Store, meanwhile: str
+) -> None:
+    shown = await manager.upload(b"Code,Description\n1001,One\n1002,Two\n", update="yes")
+    assert "2 to be added, 0 to be changed" in shown.text
+    store.codes.add(new_code("1001", meanwhile, plan=PLAN))
+    answer = await say_yes(manager, shown)
+    assert (answer.status_code, "have changed meanwhile" in notice(answer)) == (409, True)
+    assert [code.description for code in store.codes.page()] == [meanwhile]
 
 
 async def test_file_waits_for_its_own_session_and_not_for_ever(
@@ -138,12 +169,12 @@ async def test_file_waits_for_its_own_session_and_not_for_ever(
     account(Role.DECISION_MAKER)
     other = person()
     await other.log_in("decision_maker")
-    await manager.upload(GOOD)
-    assert (await other.post("/codes/import/apply")).status_code == 409
+    shown = await manager.upload(GOOD)
+    assert (await say_yes(other, shown)).status_code == 409
     clock.now += 900
     assert (await manager.get("/codes")).status_code == 200
     clock.now += 901
-    assert (await manager.post("/codes/import/apply")).status_code == 409
+    assert (await say_yes(manager, shown)).status_code == 409
     assert store.codes.count() == 0
 
 
@@ -161,11 +192,14 @@ def test_uploads_are_private_few_and_forgotten() -> None:
     uploads = Uploads()
     folder = Path(uploads._folder.name)
     assert folder.stat().st_mode & 0o077 == 0
-    for number in range(40):
+    numbers = [
         uploads.keep(f"session {number}", Upload("a.csv", b"x", update=False), now=1000.0 + number)
+        for number in range(40)
+    ]
     assert len(list(folder.iterdir())) == 16
-    assert uploads.take("session 0", now=1040.0) is None
-    assert uploads.take("session 39", now=1040.0) == Upload("a.csv", b"x", update=False)
+    assert uploads.take("session 0", numbers[0], now=1040.0) is None
+    assert uploads.take("session 39", numbers[38], now=1040.0) is None
+    assert uploads.take("session 39", numbers[39], now=1040.0) == Upload("a.csv", b"x", update=False)
     uploads.keep("late", Upload("b.csv", b"y", update=True), now=9000.0)
     assert len(list(folder.iterdir())) == 1
     uploads.close()
@@ -180,7 +214,7 @@ async def test_100_000_codes_are_imported_listed_searched_and_exported_swiftly(
     answer = await manager.upload(f"Code,Description\n{lines}".encode())
     assert "100000 to be added" in answer.text
     assert "and 99800 more lines" in answer.text
-    answer = await manager.post("/codes/import/apply")
+    answer = await say_yes(manager, answer)
     assert "100000 added" in notice(answer)
     assert time.process_time() - begun < 10
     assert store.codes.count() == 100_000
