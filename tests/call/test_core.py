@@ -8,13 +8,11 @@ from ipaddress import ip_network
 import pytest
 
 from proxy.call.call import Call
-from proxy.call.code_uses import CodeUses
 from proxy.call.config import Peer, Side
 from proxy.call.ports import LegId, MediaLegOpened, MediaTimedOut, RecordDurable
 from proxy.call.state import CallState
 from proxy.cdr.record import Disposition, HungUpBy
 from proxy.errors import LocalProtocolError
-from proxy.policy import AccountCode, CodeTable
 from proxy.sip.events import (
     AckTimedOut,
     Cancelled,
@@ -558,50 +556,6 @@ class TestOddMoments:
             policy = default_policy()
             bench.core.policy = policy
             assert bench.core.policy is policy
-
-
-class TestCodeUses:
-    """Reservations of codes with a limit."""
-
-    LIMITED = AccountCode("77", max_uses=3, uses=1)
-
-    def test_unlimited_codes_are_not_kept(self) -> None:
-        uses = CodeUses()
-        uses.reserve("r1", AccountCode("77"))
-        uses.answered("r1")
-        uses.give_back("r1")
-        assert uses.reserved("77") == 0
-        assert uses.held == 0
-
-    def test_answered_use_stays_until_a_snapshot_counts_it(self) -> None:
-        uses = CodeUses()
-        uses.reserve("r1", self.LIMITED)
-        uses.reserve("r2", self.LIMITED)
-        uses.answered("r1")
-        uses.give_back("r1")
-        assert uses.reserved("77") == 2
-        uses.counted(CodeTable.of([self.LIMITED]))
-        assert uses.reserved("77") == 2
-        uses.counted(CodeTable.of([AccountCode("77", max_uses=3, uses=2)]))
-        assert uses.reserved("77") == 1
-        uses.give_back("r2")
-        assert uses.reserved("77") == 0
-        assert uses.held == 0
-
-    def test_given_back_beside_an_answered_one(self) -> None:
-        uses = CodeUses()
-        uses.reserve("r1", self.LIMITED)
-        uses.reserve("r2", self.LIMITED)
-        uses.answered("r1")
-        uses.give_back("r2")
-        assert uses.reserved("77") == 1
-
-    def test_deleted_code_is_forgotten(self) -> None:
-        uses = CodeUses()
-        uses.reserve("r1", self.LIMITED)
-        uses.answered("r1")
-        uses.counted(CodeTable.of())
-        assert uses.reserved("77") == 0
 
 
 def test_log_names_the_call(caplog: pytest.LogCaptureFixture) -> None:
