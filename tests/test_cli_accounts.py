@@ -124,6 +124,15 @@ async def test_sessions_end_with_what_takes_rights_away(told: Told, change: list
         assert account("anna").must_change
 
 
+def test_rfc6238_who_has_lost_the_secret_is_let_in_without(told: Told) -> None:
+    with Store(URL) as store:
+        store.accounts.set_totp(account("chief").id, "GEZDGNBVGY3TQOJQ")
+    assert run(["accounts", "set", "chief", "--no-second-factor"]) == 0
+    assert told() == ["account 'chief' has no second factor any more"]
+    assert account("chief").totp_secret == ""
+    assert run(["accounts", "set", "chief", "--no-second-factor"]) == 1
+
+
 def test_deleting_asks_and_the_last_decision_maker_stays(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

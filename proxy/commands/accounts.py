@@ -85,7 +85,7 @@ def list_(config: ConfigOption = None) -> None:
         "tollgate accounts set anna --no-groups-write",
         "tollgate accounts set anna --role user --extension 204",
         "tollgate accounts set anna --disable",
-        "tollgate accounts set anna --new-password",
+        "tollgate accounts set anna --new-password --no-second-factor",
     ),
 )
 def set_(
@@ -99,6 +99,9 @@ def set_(
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="May log in, or not.")] = None,
     new_password: Annotated[
         bool, typer.Option("--new-password", help="Make a one-time password and show it, this once.")
+    ] = False,
+    no_second_factor: Annotated[
+        bool, typer.Option("--no-second-factor", help="Ask for the password alone again.")
     ] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -122,8 +125,11 @@ def set_(
                 _refuse_unknown_user(store, changed.extension)
             store.accounts.change(changed, version=account.version)
             say(f"account {changed.name!r} changed")
-        elif not new_password:
+        elif not (new_password or (no_second_factor and account.totp_secret)):
             raise ConfigurationError("nothing to change: give at least one option with another value")
+        if no_second_factor and account.totp_secret:
+            store.accounts.set_totp(account.id, "")
+            say(f"account {changed.name!r} has no second factor any more")
         if new_password:
             from proxy.portal.first_start import reset_password
             from proxy.portal.passwords import Passwords

@@ -24,7 +24,7 @@ router = APIRouter()
 
 Keeper = Annotated[Visit, Depends(Needs(Permission.ACCOUNTS))]
 
-MESSAGES = ("changed", "deleted")
+MESSAGES = ("changed", "deleted", "second_factor_off")
 _NOBODY = PortalAccount("-", Role.PHONE_MANAGER, "")
 """What the form of an account that is to be added begins with, but for the name."""
 
@@ -105,6 +105,17 @@ async def renew_password(visit: Keeper) -> Response:
         return visit.store.accounts.set_password(known.id, password_hash, now=now, must_change=True)
 
     return await _account_page(visit, await run_in_threadpool(work), made=made)
+
+
+@router.post("/accounts/second-factor")
+async def switch_second_factor_off(visit: Keeper) -> Response:
+    """Let somebody in by the password alone who has lost the secret of the second factor."""
+    known = await _find(visit, await visit.field("id"))
+    if known.id == visit.who.id:
+        return await _account_page(visit, known, status=409, error=visit.texts("second.own"))
+    if known.totp_secret:
+        await run_in_threadpool(visit.store.accounts.set_totp, known.id, "")
+    return go_to("/accounts/edit", id=known.id, said="second_factor_off")
 
 
 @router.post("/accounts/delete")

@@ -12,11 +12,13 @@ from starlette.responses import Response
 from proxy.portal.pages import ASSETS, asset, go_to, page
 from proxy.portal.passwords import LEAST, MOST, TooBusy, weakness
 from proxy.portal.permissions import Permission
+from proxy.portal.portal import Portal
+from proxy.portal.second_factor import HalfLogin
 from proxy.portal.texts import LANGUAGES
 from proxy.portal.visit import THEMES, Needs, Refused, Visit, cookie_name, source_of
 from proxy.store import PortalAccount
 
-__all__ = ["router"]
+__all__ = ["minutes_of", "open_session", "router", "second_step_cookie"]
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
@@ -49,10 +51,10 @@ async def log_in(visit: Anyone) -> Response:
         return await page(visit, "login.html", status=status, error=error, name=name, next=following)
 
     if locked := await run_in_threadpool(portal.store.logins.locked_for, name, source, now=portal.clock()):
-        return await refused("login.locked", 429, minutes=_minutes(locked))
+        return await refused("login.locked", 429, minutes=minutes_of(locked))
     limit, wrong = portal.limits, f"log-in {source}"
     if waits := limit.wait(wrong, _WRONG_PER_MINUTE, portal.clock(), take=False):
-        return await refused("login.locked", 429, minutes=_minutes(waits))
+        return await refused("login.locked", 429, minutes=minutes_of(waits))
     account = await run_in_threadpool(portal.store.accounts.by_name, name)
     usable = account if account is not None and not account.disabled else None
     try:
@@ -61,18 +63,27 @@ async def log_in(visit: Anyone) -> Response:
         return await refused("login.busy", 503)
     # Asked again: those who try many at once shall not get more tries than those who wait.
     if locked := await run_in_threadpool(portal.store.logins.locked_for, name, source, now=portal.clock()):
-        return await refused("login.locked", 429, minutes=_minutes(locked))
+        return await refused("login.locked", 429, minutes=minutes_of(locked))
     if usable is None or not right:
         limit.wait(wrong, _WRONG_PER_MINUTE, portal.clock())
         lock = await run_in_threadpool(portal.store.logins.failed, name, source, now=portal.clock())
         # Not the name: people type passwords where the name belongs.
         logger.warning("portal: a log-in from %s failed%s", source, "; locked" if lock else "")
         if lock:
-            return await refused("login.locked", 429, minutes=_minutes(lock))
+            return await refused("login.locked", 429, minutes=minutes_of(lock))
         return await refused("login.wrong", 401)
+    if usable.totp_secret:
+        # Failures stay counted: a right password alone shall not give another five tries at the second step.
+        half = HalfLogin(usable.id, usable.version, name, following)
+        token = portal.second_factors.begin(half, now=portal.clock())
+        answer = go_to("/login/code")
+        answer.set_cookie(
+            second_step_cookie(portal), token, path="/", secure=True, httponly=True, samesite="lax"
+        )
+        return answer
     await run_in_threadpool(portal.store.logins.succeeded, name, source)
     logger.info("portal: %s logged in from %s", usable.name, source)
-    return await _open_session(visit, usable, following)
+    return await open_session(visit, usable, following)
 
 
 @router.post("/logout")
@@ -105,7 +116,7 @@ async def change_password(visit: LoggedIn) -> Response:
     source = source_of(visit.request)
     guard, name = portal.store.logins, f"password of {account.id}"
     if locked := await run_in_threadpool(guard.locked_for, name, source, now=portal.clock()):
-        return await refused("login.locked", 429, minutes=_minutes(locked))
+        return await refused("login.locked", 429, minutes=minutes_of(locked))
     if new != again:
         return await refused("password.different")
     if problem := weakness(new, account.name):
@@ -122,7 +133,7 @@ async def change_password(visit: LoggedIn) -> Response:
     await run_in_threadpool(guard.succeeded, name, source)
     change = visit.store.accounts.set_password
     account = await run_in_threadpool(change, account.id, password_hash, now=portal.clock())
-    return await _open_session(visit, account, "/password?said=changed")
+    return await open_session(visit, account, "/password?said=changed")
 
 
 @router.post("/preferences")
@@ -154,7 +165,8 @@ async def show_too_large(_visit: Anyone) -> Response:
     raise Refused(413, "error.too_large")
 
 
-async def _open_session(visit: Visit, account: PortalAccount, following: str) -> Response:
+async def open_session(visit: Visit, account: PortalAccount, following: str) -> Response:
+    """Let somebody in who has proved who he is, and lead him on."""
     portal, name = visit.portal, cookie_name(visit.portal)
     if old := visit.request.cookies.get(name):
         await run_in_threadpool(portal.store.sessions.close, old)
@@ -177,5 +189,11 @@ def _inside(path: str) -> str:
     return path[:500] if good else "/"
 
 
-def _minutes(seconds: float) -> int:
+def second_step_cookie(portal: Portal) -> str:
+    """Name of the cookie that a browser has between the two steps of a log-in."""
+    return f"{cookie_name(portal)}-step"
+
+
+def minutes_of(seconds: float) -> int:
+    """Say a time to wait in whole minutes."""
     return int(seconds // 60) + 1

@@ -27,6 +27,7 @@ from proxy.portal import (
     record_pages,
     report_pages,
     report_statements,
+    second_factor_pages,
     token_pages,
     trunk_pages,
     usage_pages,
@@ -69,6 +70,7 @@ def routes() -> list[BaseRoute]:
         *token_pages.router.routes,
         *webhook_pages.router.routes,
         *access_pages.router.routes,
+        *second_factor_pages.router.routes,
     ]
     for route in found:
         if len(list(permissions_of(route))) != 1:

@@ -13,6 +13,7 @@ from proxy.portal.emergencies import Emergencies
 from proxy.portal.gate_link import GateLink
 from proxy.portal.passwords import Passwords
 from proxy.portal.rendered import Rendered
+from proxy.portal.second_factor import SecondFactors
 from proxy.portal.uploads import Uploads
 from proxy.portal.usage_exports import Exports
 from proxy.settings_portal import PortalSettings
@@ -42,6 +43,7 @@ class Portal:
     plan: NumberPlan
     gate: GateLink
     passwords: Passwords
+    second_factors: SecondFactors = field(default_factory=SecondFactors)
     uploads: Uploads = field(default_factory=Uploads)
     exports: Exports = field(default_factory=Exports)
     feed: Feed = Feed()

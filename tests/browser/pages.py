@@ -29,4 +29,5 @@ PAGES = {
     "account": "/accounts/edit?id=2",
     "account-new": "/accounts/edit",
     "password": "/password",
+    "second-factor": "/password/second-factor",
 }

@@ -243,6 +243,7 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
         "webhooks.event_",
         "accounts.role_",
         "accounts.grant_",
+        "second.said_",
     }
     assert {f"base.theme_{theme}" for theme in THEMES} <= words
     assert {f"codes.owner_{kind.value}" for kind in OwnerKind} <= words
@@ -267,6 +268,7 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
     assert {f"accounts.{said}" for said in access_pages.MESSAGES} <= words
     assert {f"accounts.role_{role.value}" for role in Role} <= words
     assert {f"accounts.grant_{grant}" for grant in GRANTS} <= words
+    assert {"second.said_on", "second.said_off"} <= words
     assert {f"webhooks.{said}" for said in webhook_pages.MESSAGES} <= words
     assert {f"webhooks.event_{event.replace('.', '_')}" for event in EVENTS} <= words
 
