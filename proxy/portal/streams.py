@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from proxy.portal.visit import Refused
 
@@ -17,10 +17,12 @@ Made = Generator[bytes, None, None]
 """The pieces of a file, made one by one in threads."""
 
 _CHUNK = 64 * 1024
+_PATIENCE = 60.0
 
 
-async def stream(made: Made, name: str, media_type: str) -> StreamingResponse:
-    """Answer with a file. However that ends, what makes it is closed.
+async def stream(made: Made, name: str, media_type: str, *, patience: float = _PATIENCE) -> StreamingResponse:
+    """Answer with a file. However that ends, what makes it is closed; so it is when a piece has waited for
+    its reader for so many seconds.
 
     What fails before the first piece fails as any page does; later the connection breaks, and the browser
     says that the file is not whole.
@@ -30,19 +32,25 @@ async def stream(made: Made, name: str, media_type: str) -> StreamingResponse:
     except BaseException:
         await _close(made)
         raise
-    return _Streamed(first, made, name, media_type)
+    return _Streamed(first, made, name, media_type, patience)
 
 
 class _Streamed(StreamingResponse):
-    def __init__(self, first: bytes, made: Made, name: str, media_type: str) -> None:
+    def __init__(self, first: bytes, made: Made, name: str, media_type: str, patience: float) -> None:
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         super().__init__(_pieces(first, made), media_type=media_type, headers=headers)
         self._made = made
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
+
+        async def in_time(message: Message) -> None:
+            with anyio.fail_after(self._patience):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, in_time)
         finally:
             await _close(self._made)
 

@@ -1,4 +1,4 @@
-"""Exports that are running: how far each is, and that there are not too many."""
+"""Exports that are running: how far each is, and that there are not too many, of an account just one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _REMEMBERED = 200
 class ExportState:
     """How far an export is. Written by the one thread that makes it."""
 
+    account: int
     done: int = 0
     total: int = 0
     packing: bool = False
@@ -30,16 +31,19 @@ class Exports:
     def __init__(self, most: int = _RUNNING) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._running = 0
+        self._running: set[int] = set()
+        """The accounts whose exports these are."""
         self._known: OrderedDict[tuple[str, str], ExportState] = OrderedDict()
 
-    def begin(self, session: str, ticket: str) -> ExportState | None:
-        """Begin an export that its session finds again by the ticket; None when too many are running."""
+    def begin(self, session: str, ticket: str, *, account: int) -> ExportState | None:
+        """Begin an export that its session finds again by the ticket; None when too many are running, or one
+        of the account: who does not read theirs takes nobody's place.
+        """
         with self._lock:
-            if self._running >= self._most:
+            if len(self._running) >= self._most or account in self._running:
                 return None
-            self._running += 1
-            state = self._known[session, ticket] = ExportState()
+            self._running.add(account)
+            state = self._known[session, ticket] = ExportState(account)
             self._known.move_to_end((session, ticket))
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
@@ -48,7 +52,7 @@ class Exports:
     def end(self, state: ExportState, *, failed: bool) -> None:
         """An export has ended, or was given up."""
         with self._lock:
-            self._running -= 1
+            self._running.remove(state.account)
             state.finished, state.failed = True, failed
 
     def find(self, session: str, ticket: str) -> ExportState | None:
@@ -59,4 +63,4 @@ class Exports:
     @property
     def running(self) -> int:
         """How many are running."""
-        return self._running
+        return len(self._running)

@@ -168,7 +168,7 @@ async def export_usage(
 
     def make() -> Made:
         # Here and not before: a generator that never began has nothing to give back.
-        state = visit.portal.exports.begin(session, ticket)
+        state = visit.portal.exports.begin(session, ticket, account=visit.who.id)
         if state is None:
             raise Refused(503, "usage.busy")
         failed = True

@@ -411,7 +411,7 @@ async def test_progress_is_told_to_its_session_only(
     assert (await manager.get("/usage/export/progress?ticket=mine")).status_code == 286
     assert (await other.get("/usage/export/progress?ticket=mine")).status_code == 200
     session = next(iter(portal.exports._known))[0]
-    state = portal.exports.begin(session, "other")
+    state = portal.exports.begin(session, "other", account=1)
     assert state
     state.done, state.total = 40, 100
     text = (await manager.get("/usage/export/progress?ticket=other")).text
@@ -427,7 +427,7 @@ async def test_progress_is_told_to_its_session_only(
 async def test_too_many_exports_are_refused_and_places_are_given_back(
     manager: Person, portal: Portal
 ) -> None:
-    states = [portal.exports.begin("s", str(n)) for n in range(4)]
+    states = [portal.exports.begin("s", str(n), account=1_000 + n) for n in range(4)]
     answer = await manager.get("/usage/export/file")
     assert (answer.status_code, "Too many exports" in notice(answer)) == (503, True)
     for state in states:
@@ -436,10 +436,51 @@ async def test_too_many_exports_are_refused_and_places_are_given_back(
     assert (await manager.get("/usage/export/file")).status_code == 200
 
 
+async def test_one_account_has_one_export_at_a_time(
+    manager: Person, person: New, account: Account, portal: Portal
+) -> None:
+    mine = portal.store.accounts.by_name("phone_manager")
+    assert mine
+    state = portal.exports.begin("another window", "", account=mine.id)
+    assert state
+    answer = await manager.get("/usage/export/file")
+    assert (answer.status_code, "Too many exports" in notice(answer)) == (503, True)
+    account(Role.DECISION_MAKER)
+    other = person()
+    await other.log_in("decision_maker")
+    assert (await other.get("/usage/export/file")).status_code == 200
+    portal.exports.end(state, failed=False)
+    assert (await manager.get("/usage/export/file")).status_code == 200
+
+
+async def test_who_reads_nothing_of_a_file_is_left() -> None:
+    closed = []
+
+    def make() -> Made:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            closed.append(True)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    answer = await stream(make(), "x.csv", "text/csv", patience=0.05)
+    with pytest.raises(ClientDisconnect):
+        await asyncio.wait_for(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send), 60)
+    assert closed == [True]
+
+
 def test_old_exports_are_forgotten() -> None:
     exports = Exports(most=1000)
     for number in range(300):
-        state = exports.begin("s", str(number))
+        state = exports.begin("s", str(number), account=1)
         assert state
         exports.end(state, failed=False)
     assert exports.find("s", "299")
