@@ -217,6 +217,7 @@ class BLeg(Leg):
     def _accepted(self, response: Response, dialog: Dialog | None, now: float) -> None:
         assert dialog is not None  # noqa: S101  (every 2xx to an INVITE comes with one)
         self.endpoint.ack(dialog, now=now)
+        self.note_way(dialog)
         if self.state in _OPEN:
             assert self._early is not None  # noqa: S101  (this is the first final response)
             self._early.enter(dialog).answered(session_description(response), reliably=False)

@@ -492,3 +492,9 @@ class Leg:
     def part_from(self, dialog: Dialog, headers: tuple[tuple[str, str], ...], now: float) -> None:
         """Send the BYE of a dialog of this leg."""
         self._byes.append(Bye(self.endpoint, dialog, headers, self.attempt(dialog), now))
+        self.note_way(dialog)
+
+    def note_way(self, dialog: Dialog) -> None:
+        """After a request within a dialog: tell the administrator where its way was not the peer's."""
+        if dialog.out_of_reach:
+            self.call.core.admission.routes.note_out_of_reach(self.party.peer.name, dialog.out_of_reach)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -18,6 +19,8 @@ from proxy.sip.large import LargeRequests
 from proxy.sip.uri import format_host
 
 __all__ = ["Caller", "Hop", "Route", "RouteTable", "as_trunk", "did_of"]
+
+_log = logging.getLogger(__name__)
 
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
@@ -134,12 +137,13 @@ class Route:
 class RouteTable:
     """Where calls of each direction go, worked out once per configuration."""
 
-    __slots__ = ("_config", "_outbound_codecs", "_pbx", "_reach", "line")
+    __slots__ = ("_config", "_noted", "_outbound_codecs", "_pbx", "_reach", "line")
 
     def __init__(self, config: GateConfig) -> None:
         self._config = config
         self._outbound_codecs = _taken_by_all(config.trunks)
         self._reach = _addresses(config)
+        self._noted: set[str] = set()
         phones = config.phones
         self.line: Trunk | None = None
         """How phones are spoken with as callees: they get no identities but From, and are behind NAT."""
@@ -207,6 +211,17 @@ class RouteTable:
     def reach_of(self, name: str) -> Networks:
         """Return the addresses that are a peer's or trunk's own: there it may direct the gate's requests."""
         return self._reach.get(name, ())
+
+    def note_out_of_reach(self, name: str, host: str) -> None:
+        """Say once that a peer or trunk names an address as the way to itself which is not its own."""
+        if self._reach.get(name) and name not in self._noted:
+            self._noted.add(name)
+            _log.warning(
+                "%s wants requests within its calls at %s, where they are not sent: if that address "
+                "is its own, add it to its networks",
+                name,
+                host,
+            )
 
     def did_user(self, did: str) -> str:
         """Return the extension that has this number by the DID routes, or ""."""

@@ -75,6 +75,7 @@ class Dialog:
         "local",
         "local_cseq",
         "local_tag",
+        "out_of_reach",
         "owner",
         "provisionals",
         "reach",
@@ -123,6 +124,8 @@ class Dialog:
         self.reach: tuple[IPv4Network | IPv6Network, ...] | None = None
         """Set by the TU: where Contact and routes may lead besides where the peer's messages come from. No
         peer sends the gate to a third party. None: anywhere."""
+        self.out_of_reach = ""
+        """Where the peer's Contact or route led, but may not lead."""
         self.large = LargeRequests.UDP
         """What becomes of requests that are too large for a datagram. Set by the TU, or by its INVITE."""
         self.uac = uac
@@ -221,9 +224,6 @@ class Dialog:
     def _find_next_hop(self, listen_points: Sequence[ListenPoint], lookup: Lookup) -> Flow | None:
         """Return the flow; None: a name in it is not known yet."""
         flow = self.flow
-        if flow.connection and not self.route_set:
-            # The peer itself is at the other end of an open connection, often behind NAT: use it.
-            return flow
         uri = _first_hop(self.remote_target, self.route_set)
         if uri is None or not uri.is_sip:
             return flow
@@ -239,8 +239,13 @@ class Dialog:
             return flow  # whatever it is, it may be no other address
         else:
             found = lookup(uri.host, uri.port, transport)
+        if flow.connection and not self.route_set:
+            # The peer itself is at the other end of an open connection, often behind NAT: use it. Its name
+            # was asked for all the same: the connection may be lost.
+            return flow
         hop = next((target for target in found if self._may_reach(target.host)), None)
         if hop is None:
+            self.out_of_reach = found[0].host if found else ""
             return flow if found else None
         return self._flow_to(hop, listen_points)
 

@@ -66,6 +66,22 @@ def test_a_contact_or_route_of_the_callee_that_is_not_its_own(host: str, routed:
         bench.vanished.add(bench.carrier)  # its own requests go where its route says
 
 
+def test_the_administrator_is_told_once_which_address_is_none_of_the_trunks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    steps = (Step(0.0, 200, with_sdp=True, headers=contact(STRANGER[0])),)
+    with GateBench(config=default_config(trunks=(ONE,)), script=steps) as bench:
+        for _ in range(2):
+            call = bench.pbx.call(TOLL_FREE)
+            bench.run(0.5)
+            call.bye()
+            bench.run(0.5)
+        bench.vanished.add(bench.carrier)
+    told = [record.getMessage() for record in caplog.records if "networks" in record.message]
+    (words,) = told
+    assert words.startswith(f"{ONE.name} wants requests within its calls at {STRANGER[0]}, where")
+
+
 def test_a_new_contact_in_talk() -> None:
     with GateBench() as bench:
         call = bench.pbx.call(TOLL_FREE)

@@ -116,11 +116,38 @@ def test_rfc3263_4_a_name_that_is_not_known_yet_is_asked_for_again() -> None:
     assert one.next_hop(LISTEN_POINTS, lambda *_name: ()) == Flow("UDP", "198.51.100.1", 5060)
 
 
+def test_rfc3261_18_1_1_the_name_of_who_is_connected_is_known_when_the_connection_is_lost() -> None:
+    asked: list[tuple[str, int | None, str]] = []
+
+    def lookup(host: str, port: int | None, transport: str) -> list[Target]:
+        asked.append((host, port, transport))
+        return [Target("TCP", "198.51.100.1", 5062)] if len(asked) > 1 else []
+
+    table = DialogTable()
+    one = dialog("sip:204@far.example.com", flow=TCP)
+    table.add(one)
+    assert one.next_hop(LISTEN_POINTS, lookup) == TCP
+    assert asked == [("far.example.com", None, "TCP")]
+    table.connection_lost(TCP.connection)
+    assert one.next_hop(LISTEN_POINTS, lookup) == Flow("TCP", "198.51.100.1", 5062, 1)
+
+
 def test_a_refresh_changes_the_target_and_keeps_the_route() -> None:
     one = dialog(TARGET, "<sip:p1;lr>")
     one.refresh_target("sip:new@192.0.2.8")
     one.refresh_target("sip:new@192.0.2.8")
     assert (one.request_uri, one.route_set) == ("sip:new@192.0.2.8", ("<sip:p1;lr>",))
+
+
+def test_where_a_peer_may_not_lead_is_kept_for_the_administrator() -> None:
+    one = dialog("sip:204@198.51.100.1")
+    one.reach = ()
+    assert one.next_hop(LISTEN_POINTS) == UDP
+    assert one.out_of_reach == "198.51.100.1"
+    near = dialog()
+    near.reach = ()
+    near.next_hop(LISTEN_POINTS)
+    assert near.out_of_reach == ""
 
 
 def test_the_table_finds_a_dialog_until_it_is_removed() -> None:
