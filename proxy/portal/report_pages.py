@@ -17,7 +17,7 @@ from proxy.portal.pages import page
 from proxy.portal.permissions import Permission
 from proxy.portal.report_chart import Chart, columns, lying_bars
 from proxy.portal.report_view import InReportView, ReportView, month_of_day
-from proxy.portal.streams import in_chunks, stream
+from proxy.portal.streams import Made, in_chunks, stream
 from proxy.portal.usage_view import sees_codes, shown_code
 from proxy.portal.visit import Needs, Refused, Visit
 from proxy.store import Report, ReportBy, ReportLine, ReportOrder
@@ -29,7 +29,6 @@ router = APIRouter()
 Reader = Annotated[Visit, Depends(Needs(Permission.REPORTS_VIEW))]
 
 _CHARTED = 15
-_CHUNK = 5_000
 _FILE_COLUMNS = ("", "Description", "Calls", "Answered", "Talk Time", "Talk Time in Seconds")
 
 
@@ -83,19 +82,38 @@ async def export_report(visit: Reader, view: InReportView) -> Response:
     """Give out the whole report as CSV."""
     _refuse_order_of_codes(visit, view)
 
-    def lines() -> Iterator[str]:
-        yield quoted_line((view.by.value.capitalize(), *_FILE_COLUMNS[1:]))
-        offset = 0
-        while found := _read(visit, view, offset, _CHUNK).lines:
-            for line in found:
-                name, more = _named(visit, view.by, line)
-                seconds = f"{line.talk_time:.0f}"
-                cells = (name, more, str(line.calls), str(line.answered), clock_time(line.talk_time), seconds)
-                yield quoted_line(tuple(neutralise(cell) for cell in cells))
-            offset += len(found)
+    def make() -> Made:
+        exports = visit.portal.exports
+        state = exports.begin(session, "", account=visit.who.id)
+        if state is None:
+            raise Refused(503, "usage.busy")
+        failed = True
+        try:
+            yield from in_chunks(_file_lines(visit, view))
+            failed = False
+        finally:
+            exports.end(state, failed=failed)
 
+    session = visit.session_hash
     name = f"{view.by.value}-{view.first}-{view.last}.csv"
-    return await stream(in_chunks(lines()), name, "text/csv; charset=utf-8")
+    return await stream(make(), name, "text/csv; charset=utf-8")
+
+
+def _file_lines(visit: Visit, view: ReportView) -> Iterator[str]:
+    yield quoted_line((view.by.value.capitalize(), *_FILE_COLUMNS[1:]))
+    found = visit.portal.store.reports.lines(
+        view.by,
+        view.first,
+        view.last,
+        order=view.order,
+        descending=view.descending,
+        masked=not sees_codes(visit),
+    )
+    for line in found:
+        name, more = _named(visit, view.by, line)
+        seconds = f"{line.talk_time:.0f}"
+        cells = (name, more, str(line.calls), str(line.answered), clock_time(line.talk_time), seconds)
+        yield quoted_line(tuple(neutralise(cell) for cell in cells))
 
 
 def _read(visit: Visit, view: ReportView, offset: int, limit: int) -> Report:

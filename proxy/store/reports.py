@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import calendar
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta, tzinfo
 from typing import Any
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Connection,
     FromClause,
     Select,
+    Subquery,
     case,
     cast,
     func,
@@ -38,6 +39,9 @@ from proxy.store.totals import CODE_MONTH, USER_MONTH
 from proxy.store.usage_lists import UsageFilter
 
 __all__ = ["Report", "ReportBy", "ReportLine", "ReportOrder", "ReportsRepository", "Statement", "WrongCodes"]
+
+_CHUNK = 5_000
+"""Lines whose names are looked up together."""
 
 
 class ReportBy(enum.StrEnum):
@@ -134,19 +138,7 @@ class ReportsRepository:
         The report by code tells of calls with a code only. ``masked`` is for those who see no codes: lines
         that are alike then follow the age of their codes, because the order of the digits would tell of them.
         """
-        if first > last:
-            raise ConfigurationError("report: its first day lies after its last")
-        lines = self._lines(by, first, last).subquery()
-        cell = {
-            ReportOrder.KEY: lines.c.key,
-            ReportOrder.CALLS: lines.c.calls,
-            ReportOrder.TALK_TIME: lines.c.talk_ms,
-        }[order]
-        page = select(lines).order_by(cell.desc() if descending else cell)
-        if masked and by is ReportBy.CODE:
-            code = account_codes.c
-            page = page.outerjoin_from(lines, account_codes, code.digits == lines.c.key).order_by(code.id)
-        page = page.order_by(lines.c.key)
+        lines, page = self._sorted(by, first, last, order, descending=descending, masked=masked)
         whole = select(
             func.count(), func.sum(lines.c.calls), func.sum(lines.c.answered), func.sum(lines.c.talk_ms)
         ).select_from(lines)
@@ -154,11 +146,28 @@ class ReportsRepository:
             rows = connection.execute(page.offset(offset).limit(limit)).all()
             names = _names(connection, by, [str(row[0]) for row in rows])
             count, calls, answered, talk_ms = connection.execute(whole).one()
-        found = [
-            ReportLine(str(key), int(number), int(talked), int(ms) / 1000, *names.get(str(key), ()))
-            for key, number, talked, ms in rows
-        ]
+        found = [_line(row, names) for row in rows]
         return Report(found, int(count), int(calls or 0), int(answered or 0), int(talk_ms or 0) / 1000)
+
+    def lines(
+        self,
+        by: ReportBy,
+        first: date,
+        last: date,
+        *,
+        order: ReportOrder,
+        descending: bool,
+        masked: bool = False,
+    ) -> Iterator[ReportLine]:
+        """All lines of such a report, added up once. Raises `ConfigurationError` as `report` does."""
+        _, whole = self._sorted(by, first, last, order, descending=descending, masked=masked)
+        with self._database.read() as connection:
+            rows = connection.execute(whole).all()
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            with self._database.read() as connection:
+                names = _names(connection, by, [str(row[0]) for row in chunk])
+            yield from (_line(row, names) for row in chunk)
 
     def statement(self, typed: str, year: int, month: int) -> Statement:
         """The statement of one code, in any form, for a month; a code that was deleted has one too."""
@@ -197,6 +206,30 @@ class ReportsRepository:
         with self._database.read() as connection:
             rows = connection.execute(statement.limit(limit)).all()
         return [WrongCodes(str(name), int(number), int(times)) for name, number, times in rows]
+
+    def _sorted(
+        self,
+        by: ReportBy,
+        first: date,
+        last: date,
+        order: ReportOrder,
+        *,
+        descending: bool,
+        masked: bool,
+    ) -> tuple[Subquery, Select[*tuple[Any, ...]]]:
+        if first > last:
+            raise ConfigurationError("report: its first day lies after its last")
+        lines = self._lines(by, first, last).subquery()
+        cell = {
+            ReportOrder.KEY: lines.c.key,
+            ReportOrder.CALLS: lines.c.calls,
+            ReportOrder.TALK_TIME: lines.c.talk_ms,
+        }[order]
+        page = select(lines).order_by(cell.desc() if descending else cell)
+        if masked and by is ReportBy.CODE:
+            code = account_codes.c
+            page = page.outerjoin_from(lines, account_codes, code.digits == lines.c.key).order_by(code.id)
+        return lines, page.order_by(lines.c.key)
 
     def _range(self, first: date, last: date) -> tuple[float, float]:
         return midnight(first, self._zone), midnight(last + timedelta(days=1), self._zone)
@@ -253,6 +286,11 @@ def _added_up(
         # What corrections have emptied is no line.
         .having(total > 0)
     )
+
+
+def _line(row: Sequence[Any], names: Mapping[str, tuple[str, str, int]]) -> ReportLine:
+    key = str(row[0])
+    return ReportLine(key, int(row[1]), int(row[2]), int(row[3]) / 1000, *names.get(key, ()))
 
 
 def _names(connection: Connection, by: ReportBy, keys: Sequence[str]) -> dict[str, tuple[str, str, int]]:

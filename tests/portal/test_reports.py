@@ -147,6 +147,17 @@ async def test_the_file_holds_every_line(maker: Person, portal: Portal, log: Sto
     assert sorted(line[1] for line in lines) == ["", "'=1+1", "Acme"]
 
 
+async def test_files_of_reports_have_places_like_exports(maker: Person, portal: Portal, log: Store) -> None:
+    states = [portal.exports.begin("s", "", account=1_000 + number) for number in range(4)]
+    answer = await maker.get("/reports/file?by=user")
+    assert (answer.status_code, "Too many exports" in notice(answer)) == (503, True)
+    for state in states:
+        assert state
+        portal.exports.end(state, failed=False)
+    assert (await maker.get("/reports/file?by=user")).status_code == 200
+    assert portal.exports.running == 0
+
+
 async def test_an_empty_report_says_so(maker: Person) -> None:
     answer = await maker.get("/reports")
     assert table(answer) == [["There were no calls."]]

@@ -118,6 +118,19 @@ def test_lines_that_are_alike_tell_nothing_of_the_digits_to_who_sees_no_codes(st
         assert [line.key for line in plain.lines] == sorted(forms)
 
 
+def test_all_lines_of_a_report_are_those_of_its_pages(log: Store) -> None:
+    first, last = date(2026, 1, 1), date(2026, 12, 31)
+    for by in ReportBy:
+        for order in ReportOrder:
+            for masked in (False, True):
+                view = {"order": order, "descending": masked, "masked": masked}
+                pages = log.reports.report(by, first, last, limit=10_000, **view)  # type: ignore[arg-type]
+                assert pages.lines
+                assert list(log.reports.lines(by, first, last, **view)) == pages.lines  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError):
+        list(log.reports.lines(ReportBy.DAY, last, first, order=ReportOrder.KEY, descending=False))
+
+
 def test_lines_bear_the_names_of_codes_and_users(log: Store) -> None:
     line = log.reports.report(ReportBy.CODE, *JANUARY).lines[0]
     assert line.name == f"C-{line.key[1:]}"
