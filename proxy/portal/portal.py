@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Portal:
     site: Site = field(default_factory=Site)
     emergencies: Emergencies = field(default_factory=Emergencies)
     rendered: Rendered = field(default_factory=Rendered)
+    verifying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Held while the chain of the audit log is read."""
     clock: Callable[[], float] = time.time
     """UTC seconds since the epoch."""
     realm: str = "tollgate"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -116,6 +117,17 @@ async def test_the_chain_is_verified_with_and_without_javascript(maker: Person, 
         answer = await maker.get(path)
         assert "All 4 entries are as they were written" in answer.text
         assert head in answer.text
+
+
+async def test_the_chain_is_read_when_somebody_asks_and_for_one_at_a_time(
+    maker: Person, portal: Portal
+) -> None:
+    assert "hx-trigger" not in (await maker.get("/audit")).text.partition("<main")[2]
+    async with portal.verifying:
+        asking = asyncio.ensure_future(maker.get("/audit/chain"))
+        assert (await maker.get("/audit")).status_code == 200, "pages do not wait"
+        assert not asking.done()
+    assert "All 4 entries" in (await asking).text
 
 
 async def test_a_changed_entry_is_found(maker: Person, store: Store) -> None:
