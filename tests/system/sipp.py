@@ -63,7 +63,9 @@ class Sipp:
         except subprocess.TimeoutExpired:
             code = None
             self.stop()
-        errors = "".join(path.read_text() for path in self.folder.glob(f"{self.name}_*errors.log"))
+        errors = "".join(
+            path.read_text(errors="replace") for path in self.folder.glob(f"{self.name}_*errors.log")
+        )
         assert code == 0, f"{self.name}: SIPp ended with {code}\n{errors}"
 
     def stop(self) -> None:
@@ -73,7 +75,9 @@ class Sipp:
 
     def messages(self) -> str:
         """Return every message it sent and received."""
-        return "".join(path.read_text() for path in self.folder.glob(f"{self.name}_*messages.log"))
+        return "".join(
+            path.read_text(errors="replace") for path in self.folder.glob(f"{self.name}_*messages.log")
+        )
 
 
 def start(
