@@ -21,7 +21,8 @@ _TEST = re.compile(r"`([\w/]+\.(?:py|rs))::([\w:]+)`")
 _SITUATION = re.compile(r"`(?:tests/)?system/situations/([a-z]\w+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[\w-]*)?\)")
 _PATH = re.compile(
-    r"`((?:proxy|native|config|script|tests|docs|bench)/[\w./-]+|Dockerfile|CHANGELOG\.md|pyproject\.toml)`"
+    r"`((?:proxy|native|config|script|tests|docs|bench|reliability|fuzz)/[\w./-]+"
+    r"|Dockerfile|(?:CHANGELOG|SECURITY)\.md|pyproject\.toml)`"
 )
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SETTING = re.compile(r"`((?:" + "|".join(Settings.model_fields) + r")\.(?!py`)\w+)`")

@@ -1,0 +1,1 @@
+"""Short forms of the long tests in reliability/, and what proves the promises of docs/reliability.md."""
