@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
@@ -35,6 +35,7 @@ __all__ = [
     "AuditFilter",
     "AuditHead",
     "AuditLog",
+    "AuditText",
     "AuditVerdict",
     "changed_only",
     "masked_code",
@@ -46,6 +47,12 @@ _FIRST_HASH = "0" * 64
 _CHUNK = 1000
 
 Facts = Mapping[str, object]
+
+
+class AuditText(str):
+    """Facts as JSON already: of many objects that is made before the transaction which writes them."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +135,8 @@ def write_audit(
     kind: str,
     name: str,
     *,
-    before: Facts | Sequence[Facts] | None = None,
-    after: Facts | Sequence[Facts] | None = None,
+    before: Facts | AuditText | None = None,
+    after: Facts | AuditText | None = None,
 ) -> int:
     """Write one row in the transaction of the change that it tells of; returns its id."""
     # Locked on servers; in SQLite the transaction holds the write lock of the whole file.
@@ -294,7 +301,9 @@ def _entry(row: RowMapping) -> AuditEntry:
     )
 
 
-def _dump(value: Facts | Sequence[Facts] | None) -> str | None:
+def _dump(value: Facts | AuditText | None) -> str | None:
+    if isinstance(value, AuditText):
+        return str(value)
     return None if value is None else json.dumps(value, separators=(",", ":"), sort_keys=True, default=str)
 
 

@@ -11,7 +11,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -20,7 +20,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from proxy.errors import ConfigurationError, TollgateError
 
-__all__ = ["HEAD", "Database", "StoreUnavailable", "public_name"]
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+__all__ = ["HEAD", "Database", "StoreUnavailable", "known_revisions", "migrate", "public_name"]
 
 HEAD = "0007"
 """The newest revision that this version knows."""
@@ -79,7 +82,7 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that reads. Raises `StoreUnavailable`."""
-        with self._reported(), self.engine.connect() as connection, connection.begin():
+        with self._reported(), self.engine.connect() as connection, self.transaction(connection):
             yield connection
 
     @contextlib.contextmanager
@@ -89,10 +92,29 @@ class Database:
         SQLite takes its write lock at once, so that two writers queue and none fails half-way. What is only
         noted ``in_passing`` does not queue for longer than a page may take.
         """
-        with self._reported(), self.engine.connect() as connection, self._waiting(connection, in_passing):
-            options: dict[str, Any] = {"tollgate_write": True}
-            with connection.execution_options(**options).begin():
-                yield connection
+        with (
+            self._reported(),
+            self.engine.connect() as connection,
+            self._waiting(connection, in_passing),
+            self.transaction(connection, write=True),
+        ):
+            yield connection
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Connection]:
+        """A connection for several transactions, which goes afterwards with what is temporary in it. Raises
+        `StoreUnavailable`.
+        """
+        with self._reported(), self.engine.connect() as connection:
+            connection.detach()
+            yield connection
+
+    @contextlib.contextmanager
+    def transaction(self, connection: Connection, *, write: bool = False) -> Iterator[None]:
+        """One transaction of a connection."""
+        options: dict[str, Any] = {"tollgate_write": write}
+        with connection.execution_options(**options).begin():
+            yield
 
     @contextlib.contextmanager
     def _waiting(self, connection: Connection, in_passing: bool) -> Iterator[None]:
@@ -144,14 +166,7 @@ class Database:
         return StoreUnavailable(f"store {self.name}: {line}")
 
     def _migrate(self, connection: Connection, revision: str | None) -> None:
-        from alembic import command
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
-
-        config = Config()
-        config.set_main_option("script_location", "proxy.store:migrations")
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        if revision is not None and revision not in known:
+        if revision is not None and revision not in known_revisions():
             message = (
                 f"store.url: {self.name} was written by a newer version of Tollgate (revision {revision})"
             )
@@ -159,8 +174,32 @@ class Database:
         if revision is None and set(inspect(connection).get_table_names()) - {"alembic_version"}:
             message = f"store.url: {self.name} holds tables of another program"
             raise ConfigurationError(message)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        migrate(connection)
+
+
+def known_revisions() -> frozenset[str]:
+    """Return the revisions of the tables that this version can read."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic())
+    return frozenset(script.revision for script in scripts.walk_revisions())
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the tables to a revision, from an older one or from none."""
+    from alembic import command
+
+    config = _alembic()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _alembic() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "proxy.store:migrations")
+    return config
 
 
 def public_name(url: str) -> str:

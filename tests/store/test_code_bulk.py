@@ -1,0 +1,141 @@
+"""Many codes at once: who else writes meanwhile does not wait, and what they do is not lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from proxy.errors import ConfigurationError
+from proxy.policy import AccountCode, CodeOwner, OwnerKind, User, UserGroup
+from proxy.store import Store, UpsertResult
+from proxy.store.audit import masked_code
+
+MANY = [AccountCode(f"{number:06d}", description=f"Client {number}") for number in range(3_000)]
+
+
+def upsert(store: Store, codes: list[AccountCode], meanwhile: Callable[[int], None]) -> UpsertResult:
+    """Upsert, and let something happen each time when all is made ready."""
+    times = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal times
+        if done == total:
+            times += 1
+            meanwhile(times)
+
+    return store.codes.upsert_many(codes, may_update=True, progress=progress)
+
+
+@pytest.fixture
+def other(store: Store, url: str) -> Iterator[Store]:
+    """Another process's way to the same store, which does not wait for anybody."""
+    with Store(url) as found:
+        with found.database.read() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        yield found
+
+
+def test_others_write_while_many_codes_are_made_ready(store: Store, other: Store) -> None:
+    store.groups.add(UserGroup("Sales"))
+    times = []
+
+    def meanwhile(time: int) -> None:
+        times.append(time)
+        other.users.add(User("204", "Sales"))
+        other.codes.add(AccountCode("77"))
+
+    assert upsert(store, MANY, meanwhile) == UpsertResult(3_000, 0, 0)
+    assert times == [1], "what they wrote is none of these codes: nothing is done again"
+    assert store.codes.count() == 3_001
+
+
+def test_a_code_that_was_changed_meanwhile_is_told_as_it_then_was(store: Store, other: Store) -> None:
+    store.codes.upsert_many(MANY, may_update=False)
+    renamed = [replace(code, description=f"{code.description}, renamed") for code in MANY]
+
+    def meanwhile(time: int) -> None:
+        if time == 1:
+            found = other.codes.find("000007")
+            assert found
+            other.codes.change(found.id, replace(found.value, description="Theirs"), version=found.version)
+
+    assert upsert(store, renamed, meanwhile) == UpsertResult(0, 3_000, 0)
+    changes = [entry for entry in reversed(store.audit.page()) if entry.action == "change"]
+    before = {item["id"]: item for entry in changes for item in _items(entry.before)}
+    after = {item["id"]: item for entry in changes for item in _items(entry.after)}
+    assert before[8]["description"] == "Theirs"
+    assert after[8] | {"description": ""} == before[8] | {"description": ""}
+    assert {item["code"] for item in after.values()} == {masked_code(code.form) for code in MANY}
+    assert store.audit.verify().whole
+
+
+def _items(facts: object) -> list[dict[str, object]]:
+    return facts if isinstance(facts, list) else [facts] if isinstance(facts, dict) else []
+
+
+def test_a_code_that_was_added_meanwhile_is_changed_or_refused(store: Store, other: Store) -> None:
+    def meanwhile(time: int) -> None:
+        if time == 1:
+            other.codes.add(AccountCode("000009", description="Theirs"))
+
+    assert upsert(store, MANY, meanwhile) == UpsertResult(2_999, 1, 0)
+    assert [code.description for code in store.codes.page("000009")] == ["Client 9"]
+    store.codes.delete_many([code.digits for code in MANY])
+
+    def again(done: int, total: int) -> None:
+        if done == total:
+            other.codes.add(AccountCode("000009", description="Theirs"))
+
+    with pytest.raises(ConfigurationError, match="code 000009 exists already"):
+        store.codes.upsert_many(MANY, may_update=False, progress=again)
+    assert [code.description for code in store.codes.page()] == ["Theirs"], "nothing is half-written"
+
+
+def test_a_code_that_was_deleted_meanwhile_is_added(store: Store, other: Store) -> None:
+    store.codes.upsert_many(MANY, may_update=False)
+    renamed = [replace(code, description="Renamed") for code in MANY]
+
+    def meanwhile(time: int) -> None:
+        if time == 1:
+            other.codes.delete_many(["000003"])
+
+    assert upsert(store, renamed, meanwhile) == UpsertResult(1, 2_999, 0)
+    assert store.codes.count("Renamed") == 3_000
+
+
+def test_an_owner_that_was_deleted_meanwhile_is_refused(store: Store, other: Store) -> None:
+    store.groups.add(UserGroup("Sales"))
+    owned = [replace(code, owner=CodeOwner(OwnerKind.GROUP, "Sales")) for code in MANY]
+    with pytest.raises(ConfigurationError, match="group 'Sales' does not exist"):
+        upsert(store, owned, lambda _time: other.groups.delete("Sales"))
+    assert store.codes.count() == 0
+
+
+def test_who_is_always_overtaken_comes_to_an_end_under_the_lock(store: Store, other: Store) -> None:
+    locked = []
+
+    def meanwhile(time: int) -> None:
+        try:
+            other.codes.save(AccountCode("000001", description=f"Theirs {time}"))
+        except Exception as error:  # noqa: BLE001 - looked at below
+            locked.append((time, str(error)))
+
+    assert upsert(store, MANY, meanwhile) == UpsertResult(2_999, 1, 0)
+    assert [time for time, _ in locked] == [4]
+    assert "locked" in locked[0][1]
+    assert [code.description for code in store.codes.page("000001")] == ["Client 1"]
+
+
+def test_what_was_made_ready_does_not_outlast_it(store: Store, url: str) -> None:
+    store.codes.upsert_many(MANY, may_update=False)
+    for _ in range(8):
+        with store.database.read() as connection:
+            found = connection.exec_driver_sql("SELECT name FROM sqlite_temp_master").all()
+            assert found == []
+    file = url.removeprefix("sqlite:///")
+    with sqlite3.connect(file) as raw:
+        assert raw.execute("SELECT COUNT(*) FROM sqlite_master WHERE name LIKE 'staged%'").fetchone() == (0,)
+    raw.close()
