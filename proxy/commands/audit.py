@@ -62,7 +62,7 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
 
 def _facts(entry: AuditEntry) -> tuple[str, str]:
     before, after = (
-        "" if value is None else json.dumps(value, ensure_ascii=False)
+        "" if value is None else json.dumps(value, ensure_ascii=False) + (" ..." if entry.more else "")
         for value in (entry.before, entry.after)
     )
     return before, after

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
+from itertools import zip_longest
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -28,6 +29,8 @@ Reader = Annotated[Visit, Depends(Needs(Permission.AUDIT_VIEW))]
 
 _KINDS = ("code", "group", "user", "account", "token", "record", "webhook", "call")
 _LONGEST_ID = 12
+_SHOWN = 20
+"""Facts or objects of one entry; a file has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class _Line:
     at: str
     facts: list[tuple[str, str, str]]
     """Name, before, after."""
+    more: bool
+    """There are more."""
 
 
 def _view(request: Request) -> AuditView:
@@ -100,10 +105,20 @@ async def show_audit(
         "audit.html",
         view=view,
         kinds=_KINDS,
-        lines=[_Line(entry, " ".join(local(entry.at)), _facts(entry)) for entry in found[:size]],
+        lines=[_line(entry, local) for entry in found[:size]],
         older=found[size - 1].id if len(found) > size else 0,
         verdict=await _verified(visit) if verify else None,
     )
+
+
+@router.get("/audit/{entry_id:int}/file")
+async def export_entry(visit: Reader, entry_id: int) -> Response:
+    """Give out one entry with all that it tells, however many objects."""
+    entry = await run_in_threadpool(visit.portal.store.audit.get, entry_id)
+    if entry is None:
+        raise Refused(404, "error.not_found")
+    headers = {"content-disposition": f'attachment; filename="audit-{entry_id}.json"'}
+    return Response(json.dumps(asdict(entry)), media_type="application/json", headers=headers)
 
 
 @router.get("/audit/chain")
@@ -118,9 +133,17 @@ async def _verified(visit: Visit) -> AuditVerdict:
         return await run_in_threadpool(visit.portal.store.audit.verify)
 
 
+def _line(entry: AuditEntry, local: LocalTime) -> _Line:
+    facts = _facts(entry)
+    return _Line(entry, " ".join(local(entry.at)), facts[:_SHOWN], entry.more or len(facts) > _SHOWN)
+
+
 def _facts(entry: AuditEntry) -> list[tuple[str, str, str]]:
-    """What was before and after, fact by fact where the log tells facts."""
+    """What was before and after, fact by fact or object by object where the log tells them."""
     before, after = entry.before, entry.after
+    if isinstance(before, list) or isinstance(after, list):
+        pairs = zip_longest(*(side if isinstance(side, list) else [] for side in (before, after)))
+        return [("", _text(old), _text(new)) for old, new in pairs]
     if not (isinstance(before, dict | None) and isinstance(after, dict | None)):
         return [("", _text(before), _text(after))]
     names = dict.fromkeys([*(before or {}), *(after or {})])

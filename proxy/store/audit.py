@@ -22,8 +22,9 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, insert, select, update
 
 from proxy.store.database import Database, StoreUnavailable
 from proxy.store.models_portal import audit_head, audit_log
@@ -45,6 +46,8 @@ __all__ = [
 _FORM = 1
 _FIRST_HASH = "0" * 64
 _CHUNK = 1000
+_LONGEST = 4_000
+"""Characters of a list of objects that pages of the log read: an import tells of some hundred per row."""
 
 Facts = Mapping[str, object]
 
@@ -99,6 +102,8 @@ class AuditEntry:
     """What JSON says the object was, or None when it was not there."""
     after: object
     hash: str
+    more: bool = False
+    """It tells of many objects, and these are only the first of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +195,13 @@ class AuditLog:
     def page(
         self, wanted: AuditFilter | None = None, *, before_id: int | None = None, limit: int = 100
     ) -> list[AuditEntry]:
-        """The newest rows first; the next page lies before the last one's id."""
+        """The newest rows first; the next page lies before the last one's id. Of many objects in one row the
+        first are told (`AuditEntry.more`); `get` tells of all.
+        """
         wanted = wanted or AuditFilter()
         column = audit_log.c
-        statement = select(audit_log).order_by(column.id.desc()).limit(limit)
+        cells = [_beginning(cell) if cell.name in {"before", "after"} else cell for cell in column]
+        statement = select(*cells).order_by(column.id.desc()).limit(limit)
         if before_id is not None:
             statement = statement.where(column.id < before_id)
         if wanted.since is not None:
@@ -285,7 +293,14 @@ def _hash(row: Mapping[str, object] | RowMapping) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def _beginning(cell: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A text, of a long list its beginning."""
+    cut = case((func.substr(cell, 1, 1) == "[", func.substr(cell, 1, _LONGEST)), else_=cell)
+    return cut.label(cell.name)
+
+
 def _entry(row: RowMapping) -> AuditEntry:
+    (before, more_before), (after, more_after) = _load(row["before"]), _load(row["after"])
     return AuditEntry(
         int(row["id"]),
         int(row["at_ms"]) / 1000,
@@ -295,9 +310,10 @@ def _entry(row: RowMapping) -> AuditEntry:
         str(row["action"]),
         str(row["kind"]),
         str(row["object"]),
-        _load(row["before"]),
-        _load(row["after"]),
+        before,
+        after,
         str(row["hash"]),
+        more_before or more_after,
     )
 
 
@@ -307,14 +323,32 @@ def _dump(value: Facts | AuditText | None) -> str | None:
     return None if value is None else json.dumps(value, separators=(",", ":"), sort_keys=True, default=str)
 
 
-def _load(text: object) -> object:
+def _load(text: object) -> tuple[object, bool]:
+    """What a text says, and whether it was cut."""
     if text is None:
-        return None
+        return None, False
+    told = str(text)
     try:
-        found: object = json.loads(str(text))
+        if len(told) == _LONGEST and told.startswith("["):
+            return _first_of(told), True
+        found: object = json.loads(told)
     except (ValueError, RecursionError):
         # Shown as it is: the verification says that somebody wrote here, the list need not fail for it.
-        return str(text)
+        return told, False
+    return found, False
+
+
+def _first_of(text: str) -> list[object]:
+    """The objects that stand whole in a list that was cut off."""
+    found: list[object] = []
+    decoder, at = json.JSONDecoder(), 1
+    while at < len(text):
+        try:
+            item, at = decoder.raw_decode(text, at)
+        except ValueError:
+            break
+        found.append(item)
+        at += 1
     return found
 
 

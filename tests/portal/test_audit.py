@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from html import unescape
 
@@ -13,7 +14,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from proxy.policy import NumberPlan, UserGroup, new_code
+from proxy.policy import AccountCode, NumberPlan, UserGroup, new_code
 from proxy.portal.portal import Portal
 from proxy.store import Actor, PortalAccount, Role, Store
 from tests.cdr.samples import full_record
@@ -76,6 +77,32 @@ async def test_days_are_those_of_the_site(maker: Person, store: Store) -> None:
     assert len(objects(await maker.get(f"/audit?first={today - timedelta(days=1)}&last={today}"))) == 4
     assert objects(await maker.get(f"/audit?last={today - timedelta(days=2)}")) == []
     assert objects(await maker.get(f"/audit?first={today + timedelta(days=2)}")) == []
+
+
+async def test_many_objects_of_one_entry_are_told_by_the_first_and_a_file(
+    maker: Person, store: Store
+) -> None:
+    many = [AccountCode(f"{number:06d}", description=f"Client {number:03d}") for number in range(500)]
+    store.codes.upsert_many(many, may_update=False)
+    store.codes.upsert_many(
+        [replace(code, description=f"{code.description} & Co") for code in many], may_update=True
+    )
+    answer = await maker.get("/audit?kind=code")
+    changed, added = re.findall(r"<details>.*?</details>", answer.text, re.DOTALL)[:2]
+    assert "Client 001" in added
+    assert "Client 001" in changed
+    assert "Client 001 &amp; Co" in changed
+    assert "Client 100" not in added
+    assert "These are the first of many." in added
+    assert len(answer.content) < 60_000
+    newest = store.audit.page(limit=1)[0].id
+    file = await maker.get(f"/audit/{newest}/file")
+    assert file.headers["content-disposition"] == f'attachment; filename="audit-{newest}.json"'
+    told = file.json()
+    assert [item["description"] for item in told["before"]] == [code.description for code in many]
+    assert len(told["after"]) == 500
+    assert "000499" not in file.text
+    assert (await maker.get("/audit/999999/file")).status_code == 404
 
 
 async def test_older_ones_are_on_the_next_page(maker: Person, portal: Portal) -> None:

@@ -117,6 +117,14 @@ def test_many_codes_are_told_in_rows_of_some_hundred(anna: Store) -> None:
     assert isinstance(first, list)
     assert first[0]["description"] == "Client 0"
     assert first[0]["id"] == 1
+    assert entries[-1].more
+    assert 5 < len(first) < 50, "a page tells of the first only"
+    whole = anna.audit.get(entries[-1].id)
+    assert whole
+    assert not whole.more
+    assert isinstance(whole.after, list)
+    assert whole.after[: len(first)] == first
+    assert [item["id"] for item in whole.after] == list(range(1, 501))
 
 
 def test_filters_and_pages_newest_first(anna: Store) -> None:

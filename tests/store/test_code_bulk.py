@@ -63,7 +63,8 @@ def test_a_code_that_was_changed_meanwhile_is_told_as_it_then_was(store: Store, 
             other.codes.change(found.id, replace(found.value, description="Theirs"), version=found.version)
 
     assert upsert(store, renamed, meanwhile) == UpsertResult(0, 3_000, 0)
-    changes = [entry for entry in reversed(store.audit.page()) if entry.action == "change"]
+    found = [store.audit.get(one.id) for one in reversed(store.audit.page()) if one.action == "change"]
+    changes = [entry for entry in found if entry is not None]
     before = {item["id"]: item for entry in changes for item in _items(entry.before)}
     after = {item["id"]: item for entry in changes for item in _items(entry.after)}
     assert before[8]["description"] == "Theirs"
