@@ -37,7 +37,7 @@ from proxy.sip.events import (
 from proxy.sip.flow import Flow, ListenPoint
 from proxy.sip.ids import KeyedIds
 
-__all__ = ["Carrier", "Phone", "PhoneCall", "RtpStream"]
+__all__ = ["Agent", "Carrier", "Phone", "PhoneCall", "RtpStream"]
 
 HOST = "127.0.0.1"
 PCMU, EVENT = 0, 101
@@ -136,7 +136,7 @@ class RtpStream:
                 self.heard.append(name)
 
 
-class _Agent(CallControl):
+class Agent(CallControl):
     """What phone and carrier share: one endpoint on one UDP socket. What its events mean is theirs to say."""
 
     def __init__(self, name: str, sounds: dict[bytes, str]) -> None:
@@ -197,7 +197,7 @@ class PhoneCall:
     tried_password: bool = False
 
 
-class Phone(_Agent):
+class Phone(Agent):
     """A phone with a user's password."""
 
     def __init__(self, extension: str, password: str, gate_port: int, sounds: dict[bytes, str]) -> None:
@@ -290,7 +290,7 @@ class Phone(_Agent):
         self.endpoint.invite(spec, call, now)
 
 
-class Carrier(_Agent):
+class Carrier(Agent):
     """A carrier whose every number rings for a moment and then answers."""
 
     def __init__(self, sounds: dict[bytes, str], *, ring: float = 0.8) -> None:
