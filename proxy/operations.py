@@ -101,7 +101,8 @@ def _status(gate: Gate) -> dict[str, object]:
         "trunks": _trunks(gate),
         "peers": _peers(gate),
         "certificate_expires": gate.tls.expires.isoformat() if gate.tls else None,
-        "loop_lag_ms": round(gate.lag.take_worst() * 1000, 1),
+        "loop_lag_ms": round(gate.lag.worst * 1000, 1),
+        "loop_lag_p99_ms": round(gate.lag.percentile(99) * 1000, 1),
     }
 
 
@@ -183,12 +184,19 @@ def samples(gate: Gate) -> list[Sample]:
         Sample("journal_durable", "1 while records reach the disk.", gate.journal.durable),
         Sample("records_delayed", "1 while the store refuses records.", gate.records_delayed),
         Sample("faults", "Events whose handling failed.", driver.faults, counter=True),
-        Sample("loop_lag_seconds", "How late the event loop was last.", gate.lag.last),
+        Sample("loop_lag_seconds", "How late the event loop was.", gate.lag.total, buckets=gate.lag.buckets),
+        Sample("loop_lag_worst_seconds", "How late it was at worst in the last minute.", gate.lag.worst),
         Sample("udp_in", "SIP datagrams received.", sum(s.datagrams_in for s in udp), counter=True),
         Sample("udp_out", "SIP datagrams sent.", sum(s.datagrams_out for s in udp), counter=True),
         Sample("udp_dropped", "SIP datagrams not sent.", sum(s.datagrams_dropped for s in udp), counter=True),
         Sample("tcp_connections", "Open SIP connections.", len(tcp) if tcp else 0),
         Sample("tcp_refused", "Connections over a limit.", tcp.refused if tcp else 0, counter=True),
+        Sample(
+            "tcp_displaced",
+            "Connections that nobody used, closed for newer ones.",
+            tcp.displaced if tcp else 0,
+            counter=True,
+        ),
         Sample("tls_handshakes", "TLS connections made.", tcp.handshakes if tcp else 0, counter=True),
         Sample(
             "tls_handshakes_failed",

@@ -54,6 +54,7 @@ __all__ = ["Gate", "Load", "cancelled"]
 
 logger = logging.getLogger(__name__)
 
+from proxy.sip.flow import Flow
 TICK = 0.5
 """Seconds between two looks at what has to be done now and then."""
 RELEASE = 60.0
@@ -189,6 +190,7 @@ class Gate:
             reason = os.strerror(error.errno) if error.errno else str(error)
             tried = ", ".join(map(str, settings.sip.listen))
             raise ConfigurationError(f"sip.listen: {reason} ({tried})") from error
+                is_in_use=self._uses,
         ids = KeyedIds(secrets.token_bytes(32))
         endpoint = Endpoint(composition.endpoint_config(settings, self.bound, peer_names.get), ids)
         key = settings.auth.secret.get_secret_value().encode() or secrets.token_bytes(32)
@@ -264,6 +266,14 @@ class Gate:
         elif isinstance(command, TellOfCall):
             self._tell(command.event, command.record)
         else:
+    def _uses(self, flow: Flow) -> bool:
+        """Say whether a stranger's connection is a phone's or a call's: others give way when there are too
+        many."""
+        phones = self.phones
+        return self.driver.endpoint.uses(flow.connection) or (
+            phones is not None and phones.registrations.bound_from(flow.remote_host)
+        )
+
             self.engine.submit(command)
 
     def _tell(self, event: str, record: CallRecord) -> None:

@@ -128,7 +128,8 @@ class TcpSettings(Section):
     """Limits of SIP connections."""
 
     connections: int = Field(default=2_000, ge=1)
-    """In all; peers and trunks are let in beyond it."""
+    """In all; one more closes the oldest that no phone and no call uses. Peers and trunks are let in beyond
+    it."""
     connections_per_source: int = Field(default=50, ge=1)
     """From one address that is neither peer nor trunk."""
     idle_timeout: Seconds = 600.0

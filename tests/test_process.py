@@ -10,6 +10,7 @@ import resource
 import socket
 import urllib.request
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -101,13 +102,20 @@ def test_rings_are_freed_and_told(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_metrics_are_read_at_each_scrape() -> None:
-    values = [Sample("calls", "Live calls.", 3), Sample("datagrams_in", "Received.", 7, counter=True)]
+    values = [
+        Sample("calls", "Live calls.", 3),
+        Sample("datagrams_in", "Received.", 7, counter=True),
+        Sample("lag_seconds", "Lag.", 2.5, buckets=(("0.1", 4), ("+Inf", 6))),
+    ]
     server = MetricsServer(0, lambda: values)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=60) as page:
             text = page.read().decode()
         assert "tollgate_calls 3.0" in text
         assert "tollgate_datagrams_in_total 7.0" in text
+        assert 'tollgate_lag_seconds_bucket{le="0.1"} 4.0' in text
+        assert "tollgate_lag_seconds_count 6.0" in text
+        assert "tollgate_lag_seconds_sum 2.5" in text
     finally:
         server.close()
 
@@ -118,8 +126,34 @@ async def test_a_blocked_loop_is_measured() -> None:
     lag = LoopLag(loop, lambda: loop.time() + late)
     lag.start()
     late = 1000.0  # as if the loop had stood still so long
-    await until(lambda: lag.worst > 0)
-    assert lag.take_worst() > 900
-    assert lag.take_worst() == 0
+    await until(lambda: lag.worst > 900)
     lag.stop()
     lag.stop()
+    measured = lag.buckets[-1][1]
+    assert measured >= 1
+    assert lag.total > 900
+    assert lag.percentile(100) == lag.worst
+    assert lag.buckets[-2] == ("5.0", measured - 1)
+
+
+async def test_the_lag_told_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LoopLag, "INTERVAL", 0.0)
+    monkeypatch.setattr(LoopLag, "KEPT", 4)
+
+    def ticks() -> Iterator[float]:
+        """Let each measurement be a hundredth later than the one before."""
+        now = 0.0
+        for number in count(1):
+            yield now
+            now += number / 100
+            yield now
+
+    lag = LoopLag(asyncio.get_running_loop(), ticks().__next__)
+    assert (lag.worst, lag.percentile(99)) == (0.0, 0.0)
+    lag.start()
+    await until(lambda: lag.buckets[-1][1] >= 6)
+    lag.stop()
+    measured = lag.buckets[-1][1]
+    assert lag.worst == lag.percentile(99) == pytest.approx(measured / 100)
+    assert lag.percentile(50) == pytest.approx((measured - 2) / 100)
+    assert lag.buckets[4] == ("0.02", 2)

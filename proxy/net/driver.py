@@ -130,6 +130,7 @@ class Driver:
         *,
         is_trusted: Callable[[str], bool] = lambda _host: False,
         tcp_limits: TcpLimits = TcpLimits(),  # noqa: B008 - frozen
+        is_in_use: Callable[[Flow], bool] = lambda _flow: False,
         tls: TlsContexts | None = None,
     ) -> list[tuple[str, int]]:
         """Open the sockets; returns what each is bound to. Nothing is taken from them before `start`.
@@ -152,6 +153,7 @@ class Driver:
                     self._failed,
                     is_trusted=is_trusted,
                     limits=tcp_limits,
+                    is_in_use=is_in_use,
                     tls=tls,
                 )
             bound.append(await self.tcp.listen(index, address, tls=listener.transport == "TLS"))

@@ -3,7 +3,8 @@
 RFC 3261 §18, RFC 5626 §3.5.1 (keep-alive), RFC 5923 (connection reuse). A `Flow` with a connection number
 means that connection and no other; number 0 means "one that leads there, or open one". Whatever a peer
 does, a connection costs a bounded amount: bytes that wait to be sent, an unfinished handshake or message,
-time without traffic, connections per source and in all.
+time without traffic, connections per source and in all. Where all places are taken, a new connection gets
+that of the oldest one which nobody uses: who only fills places shuts nobody out.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class TcpLimits:
     """What connections may cost. Times are in seconds."""
 
     connections: int = 2_000
-    """In all. Trusted sources are not counted out: strangers cannot lock the PBX or the trunk out."""
+    """In all. One more closes the oldest that is of no use to anybody, and is refused where there is none.
+    Trusted sources are not counted out: strangers cannot lock the PBX or the trunk out."""
     connections_per_source: int = 50
     """From one IP address that is not trusted."""
     idle: float = 600.0
@@ -56,14 +58,15 @@ class TcpLimits:
     message_size: int = MAX_MESSAGE_SIZE
     """Octets of one message; one that says it is longer gets 513 and ends the connection."""
     handshakes: int = 200
-    """Handshakes under way at once with sources that are not trusted."""
+    """Handshakes under way at once with sources that are not trusted; one more ends the oldest."""
 
 
 class TcpConnections:
     """The table of connections.
 
     ``on_message(data, flow)`` gets each whole message, ``on_failure(flow)`` each flow that no longer works;
-    ``is_trusted(host)`` says whether an address belongs to a peer or trunk of the configuration.
+    ``is_trusted(host)`` says whether an address belongs to a peer or trunk of the configuration,
+    ``is_in_use(flow)`` whether a stranger's connection is a phone's or a call's, so that it keeps its place.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class TcpConnections:
         on_failure: Callable[[Flow], None],
         *,
         is_trusted: Callable[[str], bool] = lambda _host: False,
+        is_in_use: Callable[[Flow], bool] = lambda _flow: False,
         limits: TcpLimits = TcpLimits(),
         tls: TlsContexts | None = None,
     ) -> None:
@@ -82,6 +86,7 @@ class TcpConnections:
         self.tls_names: Mapping[tuple[str, int], str] = {}
         """What the certificate at an address and port must name: the configured destinations."""
         self.refused = 0
+        self.displaced = 0
         self.messages_in = 0
         self.messages_out = 0
         self.handshakes = 0
@@ -91,6 +96,7 @@ class TcpConnections:
         self._on_message = on_message
         self._on_failure = on_failure
         self._is_trusted = is_trusted
+        self._is_in_use = is_in_use
         self._servers: list[asyncio.Server] = []
         self._local_hosts: dict[int, str] = {}
         self._tls_listeners: set[int] = set()
@@ -100,7 +106,10 @@ class TcpConnections:
         self._waiting: dict[_Peer, list[bytes]] = {}
         self._learned_names: dict[tuple[str, int], str] = {}
         self._sources: Counter[str] = Counter()
-        self._half_open = 0
+        self._unproven: dict[int, Connection] = {}
+        """Accepted from strangers, oldest first, as far as not known to be in use."""
+        self._shaking: dict[int, Connection] = {}
+        """Those of them whose TLS handshake is under way."""
         self._last_number = 0
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -246,11 +255,14 @@ class TcpConnections:
             connection.abort()
             return
         host, port = address
-        if connection.wanted is None and self._is_too_many(host, connection):
+        is_strangers = connection.wanted is None and not self._is_trusted(host)
+        if is_strangers and not self._finds_room(host, connection):
             self.refused += 1
             connection.abort()
             return
         self._last_number += 1
+        if is_strangers:
+            self._unproven[self._last_number] = connection
         self._sources[host] += 1
         transport = "TCP" if connection.tls is None else "TLS"
         connection.flow = Flow(transport, host, port, connection.listener, self._last_number)
@@ -260,9 +272,9 @@ class TcpConnections:
             self._ready(connection)
             return
         connection.handshake_since = connection.last_traffic
-        if connection.wanted is None:
-            self._half_open += 1
-        else:
+        if is_strangers:
+            self._shaking[self._last_number] = connection
+        if connection.wanted is not None:
             connection.begin_handshake()
 
     def _ready(self, connection: Connection) -> None:
@@ -292,7 +304,8 @@ class TcpConnections:
                 return
         flow = connection.flow
         framer = connection.framer
-        for message in framer.feed(data):
+        messages = framer.feed(data)
+        for message in messages:
             self.messages_in += 1
             if not connection.alias_decided:
                 self._decide_alias(connection, message)
@@ -310,7 +323,8 @@ class TcpConnections:
             connection.close()
         elif framer.is_between_messages:
             connection.message_since = None
-        elif connection.message_since is None:
+        elif messages or connection.message_since is None:
+            # The unfinished one has come after them: a busy peer's reads may all end within a message.
             connection.message_since = now
 
     def _decrypted(self, connection: Connection, tls: TlsStream, data: bytes) -> bytes:
@@ -333,16 +347,15 @@ class TcpConnections:
     def _handshaken(self, connection: Connection, tls: TlsStream) -> None:
         """Check whom the certificate names (RFC 5922 §7.3). Raises RemoteProtocolError if it is another."""
         names = tls.names
-        if tls.expected is not None and self.tls is not None:
-            if not self.tls.vouches_for(names, tls.expected):
-                raise RemoteProtocolError(
-                    f"the certificate names {', '.join(names) or 'nobody'}, not {tls.expected}"
-                )
-        else:
-            self._half_open -= 1
+        vouched = tls.expected is None or self.tls is None or self.tls.vouches_for(names, tls.expected)
+        if not vouched:
+            raise RemoteProtocolError(
+                f"the certificate names {', '.join(names) or 'nobody'}, not {tls.expected}"
+            )
         connection.handshake_since = None
         self.handshakes += 1
         if connection.flow is not None:
+            self._shaking.pop(connection.flow.connection, None)
             connection.flow = connection.flow._replace(certified=names)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("TLS connection: %s", tls.protocol, extra={"peer": connection.peer})
@@ -393,6 +406,8 @@ class TcpConnections:
         flow = connection.flow
         if flow is None or self._by_number.pop(flow.connection, None) is None:
             return
+        self._unproven.pop(flow.connection, None)
+        self._shaking.pop(flow.connection, None)
         self._sources[flow.remote_host] -= 1
         if self._sources[flow.remote_host] <= 0:
             del self._sources[flow.remote_host]
@@ -403,8 +418,6 @@ class TcpConnections:
             logger.debug("connection lost: %s", error or "closed", extra={"peer": connection.peer})
         if not connection.is_ready:
             # Nobody has heard of this connection yet; whoever opens it is told by the future.
-            if connection.handshake_since is not None and connection.wanted is None:
-                self._half_open -= 1
             if connection.ready is not None and not connection.ready.done():
                 connection.ready.set_exception(ConnectionResetError("closed during the TLS handshake"))
             return
@@ -412,14 +425,28 @@ class TcpConnections:
         if connection.wanted is not None:
             self._on_failure(connection.wanted)
 
-    def _is_too_many(self, host: str, connection: Connection) -> bool:
-        if self._is_trusted(host):
+    def _finds_room(self, host: str, connection: Connection) -> bool:
+        """Say whether a stranger's connection may stay; the oldest one that is of no use may have to go."""
+        if self._sources[host] >= self.limits.connections_per_source:
             return False
-        return (
-            len(self._by_number) >= self.limits.connections
-            or self._sources[host] >= self.limits.connections_per_source
-            or (connection.tls is not None and self._half_open >= self.limits.handshakes)
-        )
+        if connection.tls is not None and len(self._shaking) >= self.limits.handshakes:
+            self._displace(next(iter(self._shaking.values())))
+        return len(self._by_number) < self.limits.connections or self._displaces_another()
+
+    def _displaces_another(self) -> bool:
+        while self._unproven:
+            oldest = self._unproven.pop(next(iter(self._unproven)))
+            # Who is found in use is not asked again: a look at all of them would cost what a flood wants.
+            if oldest.flow is not None and not self._is_in_use(oldest.flow):
+                self._displace(oldest)
+                return True
+        return False
+
+    def _displace(self, connection: Connection) -> None:
+        self.displaced += 1
+        self._strangers.warning("connection closed: its place was wanted", peer=connection.peer)
+        connection.abort()
+        self.lost(connection, None)
 
     def _swept(self) -> None:
         """Close what has been silent, or has not finished its handshake or message, for too long."""

@@ -352,6 +352,10 @@ class DialogTable:
             dialog.set_flow(flow)
             self._watch(dialog)
 
+    def uses(self, connection: int) -> bool:
+        """Say whether the peer of some dialog is reached over this connection."""
+        return connection in self._on_connection
+
     def connection_lost(self, connection: int) -> None:
         """Let every dialog of a connection go on without it: its next request opens a new one (§18.1.1)."""
         for dialog in self._on_connection.pop(connection, ()):

@@ -304,6 +304,10 @@ class Endpoint:
         """Give up a subscription of ours that got no NOTIFY: no dialog comes of its SUBSCRIBE any more."""
         self._dialogs.no_notify(call_id, local_tag)
 
+    def uses(self, connection: int) -> bool:
+        """Say whether the peer of some dialog is reached over this connection."""
+        return self._dialogs.uses(connection)
+
     def dialog(self, call_id: str, local_tag: str, remote_tag: str) -> Dialog | None:
         """Find a dialog that somebody names (RFC 3891 §3)."""
         return self._dialogs.get((call_id, local_tag, remote_tag))

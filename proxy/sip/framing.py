@@ -146,7 +146,13 @@ class StreamFramer:
 
 
 def _content_length(head: bytes) -> int:
-    """Read the Content-Length that frames the message; -1 where it is absent, ambiguous or no number."""
+    """Read the Content-Length that frames the message; -1 where it is absent, ambiguous or no number.
+
+    With a bare CR or LF in the head it is ambiguous: another element may take that for the end of a line.
+    """
+    lines = head.count(b"\r\n")
+    if head.count(b"\n") != lines or head.count(b"\r") != lines:
+        return -1
     found = _CONTENT_LENGTH.findall(head)
     if len(found) != 1:
         return -1

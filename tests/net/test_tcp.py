@@ -28,11 +28,14 @@ class Gate:
     def __init__(self, limits: TcpLimits | None = None, *, trusted: bool = False) -> None:
         self.messages: list[tuple[bytes, Flow]] = []
         self.failed: list[Flow] = []
+        self.in_use: set[int] = set()
+        """Numbers of the connections that a phone or a call uses."""
         self.table = TcpConnections(
             asyncio.get_running_loop(),
             lambda data, flow: self.messages.append((data, flow)),
             self.failed.append,
             is_trusted=lambda _host: trusted,
+            is_in_use=lambda flow: flow.connection in self.in_use,
             limits=limits or TcpLimits(),
         )
         self.address = ("", 0)
@@ -199,17 +202,50 @@ async def limited() -> AsyncIterator[Limited]:
         await gate.table.close()
 
 
-@pytest.mark.parametrize(
-    "limits", [TcpLimits(connections=1), TcpLimits(connections_per_source=1)], ids=["total", "per source"]
-)
-async def test_connections_beyond_a_limit_are_refused(limits: TcpLimits, limited: Limited) -> None:
-    gate = await limited(limits)
+async def test_connections_of_one_source_beyond_its_limit_are_refused(limited: Limited) -> None:
+    gate = await limited(TcpLimits(connections_per_source=1))
     _, first = await gate.connect()
     await until(lambda: len(gate.table) == 1)
     reader, second = await gate.connect()
     with contextlib.suppress(ConnectionError):
         assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     assert gate.table.refused == 1
+    await _end(second)
+    await _end(first)
+
+
+async def test_a_new_connection_gets_the_place_of_the_oldest_that_nobody_uses(limited: Limited) -> None:
+    gate = await limited(TcpLimits(connections=3))
+    used = [await gate.connect()]
+    used[0][1].write(MESSAGE)
+    await until(lambda: gate.messages)
+    gate.in_use.add(gate.messages[0][1].connection)
+    idle = [await gate.connect() for _ in range(2)]
+    await until(lambda: len(gate.table) == 3)
+    newer = [await gate.connect() for _ in range(2)]
+    for reader, _ in idle:
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+    assert (gate.table.displaced, gate.table.refused, len(gate.table)) == (2, 0, 3)
+    assert {flow.connection for flow in gate.failed} == {2, 3}
+    for _, writer in (*used, *newer):
+        writer.write(MESSAGE)
+    await until(lambda: len(gate.messages) == 4)
+    for _, writer in (*used, *newer):
+        await _end(writer)
+    for _, writer in idle:
+        await _end(writer)
+
+
+async def test_where_all_connections_are_in_use_a_new_one_is_refused(limited: Limited) -> None:
+    gate = await limited(TcpLimits(connections=1))
+    _, first = await gate.connect()
+    await until(lambda: len(gate.table) == 1)
+    gate.in_use.add(1)
+    reader, second = await gate.connect()
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+    assert (gate.table.displaced, gate.table.refused, len(gate.table)) == (0, 1, 1)
     await _end(second)
     await _end(first)
 
@@ -253,6 +289,23 @@ async def test_dripping_octets_do_not_keep_an_unfinished_message_alive(limited: 
         await asyncio.sleep(0.01)
     assert 0 < dripped < len(MESSAGE) // 2, "the gate closed it while octets still came"
     await until(lambda: len(gate.table) == 0)
+    await _end(writer)
+
+
+async def test_a_busy_peer_whose_reads_all_end_within_a_message_keeps_its_connection(
+    limited: Limited,
+) -> None:
+    gate = await limited(TcpLimits(message=0.2))
+    _, writer = await gate.connect()
+    loop = asyncio.get_running_loop()
+    half, until_when = len(MESSAGE) // 2, loop.time() + 0.6
+    writer.write(MESSAGE[:half])
+    while loop.time() < until_when:
+        gate.messages.clear()
+        writer.write(MESSAGE[half:] + MESSAGE[:half])
+        await until(lambda: gate.messages)
+        await asyncio.sleep(0.01)
+    assert not gate.failed
     await _end(writer)
 
 

@@ -167,9 +167,11 @@ def test_the_table_knows_whose_connection_is_lost() -> None:
     first, second, other = dialog(flow=TCP), dialog(flow=TCP), dialog(flow=TCP._replace(connection=18))
     second.remote_tag = "r2"
     other.remote_tag = "r3"
+    assert not table.uses(TCP.connection)
     for one in (first, second, other):
         table.add(one)
     table.remove(first)
+    assert table.uses(TCP.connection)
     table.connection_lost(TCP.connection)
     table.connection_lost(TCP.connection)
     assert second.flow.connection == 0

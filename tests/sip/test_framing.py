@@ -114,6 +114,14 @@ def test_rfc5626_4_4_1_pongs_to_our_own_pings_want_no_answer() -> None:
         b"Content-Length: ",
         b"Content-Length: 99999999999",
         b"Content-Length: 4\r\nl: 4",
+        "Content-Length: ٤".encode(),
+        "Content-Length: ４".encode(),
+        b"Content-Length: 4, 40",
+        b"Content-Length: 0x4",
+        b"Content-Length: +4",
+        b"Content-Length: 4\nX: y",
+        b"Content-Length: 4\rX: y",
+        b"X: y\nContent-Length: 40\r\nContent-Length: 4",
     ],
 )
 def test_rfc3261_18_3_without_a_usable_length_the_stream_ends(length: bytes) -> None:
