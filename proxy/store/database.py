@@ -9,6 +9,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ HEAD = "0007"
 _BUSY_TIMEOUT_MS = 2_500
 """How long one statement waits for another process's transaction; long ones are imports."""
 _BUSY_TIMEOUT_IN_PASSING_MS = 50
+_OPENING_TIMEOUT = 10.0
+"""Seconds that another process may take to make the tables of a store, or to bring them up to date."""
 
 
 _CACHE_KB = 32 * 1024
@@ -64,7 +67,7 @@ class Database:
         if self.sqlite:
             _tune_sqlite(self.engine)
         try:
-            self._upgrade()
+            self._open()
         except BaseException:
             self.engine.dispose()
             raise
@@ -138,6 +141,19 @@ class Database:
             raise StoreUnavailable(f"store {self.name}: {_driver_line(error)}") from error
         except (SQLAlchemyError, OverflowError) as error:
             raise StoreUnavailable(f"store {self.name}: {type(error).__name__}") from error
+
+    def _open(self) -> None:
+        """Bring the tables up to date. SQLite's own waiting is too short for a migration by another process,
+        and there is none for the first switch to WAL.
+        """
+        until = time.monotonic() + _OPENING_TIMEOUT
+        while True:
+            try:
+                return self._upgrade()
+            except StoreUnavailable:
+                if not self.sqlite or time.monotonic() >= until:
+                    raise
+                time.sleep(0.05)
 
     def _upgrade(self) -> None:
         try:

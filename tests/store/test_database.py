@@ -173,12 +173,35 @@ def test_a_locked_store_is_unavailable_not_wrong(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.store.database._BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr("proxy.store.database._OPENING_TIMEOUT", 0.0)
     with sqlite3.connect(tmp_path / "tollgate.db", isolation_level=None) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="locked"):
             Store(url)
         other.execute("ROLLBACK")
+    other.close()
+
+
+def test_a_store_that_another_process_makes_ready_is_waited_for(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.store.database._BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr("proxy.store.database._OPENING_TIMEOUT", 60.0)
+    other = sqlite3.connect(tmp_path / "tollgate.db", isolation_level=None)
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("BEGIN IMMEDIATE")
+    tried = threading.Event()
+
+    def end_of_the_others_work(_seconds: float) -> None:
+        tried.set()
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr("proxy.store.database.time.sleep", end_of_the_others_work)
+    with Store(url) as store:
+        assert tried.is_set()
+        assert store.codes.count() == 0
     other.close()
 
 
