@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
     @property
     def peer(self) -> str:
         """Address and port, for the log."""
-        return "?" if self.flow is None else f"{self.flow.remote_host}:{self.flow.remote_port}"
+        return "?" if self.flow is None else self.flow.source
 
     def write(self, data: bytes) -> bool:
         """Send octets, encrypted if the connection is; False when it is closing."""

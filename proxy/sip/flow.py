@@ -42,6 +42,11 @@ class Flow(NamedTuple):
         """Whether the transport retransmits by itself (RFC 3261 §17): anything but UDP."""
         return self.transport != "UDP"
 
+    @property
+    def source(self) -> str:
+        """Address and port of the peer as one text, for records and logs; as in a URI (RFC 3986 §3.2.2)."""
+        return f"{format_host(self.remote_host)}:{self.remote_port}"
+
 
 class Transmit(NamedTuple):
     """One serialised message on its way out; the driver sends ``data`` over ``flow``."""

@@ -13,6 +13,11 @@ def test_every_transport_but_udp_is_reliable(transport: str) -> None:
     assert not Flow("UDP", "192.0.2.1", 5060).reliable
 
 
+def test_rfc3986_3_2_2_the_source_of_a_message_is_one_text() -> None:
+    assert Flow("UDP", "192.0.2.1", 5060).source == "192.0.2.1:5060"
+    assert Flow("UDP", "2001:db8::1", 5060).source == "[2001:db8::1]:5060"
+
+
 def test_a_listen_point_prints_as_via_and_contact_want_it() -> None:
     assert ListenPoint("UDP", "192.0.2.1", 5060).sent_by == "192.0.2.1:5060"
     assert ListenPoint("UDP", "2001:db8::1", 5060).sent_by == "[2001:db8::1]:5060"
