@@ -74,6 +74,7 @@ class MediaLeg:
         "awaited",
         "emergency",
         "end",
+        "holds",
         "id",
         "ipv6",
         "listening",
@@ -95,6 +96,8 @@ class MediaLeg:
         self.listening = False
         self.awaited = False
         """The peer's direction lets it send."""
+        self.holds = False
+        """The peer has put the other side on hold: it may send, as music, and wants to hear nothing."""
         self.silent = False
         """Nothing has come from the peer for the engine's inactivity time, although it may send."""
         self._partner: MediaLeg | None = None
@@ -131,8 +134,11 @@ class MediaLeg:
 
     @property
     def quiet(self) -> bool:
-        """Nothing comes from the peer: it has fallen silent, or is not expected to send."""
-        return self.silent or not self.awaited
+        """Nothing comes from the peer: it has fallen silent, or is not expected to send.
+
+        Most phones have no music: the silence of one that holds does not say that it is gone.
+        """
+        return (self.silent or not self.awaited) and not self.holds
 
     @property
     def bridged(self) -> bool:
@@ -157,6 +163,7 @@ class MediaLeg:
         address = audio.address if _is_ip_address(audio.address) else signalled_from
         direction = audio.direction
         self.awaited = direction.sends
+        self.holds = direction.sends and not direction.receives
         self.silent = False  # the engine starts its idle time afresh too
         self._world.emit(
             ConfigureMediaLeg(
@@ -186,6 +193,7 @@ class MediaLeg:
         """Tell the engine that the peer sends and takes fax now, and where."""
         codec = chosen.codec
         self.awaited = fax.direction.sends
+        self.holds = False
         self.silent = False
         self._world.emit(
             ConfigureMediaLeg(

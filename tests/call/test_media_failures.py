@@ -23,6 +23,7 @@ from proxy.call.ports import (
 )
 from proxy.cdr.record import Disposition
 from proxy.dtmf.digits import DigitMeans
+from tests.call.offers import follows
 from tests.support.gate import NUMBER, GateBench, default_config
 from tests.support.ua import Step, sdp
 
@@ -263,6 +264,21 @@ def test_silence_while_the_other_side_is_on_hold_ends_the_call(direction: str) -
         assert not call.has_ended()
         bench.answer(MediaTimedOut(LegId(2)))
         bench.run(0.1)
+        assert call.ended
+
+
+def test_rfc3264_8_4_who_holds_without_music_is_not_gone() -> None:
+    with GateBench() as bench:
+        bench.carrier.within = follows(bench.carrier)
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(70.0)
+        call.request("INVITE", sdp(version=2, direction="sendonly"))
+        bench.run(1.0)
+        silent_for(bench, 3600.0, 1)
+        assert not call.has_ended()
+        call.request("INVITE", sdp(version=3))
+        bench.run(1.0)
+        silent_for(bench, 60.0, 1, 2)
         assert call.ended
 
 
