@@ -3,14 +3,61 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from proxy.settings_sections import Network, Seconds, Section
 
-__all__ = ["PortalSettings"]
+__all__ = ["OidcSettings", "PortalSettings"]
+
+
+class OidcSettings(Section):
+    """Single sign-on: people log in to the portal with OpenID Connect, at a provider that knows them."""
+
+    issuer: str = Field(default="", max_length=500)
+    """Address of the provider, such as ``https://login.example.com/realms/office``; empty: there is none."""
+    client_id: str = Field(default="", max_length=255)
+    """Name that the portal has at the provider. What it has to know there besides is the portal's
+    ``public_url`` with ``/login/oidc/answer`` behind it."""
+    client_secret: SecretStr = SecretStr("")
+    """Empty: the provider knows the portal as a public client."""
+    label: str = Field(default="", max_length=60)
+    """What the button on the log-in page says behind "Log in with"; empty: the provider's host."""
+    scopes: tuple[str, ...] = ("profile", "email")
+    """What is asked for besides ``openid``."""
+    claim: str = Field(default="preferred_username", min_length=1, max_length=64)
+    """Claim of the ID token that holds the name of the portal account. Of ``email`` only an address counts
+    that the provider says it has verified."""
+    new_accounts: Literal["", "phone_manager", "billing_contact"] = ""
+    """Role of the account that is made for somebody who has none; empty: none is made, and nobody gets in."""
+    second_factor: tuple[str, ...] = ("mfa",)
+    """The portal's own second factor is not asked for when the ID token names one of these in ``amr`` or
+    as ``acr``."""
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_private(cls, issuer: str) -> str:
+        parts = urlsplit(issuer)
+        if issuer and not (parts.scheme in {"http", "https"} and parts.hostname):
+            raise ValueError("write it like https://login.example.com")
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("write it without ?, # and user name")
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            raise ValueError("https: is needed, but on this host")
+        return issuer
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.issuer and not self.client_id:
+            raise ValueError("client_id: needed with issuer")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What the provider is called for people."""
+        return self.label or urlsplit(self.issuer).hostname or ""
 
 
 class PortalSettings(Section):
@@ -37,6 +84,7 @@ class PortalSettings(Section):
     """Lines on one page of a list."""
     api_requests_per_minute: int = Field(default=600, ge=1, le=1_000_000)
     """Requests of one program's token; more get 429 and are told how long to wait."""
+    oidc: OidcSettings = OidcSettings()
 
     @field_validator("listen")
     @classmethod
@@ -60,6 +108,8 @@ class PortalSettings(Section):
             raise ValueError(
                 "trusted_proxies: needed with public_url, or everybody would seem to come from the web server"
             )
+        if self.oidc.issuer and not self.public_url:
+            raise ValueError("public_url: needed with oidc, whose provider sends people back there")
         if not (self.is_local or self.certificate or self.trusted_proxies):
             raise ValueError(
                 "certificate: needed where others than this host come in, or trusted_proxies where a web "
@@ -75,12 +125,19 @@ class PortalSettings(Section):
     @property
     def is_local(self) -> bool:
         """Only this host can come in."""
-        return ip_address(self.address[0]).is_loopback
+        return _is_loopback(self.address[0])
 
     @property
     def https(self) -> bool:
         """Browsers come by HTTPS."""
         return bool(self.certificate) or self.public_url.startswith("https://")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _split(listen: str) -> tuple[str, int]:

@@ -18,7 +18,7 @@ from proxy.portal.texts import LANGUAGES
 from proxy.portal.visit import THEMES, Needs, Refused, Visit, cookie_name, source_of
 from proxy.store import PortalAccount
 
-__all__ = ["minutes_of", "open_session", "router", "second_step_cookie"]
+__all__ = ["ask_second_factor", "inside", "minutes_of", "open_session", "router", "second_step_cookie"]
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
@@ -35,8 +35,8 @@ _WRONG_PER_MINUTE = 30
 async def show_login(visit: Anyone, next: str = "") -> Response:  # noqa: A002 - the parameter's name
     """Ask for name and password."""
     if visit.account is not None:
-        return go_to(_inside(next))
-    return await page(visit, "login.html", error="", name="", next=_inside(next))
+        return go_to(inside(next))
+    return await page(visit, "login.html", error="", name="", next=inside(next))
 
 
 @router.post("/login")
@@ -44,7 +44,7 @@ async def log_in(visit: Anyone) -> Response:
     """Open a session. Always with another id than before, so that nobody can have known it."""
     portal, source = visit.portal, source_of(visit.request)
     name, password = (await visit.field("name")).strip()[:64], await visit.field("password")
-    following = _inside(await visit.field("next"))
+    following = inside(await visit.field("next"))
 
     async def refused(key: str, status: int, **values: object) -> Response:
         error = visit.texts(key, **values)
@@ -74,13 +74,7 @@ async def log_in(visit: Anyone) -> Response:
         return await refused("login.wrong", 401)
     if usable.totp_secret:
         # Failures stay counted: a right password alone shall not give another five tries at the second step.
-        half = HalfLogin(usable.id, usable.version, name, following)
-        token = portal.second_factors.begin(half, now=portal.clock())
-        answer = go_to("/login/code")
-        answer.set_cookie(
-            second_step_cookie(portal), token, path="/", secure=True, httponly=True, samesite="lax"
-        )
-        return answer
+        return ask_second_factor(visit, HalfLogin(usable.id, usable.version, name, following))
     await run_in_threadpool(portal.store.logins.succeeded, name, source)
     logger.info("portal: %s logged in from %s", usable.name, source)
     return await open_session(visit, usable, following)
@@ -139,7 +133,7 @@ async def change_password(visit: LoggedIn) -> Response:
 @router.post("/preferences")
 async def set_preferences(visit: Anyone) -> Response:
     """Keep language and theme in the browser."""
-    answer = go_to(_inside(await visit.field("next")))
+    answer = go_to(inside(await visit.field("next")))
     for name, allowed in (("language", tuple(LANGUAGES)), ("theme", THEMES)):
         value = await visit.field(name)
         if value and value not in allowed:
@@ -183,7 +177,16 @@ async def open_session(visit: Visit, account: PortalAccount, following: str) -> 
     return answer
 
 
-def _inside(path: str) -> str:
+def ask_second_factor(visit: Visit, half: HalfLogin) -> Response:
+    """Lead somebody on to the second step of a log-in."""
+    token = visit.portal.second_factors.begin(half, now=visit.portal.clock())
+    answer = go_to("/login/code")
+    name = second_step_cookie(visit.portal)
+    answer.set_cookie(name, token, path="/", secure=True, httponly=True, samesite="lax")
+    return answer
+
+
+def inside(path: str) -> str:
     """Return where to go next: a page of this portal and nowhere else."""
     good = path.startswith("/") and not path.startswith("//") and path.isprintable() and "\\" not in path
     return path[:500] if good else "/"

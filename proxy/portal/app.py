@@ -28,6 +28,7 @@ from proxy.portal import (
     report_pages,
     report_statements,
     second_factor_pages,
+    sign_on_pages,
     token_pages,
     trunk_pages,
     usage_pages,
@@ -71,6 +72,7 @@ def routes() -> list[BaseRoute]:
         *webhook_pages.router.routes,
         *access_pages.router.routes,
         *second_factor_pages.router.routes,
+        *sign_on_pages.router.routes,
     ]
     for route in found:
         if len(list(permissions_of(route))) != 1:

@@ -15,6 +15,7 @@ from proxy.portal.gate_link import GateLink
 from proxy.portal.passwords import Passwords
 from proxy.portal.rendered import Rendered
 from proxy.portal.second_factor import SecondFactors
+from proxy.portal.single_sign_on import SingleSignOn
 from proxy.portal.uploads import Uploads
 from proxy.portal.usage_exports import Exports
 from proxy.settings_portal import PortalSettings
@@ -45,6 +46,8 @@ class Portal:
     gate: GateLink
     passwords: Passwords
     second_factors: SecondFactors = field(default_factory=SecondFactors)
+    sign_on: SingleSignOn | None = None
+    """The provider that people log in at; None without one."""
     uploads: Uploads = field(default_factory=Uploads)
     exports: Exports = field(default_factory=Exports)
     feed: Feed = Feed()

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import pyotp
 
-__all__ = ["HalfLogin", "SecondFactors", "new_secret", "otpauth", "step_of"]
+__all__ = ["HalfLogin", "SecondFactors", "Waiting", "new_secret", "otpauth", "step_of"]
 
 _STEP = 30
 _DIGITS = 6
@@ -35,23 +35,26 @@ class HalfLogin:
     following: str
 
 
-class _Waiting(Generic[_Value]):
+class Waiting(Generic[_Value]):
     """What is kept for some minutes, and of too much the newest."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[float, _Value]] = {}
 
     def put(self, key: str, value: _Value, *, now: float) -> None:
+        """Keep it from now on."""
         self._kept.pop(key, None)
         while self._kept and (len(self._kept) >= _MOST or next(iter(self._kept.values()))[0] <= now):
             del self._kept[next(iter(self._kept))]
         self._kept[key] = (now + _LIFETIME, value)
 
     def get(self, key: str, *, now: float) -> _Value | None:
+        """What is kept under a key; None when it is not there any more."""
         found = self._kept.get(key)
         return None if found is None or found[0] <= now else found[1]
 
     def drop(self, key: str) -> None:
+        """Keep it no longer."""
         self._kept.pop(key, None)
 
 
@@ -59,9 +62,9 @@ class _Waiting(Generic[_Value]):
 class SecondFactors:
     """What waits for a one-time password. Kept in memory: after a restart people begin again."""
 
-    logins: _Waiting[HalfLogin] = field(default_factory=_Waiting)
+    logins: Waiting[HalfLogin] = field(default_factory=Waiting)
     """By what their browser's cookie holds."""
-    offered: _Waiting[str] = field(default_factory=_Waiting)
+    offered: Waiting[str] = field(default_factory=Waiting)
     """Secrets that were shown and not confirmed yet, by session."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Of who enters one."""

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from proxy.portal.gate_link import GateLink
 from proxy.portal.pages import ASSETS, asset
 from proxy.portal.passwords import Passwords
 from proxy.portal.portal import Portal
+from proxy.portal.single_sign_on import SingleSignOn
 from proxy.portal.webhook_mail import Mailer
 from proxy.portal.webhook_post import Poster
 from proxy.portal.webhook_sender import WebhookSender
@@ -52,8 +54,17 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
         prompts = Path(settings.prompts.folder) if settings.prompts.folder else None
         notify = settings.notify
         site = Site(notify.location, notify.callback)
+        oidc = settings.portal.oidc
         portal = Portal(
-            settings.portal, store, plan, link, Passwords(), site=site, realm=realm, prompts=prompts
+            settings.portal,
+            store,
+            plan,
+            link,
+            Passwords(),
+            sign_on=SingleSignOn(oidc, settings.portal.public_url, time.time) if oidc.issuer else None,
+            site=site,
+            realm=realm,
+            prompts=prompts,
         )
         sender = WebhookSender(store, Poster(notify.private_networks), Mailer(notify.mail))
         sender.start()

@@ -19,6 +19,7 @@ from proxy.settings_portal import PortalSettings
         ({"listen": "127.0.0.1:²"}, "is no address and port"),
         ({"key": "portal.key"}, "certificate: needed with key"),
         ({"public_url": "https://phones.example.com"}, "trusted_proxies: needed with public_url"),
+        ({"oidc": {"issuer": "https://a.example", "client_id": "a"}}, "public_url: needed with oidc"),
         ({"public_url": "phones.example.com"}, "write it like https://"),
         ({"public_url": "https://phones.example.com/portal"}, "with nothing behind the name"),
         ({"public_url": "javascript:alert(1)"}, "write it like https://"),
