@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from proxy.commands import accounts, audit, codes, gate, groups, portal, tokens, usage, users
+from proxy.commands import accounts, audit, backup, codes, gate, groups, portal, tokens, usage, users
 from proxy.commands.common import ConfigOption, config_before_command
 from proxy.errors import TollgateError
 
@@ -66,6 +66,8 @@ for _name, _command in (
     ("explain", gate.explain),
 ):
     app.command(_name, epilog=gate.EPILOGS[_name])(_command)
+app.command("backup", epilog=backup.EPILOGS["backup"])(backup.backup)
+app.command("restore", epilog=backup.EPILOGS["restore"])(backup.restore)
 app.command("portal", epilog=portal.EPILOG)(portal.portal)
 app.add_typer(codes.app, name="codes")
 app.add_typer(groups.app, name="groups")

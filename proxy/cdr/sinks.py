@@ -18,7 +18,7 @@ from typing import Protocol
 from proxy.cdr.segments import Position
 from proxy.cdr.tail import JournalEntry, JournalTail
 
-__all__ = ["RecordPump", "RecordSink", "release_delivered"]
+__all__ = ["RecordPump", "RecordSink", "forget_position", "release_delivered"]
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class RecordPump:
         self._name = name
         self._tail = tail
         self._sink = sink
-        self._file = directory / f"position-{name}.json"
+        self._file = _position_file(directory, name)
         self._gather = gather
         self._first_back_off = first_back_off
         self._wake = threading.Event()
@@ -164,6 +164,15 @@ class RecordPump:
             os.replace(fresh, self._file)
         except OSError as error:
             _log.debug("the position of %s can't be kept: %s", self._name, error.strerror)
+
+
+def forget_position(directory: Path, name: str) -> None:
+    """Let a sink be offered again, at the next start, all that the journal still holds."""
+    _position_file(directory, name).unlink(missing_ok=True)
+
+
+def _position_file(directory: Path, name: str) -> Path:
+    return directory / f"position-{name}.json"
 
 
 def release_delivered(

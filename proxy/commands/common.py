@@ -19,12 +19,14 @@ from proxy.errors import ConfigurationError
 if TYPE_CHECKING:
     from proxy.policy import CallClass, ClassOfService, NumberPlan
     from proxy.settings import Settings
+    from proxy.store.audit import Actor
     from proxy.store.codes import Progress
     from proxy.store.store import Store
 
 __all__ = [
     "ConfigOption",
     "YesOption",
+    "actor",
     "config_before_command",
     "confirm_deletion",
     "example",
@@ -88,14 +90,20 @@ def portal_command(config: Path | None) -> list[str]:
 
 def open_store(settings: Settings) -> Store:
     """Open the store that the settings name, for whoever runs the command: a context manager."""
-    from proxy.store.audit import Actor
     from proxy.store.store import Store
 
     file = settings.store.sqlite_path
     if file is not None and not file.exists():
         # Most often a relative path, and the wrong working folder.
         warn(f"there was no store at {file.absolute()}; an empty one is made")
-    return Store(settings.store.url, actor=Actor(f"cli:{_system_user()}"))
+    return Store(settings.store.url, actor=actor())
+
+
+def actor() -> Actor:
+    """Return who runs the command, as the audit log names him."""
+    from proxy.store.audit import Actor
+
+    return Actor(f"cli:{_system_user()}")
 
 
 def _system_user() -> str:

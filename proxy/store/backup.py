@@ -1,0 +1,356 @@
+"""A whole store in one file: written while a gate runs, read without running anything that is in it.
+
+The file is gzip of JSON lines. The first says what it is and at which revision of the tables, then each table
+has a line with its columns and the number of its rows, and a line per row (a list of values); the last holds
+the SHA-256 of all before it. Nothing in it is a statement: tables are made by this program's own migrations,
+at the revision that the file names, and then brought up to date like any old store.
+
+Left out is what has no worth elsewhere or later: open sessions of the portal, which an old copy would open
+again, and events on their way to somebody, who would hear of old emergencies as if they were new.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import sqlite3
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+
+from proxy.errors import TollgateError
+from proxy.store.audit import Actor
+from proxy.store.database import HEAD, Database, known_revisions, migrate
+from proxy.store.models import metadata
+from proxy.store.store import Store
+
+__all__ = ["BackupRefused", "BackupSummary", "Progress", "check_backup", "restore_backup", "write_backup"]
+
+_FORMAT = 1
+_LEFT_OUT = frozenset({"portal_sessions", "webhook_deliveries"})
+_LONGEST_LINE = 16 * 1024 * 1024
+_CHUNK = 1_000
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)
+
+Progress = Callable[[int, int], None]
+"""Rows done, rows in all."""
+
+Value = str | int | float | None
+
+
+class BackupRefused(TollgateError):  # noqa: N818 - it says what is the case
+    """A file is no whole backup that this version can read, or a store can't be backed up or replaced."""
+
+
+@dataclass(slots=True)
+class BackupSummary:
+    """What is in a backup."""
+
+    revision: str
+    """Of the tables."""
+    made_at: str
+    """In UTC (ISO 8601)."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """By table."""
+
+    @property
+    def total(self) -> int:
+        """All rows."""
+        return sum(self.rows.values())
+
+
+# Writing ----------------------------------------------------------------------------------------------------
+
+
+def write_backup(database: Database, path: Path, progress: Progress | None = None) -> BackupSummary:
+    """Write the store as it is at this moment, whatever is changed meanwhile, and prove that it can be
+    restored: only then the file gets its name. Mode 0600. Raises `BackupRefused`, StoreUnavailable, OSError.
+    """
+    if not database.sqlite:
+        raise BackupRefused(
+            f"store {database.name}: a server's database is backed up by the server's own tools"
+        )
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _write(database, file, progress)
+            os.fsync(file.fileno())
+        summary = _check(Path(temporary), path.name, progress)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return summary
+
+
+def _write(database: Database, file: IO[bytes], progress: Progress | None) -> None:
+    digest = hashlib.sha256()
+    tables = [table for table in metadata.sorted_tables if table.name not in _LEFT_OUT]
+    with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0, filename="") as packed:
+
+        def put(what: object) -> None:
+            line = _JSON.encode(what).encode() + b"\n"
+            digest.update(line)
+            packed.write(line)
+
+        made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        # One transaction: SQLite shows it the store of one moment, however long it takes.
+        with database.read() as connection:
+            counts = {table.name: _count(connection, table.name) for table in tables}
+            done, total = 0, sum(counts.values())
+            put({"tollgate_backup": _FORMAT, "revision": HEAD, "made_at": made_at, "rows": total})
+            for table in tables:
+                columns = [column.name for column in table.columns]
+                put({"table": table.name, "columns": columns, "rows": counts[table.name]})
+                for row in _rows(connection, table.name, columns):
+                    put(row)
+                    done += 1
+                    if progress is not None and done % _CHUNK == 0:
+                        progress(done, total)
+        packed.write(_JSON.encode({"end": digest.hexdigest()}).encode() + b"\n")
+
+
+def _count(connection: sa.Connection, table: str) -> int:
+    return int(connection.execute(sa.select(sa.func.count()).select_from(sa.table(table))).scalar_one())
+
+
+def _rows(connection: sa.Connection, table: str, columns: Sequence[str]) -> Iterator[list[Value]]:
+    """Yield the rows by their keys, as SQLite holds them: columns without types are converted by nobody."""
+    keys = sa.inspect(connection).get_pk_constraint(table)["constrained_columns"]
+    cells: list[sa.ColumnClause[Any]] = [sa.column(name) for name in columns]
+    ordered = sa.select(*cells).select_from(sa.table(table)).order_by(*(sa.column(name) for name in keys))
+    found = connection.execute(ordered)
+    for row in found:
+        yield list(row)
+
+
+# Reading ----------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """The lines of a backup, one by one, and the sum of them; whatever is wrong raises `BackupRefused`."""
+
+    def __init__(self, file: IO[bytes], name: str, progress: Progress | None) -> None:
+        self._progress = progress
+        self._packed = gzip.GzipFile(fileobj=file, mode="rb")
+        self._name = name
+        self._digest = hashlib.sha256()
+        self._number = self._done = 0
+        first = self._first()
+        match first:
+            case {"revision": str(revision), "made_at": str(made_at), "rows": int(total)}:
+                self._total = total
+            case _:
+                raise self.broken("the file is damaged")
+        if first["tollgate_backup"] != _FORMAT or revision not in known_revisions():
+            raise BackupRefused(
+                f"{name}: was written by another version of Tollgate (revision {revision[:20]})"
+            )
+        self.summary = BackupSummary(revision, made_at)
+
+    def broken(self, why: str) -> BackupRefused:
+        """Return the error that names the line."""
+        return BackupRefused(f"{self._name}: line {self._number}: {why}")
+
+    def tables(self) -> Iterator[tuple[str, list[str], int]]:
+        """Yield each table's name, columns and number of rows; its rows have to be taken in between."""
+        while "end" not in (said := self._object()):
+            match said:
+                case {"table": str(name), "columns": list(columns), "rows": int(rows)}:
+                    if name in self.summary.rows:
+                        raise self.broken(f"table {name} comes twice")
+                    self.summary.rows[name] = rows
+                    yield name, columns, rows
+                case _:
+                    raise self.broken("here a table should begin")
+        if said != {"end": self._digest.hexdigest()} or self._read(1):
+            raise self.broken("the file is damaged: its sum is another")
+
+    def rows(self, columns: int, count: int) -> Iterator[list[Value]]:
+        """Yield so many rows of so many values."""
+        for _ in range(count):
+            row = self._parse(self._line())
+            if not isinstance(row, list) or len(row) != columns:
+                raise self.broken(f"here a row of {columns} values should be")
+            if not all(value is None or type(value) in {str, int, float} for value in row):
+                raise self.broken("a value is neither text nor number")
+            self._done += 1
+            if self._progress is not None and self._done % _CHUNK == 0:
+                self._progress(self._done, self._total)
+            yield row
+
+    def _first(self) -> dict[str, Any]:
+        try:
+            first = self._object()
+        except BackupRefused as error:
+            raise BackupRefused(f"{self._name}: is no backup of Tollgate") from error
+        if not isinstance(first.get("tollgate_backup"), int):
+            raise BackupRefused(f"{self._name}: is no backup of Tollgate")
+        return first
+
+    def _object(self) -> dict[str, Any]:
+        line = self._line()
+        if line.startswith(b'{"end":'):
+            # The last line tells the sum of all before it.
+            return dict(self._parse(line))
+        said = self._parse(line)
+        if not isinstance(said, dict):
+            raise self.broken("here a table should begin")
+        return said
+
+    def _line(self) -> bytes:
+        self._number += 1
+        line = self._read(_LONGEST_LINE)
+        if not line.endswith(b"\n"):
+            raise self.broken("the file is cut off or damaged")
+        if not line.startswith(b'{"end":'):
+            self._digest.update(line)
+        return line
+
+    def _read(self, most: int) -> bytes:
+        try:
+            return self._packed.readline(most)
+        except (OSError, EOFError, zlib.error) as error:
+            raise self.broken("the file is cut off or damaged") from error
+
+    def _parse(self, line: bytes) -> Any:
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise self.broken("the file is damaged") from error
+
+
+def check_backup(path: Path, progress: Progress | None = None) -> BackupSummary:
+    """Restore a backup into an empty store beside it, which is thrown away. Raises `BackupRefused`,
+    OSError.
+    """
+    return _check(path, path.name, progress)
+
+
+def _check(path: Path, name: str, progress: Progress | None) -> BackupSummary:
+    with tempfile.TemporaryDirectory(prefix=".check-", dir=path.parent) as folder:
+        return _rebuild(path, name, Path(folder) / "store.db", progress)
+
+
+def restore_backup(
+    path: Path, target: Path, *, actor: Actor, replace: bool = False, progress: Progress | None = None
+) -> BackupSummary:
+    """Make a store of a backup, prove that all of it is in there, and only then put it in its place.
+
+    A store that is there stays as it is unless ``replace``; then it is kept beside the new one, with
+    ``.before-restore`` to its name. Raises `BackupRefused`, OSError.
+    """
+    there = target.exists() and target.stat().st_size > 0
+    if there and not replace:
+        raise BackupRefused(f"there is a store at {target} already; --replace puts it aside")
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".restore-", dir=target.parent) as folder:
+        fresh = Path(folder) / "store.db"
+        summary = _rebuild(path, path.name, fresh, progress)
+        with Store(f"sqlite:///{fresh}", actor=actor) as store:
+            made = {"made_at": summary.made_at, "revision": summary.revision}
+            store.audit.note("restored", "store", path.name, after=made)
+        _leave_write_ahead(fresh)
+        if there:
+            _put_aside(target)
+        os.replace(fresh, target)
+        _sync(target.parent)
+    return summary
+
+
+def _rebuild(path: Path, name: str, fresh: Path, progress: Progress | None) -> BackupSummary:
+    """Fill a new file with a backup's rows at the backup's own revision, compare, and bring it up to date."""
+    os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    engine = sa.create_engine(f"sqlite:///{fresh}")
+    try:
+        with path.open("rb") as file, engine.connect() as connection:
+            reader = _Reader(file, name, progress)
+            # Nobody waits for this file, and who finds half of it throws it away.
+            connection.exec_driver_sql("PRAGMA synchronous = OFF")
+            migrate(connection, reader.summary.revision)
+            connection.commit()
+            _fill(connection, reader)
+            connection.commit()
+            if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                raise BackupRefused(f"{name}: a row names another that is not there")
+    finally:
+        engine.dispose()
+    with Store(f"sqlite:///{fresh}") as store:
+        verdict = store.audit.verify()
+    if not verdict.whole:
+        raise BackupRefused(f"{name}: its audit log is broken: {verdict.reason}")
+    return reader.summary
+
+
+def _fill(connection: sa.Connection, reader: _Reader) -> None:
+    expected = {
+        name: {column["name"] for column in sa.inspect(connection).get_columns(name)}
+        for name in sa.inspect(connection).get_table_names()
+        if name not in _LEFT_OUT | {"alembic_version", "sqlite_sequence"}
+    }
+    for table, columns, count in reader.tables():
+        if table not in expected or len(columns) != len(expected[table]) or set(columns) != expected[table]:
+            raise reader.broken(f"table {table[:40]!r} is not one of revision {reader.summary.revision}")
+        try:
+            _fill_table(connection, reader, table, columns, count)
+        except (sa.exc.SQLAlchemyError, OverflowError, ValueError) as error:
+            raise reader.broken(f"table {table} does not take its rows") from error
+    if missing := expected.keys() - reader.summary.rows.keys():
+        raise reader.broken(f"table {min(missing)} is missing")
+
+
+def _fill_table(
+    connection: sa.Connection, reader: _Reader, table: str, columns: list[str], count: int
+) -> None:
+    """Insert a table's rows, read them again and compare: what SQLite holds is what the file says."""
+    target = sa.table(table, *(sa.column(name) for name in columns))
+    # Migrations put first rows into some tables; here the file says what is in them.
+    connection.execute(sa.delete(target))
+    written, found = hashlib.sha256(), hashlib.sha256()
+    rows = reader.rows(len(columns), count)
+    while chunk := list(islice(rows, _CHUNK)):
+        connection.execute(sa.insert(target), [dict(zip(columns, row, strict=True)) for row in chunk])
+        for row in chunk:
+            written.update(_JSON.encode(row).encode())
+    for row in _rows(connection, table, columns):
+        found.update(_JSON.encode(row).encode())
+    if written.digest() != found.digest():
+        raise reader.broken(f"table {table} is not read as it was written")
+
+
+def _leave_write_ahead(path: Path) -> None:
+    """Gather a store in its one file, whose name may then change. Raises `BackupRefused` if it is in use."""
+    with closing(sqlite3.connect(path, timeout=0.0)) as database:
+        try:
+            (mode,) = database.execute("PRAGMA journal_mode = DELETE").fetchone()
+        except sqlite3.OperationalError as error:
+            raise BackupRefused(f"the store {path} is in use: stop the gate and the portal first") from error
+    if mode != "delete":
+        raise BackupRefused(f"the store {path} is in use: stop the gate and the portal first")
+
+
+def _put_aside(target: Path) -> None:
+    with suppress(sqlite3.DatabaseError):  # it is broken, which is why somebody restores
+        _leave_write_ahead(target)
+    for suffix in ("", "-wal", "-shm"):
+        file = target.with_name(f"{target.name}{suffix}")
+        if file.exists():
+            os.replace(file, target.with_name(f"{target.name}.before-restore{suffix}"))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,89 @@
+"""``tollgate backup`` and ``tollgate restore``, on real SQLite files and a real journal."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from proxy.cdr.journal import Journal
+from proxy.cdr.sinks import RecordPump
+from proxy.cli import run
+from proxy.settings import load_settings
+from proxy.store import Store, UsageSink
+from tests.cdr.samples import full_record
+from tests.net.waiting import PATIENCE
+
+URL = "sqlite:///gate.db"
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOLLGATE_STORE__URL", URL)
+    with Store(URL):
+        pass
+
+
+def test_what_the_journal_still_holds_comes_to_the_restored_store_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    journal = Journal(load_settings().journal_folder, post=lambda call: call())
+    journal.start()
+    _record(journal, "r1")
+    assert run(["backup", "gate.backup"]) == 0
+    assert "gate.backup: written, restored into an empty store and compared" in capsys.readouterr().out
+    _record(journal, "r2")
+    # While a gate has the journal nobody takes its store away.
+    assert run(["restore", "gate.backup", "--replace"]) == 1
+    assert "is in use by another process" in capsys.readouterr().err
+    assert journal.stop()
+    assert run(["restore", "gate.backup"]) == 1
+    assert "--replace puts it aside" in capsys.readouterr().err
+    assert run(["restore", "gate.backup", "--replace"]) == 0
+    assert "1 call records" in capsys.readouterr().out
+    with Store(URL) as store:
+        assert [record.record_id for record in store.usage.stream()] == ["r1"]
+    journal = Journal(load_settings().journal_folder, post=lambda call: call())
+    journal.start()
+    _record(journal, "r3")
+    journal.stop()
+    with Store(URL) as store:
+        assert sorted(record.record_id for record in store.usage.stream()) == ["r1", "r2", "r3"]
+
+
+def _record(journal: Journal, record_id: str) -> None:
+    """Write a record, and have it delivered to the store as a gate does."""
+    with Store(URL) as store:
+        pump = RecordPump(
+            "store", journal.tail, UsageSink(store.usage), directory=load_settings().journal_folder
+        )
+        pump.start()
+        journal.append(full_record(record_id), lambda _record, _durable: None)
+        until = time.monotonic() + PATIENCE
+        while store.usage.get(record_id) is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert pump.stop()
+
+
+def test_a_file_that_is_no_backup_and_one_that_is_not_there_get_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("letter.txt").write_text("Dear customer")
+    assert run(["restore", "letter.txt", "--replace"]) == 1
+    assert capsys.readouterr().err == "tollgate: letter.txt: is no backup of Tollgate\n"
+    assert run(["restore", "nowhere.backup", "--replace"]) == 1
+    assert capsys.readouterr().err == "tollgate: nowhere.backup: No such file or directory\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate.db", "letter.txt"]
+
+
+def test_the_store_of_a_server_is_left_to_the_servers_tools(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "postgresql://nowhere/tollgate")
+    monkeypatch.setenv("TOLLGATE_JOURNAL__FOLDER", "journal")
+    monkeypatch.setenv("TOLLGATE_CONTROL__SOCKET", "gate.sock")
+    assert run(["restore", "any.backup"]) == 1
+    assert "a server has its own tools" in capsys.readouterr().err
