@@ -33,7 +33,7 @@ from proxy.errors import ConfigurationError
 from proxy.media.embedded import EmbeddedConfig
 from proxy.media.prompts import CODECS
 from proxy.net.driver import Listener
-from proxy.net.resolver import HostName, is_literal
+from proxy.net.resolver import DNS_PORT, HostName, Resolver, client_of, is_literal
 from proxy.net.tcp import TcpLimits
 from proxy.net.tls import ClientCertificates, TlsConfig
 from proxy.policy import (
@@ -72,10 +72,10 @@ __all__ = [
     "portal_tls_config",
     "prompt_codecs",
     "registrar_config",
+    "resolver",
     "tcp_limits",
     "tls_config",
     "tls_names",
-    "transports",
     "trusted_networks",
 ]
 
@@ -88,6 +88,12 @@ Lookup = Callable[[HostName], Sequence[Target]]
 def listeners(settings: Settings) -> list[Listener]:
     """Return the sockets to open, in the order of their listener numbers."""
     return [Listener(address.transport, address.host, _port(address)) for address in settings.sip.listen]
+
+
+def resolver(settings: Settings) -> Resolver:
+    """Return who looks names up."""
+    servers = [(server.host, server.port or DNS_PORT) for server in settings.sip.nameservers]
+    return Resolver(client_of(servers), supported=_transports(settings))
 
 
 def tcp_limits(settings: Settings) -> TcpLimits:
@@ -392,9 +398,11 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
 
 def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
     form, account = trunk.number_format, trunk.account
+    flows, shares = _destinations(settings, trunk.addresses, lookup)
     return Trunk(
         name=trunk.name,
-        flows=tuple(flow for address in trunk.addresses for flow in _flows(settings, address, lookup)),
+        flows=flows,
+        shares=shares,
         host=trunk.host or trunk.addresses[0].host,
         codecs=trunk.codecs,
         orders_codecs=trunk.codec_order == "trunk",
@@ -434,7 +442,7 @@ def _port(address: Address) -> int:
     return DEFAULT_PORTS[address.socket_transport] if address.port is None else address.port
 
 
-def transports(settings: Settings) -> tuple[str, ...]:
+def _transports(settings: Settings) -> tuple[str, ...]:
     """Return the transports of the gate's sockets, the safest first: what DNS may choose from."""
     own = {address.transport for address in settings.sip.listen}
     return tuple(name for name in ("TLS", "TCP", "UDP") if name in own)
@@ -445,19 +453,36 @@ def _host_name(address: Address) -> HostName:
 
 
 def _flows(settings: Settings, address: Address, lookup: Lookup) -> tuple[Flow, ...]:
-    """Return the ways to an address: each over the first own socket of its transport and IP version."""
+    """Return the ways to an address."""
+    return _destinations(settings, (address,), lookup)[0]
+
+
+def _destinations(
+    settings: Settings, addresses: Sequence[Address], lookup: Lookup
+) -> tuple[tuple[Flow, ...], tuple[tuple[int, int], ...]]:
+    """Return the ways to these addresses, each over the first own socket of its transport and IP version, and
+    which of them share the calls: a group and a weight for each, nothing where none does."""
+    ways: dict[Flow, tuple[int, int]] = {}
+    for number, address in enumerate(addresses):
+        for target in _targets(address, lookup):
+            transport, host, port, group, weight = target
+            listener = _listener_for(settings, transport, host)
+            if listener is None:
+                logger.warning(
+                    "no own %s socket of the IP version of %s: add one to sip.listen", transport, host
+                )
+            else:
+                # Two names of one trunk share nothing: one is tried after the other.
+                group = group and (number << 16) + group
+                ways.setdefault(Flow(transport, host, port, listener, 0), (group, weight))
+    shared = any(weight for _, weight in ways.values())
+    return tuple(ways), tuple(ways.values()) if shared else ()
+
+
+def _targets(address: Address, lookup: Lookup) -> Sequence[Target]:
     if is_literal(address.host):
-        found: Sequence[Target] = [Target(address.socket_transport, address.host, _port(address))]
-    else:
-        found = lookup(_host_name(address))
-    flows: list[Flow] = []
-    for transport, host, port in found:
-        listener = _listener_for(settings, transport, host)
-        if listener is None:
-            logger.warning("no own %s socket of the IP version of %s: add one to sip.listen", transport, host)
-        else:
-            flows.append(Flow(transport, host, port, listener, 0))
-    return tuple(flows)
+        return (Target(address.socket_transport, address.host, _port(address)),)
+    return lookup(_host_name(address))
 
 
 def _listener_for(settings: Settings, transport: str, host: str) -> int | None:

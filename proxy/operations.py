@@ -111,7 +111,7 @@ def _trunks(gate: Gate) -> list[dict[str, object]]:
     return [
         {
             "name": trunk.name,
-            "calls": gate.core.calls_of_trunk(trunk.name),
+            "calls": gate.core.load.calls_of(trunk.name),
             "max_calls": trunk.max_calls,
             "registration": _registration(gate, trunk.name),
             "destinations": [
@@ -154,7 +154,7 @@ def _trunk_samples(core: CallCore) -> list[Sample]:
     states = core.watch.status()
     return [
         *(
-            Sample("trunk_calls", "B legs of a trunk.", core.calls_of_trunk(name), labels=(("trunk", name),))
+            Sample("trunk_calls", "Calls over a trunk.", core.load.calls_of(name), labels=(("trunk", name),))
             for name in dict.fromkeys(one.trunk for one in states)
         ),
         *(

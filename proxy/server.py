@@ -35,7 +35,7 @@ from proxy.media.prompts import EncodedSound, PromptLibrary
 from proxy.metrics import LoopLag, MetricsServer
 from proxy.net.control import ControlServer
 from proxy.net.driver import Driver
-from proxy.net.resolver import NameTable, PeerNames, Resolver
+from proxy.net.resolver import NameTable, PeerNames
 from proxy.net.tls import TlsContexts
 from proxy.net.trace import log_message
 from proxy.operations import handlers, samples
@@ -168,7 +168,7 @@ class Gate:
 
     async def _start_signalling(self) -> None:
         settings = self.settings
-        resolver = Resolver(supported=composition.transports(settings))
+        resolver = composition.resolver(settings)
         self._names = NameTable(resolver, self._reconfigure)
         self._stack.push_async_callback(self._names.close)
         peer_names = PeerNames(resolver)

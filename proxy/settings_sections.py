@@ -182,6 +182,8 @@ class SipSettings(Section):
     x_headers: tuple[Annotated[str, Field(pattern=r"^[Xx]-[A-Za-z0-9-]{0,62}\*?$")], ...] = ()
     """Headers beginning with ``X-`` that cross between caller and callee; ``*`` at the end stands for any
     more."""
+    nameservers: tuple[AddressText, ...] = ()
+    """DNS servers that names are looked up at, such as ``udp:192.0.2.53``; empty: those of the system."""
     user_agent: str = "Tollgate"
     """What requests and the answers to known callers call this software; empty: nothing."""
     tcp: TcpSettings = TcpSettings()
@@ -195,6 +197,15 @@ class SipSettings(Section):
             if address.transport in {"SIP", "SIPS"}:
                 raise ValueError(f"{address} names no transport; allowed here: udp, tcp, tls")
         return listen
+
+    @field_validator("nameservers")
+    @classmethod
+    def _servers(cls, nameservers: tuple[Address, ...]) -> tuple[Address, ...]:
+        for address in nameservers:
+            _require_ip(address.host)
+            if address.transport != "UDP":
+                raise ValueError(f"{address} is no DNS server; write it like udp:192.0.2.53")
+        return nameservers
 
     @model_validator(mode="after")
     def _has_certificate(self) -> Self:

@@ -50,7 +50,8 @@ class PeerSettings(_CallingSide):
     name: Name
     """Its name, unique among peers and trunks."""
     networks: tuple[Network, ...] = ()
-    """Addresses or networks its signalling comes from; all of them if certificate_names are given alone."""
+    """Addresses or networks its signalling comes from; all of them if certificate_names are given alone:
+    then no name in its Contact leads anywhere but to its ``address``, or back over its connection."""
     certificate_names: tuple[str, ...] = ()
     """Only calls over TLS are its calls, from one who shows a certificate for one of these domains."""
     address: AddressText | None = None
@@ -255,8 +256,8 @@ class TrunkSettings(Section):
     emergency_calls: int = Field(default=1, ge=0)
     """So many of ``max_calls`` are kept free for emergency calls (all but one at most)."""
     max_calls: int = Field(default=0, ge=0)
-    """Calls that go out over it at once, emergency calls not counted; 0: any number. Those that come in are
-    not counted: leave room for them."""
+    """Calls over it at once, those that come in included; 0: any number. What would go out beyond that goes
+    to the next trunk, what comes in beyond gets 503; an emergency call always goes out."""
     priority: int = Field(default=0, ge=0, le=1_000)
     """Lower ones are tried first; within one priority by weight, else in the order of the file."""
     weight: int = Field(default=0, ge=0, le=1_000)
@@ -274,7 +275,8 @@ class TrunkSettings(Section):
     response_timeout: Seconds = 4.0
     """Without any response for so long the next trunk is tried."""
     progress_timeout: Seconds = 20.0
-    """With nothing but 100 for so long the next trunk is tried."""
+    """With nothing but 100 for so long the next trunk is tried; an emergency call waits 4 s at first, and
+    comes back when the others have failed."""
 
     @model_validator(mode="after")
     def _caller(self) -> Self:

@@ -22,12 +22,13 @@ from proxy.call.ports import Latching
 from proxy.call.routing import RouteTable, as_trunk
 from proxy.errors import ConfigurationError
 from proxy.net.resolver import HostName
-from proxy.settings import Settings, load_settings
+from proxy.settings import Address, Settings, load_settings
 from proxy.sip.flow import Flow
 from proxy.sip.large import LargeRequests
 from proxy.sip.parser import ParserLimits
 from proxy.sip.routing import Target
 from proxy.sip.subscription import Interval
+from tests.support.dns_server import running_dns_server
 
 BOUND = [("192.0.2.20", 5060), ("2001:db8::20", 5060), ("192.0.2.20", 5062)]
 
@@ -115,6 +116,36 @@ def test_flows_go_over_the_socket_of_their_transport_and_ip_version(settings: Se
     assert (first.host, second.host) == ("sip.carrier.example", "carrier.example")
     assert second.flows == (Flow("UDP", "2001:db8:2::1", 5080, 1),)
     assert gate.peers[0].flow == Flow("TCP", "192.0.2.11", 5070, 2)
+
+
+def test_rfc2782_what_dns_shares_is_kept_apart_name_by_name(settings: Settings) -> None:
+    names = {HostName("sip.carrier.example", None, "UDP"): _sharing("198.51.100.1", "198.51.100.9")}
+    names[HostName("other.example", None, "UDP")] = _sharing("198.51.100.1", "198.51.100.3", "198.51.100.4")
+    addresses = (*settings.trunks[0].addresses, Address("UDP", "other.example", None))
+    trunk = settings.trunks[0].model_copy(update={"addresses": addresses})
+    two = settings.model_copy(update={"trunks": (trunk, settings.trunks[1])})
+    first, second = composition.gate_config(two, BOUND, lambda name: names.get(name, ())).trunks
+    assert [flow.remote_host[-1] for flow in first.flows] == ["1", "9", "2", "3", "4"]
+    groups = [group for group, _ in first.shares]
+    assert groups[0] == groups[1]
+    assert groups[3] == groups[4]
+    assert len(set(groups)) == 3
+    assert second.shares == ()
+
+
+def _sharing(*hosts: str) -> tuple[Target, ...]:
+    return tuple(Target("UDP", host, 5060, 1, 10) for host in hosts)
+
+
+async def test_names_are_looked_up_at_the_servers_that_are_named(settings: Settings) -> None:
+    async with running_dns_server() as (server, _):
+        server.zone["_sip._tcp.carrier.invalid", "SRV"] = (60, ["0 0 5070 a.invalid."])
+        server.zone["a.invalid", "A"] = (60, ["192.0.2.7"])
+        sip = settings.sip.model_copy(update={"nameservers": (Address("UDP", "127.0.0.1", server.port),)})
+        resolver = composition.resolver(settings.model_copy(update={"sip": sip}))
+        found = await resolver.resolve(HostName("carrier.invalid", None, "SIP"))
+    assert found is not None
+    assert found.targets == (Target("TCP", "192.0.2.7", 5070),)
 
 
 def test_a_name_without_address_leaves_its_peer_unreachable_for_now(settings: Settings) -> None:

@@ -178,6 +178,8 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[subscriptions]\nmailboxes = "nobody"\n', "subscriptions.mailboxes: no trunk, or peer "),
         ('[sip]\nlisten = ["udp:example.com:5060"]\n', "sip.listen: 'example.com' is no IP address"),
         ('[sip]\nlisten = []\n', "sip.listen: "),
+        ('[sip]\nnameservers = ["udp:dns.example"]\n', "sip.nameservers: 'dns.example' is no IP address"),
+        ('[sip]\nnameservers = ["tcp:192.0.2.53"]\n', "tcp:192.0.2.53 is no DNS server; write it like udp:"),
         ('[sip]\nadvertised = ["192.0.2.1", "192.0.2.2"]\n', "at most one IPv4 and one IPv6"),
         ('[media]\nports = "20000"\n', "media.ports: '20000' is no range of ports"),
         ('[media]\nports = "20000-20004"\n', "four ports"),

@@ -209,7 +209,7 @@ class Admission:
             self._refuse(event, record, Disposition.REJECTED, 482, now)
         elif route is None:
             self._refuse_unreachable(event, record, now)
-        elif status := self._unavailable:
+        elif status := self._unavailable or (503 if self._core.load.is_full(caller.peer.name) else 0):
             self._refuse(event, record, Disposition.OVERLOADED, status, now)
         else:
             self._begin(event, route, record, now)

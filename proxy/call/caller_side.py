@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.call.a_leg import ALeg
+from proxy.call.config import Side
 from proxy.call.media_leg import MediaLeg
 from proxy.call.outcome import Ending
 
@@ -19,9 +20,9 @@ __all__ = ["CallerSide"]
 
 
 class CallerSide:
-    """A leg and its ports."""
+    """A leg and its ports, and the channel that it takes of a trunk."""
 
-    __slots__ = ("call", "leg")
+    __slots__ = ("_taken", "call", "leg")
 
     hunt = None
     """Nobody is looked for here."""
@@ -29,6 +30,10 @@ class CallerSide:
     def __init__(self, call: Call, leg: ALeg) -> None:
         self.call = call
         self.leg = leg
+        peer = call.route.peer
+        self._taken = peer.name if peer.side is Side.TRUNK else ""
+        if self._taken:
+            call.core.load.taken(self._taken)
 
     @property
     def media(self) -> MediaLeg | None:
@@ -46,6 +51,9 @@ class CallerSide:
 
     def release(self, ending: Ending, now: float) -> None:
         """End the leg as its state asks."""
+        if self._taken:
+            self.call.core.load.released(self._taken)
+            self._taken = ""
         self.leg.hang_up(ending.status, ending.cause, now, ending.headers)
 
     def close(self) -> None:

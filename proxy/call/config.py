@@ -191,11 +191,14 @@ class Trunk:
     emergency_calls: int = 1
     """So many of `max_calls` are kept free for emergency calls."""
     max_calls: int = 0
-    """Concurrent calls other than emergency calls; 0: no limit."""
+    """Concurrent calls, both directions together; 0: no limit."""
     priority: int = 0
     """Lower ones are tried first."""
     weight: int = 0
     """Trunks of one priority share the calls by it; all 0: they are tried in their order."""
+    shares: tuple[tuple[int, int], ...] = ()
+    """For each of `flows` a group, the same as that of those beside it which it shares the calls with, and its
+    weight in it (RFC 2782); empty: nothing is shared."""
     account: DigestAccount | None = None
     """Answers the trunk's challenges; None: they are refusals."""
     register: bool = False
@@ -210,7 +213,7 @@ class Trunk:
 
     @property
     def room(self) -> int:
-        """Concurrent calls other than emergency calls that a limited trunk takes: one at least."""
+        """Concurrent calls up to which a limited trunk takes one that is no emergency call: one at least."""
         return max(1, self.max_calls - self.emergency_calls)
 
 

@@ -55,6 +55,7 @@ from proxy.call.subscription import Subscription
 from proxy.call.subscriptions import Subscriptions
 from proxy.call.transfer import referred
 from proxy.call.trunk_accounts import TrunkAccounts, TrunkRegistration
+from proxy.call.trunk_load import TrunkLoad
 from proxy.call.trunk_watch import Probe, TrunkWatch
 from proxy.cdr.record import Direction, RecordPhase
 from proxy.errors import LocalProtocolError
@@ -163,7 +164,8 @@ class CallCore:
         self._timers: list[tuple[float, int, Call]] = []
         self._serial = count()
         self._leg_ids = count(1)
-        self._trunk_calls: dict[str, int] = {}
+        self.load = TrunkLoad()
+        """How many calls each trunk carries."""
         self.accounts = TrunkAccounts(endpoint)
         """Who the gate is to its trunks."""
         self.watch = TrunkWatch(endpoint, self.accounts.usable)
@@ -188,6 +190,7 @@ class CallCore:
         self.config = config
         self.accounts.reconfigure(config.trunks, config.peers)
         self.watch.reconfigure(config.trunks)
+        self.load.reconfigure(config.trunks)
         if self.subscriptions is not None:
             self.subscriptions.reconfigure(config)
         self.admission.reconfigure(config)
@@ -481,32 +484,15 @@ class CallCore:
     def hops(self, route: Route, ranks: Iterable[Collection[str]], now: float) -> Iterator[Hop]:
         """Return the attempts in order, trunks that take codecs of the first rank before others; emergency
         calls alone go to those that take none of any rank, and to those that are full."""
-        taken, left = self._trunk_calls, route.trunks
+        left = route.trunks
         for codecs in ranks:
             trunks = [trunk for trunk in left if any(codec in trunk.codecs for codec in codecs)]
             left = tuple(trunk for trunk in left if trunk not in trunks)
             for hop in self.watch.arrange(trunks, now):
-                trunk = hop.trunk
-                if route.emergency or not trunk.max_calls or taken.get(trunk.name, 0) < trunk.room:
+                if route.emergency or not self.load.is_full(hop.trunk.name):
                     yield hop
         if route.emergency:
             yield from self.watch.arrange(left, now)
-
-    def calls_of_trunk(self, name: str) -> int:
-        """Return how many B legs a trunk carries or is being asked to."""
-        return self._trunk_calls.get(name, 0)
-
-    def trunk_taken(self, name: str) -> None:
-        """One more B leg on a trunk."""
-        self._trunk_calls[name] = self._trunk_calls.get(name, 0) + 1
-
-    def trunk_released(self, name: str) -> None:
-        """One B leg fewer on a trunk."""
-        left = self._trunk_calls[name] - 1
-        if left:
-            self._trunk_calls[name] = left
-        else:
-            del self._trunk_calls[name]
 
     def call_changed(self, call: Call) -> None:
         """Tell those who watch the call's users that it has entered another state."""
@@ -533,7 +519,7 @@ class CallCore:
     @property
     def idle(self) -> bool:
         """No call, port, reservation, trunk slot or subscription is left (contract 5)."""
-        if self.calls or self.media or self.uses.held or self._trunk_calls or self._commands:
+        if self.calls or self.media or self.uses.held or not self.load.idle or self._commands:
             return False
         return self.referrals.idle and (self.subscriptions is None or self.subscriptions.idle)
 

@@ -10,8 +10,9 @@ States of a destination::
 
     UP --failure x2--> DOWN --answer x2 (probing), answer to a call, REST over (no probing)--> UP
 
-The order among trunks is that of their priorities. Trunks of one priority share the calls by weight, in a
-fixed rhythm instead of by chance (smooth weighted round robin): over any few calls the shares are right.
+The order among trunks is that of their priorities. Trunks of one priority share the calls by weight, and so
+do the servers of one trunk that have one priority in DNS (RFC 2782), in a fixed rhythm instead of by chance:
+over any few calls the shares are right (smooth weighted round robin).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import enum
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias, TypeVar
 
 from proxy.call.config import Trunk
 from proxy.call.routing import Hop
@@ -31,6 +34,10 @@ from proxy.sip.uri import format_host
 __all__ = ["DestinationStatus", "Probe", "TrunkState", "TrunkWatch"]
 
 _log = logging.getLogger(__name__)
+
+_Sharer: TypeAlias = str | tuple[str, Flow]
+"""Who shares calls with others: a trunk, by its name, or one of its destinations."""
+_SharerT = TypeVar("_SharerT", str, tuple[str, Flow])
 
 DOWN_AFTER = 2
 """Failures in a row."""
@@ -173,8 +180,8 @@ class TrunkWatch:
         self._endpoint = endpoint
         self._usable = usable
         self._destinations: dict[tuple[str, Flow], _Destination] = {}
-        self._shares: dict[str, float] = {}
-        """Running sums of the weighted round robin, by trunk."""
+        self._shares: dict[_Sharer, float] = {}
+        """Running sums of the weighted round robin."""
         self.due = NEVER
         """When `handle_timer` is to be called next."""
 
@@ -191,14 +198,19 @@ class TrunkWatch:
                 elif destination.probe_at == NEVER:
                     destination.probe_at = 0.0
                 self._destinations[key] = destination
-        self._shares = {trunk.name: self._shares.get(trunk.name, 0.0) for trunk in trunks}
+        known = {trunk.name for trunk in trunks} | self._destinations.keys()
+        self._shares = {sharer: share for sharer, share in self._shares.items() if sharer in known}
         self._rearm()
 
     # Order --------------------------------------------------------------------------------------------------
 
     def arrange(self, trunks: Iterable[Trunk], now: float) -> list[Hop]:
         """Return every destination of these trunks in the order in which one call tries them."""
-        hops = [Hop(trunk, flow) for trunk in self._by_priority(trunks) for flow in trunk.flows]
+        hops = [
+            Hop(trunk, flow)
+            for trunk in self._by_priority(trunks)
+            for flow in (self._by_weight(trunk) if trunk.shares else trunk.flows)
+        ]
         # Those of unknown trunks (a PBX behind the gate, phones) have no state and keep their places.
         poor = [hop for hop in hops if not self._serves(hop, now)]
         return hops if not poor else [hop for hop in hops if hop not in poor] + poor
@@ -216,12 +228,27 @@ class TrunkWatch:
             yield from group if len(group) == 1 else self._shared(group)
 
     def _shared(self, trunks: list[Trunk]) -> list[Trunk]:
-        """Order trunks of one priority: next in the rhythm first, then those that are nearest to it."""
+        """Order trunks of one priority."""
+        named = {trunk.name: trunk for trunk in trunks}
+        return [named[name] for name in self._in_turn({trunk.name: trunk.weight for trunk in trunks})]
+
+    def _by_weight(self, trunk: Trunk) -> Iterator[Flow]:
+        """Order the destinations of a trunk, some of which share its calls."""
+        for group, beside in groupby(zip(trunk.flows, trunk.shares, strict=True), key=_group):
+            flows = {flow: weight for flow, (_, weight) in beside}
+            sharing = {(trunk.name, flow): weight for flow, weight in flows.items() if group and weight}
+            for _, flow in self._in_turn(sharing) if sharing else ():
+                del flows[flow]
+                yield flow
+            yield from flows
+
+    def _in_turn(self, weights: dict[_SharerT, int]) -> list[_SharerT]:
+        """Order who shares the calls: next in the rhythm first, then those that are nearest to it."""
         shares = self._shares
-        for trunk in trunks:
-            shares[trunk.name] = shares.get(trunk.name, 0.0) + trunk.weight
-        ordered = sorted(trunks, key=lambda trunk: -shares[trunk.name])
-        shares[ordered[0].name] -= sum(trunk.weight for trunk in trunks)
+        for sharer, weight in weights.items():
+            shares[sharer] = shares.get(sharer, 0.0) + weight
+        ordered = sorted(weights, key=lambda sharer: -shares[sharer])
+        shares[ordered[0]] -= sum(weights.values())
         return ordered
 
     # What calls tell ----------------------------------------------------------------------------------------
@@ -280,6 +307,10 @@ class TrunkWatch:
             DestinationStatus(one.trunk.name, _address(one.flow), one.state, one.since, one.reason)
             for one in self._destinations.values()
         ]
+
+
+def _group(destination: tuple[Flow, tuple[int, int]]) -> int:
+    return destination[1][0]
 
 
 def _address(flow: Flow) -> str:

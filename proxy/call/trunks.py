@@ -76,7 +76,7 @@ class TrunkHunt:
         self.leg = leg
         self._hop = hop
         self._taken = hop.trunk.name
-        call.core.trunk_taken(self._taken)
+        call.core.load.taken(self._taken)
         call.record.trunk_tried(self._taken)
         spec = invite_spec(route, hop, call.origin.invite, body)
         leg.send(call.origin.dress(spec, hop.trunk), now)
@@ -182,5 +182,5 @@ class TrunkHunt:
 
     def _release(self) -> None:
         if self._taken:
-            self._call.core.trunk_released(self._taken)
+            self._call.core.load.released(self._taken)
             self._taken = ""

@@ -24,7 +24,7 @@ def doubts(settings: Settings, *, resolve: bool = False) -> Iterator[str]:
     yield from _certificate(composition.tls_config(settings))
     yield from _certificate(composition.portal_tls_config(settings))
     if resolve:
-        yield from asyncio.run(unknown_names(settings, Resolver(supported=composition.transports(settings))))
+        yield from asyncio.run(unknown_names(settings, composition.resolver(settings)))
 
 
 def _certificate(config: TlsConfig | None) -> Iterator[str]:

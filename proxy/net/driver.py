@@ -288,7 +288,7 @@ class Driver:
         gate = Surroundings(self.endpoint.config.listen_points)
         udp = self.udp.get(flow.listener)
         ipv6 = udp is not None and ":" in udp.address[0]
-        for _, host, port in found.targets if found is not None else ():
+        for _, host, port, *_ in found.targets if found is not None else ():
             # A trunk is called by its settings only: a phone's name that leads there goes past the policy.
             allowed = gate.may_be_sent_to(host, port) and not self._is_trusted(host)
             if allowed and (flow.transport != "UDP" or (":" in host) == ipv6):

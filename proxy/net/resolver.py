@@ -23,6 +23,7 @@ import dns.asyncresolver
 import dns.exception
 import dns.rdatatype
 import dns.resolver
+from dns.nameserver import Do53Nameserver
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.NAPTR import NAPTR
@@ -31,10 +32,11 @@ from dns.rdtypes.IN.SRV import SRV
 from proxy.sip.flow import DEFAULT_PORTS
 from proxy.sip.routing import Answer, Destination, Location, Naptr, Question, Record, Srv, Target
 
-__all__ = ["HostName", "NameTable", "PeerNames", "Resolved", "Resolver", "is_literal"]
+__all__ = ["HostName", "NameTable", "PeerNames", "Resolved", "Resolver", "client_of", "is_literal"]
 
 logger = logging.getLogger(__name__)
 
+DNS_PORT = 53
 LOOKUP_TIMEOUT = 4.0
 """Seconds for one question, its repetitions included."""
 MIN_TTL, MAX_TTL = 15.0, 3600.0
@@ -94,6 +96,16 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def client_of(servers: Iterable[tuple[str, int]]) -> dns.asyncresolver.Resolver | None:
+    """Return who asks these DNS servers, by address and port, and no others; None: those of the system."""
+    nameservers = [Do53Nameserver(host, port) for host, port in servers]
+    if not nameservers:
+        return None
+    client = dns.asyncresolver.Resolver(configure=False)
+    client.nameservers = nameservers
+    return client
 
 
 class Resolver:

@@ -11,7 +11,8 @@ import enum
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from itertools import accumulate
+from itertools import accumulate, count, groupby
+from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
 from proxy.sip.flow import DEFAULT_PORTS
@@ -94,6 +95,10 @@ class Target(NamedTuple):
     transport: str
     host: str
     port: int
+    group: int = 0
+    """Servers of one group share the requests by weight, and stand beside each other; 0: it shares none."""
+    weight: int = 0
+    """Its share within the group; 0: it comes after those that have one."""
 
 
 Lookup: TypeAlias = Callable[[str, int | None, str], Sequence[Target]]
@@ -162,7 +167,10 @@ class Location:
         found = self._find()
         self.open_questions = frozenset(self._missing)
         if not self.open_questions:
-            self.targets = tuple(dict.fromkeys(found))
+            unlike: dict[tuple[str, str, int], Target] = {}
+            for target in found:
+                unlike.setdefault(target[:3], target)
+            self.targets = tuple(unlike.values())
 
     def _ask(self, kind: RecordKind, name: str, limit: int) -> tuple[Record, ...] | None:
         """Return the records of a name, or None while they are not known."""
@@ -219,17 +227,35 @@ class Location:
         """Return the servers of each SRV name in turn; those of A and AAAA if none has a record (§4.2)."""
         targets: list[Target] = []
         exists = False
+        groups = count(1)
         for transport, name in services:
             records = self._ask(RecordKind.SRV, name, MAX_SRV)
             servers = [record for record in records or () if isinstance(record, Srv)]
             exists = exists or bool(servers)
-            for server in order_by_weight(servers, self._choose):
-                # A target of the root says that the service is decidedly not there (RFC 2782).
-                if server.target and server.port:
-                    targets += self._by_address(transport, server.target, server.port)
+            # A target of the root says that the service is decidedly not there (RFC 2782).
+            there = [server for server in servers if server.target and server.port]
+            ordered = order_by_weight(there, self._choose)
+            for _, alike in groupby(ordered, key=attrgetter("priority")):
+                targets += self._sharing(transport, list(alike), next(groups))
         if exists or self._missing:
             return targets
         return self._by_address(default, self.destination.host, DEFAULT_PORTS[default])
+
+    def _sharing(self, transport: str, servers: list[Srv], group: int) -> list[Target]:
+        """Return the addresses of servers of one priority, the first of each with what it has of the
+        requests."""
+        targets: list[Target] = []
+        weighted = any(server.weight for server in servers)
+        for server in servers:
+            found = self._by_address(transport, server.target, server.port)
+            if len(servers) > 1:
+                weight = server.weight if weighted else 1
+                found = [
+                    target._replace(group=group, weight=0 if number else weight)
+                    for number, target in enumerate(found)
+                ]
+            targets += found
+        return targets
 
     def _by_address(self, transport: str, host: str, port: int) -> list[Target]:
         found: list[Target] = []

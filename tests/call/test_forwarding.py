@@ -180,7 +180,7 @@ class TestFurtherContacts:
             assert len(bench.third.calls) == 1
             assert (call.status == 200) is reached
             assert len(bench.carrier.calls) == reached
-            assert bench.core.calls_of_trunk("carrier") == reached
+            assert bench.core.load.calls_of("carrier") == reached
             if reached:
                 invite = bench.carrier.calls[0].invite
                 assert invite is not None

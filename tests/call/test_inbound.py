@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from proxy.call.config import DidRoute
 from proxy.cdr.record import Direction, Disposition
 from tests.support.gate import PBX, GateBench, default_config
-from tests.support.ua import RING_AND_ANSWER
+from tests.support.ua import ANSWER, RING_AND_ANSWER
+
+TOLL_FREE = "918005550123"
 
 PAI = ("P-Asserted-Identity", '"Caller" <sip:+13105550188@carrier.example.com>')
 
@@ -88,6 +92,36 @@ def test_overload_and_drain_refuse_with_503_without_retry_after() -> None:
         assert call.status == 503
         assert call.last.headers.get("Retry-After") is None
     assert bench.record.disposition is Disposition.OVERLOADED
+
+
+def test_a_trunk_has_so_many_calls_whichever_way_they_go() -> None:
+    carrier = replace(default_config().trunks[0], max_calls=3)
+    with GateBench(config=default_config(trunks=(carrier,)), script=ANSWER) as bench:
+        bench.pbx.script = ANSWER
+        first = bench.carrier.call("+12125550204")
+        out = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        assert (first.status, out.status) == (200, 200)
+        assert bench.core.load.calls_of(carrier.name) == 2
+        # One of the three is kept for emergency calls, against calls of either direction.
+        more = [bench.pbx.call(TOLL_FREE), bench.carrier.call("+12125550204")]
+        bench.run(0.5)
+        assert [call.status for call in more] == [503, 503]
+        assert more[1].last.headers.get("Retry-After") is None
+        help_ = bench.pbx.call("911")
+        bench.run(0.5)
+        assert help_.status == 200
+        help_.bye()
+        first.bye()
+        bench.run(0.5)
+        assert bench.core.load.calls_of(carrier.name) == 1
+        again = bench.carrier.call("+12125550204")
+        bench.run(0.5)
+        assert again.status == 200
+        again.bye()
+        out.bye()
+    overloaded = [record for record in bench.journal.final if record.disposition is Disposition.OVERLOADED]
+    assert {record.direction for record in overloaded} == {Direction.INBOUND, Direction.OUTBOUND}
 
 
 def test_the_record_names_the_user_whose_number_was_called_and_the_site() -> None:

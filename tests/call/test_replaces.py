@@ -121,7 +121,7 @@ class TestAttendedTransfer:
             bench.run(4.0)
             assert told(first)[-1] == "200 terminated"
             assert first.has_ended()
-            assert bench.core.calls_of_trunk("carrier") == 1
+            assert bench.core.load.calls_of("carrier") == 1
             bench.second.calls[0].bye()
             bench.run(0.5)
             assert bench.carrier.calls[0].has_ended()
@@ -500,7 +500,7 @@ def test_a_pbx_replaces_what_is_its_own() -> None:
         assert other.status == 200
         assert call.has_ended()
         assert len(bench.carrier.calls) == 1
-        assert bench.core.calls_of_trunk("carrier") == 1
+        assert bench.core.load.calls_of("carrier") == 1
         other.bye()
         bench.run(0.5)
 
@@ -514,7 +514,7 @@ def test_a_pbx_transfers_its_caller_with_a_consultation() -> None:
         refer(call, "918005550199", replaces=dialog_of(consultation))
         bench.run(0.5)
         assert (call.has_ended(), consultation.has_ended()) == (True, True)
-        assert bench.core.calls_of_trunk("carrier") == 2
+        assert bench.core.load.calls_of("carrier") == 2
         bench.carrier.calls[0].bye()
         bench.run(0.5)
         assert bench.carrier.calls[1].has_ended()

@@ -75,7 +75,7 @@ def test_help_is_called_first_whatever_becomes_of_the_telling(
         asked: list[int] = []
 
         def broken(*_: object) -> None:
-            asked.append(core.calls_of_trunk("carrier"))
+            asked.append(core.load.calls_of("carrier"))
             raise RuntimeError("broken")
 
         monkeypatch.setattr("proxy.call.core.TellOfCall", broken)

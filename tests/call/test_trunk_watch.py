@@ -216,6 +216,28 @@ def test_weights_share_the_calls_of_one_priority() -> None:
     assert all(order[2] == "third" and len(set(order)) == 3 for order in orders)
 
 
+def test_rfc2782_destinations_of_one_srv_priority_share_the_calls_by_weight() -> None:
+    heavy, light, spare, other, last = (
+        Flow("UDP", host, 5060) for host in ("192.0.2.3", "192.0.2.1", "192.0.2.9", "192.0.2.2", "192.0.2.4")
+    )
+    trunk = Trunk(
+        "one",
+        (spare, light, heavy, other, last),
+        "one.example.com",
+        shares=((1, 0), (1, 1), (1, 3), (0, 0), (2, 0)),
+    )
+    watch = Watch(trunk)
+    orders = [[hop.flow for hop in watch.watch.arrange((trunk,), watch.now)] for _ in range(8)]
+    firsts = [order[0] for order in orders]
+    assert (firsts.count(heavy), firsts.count(light)) == (6, 2)
+    assert all({*order[:2]} == {heavy, light} and order[2:] == [spare, other, last] for order in orders)
+    # Those that are gone from DNS leave nothing behind; the rhythm of the others goes on.
+    fewer = replace(trunk, flows=(light, heavy), shares=((1, 1), (1, 3)))
+    watch.watch.reconfigure((fewer,))
+    firsts = [watch.watch.arrange((fewer,), watch.now)[0].flow for _ in range(4)]
+    assert firsts.count(heavy) == 3
+
+
 def test_a_trunk_that_is_down_is_tried_last_and_comes_back_with_a_call() -> None:
     watch = Watch(FIRST, SECOND)
     first = Hop(FIRST, A)
@@ -384,12 +406,12 @@ def test_a_full_trunk_is_passed_over_but_not_by_emergency_calls() -> None:
     with GateBench(config=config) as bench:
         first, second, third = (bench.pbx.call(number) for number in (TOLL_FREE, TOLL_FREE, "911"))
         bench.run(0.5)
-        assert bench.core.calls_of_trunk("first") == 2
-        assert bench.core.calls_of_trunk("second") == 1
+        assert bench.core.load.calls_of("first") == 2
+        assert bench.core.load.calls_of("second") == 1
         for call in (first, second, third):
             call.bye()
         bench.run(1.0)
-        assert bench.core.calls_of_trunk("first") == 0
+        assert bench.core.load.calls_of("first") == 0
 
 
 @pytest.mark.parametrize("room", [TrunkAccounts, TrunkWatch])

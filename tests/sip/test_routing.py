@@ -171,6 +171,35 @@ def test_the_same_target_is_tried_once() -> None:
     assert found(Destination("example.com", None, "UDP"), zone) == [Target("UDP", "192.0.2.1", 5060)]
 
 
+def test_rfc2782_servers_of_one_priority_share_by_weight_and_their_further_addresses_come_last() -> None:
+    zone: Zone = {
+        ("SRV", "_sip._udp.example.com"): [
+            Srv(0, 0, 5060, "none.example"),
+            Srv(0, 30, 5060, "a.example"),
+            Srv(1, 0, 5061, "a.example"),
+            Srv(1, 0, 5061, "none.example"),
+            Srv(2, 7, 5062, "a.example"),
+            Srv(3, 1, 0, "a.example"),
+        ],
+        ("A", "a.example"): ["192.0.2.1"],
+        ("AAAA", "a.example"): ["2001:db8::1"],
+        ("A", "none.example"): ["192.0.2.2"],
+    }
+    targets = found(Destination("example.com", None, "UDP"), zone)
+    assert {target.host: target[3:] for target in targets if target.port == 5060} == {
+        "192.0.2.1": (1, 30),
+        "2001:db8::1": (1, 0),
+        "192.0.2.2": (1, 0),
+    }
+    # Without any weight they share alike.
+    assert {target.host: target[3:] for target in targets if target.port == 5061} == {
+        "192.0.2.1": (2, 1),
+        "2001:db8::1": (2, 0),
+        "192.0.2.2": (2, 1),
+    }
+    assert targets[6:] == [Target("UDP", "192.0.2.1", 5062), Target("UDP", "2001:db8::1", 5062)]
+
+
 def test_a_zone_full_of_records_costs_a_bounded_amount() -> None:
     zone: Zone = {
         ("A", "many.example"): [f"192.0.2.{n}" for n in range(200)],
