@@ -46,6 +46,7 @@ from proxy.process import notify, sweep, watchdog_interval
 from proxy.settings import Settings
 from proxy.sip.digest_server import DigestServer, RecentNonceCounts
 from proxy.sip.endpoint import Endpoint
+from proxy.sip.flow import Flow
 from proxy.sip.ids import KeyedIds
 from proxy.store import Store, public_name
 from proxy.store.call_events import ANSWERED, TRUNK_DOWN
@@ -54,7 +55,6 @@ __all__ = ["Gate", "Load", "cancelled"]
 
 logger = logging.getLogger(__name__)
 
-from proxy.sip.flow import Flow
 TICK = 0.5
 """Seconds between two looks at what has to be done now and then."""
 RELEASE = 60.0
@@ -182,6 +182,7 @@ class Gate:
             self.bound = await self.driver.listen(
                 composition.listeners(settings),
                 is_trusted=self._trusts,
+                is_in_use=self._uses,
                 tcp_limits=composition.tcp_limits(settings),
                 tls=self.tls,
             )
@@ -190,7 +191,6 @@ class Gate:
             reason = os.strerror(error.errno) if error.errno else str(error)
             tried = ", ".join(map(str, settings.sip.listen))
             raise ConfigurationError(f"sip.listen: {reason} ({tried})") from error
-                is_in_use=self._uses,
         ids = KeyedIds(secrets.token_bytes(32))
         endpoint = Endpoint(composition.endpoint_config(settings, self.bound, peer_names.get), ids)
         key = settings.auth.secret.get_secret_value().encode() or secrets.token_bytes(32)
@@ -258,14 +258,6 @@ class Gate:
     def _trusts(self, host: str) -> bool:
         return self._is_trusted(host)
 
-    def _perform(self, command: Command) -> None:
-        if isinstance(command, JournalRecord):
-            self.journal.append(command.record, self._recorded if command.confirm else None)
-            if ANSWERED in self._wanted and command.record.phase is RecordPhase.ANSWERED:
-                self._tell(ANSWERED, command.record)
-        elif isinstance(command, TellOfCall):
-            self._tell(command.event, command.record)
-        else:
     def _uses(self, flow: Flow) -> bool:
         """Say whether a stranger's connection is a phone's or a call's: others give way when there are too
         many."""
@@ -274,6 +266,14 @@ class Gate:
             phones is not None and phones.registrations.bound_from(flow.remote_host)
         )
 
+    def _perform(self, command: Command) -> None:
+        if isinstance(command, JournalRecord):
+            self.journal.append(command.record, self._recorded if command.confirm else None)
+            if ANSWERED in self._wanted and command.record.phase is RecordPhase.ANSWERED:
+                self._tell(ANSWERED, command.record)
+        elif isinstance(command, TellOfCall):
+            self._tell(command.event, command.record)
+        else:
             self.engine.submit(command)
 
     def _tell(self, event: str, record: CallRecord) -> None:
