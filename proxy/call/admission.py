@@ -292,7 +292,7 @@ class Admission:
     ) -> RecordBuilder:
         record = self.record_of(caller, decision, now)
         record.a_call_id = event.request.call_id
-        record.source_address = f"{event.flow.remote_host}:{event.flow.remote_port}"
+        record.source_address = event.flow.source
         return record
 
     def record_of(self, caller: Caller, decision: Decision, now: float) -> RecordBuilder:
