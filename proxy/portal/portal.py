@@ -16,6 +16,7 @@ from proxy.portal.passwords import Passwords
 from proxy.portal.rendered import Rendered
 from proxy.portal.second_factor import SecondFactors
 from proxy.portal.single_sign_on import SingleSignOn
+from proxy.portal.turns import Turns
 from proxy.portal.uploads import Uploads
 from proxy.portal.usage_exports import Exports
 from proxy.settings_portal import PortalSettings
@@ -56,6 +57,8 @@ class Portal:
     rendered: Rendered = field(default_factory=Rendered)
     verifying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held while the chain of the audit log is read."""
+    reports: Turns = field(default_factory=Turns)
+    """At adding calls up."""
     clock: Callable[[], float] = time.time
     """UTC seconds since the epoch."""
     realm: str = "tollgate"

@@ -17,7 +17,7 @@ from proxy.portal.pages import page
 from proxy.portal.permissions import Permission
 from proxy.portal.report_chart import Chart, columns, lying_bars
 from proxy.portal.report_view import InReportView, ReportView, month_of_day
-from proxy.portal.streams import Made, in_chunks, stream
+from proxy.portal.streams import in_chunks, in_place, stream
 from proxy.portal.usage_view import sees_codes, shown_code
 from proxy.portal.visit import Needs, Refused, Visit
 from proxy.store import Report, ReportBy, ReportLine, ReportOrder
@@ -54,8 +54,9 @@ async def show_report(visit: Reader, view: InReportView) -> Response:
     """Show one page of a report, and a chart of it."""
     _refuse_order_of_codes(visit, view)
     size = visit.portal.settings.page_size
-    report = await run_in_threadpool(_read, visit, view, (view.page - 1) * size, size)
-    drawn = await run_in_threadpool(_chart, visit, view)
+    async with visit.portal.reports.of(visit.who.id):
+        report = await run_in_threadpool(_read, visit, view, (view.page - 1) * size, size)
+        drawn = await run_in_threadpool(_chart, visit, view)
     today = datetime.fromtimestamp(visit.portal.clock(), visit.portal.store.usage.zone).date()
     this, before = month_of_day(today), month_of_day(today.replace(day=1) - timedelta(days=1))
     return await page(
@@ -81,22 +82,9 @@ async def show_report(visit: Reader, view: InReportView) -> Response:
 async def export_report(visit: Reader, view: InReportView) -> Response:
     """Give out the whole report as CSV."""
     _refuse_order_of_codes(visit, view)
-
-    def make() -> Made:
-        exports = visit.portal.exports
-        state = exports.begin(session, "", account=visit.who.id)
-        if state is None:
-            raise Refused(503, "usage.busy")
-        failed = True
-        try:
-            yield from in_chunks(_file_lines(visit, view))
-            failed = False
-        finally:
-            exports.end(state, failed=failed)
-
-    session = visit.session_hash
     name = f"{view.by.value}-{view.first}-{view.last}.csv"
-    return await stream(make(), name, "text/csv; charset=utf-8")
+    made = in_place(visit, lambda _state: in_chunks(_file_lines(visit, view)))
+    return await stream(made, name, "text/csv; charset=utf-8")
 
 
 def _file_lines(visit: Visit, view: ReportView) -> Iterator[str]:

@@ -20,7 +20,7 @@ from proxy.errors import ConfigurationError
 from proxy.portal.pages import page
 from proxy.portal.permissions import Permission
 from proxy.portal.report_view import month_given
-from proxy.portal.streams import in_chunks, stream
+from proxy.portal.streams import in_chunks, in_place, stream
 from proxy.portal.usage_view import day_given, sees_codes, shown_code, text_given
 from proxy.portal.visit import Needs, Refused, Visit
 from proxy.store import Statement
@@ -48,9 +48,10 @@ async def show_statement(
     if not (code_id or code):
         return await page(visit, "statement.html", statement=None, month=f"{month:%Y-%m}", typed="")
     statement = await _statement(visit, given, code_id, code)
-    facts = await run_in_threadpool(
-        lambda: list(islice(visit.portal.store.usage.facts(statement.wanted), _PRINTED))
-    )
+    async with visit.portal.reports.of(visit.who.id):
+        facts = await run_in_threadpool(
+            lambda: list(islice(visit.portal.store.usage.facts(statement.wanted), _PRINTED))
+        )
     local = LocalTime(visit.portal.store.usage.zone)
     total = statement.total
     form = shown_code(visit, total.name or total.key)
@@ -84,7 +85,8 @@ async def export_statement(
     store = visit.portal.store
     lines = usage_log_lines(_calls(visit, statement), zone=store.usage.zone)
     name = f"statement-{statement.first:%Y-%m}.csv"
-    return await stream(in_chunks(lines), name, "text/csv; charset=utf-8")
+    made = in_place(visit, lambda _state: in_chunks(lines))
+    return await stream(made, name, "text/csv; charset=utf-8")
 
 
 @router.get("/reports/statement/ledes")
@@ -110,9 +112,8 @@ async def export_ledes(
     except ConfigurationError as error:
         raise Refused(422, "error.refused", reason=str(error)) from None
     lines = ledes_lines(invoice, lambda: _calls(visit, statement), zone=visit.portal.store.usage.zone)
-    return await stream(
-        in_chunks(lines), f"ledes-{statement.first:%Y-%m}.txt", "text/plain; charset=us-ascii"
-    )
+    made = in_place(visit, lambda _state: in_chunks(lines))
+    return await stream(made, f"ledes-{statement.first:%Y-%m}.txt", "text/plain; charset=us-ascii")
 
 
 def _calls(visit: Visit, statement: Statement) -> Iterator[UsageFacts]:

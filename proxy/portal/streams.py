@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from proxy.portal.visit import Refused
+from proxy.portal.usage_exports import ExportState
+from proxy.portal.visit import Refused, Visit
 
-__all__ = ["Made", "in_chunks", "stream"]
+__all__ = ["Made", "in_chunks", "in_place", "stream"]
 
 Made = Generator[bytes, None, None]
 """The pieces of a file, made one by one in threads."""
@@ -73,6 +74,21 @@ async def _close(made: Made) -> None:
     """Give back what it holds, a file or a place, whoever has gone away."""
     with anyio.CancelScope(shield=True):
         await run_in_threadpool(made.close)
+
+
+def in_place(visit: Visit, make: Callable[[ExportState], Made], *, ticket: str = "") -> Made:
+    """Make a file in one of the places that there are for exports. Raises `Refused` when all are taken."""
+    # Begun here and not before: a generator that never began has nothing to give back.
+    exports = visit.portal.exports
+    state = exports.begin(visit.session_hash, ticket, account=visit.who.id)
+    if state is None:
+        raise Refused(503, "usage.busy")
+    failed = True
+    try:
+        yield from make(state)
+        failed = False
+    finally:
+        exports.end(state, failed=failed)
 
 
 def in_chunks(lines: Iterator[str]) -> Made:

@@ -21,7 +21,7 @@ from proxy.cdr.usage_log import LocalTime, UsageFacts, clock_time, usage_log_lin
 from proxy.policy import CallClass
 from proxy.portal.pages import page, part
 from proxy.portal.permissions import Permission
-from proxy.portal.streams import Made, in_chunks, stream
+from proxy.portal.streams import Made, in_chunks, in_place, stream
 from proxy.portal.usage_exports import ExportState
 from proxy.portal.usage_view import (
     Column,
@@ -164,29 +164,16 @@ async def export_usage(
     if corrections and form not in _WITH_CORRECTIONS:
         raise Refused(422, "error.parameter", names="corrections")
     wanted = view.wanted(visit)
-    masked, session = not sees_codes(visit), visit.session_hash
+    store, masked = visit.portal.store, not sees_codes(visit)
 
-    def make() -> Made:
-        # Here and not before: a generator that never began has nothing to give back.
-        state = visit.portal.exports.begin(session, ticket, account=visit.who.id)
-        if state is None:
-            raise Refused(503, "usage.busy")
-        failed = True
-        try:
-            state.total = visit.portal.store.usage.count(wanted)
-            if form == _XLSX:
-                yield from _workbook(visit.portal.store, wanted, state, masked=masked, both=corrections)
-            else:
-                lines = _lines(
-                    visit.portal.store, ExportFormat(form), wanted, state, masked=masked, both=corrections
-                )
-                yield from in_chunks(lines)
-            failed = False
-        finally:
-            visit.portal.exports.end(state, failed=failed)
+    def make(state: ExportState) -> Made:
+        state.total = store.usage.count(wanted)
+        if form == _XLSX:
+            return _workbook(store, wanted, state, masked=masked, both=corrections)
+        return in_chunks(_lines(store, ExportFormat(form), wanted, state, masked=masked, both=corrections))
 
     name, media_type = _FILES[form]
-    return await stream(make(), name, media_type)
+    return await stream(in_place(visit, make, ticket=ticket), name, media_type)
 
 
 def _lines(

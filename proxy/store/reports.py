@@ -136,7 +136,8 @@ class ReportsRepository:
         round.
 
         The report by code tells of calls with a code only. ``masked`` is for those who see no codes: lines
-        that are alike then follow the age of their codes, because the order of the digits would tell of them.
+        that are alike then follow the age of their codes, or what else they are shown, because the order of
+        the digits would tell of them.
         """
         lines, page = self._sorted(by, first, last, order, descending=descending, masked=masked)
         whole = select(
@@ -228,7 +229,10 @@ class ReportsRepository:
         page = select(lines).order_by(cell.desc() if descending else cell)
         if masked and by is ReportBy.CODE:
             code = account_codes.c
-            page = page.outerjoin_from(lines, account_codes, code.digits == lines.c.key).order_by(code.id)
+            page = page.outerjoin_from(lines, account_codes, code.digits == lines.c.key)
+            # Those of deleted codes by what can be seen of them: behind that they are alike in every way.
+            seen = (*_masked(lines.c.key), lines.c.calls, lines.c.answered, lines.c.talk_ms)
+            page = page.order_by(code.id, *seen)
         return lines, page.order_by(lines.c.key)
 
     def _range(self, first: date, last: date) -> tuple[float, float]:
@@ -286,6 +290,12 @@ def _added_up(
         # What corrections have emptied is no line.
         .having(total > 0)
     )
+
+
+def _masked(key: ColumnElement[str]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """What orders keys as `masked_code` shows them: by their length, and long ones by their end."""
+    length = func.length(key)
+    return length, case((length < 6, ""), else_=func.substr(key, length - 1))
 
 
 def _line(row: Sequence[Any], names: Mapping[str, tuple[str, str, int]]) -> ReportLine:

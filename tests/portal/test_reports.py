@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
@@ -19,6 +20,7 @@ from proxy.cdr.usage_log import USAGE_LOG_COLUMNS
 from proxy.policy import NumberPlan, User, UserGroup, new_code
 from proxy.portal.portal import Portal
 from proxy.portal.report_chart import columns, lying_bars
+from proxy.portal.turns import Turns
 from proxy.store import PortalAccount, Role, Store
 from tests.cdr.samples import full_record
 from tests.portal.conftest import NOW
@@ -155,6 +157,58 @@ async def test_files_of_reports_have_places_like_exports(maker: Person, portal: 
         assert state
         portal.exports.end(state, failed=False)
     assert (await maker.get("/reports/file?by=user")).status_code == 200
+    assert portal.exports.running == 0
+
+
+async def test_reports_are_added_up_two_at_a_time(maker: Person, portal: Portal, log: Store) -> None:
+    async with portal.reports.of("one"), portal.reports.of("another"):
+        waiting = asyncio.create_task(maker.get("/reports"))
+        assert (await maker.get("/codes")).status_code == 200, "nobody else waits"
+        assert not waiting.done()
+    assert (await asyncio.wait_for(waiting, 60)).status_code == 200
+
+
+async def test_who_asks_for_many_reports_waits_for_themselves() -> None:
+    turns, running, most = Turns(), dict.fromkeys("ab", 0), 0
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def ask(who: str) -> None:
+        nonlocal most
+        async with turns.of(who):
+            running[who] += 1
+            most = max(most, sum(running.values()))
+            begun.set()
+            await go_on.wait()
+            running[who] -= 1
+
+    many = [asyncio.create_task(ask("a")) for _ in range(50)]
+    await begun.wait()
+    begun.clear()
+    late = asyncio.create_task(ask("b"))
+    await asyncio.wait_for(begun.wait(), 60)
+    assert running == {"a": 1, "b": 1}
+    go_on.set()
+    await asyncio.wait_for(asyncio.gather(late, *many), 60)
+    assert most == 2
+    del many, late
+    async with turns.of("c"), turns.of("d"):
+        assert list(turns._own) == ["c", "d"]
+    assert list(turns._own) == [], "nobody is remembered"
+
+
+async def test_files_of_statements_have_places_like_exports(
+    maker: Person, portal: Portal, log: Store
+) -> None:
+    query = f"code=4711&month={MONTH}"
+    mine = portal.store.accounts.by_name("decision_maker")
+    assert mine
+    state = portal.exports.begin("another window", "", account=mine.id)
+    assert state
+    for path in (f"/reports/statement/file?{query}", f"/reports/statement/ledes?{query}&{LEDES}"):
+        answer = await maker.get(path)
+        assert (answer.status_code, "Too many exports" in notice(answer)) == (503, True)
+    portal.exports.end(state, failed=False)
+    assert (await maker.get(f"/reports/statement/file?{query}")).status_code == 200
     assert portal.exports.running == 0
 
 

@@ -118,6 +118,29 @@ def test_lines_that_are_alike_tell_nothing_of_the_digits_to_who_sees_no_codes(st
         assert [line.key for line in plain.lines] == sorted(forms)
 
 
+def test_lines_of_deleted_codes_tell_nothing_of_the_digits_either(store: Store) -> None:
+    talks = {"700012": 9.0, "500012": 5.0, "300012": 7.0, "100013": 1.0, "44": 1.0, "22": 3.0}
+    calls = [
+        replace(CALLS[0], record_id=f"r{form}", code=UsedCode(form, form, form), ended_after=10.0 + talk)
+        for form, talk in talks.items()
+    ]
+    store.usage.insert_many([replace(call, answered_after=10.0) for call in calls])
+    day = datetime.fromtimestamp(CALLS[0].start_time, store.usage.zone).date()
+    masked = store.reports.report(
+        ReportBy.CODE, day, day, order=ReportOrder.CALLS, descending=False, masked=True
+    )
+    # All have one call. Of what is shown - length, end, talk time - everything is in order, so nothing is
+    # left for the digits to decide.
+    assert [(line.key, line.talk_time) for line in masked.lines] == [
+        ("44", 1.0),
+        ("22", 3.0),
+        ("500012", 5.0),
+        ("300012", 7.0),
+        ("700012", 9.0),
+        ("100013", 1.0),
+    ]
+
+
 def test_all_lines_of_a_report_are_those_of_its_pages(log: Store) -> None:
     first, last = date(2026, 1, 1), date(2026, 12, 31)
     for by in ReportBy:

@@ -73,18 +73,20 @@ async def get_report(
     for field, day in (("first", first), ("last", last)):
         if not 1971 <= day.year <= 2999:
             raise Problem(422, "write a year from 1971 to 2999", field=field)
+    who = client.source if client.token is None else f"token {client.token.id}"
     with naming("last"):
-        report = await run_in_threadpool(
-            client.portal.store.reports.report,
-            by,
-            first,
-            last,
-            order=order,
-            descending=descending,
-            offset=offset,
-            limit=limit,
-            masked=masked,
-        )
+        async with client.portal.reports.of(who):
+            report = await run_in_threadpool(
+                client.portal.store.reports.report,
+                by,
+                first,
+                last,
+                order=order,
+                descending=descending,
+                offset=offset,
+                limit=limit,
+                masked=masked,
+            )
     return ReportDocument(
         lines=[_line(line, masked=masked) for line in report.lines],
         count=report.count,
