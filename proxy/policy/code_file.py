@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 __all__ = [
+    "MAX_LINES",
     "CodeFile",
     "LineProblem",
     "decode_csv",
@@ -32,6 +33,8 @@ __all__ = [
 
 _HEADER = ("code", "description")
 _SEPARATORS = (",", ";", "\t")
+MAX_LINES = 200_000
+"""Of one file: all of them are judged together, and are in memory as long as that takes."""
 _FOREIGN = (
     (b"\xff\xfe\0\0", "UTF-32"),
     (b"\0\0\xfe\xff", "UTF-32"),
@@ -107,8 +110,12 @@ def _decode(data: bytes, encoding: str, names: str) -> str:
 def read_code_file(text: str, plan: NumberPlan) -> CodeFile:
     """Return the codes of a file, every bad line named with its reason.
 
-    Raises ConfigurationError when the header row is not ``Code`` and ``Description`` (any case, any order).
+    Raises ConfigurationError when the header row is not ``Code`` and ``Description`` (any case, any order),
+    and for more lines than `MAX_LINES`.
     """
+    if (count := max(text.count("\n"), text.count("\r"))) > MAX_LINES:
+        message = f"the file has {count} lines: at most {MAX_LINES} at once; divide it"
+        raise ConfigurationError(message)
     reader, code_column = _open(text)
     codes: list[AccountCode] = []
     lines: list[int] = []

@@ -18,7 +18,7 @@ from proxy.portal.headers import MAX_UPLOAD
 from proxy.portal.permissions import Permission
 from proxy.portal.uploads import Upload
 from proxy.portal.visit import Needs, Visit
-from proxy.store import UpsertResult
+from proxy.store import StoreUnavailable, UpsertResult
 from proxy.store.code_import import ImportPlan, LineVerdict, carry_out, plan_import
 
 __all__ = ["router"]
@@ -105,14 +105,17 @@ async def apply_import(visit: Changer, view: InView) -> Response:
             return visit.texts("import.meanwhile")
         return carry_out(plan, visit.store.codes)
 
+    status = 409
     try:
         result = await run_in_threadpool(work)
     except ConfigurationError as error:
         result = str(error)
     except OSError as error:
         result = visit.texts("import.disk", reason=error.strerror or "")
+    except StoreUnavailable:
+        result, status = visit.texts("error.store"), 503
     if isinstance(result, str):
-        return await list_page(visit, view, status=409, template="codes_import.html", import_error=result)
+        return await list_page(visit, view, status=status, template="codes_import.html", import_error=result)
     return await list_page(visit, view, template="codes_import.html", result=result)
 
 

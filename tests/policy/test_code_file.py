@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from proxy.errors import ConfigurationError
 from proxy.policy import AccountCode, NumberPlan
-from proxy.policy.code_file import decode_csv, guard_cell, read_code_file, unguard_cell, write_code_file
+from proxy.policy.code_file import (
+    MAX_LINES,
+    decode_csv,
+    guard_cell,
+    read_code_file,
+    unguard_cell,
+    write_code_file,
+)
 
 PLAN = NumberPlan("US")
 
@@ -167,3 +174,10 @@ def test_any_text_is_read_or_refused_as_documented(text: str) -> None:
             read_code_file(content, PLAN)
         except ConfigurationError:
             continue
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_of_too_many_lines_is_refused_at_once(end: str) -> None:
+    assert read_code_file("Code,Description" + end * MAX_LINES, PLAN).codes == ()
+    with pytest.raises(ConfigurationError, match=r"has 200001 lines: at most 200000 at once; divide it"):
+        read_code_file("Code,Description" + end * (MAX_LINES + 1), PLAN)

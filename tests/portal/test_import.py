@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,6 +188,41 @@ async def test_full_disk_is_told(manager: Person, portal: Portal, monkeypatch: p
     answer = await manager.upload(GOOD)
     assert answer.status_code == 507
     assert "No space left on device" in notice(answer)
+
+
+@contextmanager
+def full_disk(most: int) -> Iterator[None]:
+    """No file of this process grows beyond ``most`` bytes: writing fails as it does when a disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_store_on_a_full_disk_holds_nothing_half_written(manager: Person, store: Store) -> None:
+    file = "Code,Description\n" + "".join(f"{n:07d},Client {n}\n" for n in range(20_000))
+    shown = await manager.upload(file.encode())
+    with full_disk(2 << 20):
+        answer = await say_yes(manager, shown)
+    assert (answer.status_code, "a full disk). Nothing was changed." in notice(answer)) == (503, True)
+    assert store.codes.count() == 0
+    assert store.audit.verify().whole
+    answer = await say_yes(manager, await manager.upload(file.encode()))
+    assert "Imported: 20000 added" in notice(answer), "there is space again"
+    assert store.codes.count() == 20_000
+    assert store.audit.verify().whole
+
+
+async def test_a_file_of_a_million_lines_is_refused_at_once(manager: Person, store: Store) -> None:
+    file = b"Code,Description\n" + b"".join(b"%07d,x\n" % number for number in range(1_000_000))
+    begun = time.process_time()
+    answer = await manager.upload(file)
+    assert time.process_time() - begun < 10
+    assert answer.status_code == 422
+    assert "codes.csv: the file has 1000001 lines: at most 200000 at once; divide it" in notice(answer)
+    assert store.codes.count() == 0
 
 
 def test_uploads_are_private_few_and_forgotten() -> None:
