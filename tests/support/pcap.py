@@ -18,6 +18,22 @@ from pathlib import Path
 
 PTIME_MS = 20
 PCMU_SILENCE = b"\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What a caller streams: RTP payload type, ticks of its clock in a ms, and the 20 ms that it repeats."""
+
+    payload_type: int
+    ticks: int
+    frame: bytes
+
+
+PCMU = Voice(0, 8, PCMU_SILENCE * (8 * PTIME_MS))
+OPUS = Voice(96, 48, b"\x78" + bytes(range(1, 40)))
+"""One frame of 20 ms by its first byte (RFC 6716 §3.1); nobody decodes the rest."""
+VOICES = {"pcmu": PCMU, "opus": OPUS}
+
 EVENT_CODES = {digit: code for code, digit in enumerate("0123456789*#ABCD")}
 
 
@@ -45,9 +61,12 @@ def rtp(sequence: int, timestamp: int, payload_type: int, payload: bytes, *, mar
 
 
 def caller_stream(
-    keys: Iterable[Keys], *, total_ms: int, event_payload_type: int = 101
+    keys: Iterable[Keys], *, total_ms: int, event_payload_type: int = 101, voice: Voice = PCMU
 ) -> list[tuple[float, bytes]]:
-    """Return ``(seconds, packet)`` of a caller that streams PCMU for ``total_ms`` and presses ``keys``."""
+    """Return ``(seconds, packet)`` of a caller that streams for ``total_ms`` and presses ``keys``.
+
+    The events have the clock of the voice (RFC 4733 §2.4.1).
+    """
     presses: list[tuple[int, str, int]] = []
     for group in keys:
         at = group.start_ms
@@ -60,21 +79,21 @@ def caller_stream(
     while now_ms < total_ms:
         press = next((p for p in presses if p[0] == now_ms), None)
         if press is None:
-            body = PCMU_SILENCE * (8 * PTIME_MS)
-            packets.append((now_ms / 1000, rtp(sequence, now_ms * 8, 0, body, marker=now_ms == 0)))
+            packet = rtp(sequence, now_ms * voice.ticks, voice.payload_type, voice.frame, marker=now_ms == 0)
+            packets.append((now_ms / 1000, packet))
             sequence += 1
             now_ms += PTIME_MS
             continue
         start_ms, digit, tone_ms = press
         for elapsed in range(PTIME_MS, tone_ms + 1, PTIME_MS):
             last = elapsed + PTIME_MS > tone_ms
-            event = struct.pack("!BBH", EVENT_CODES[digit], 10 | (0x80 if last else 0), elapsed * 8)
+            duration = elapsed * voice.ticks
+            event = struct.pack("!BBH", EVENT_CODES[digit], 10 | (0x80 if last else 0), duration)
             for repeat in range(3 if last else 1):
                 marker = elapsed == PTIME_MS and repeat == 0
                 seconds = (start_ms + elapsed - PTIME_MS) / 1000
-                packets.append(
-                    (seconds, rtp(sequence, start_ms * 8, event_payload_type, event, marker=marker))
-                )
+                timestamp = start_ms * voice.ticks
+                packets.append((seconds, rtp(sequence, timestamp, event_payload_type, event, marker=marker)))
                 sequence += 1
         now_ms = start_ms + tone_ms
     return packets

@@ -37,8 +37,9 @@ _ports = itertools.cycle(random.sample(range(10_000, 20_000, 4), 2_500))
 
 def free_port(address: str = GATE_ADDRESS) -> int:
     """Return a port that is free for UDP and TCP at this address now, another one each time."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for port in _ports:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family) as tcp:
             try:
                 udp.bind((address, port))
                 tcp.bind((address, port))
@@ -83,6 +84,13 @@ class Gate:
         """Return when the gate decides by what is in the store now."""
         wanted = f"policy change {load_snapshot(self.store.database, NumberPlan()).version} is live"
         self.wait_for_log(wanted)
+
+    def wait_until_idle(self) -> list[str]:
+        """Return the lines of the gate's status when no call is left."""
+        until = time.monotonic() + PATIENCE
+        while "calls: 0" not in (status := self.tollgate("status").splitlines()):
+            assert time.monotonic() < until, status
+        return status
 
     def wait_for_log(self, text: str) -> None:
         """Return when the gate has logged this."""

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 import wave
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ WINDOW = 0.25
 """Seconds of sound that are judged at once: a stall of the machine tears a hole into longer ones."""
 HEARD_PACKETS = 10
 """At least so many packets of 20 ms have passed when a tone was heard; a phone may stretch a few."""
+SILENT = 10
+"""No frame of sound is as short: one of silence in Opus has three bytes."""
 HEADER = 44
 """Bytes before the sound in a WAV file of 16-bit samples."""
 CLEAR, GONE = 0.8, 0.2
@@ -32,13 +35,15 @@ CLEAR, GONE = 0.8, 0.2
 
 
 class RtpListener:
-    """A carrier's RTP port: counts audio packets and reads telephone-events (RFC 4733)."""
+    """An RTP port that only hears: counts audio packets and reads telephone-events (RFC 4733)."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.audio_packets = 0
+        self.packets: Counter[int] = Counter()
+        """Of sound, by payload type."""
         self._events: dict[int, int] = {}
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.bind((address, 0))
         self._socket.settimeout(0.1)
         self.port = int(self._socket.getsockname()[1])
@@ -60,6 +65,11 @@ class RtpListener:
         self._socket.close()
 
     @property
+    def audio_packets(self) -> int:
+        """How many packets of sound have come, of any kind."""
+        return self.packets.total()
+
+    @property
     def digits(self) -> str:
         """What was pressed, each event once: they are told apart by RTP timestamp (§2.5.1.2)."""
         names = {code: digit for digit, code in EVENT_CODES.items()}
@@ -76,8 +86,8 @@ class RtpListener:
             packet = RtpPacket.parse(data)
             if packet.payload_type == EVENT_PAYLOAD_TYPE:
                 self._events[packet.timestamp] = TelephoneEvent.parse(packet.payload).code
-            else:
-                self.audio_packets += 1
+            elif len(packet.payload) > SILENT:
+                self.packets[packet.payload_type] += 1
 
 
 def write_beep(path: Path, *, ms: int = 300, hertz: int = 400) -> None:

@@ -22,7 +22,7 @@ import pytest
 from proxy.cdr.record import CallRecord
 from proxy.policy import CodeCollection, NumberPlan, User, UserGroup, new_code
 from proxy.store import digest_credentials
-from tests.support.pcap import Keys, caller_stream, tone_stream, write_pcap
+from tests.support.pcap import VOICES, Keys, caller_stream, tone_stream, write_pcap
 from tests.support.run_again import LOST, read_machine
 from tests.system import sipp
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, Gate, free_port, running_gate
@@ -87,7 +87,7 @@ def lane(folder: Path, number: int) -> Iterator[Gate]:
         store.codes.add(new_code("1234", "Office", plan=plan))
         gate.wait_for_policy()
         yield gate
-        assert "faults: 0" in gate.tollgate("status").splitlines()
+        assert "faults: 0" in gate.wait_until_idle()
 
 
 class Lanes:
@@ -151,11 +151,13 @@ def play(folder: Path, gate: Gate, work: Path) -> None:
     """Let one situation happen and judge it."""
     situation = _read(folder)
     log_before = gate.log.stat().st_size
-    with RtpListener(CARRIER_ADDRESSES[0]) as media:
+    caller_address = situation.setdefault("caller_address", PBX_ADDRESS)
+    with RtpListener(CARRIER_ADDRESSES[0]) as media, RtpListener(caller_address) as heard:
         placed: dict[str, sipp.Sipp] = {}
         answering = _start_answering(folder, situation, gate, work, media)
         try:
-            words = _place_earlier(folder, situation, gate, work, answering, placed)
+            words = {"rtp_address": heard.address, "rtp_port": str(heard.port)}
+            words |= _place_earlier(folder, situation, gate, work, answering, placed)
             caller = placed["caller"] = _start_caller(folder, situation, gate, work, words)
             caller.wait()
             for process in (*placed.values(), *answering):
@@ -166,6 +168,9 @@ def play(folder: Path, gate: Gate, work: Path) -> None:
     _judge_records(gate, placed[situation.get("records_of", "caller")].call_id, situation)
     assert media.digits == situation.get("carrier_hears", ""), "digits that the carrier heard"
     assert media.audio_packets >= situation.get("carrier_audio_packets", 0)
+    for ear, wanted in ((media, "carrier_hears_packets"), (heard, "caller_hears_packets")):
+        for payload_type, packets in situation.get(wanted, {}).items():
+            assert ear.packets[int(payload_type)] >= packets, (wanted, ear.packets)
     with gate.log.open() as log:
         log.seek(log_before)
         written = log.read()
@@ -317,9 +322,13 @@ def _start_caller(  # noqa: PLR0917
     words: dict[str, str],
     name: str = "caller",
 ) -> sipp.Sipp:
-    stream = tone_stream if situation.get("inband") else caller_stream
-    write_pcap(work / "keys.pcap", stream(_keys(situation), total_ms=_total_ms(situation)))
-    address = situation.get("caller_address", PBX_ADDRESS)
+    keys, total_ms = _keys(situation), _total_ms(situation)
+    if situation.get("inband"):
+        stream = tone_stream(keys, total_ms=total_ms)
+    else:
+        stream = caller_stream(keys, total_ms=total_ms, voice=VOICES[situation.get("voice", "pcmu")])
+    write_pcap(work / "keys.pcap", stream)
+    address = situation["caller_address"]
     return sipp.start(
         folder / f"{situation.get('scenario', 'caller')}.xml",
         work,
@@ -337,5 +346,8 @@ def _start_caller(  # noqa: PLR0917
 
 def facts(record: CallRecord, names: dict[str, Any]) -> dict[str, Any]:
     """Return what the record says on the named facts, in the words of a situation file."""
-    special = {"account_code": record.code.form if record.code else ""}
+    special: dict[str, Any] = {
+        "account_code": record.code.form if record.code else "",
+        "trunks": [f"{one.trunk} {one.sip_code}" for one in record.trunks],
+    }
     return {name: special[name] if name in special else getattr(record, name) for name in names}

@@ -1,0 +1,90 @@
+"""Gated calls over IPv6, SIP and RTP, and between the two versions of IP (RFC 6157): SIPp on both sides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from proxy.cdr.record import CallRecord, Disposition
+from tests.support.pcap import Keys, caller_stream, write_pcap
+from tests.system import sipp
+from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, Gate, free_port, running_gate
+from tests.system.media import HEARD_PACKETS, RtpListener
+
+pytestmark = pytest.mark.system
+
+SIX = "::1"
+CODE = "1234"
+GATED_CALL = Path(__file__).parent / "situations" / "far_end_hangs_up"
+PBX_OVER_SIX = f'[[peers]]\nname = "six"\nnetworks = ["{SIX}"]\ndefault_group = "required"\n'
+
+
+def gated_call(gate: Gate, folder: Path, caller: str, gate_at: str, to: tuple[str, int]) -> CallRecord:
+    """Place a call with its code from one address to a carrier at another; both sides hang up content."""
+    carrier, port = to
+    folder.mkdir()
+    known = {record.record_id for record in gate.records()}
+    write_pcap(folder / "keys.pcap", caller_stream([Keys(f"{CODE}#")], total_ms=4000))
+    with RtpListener(carrier) as media:
+        answering = sipp.start(
+            GATED_CALL / "carrier.xml",
+            folder,
+            name="carrier",
+            address=carrier,
+            port=port,
+            media_port=free_port(carrier),
+            keys={"rtp_address": carrier, "rtp_port": str(media.port)},
+        )
+        try:
+            placing = sipp.start(
+                GATED_CALL / "caller.xml",
+                folder,
+                name="caller",
+                address=caller,
+                port=free_port(caller),
+                media_port=free_port(caller),
+                remote=gate_at,
+                service="2025550123",
+                keys={"user": "201"},
+            )
+            placing.wait()
+            answering.wait()
+        finally:
+            answering.stop()
+    assert media.audio_packets >= HEARD_PACKETS
+    assert not media.digits, "digits of the code at the carrier"
+    spoken = answering.messages() + placing.messages()
+    for address in (caller, carrier):
+        assert f"c=IN IP{6 if ':' in address else 4} {address}" in spoken
+    return gate.wait_for_record(known)
+
+
+def test_rfc6157_calls_over_ipv6_and_between_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gate").mkdir()
+    gate_port, carrier_port = free_port(SIX), free_port(SIX)
+    monkeypatch.setenv("TOLLGATE_MEDIA__ADDRESS_IPV6", SIX)
+    monkeypatch.setenv("TOLLGATE_TRUNKS__0__ADDRESSES", f'["udp:[{SIX}]:{carrier_port}"]')
+    listen = (f"udp:[{SIX}]:{gate_port}",)
+    with running_gate(tmp_path / "gate", media="30600-30799", listen=listen, extra=PBX_OVER_SIX) as gate:
+        gate.tollgate("codes", "add", CODE, "--description", "Office")
+        gate.wait_for_policy()
+        by_six, by_four = f"[{SIX}]:{gate_port}", f"127.0.0.1:{gate.port}"
+        to_six = (SIX, carrier_port)
+        # Nobody is at the IPv6 trunk in the last one, so it goes on to the other.
+        to_four = (CARRIER_ADDRESSES[1], gate.carrier_ports[1])
+        for name, caller, gate_at, to, trunks in (
+            ("wholly over IPv6", SIX, by_six, to_six, ["first"]),
+            ("IPv4 to IPv6", PBX_ADDRESS, by_four, to_six, ["first"]),
+            ("IPv6 to IPv4", SIX, by_six, to_four, ["first", "second"]),
+        ):
+            record = gated_call(gate, tmp_path / name, caller, gate_at, to)
+            assert record.disposition is Disposition.ANSWERED, name
+            assert record.code is not None, name
+            host = f"[{caller}]" if ":" in caller else caller
+            assert record.source_address.rpartition(":")[0] == host, name
+            assert [one.trunk for one in record.trunks] == trunks, name
+            for heard in (record.a_media, record.b_media):
+                assert heard is not None
+                assert heard.packets_sent >= HEARD_PACKETS, name
+        assert "faults: 0" in gate.wait_until_idle()
