@@ -42,6 +42,7 @@ from proxy.sip.gruu import Gruu
 from proxy.sip.inspection import Refusal
 from proxy.sip.message import Request
 from proxy.sip.replaces import replaces_of
+from proxy.sip.uri import Uri
 
 if TYPE_CHECKING:
     from proxy.call.core import CallCore
@@ -119,8 +120,7 @@ class Admission:
     def _outbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
         """Decide about a call of a user or a PBX."""
         invite = event.request
-        gruu = self._gruu(invite)
-        dialled = invite.uri if gruu is None else gruu.user
+        dialled, gruu = self.dialled(invite.uri)
         asked = CallRequest(dialled, caller.proved, caller.asserted, caller.peer.default_group)
         decision = decide(asked, self._core.policy)
         record = self._record(event, caller, decision, now)
@@ -131,47 +131,52 @@ class Admission:
         if self._core.loops.is_loop(invite.headers):
             self._refuse(event, record, Disposition.REJECTED, 482, now)
             return
-        if gruu is not None and gruu.user not in self._core.policy.users:
-            self._refuse_unreachable(event, record, now)
-            return
-        if decision.treatment is Treatment.BLOCK:
+        if decision.treatment is Treatment.BLOCK and not self.names_nobody(gruu):
             status = decision.status_hint
             self._refuse(event, record, Disposition.BLOCKED, status, now)
             return
-        route = self.route(caller, decision, record)
+        route = self.route(caller, decision, record, gruu)
         if route is None:
             self._refuse_unreachable(event, record, now)
             return
-        if gruu is not None:
-            to_one = _to_one_phone(route, gruu)
-            if to_one is None:
-                self._refuse_unreachable(event, record, now)
-                return
-            route = to_one
         if not decision.emergency and (status := self._unavailable):
             self._refuse(event, record, Disposition.OVERLOADED, status, now)
             return
         self._begin(event, route, record, now)
 
-    def _gruu(self, invite: Request) -> Gruu | None:
-        """Return the phone that a GRUU names; an emergency number is none, whatever stands behind it."""
+    def dialled(self, uri: str) -> tuple[str, Gruu | None]:
+        """Return what a URI dials, and the phone of that user if it is a GRUU (RFC 5627 §5.4).
+
+        An emergency number is none, whatever stands behind it.
+        """
         registrations = self._core.registrations
-        gruu = None if registrations is None else registrations.gruu(invite.request_uri)
-        return None if gruu is None or self._is_for_help(invite.uri) else gruu
+        if registrations is None or ";gr" not in uri.lower():
+            return uri, None
+        gruu = registrations.gruu(Uri.parse(uri))
+        return (uri, None) if gruu is None or self._is_for_help(uri) else (gruu.user, gruu)
+
+    def names_nobody(self, gruu: Gruu | None) -> bool:
+        """Say whether a GRUU was not made here, or its user is no more."""
+        return gruu is not None and gruu.user not in self._core.policy.users
 
     def _is_for_help(self, uri: str) -> bool:
         """Say whether an emergency number is called, as far as a policy that may be broken can tell."""
         return decide(CallRequest(uri), self._core.policy).emergency
 
-    def route(self, caller: Caller, decision: Decision, record: RecordBuilder) -> Route | None:
-        """Return where a call of somebody on this side goes; None: there is nobody at that number."""
+    def route(
+        self, caller: Caller, decision: Decision, record: RecordBuilder, gruu: Gruu | None = None
+    ) -> Route | None:
+        """Return where a call of somebody on this side goes; None: there is nobody at that number, or not
+        the one phone that is wanted."""
         route = self.routes.outbound(caller, decision)
-        if route.direction is not Direction.INTERNAL:
-            return route
-        record.direction = Direction.INTERNAL
-        callee = "" if decision.number is None else decision.number.number
-        found = self._to_user(caller, decision, record, callee)
-        return found or (route if route.trunks else None)
+        if route.direction is Direction.INTERNAL:
+            record.direction = Direction.INTERNAL
+            callee = "" if decision.number is None else decision.number.number
+            found = self._to_user(caller, decision, record, callee)
+            if found is None and not route.trunks:
+                return None
+            route = found or route
+        return route if gruu is None else _to_one_phone(route, gruu)
 
     def _stranger(self, event: RequestReceived, now: float) -> Caller | None:
         """Let a caller without a trusted address prove who it is; None: it was challenged instead."""

@@ -241,6 +241,7 @@ class Mailbox(Timed):
 
     def fire(self, now: float) -> None:
         """Refresh, try again, or give up waiting."""
+        self._table.timers.start(self, now + _FIRST_WAIT)  # whatever goes wrong, it comes again
         if self.state is MailboxState.LEAVING:
             self._part()
         elif self.state is MailboxState.WATCHED:

@@ -50,15 +50,16 @@ def send_on(
     (somebody dials it this moment), but nothing is forwarded there: no person in need has asked for that.
     """
     core = first.core
+    dialled, gruu = core.admission.dialled(target)
     decision = decide(
-        CallRequest(target, sender.proved, sender.asserted, sender.peer.default_group), core.policy
+        CallRequest(dialled, sender.proved, sender.asserted, sender.peer.default_group), core.policy
     )
     caller = core.admission.named(caller, decision)
     record = segment_record(first, caller, decision, how, now)
-    refused = _refusal(core, decision, how, origin)
+    refused = 404 if core.admission.names_nobody(gruu) else _refusal(core, decision, how, origin)
     route = None
     if not refused:
-        route = core.admission.route(caller, decision, record)
+        route = core.admission.route(caller, decision, record, gruu)
         if route is None:
             refused = 480 if record.destination_user else 404
     if route is not None and not _unlocked(first, decision, record):

@@ -81,12 +81,13 @@ def pass_on(  # noqa: PLR0917
 def _number(leg: Leg, other: Leg, target: str, sender: Caller) -> str:
     """Return the number of a target within the other party's PBX, or ""."""
     core = leg.call.core
+    target, gruu = core.admission.dialled(target)
     decision = decide(
         CallRequest(target, sender.proved, sender.asserted, sender.peer.default_group), core.policy
     )
     number = decision.number
-    if number is None or decision.call_class is not CallClass.INTERNAL:
-        return ""
+    if number is None or gruu is not None or decision.call_class is not CallClass.INTERNAL:
+        return ""  # one phone of this side is called by the gate alone
     here = core.registrations is not None and core.registrations.targets(number.number)
     through = [trunk.name for trunk in core.admission.routes.outbound(sender, decision).trunks]
     allowed = decision.treatment is Treatment.ALLOW and not here

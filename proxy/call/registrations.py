@@ -114,10 +114,10 @@ class Registrations:
         self.registrar.expire(now)
         while self._next and self._next[0][0] <= now:
             _, user = self._next.popleft()
+            self._kept_open.discard(user)
             if self._ping(user):
+                self._kept_open.add(user)
                 self._next.append((now + self.interval, user))
-            else:
-                self._kept_open.discard(user)
 
     def connection_lost(self, connection: int) -> None:
         """Give up what was reached over this connection."""

@@ -108,6 +108,7 @@ class TrunkRegistration:
         """Begin, renew or try again."""
         if now < self.due:
             return
+        self.due = now + FIRST_WAIT / 2  # whatever goes wrong, it is not due again at once
         if not self.trunk.flows:
             self._wait("no address", now)
             return
@@ -156,7 +157,6 @@ class TrunkRegistration:
         self._cseq += 1
         if self.state is RegistrationState.WAITING:
             self.state = RegistrationState.REGISTERING
-        self.due = NEVER
         self._transaction = self._endpoint.send_request(
             "REGISTER",
             uri,
@@ -174,6 +174,7 @@ class TrunkRegistration:
             cseq=self._cseq,
             now=now,
         )
+        self.due = NEVER
 
     def _granted(self, response: Response, now: float) -> None:
         expires = self._expiry_granted(response)

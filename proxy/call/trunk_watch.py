@@ -277,10 +277,12 @@ class TrunkWatch:
         """Send the probes that are due, and give up those without answer."""
         if now < self.due:
             return
-        for destination in self._destinations.values():
-            if destination.probe_at <= now:
-                self._turn(destination, now)
-        self._rearm()
+        try:
+            for destination in self._destinations.values():
+                if destination.probe_at <= now:
+                    self._turn(destination, now)
+        finally:
+            self._rearm()
 
     def _turn(self, destination: _Destination, now: float) -> None:
         interval = destination.trunk.probe_interval
@@ -292,9 +294,9 @@ class TrunkWatch:
             destination.probe_at = now + interval - timeout
             return
         destination.probe = probe = Probe(destination)
+        destination.probe_at = now + timeout  # first: whatever goes wrong, it is not due again at once
         host = format_host(destination.trunk.host)
         self._endpoint.send_request("OPTIONS", f"sip:{host}", flow=destination.flow, owner=probe, now=now)
-        destination.probe_at = now + timeout
 
     def _rearm(self) -> None:
         self.due = min((destination.probe_at for destination in self._destinations.values()), default=NEVER)

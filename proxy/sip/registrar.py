@@ -175,8 +175,11 @@ class Registrar:
         return self._gate.is_led_to_peer(binding.flow.remote_host, binding.source.remote_host)
 
     def gruu(self, uri: Uri) -> Gruu | None:
-        """Return what a GRUU names, or None for any other URI."""
-        return None if self._gruus is None else self._gruus.read(uri)
+        """Return what a GRUU of this gate's names, or None for any other URI: a PBX has GRUUs of its own."""
+        domains = self._gate.domains
+        if self._gruus is None or (domains and uri.host.lower() not in domains):
+            return None
+        return self._gruus.read(uri)
 
     def bound_from(self, host: str) -> bool:
         """Say whether a live binding was registered from this IP address (DESIGN 1.4)."""

@@ -9,8 +9,9 @@ import pytest
 from proxy.cdr.record import Disposition
 from proxy.sip.message import Response
 from tests.call.phones import PhoneBench
+from tests.call.transfers import TransferBench, refer, told
 from tests.support.gate import GATE
-from tests.support.ua import Ua
+from tests.support.ua import Step, Ua
 
 ONE = "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
 TWO = "urn:uuid:00000000-0000-1000-8000-000a95a0e128"
@@ -100,4 +101,54 @@ def test_an_emergency_number_is_no_gruu(uri: str) -> None:
         bench.run(2.0)
         assert call.status == 200
         assert len(bench.carrier.calls) == 1
+        call.bye()
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_rfc5627_5_4_a_transfer_to_a_gruu_reaches_that_phone(kind: int) -> None:
+    with TransferBench() as bench:
+        first, _ = registered(bench, "192.0.2.35", ONE)
+        second, gruus = registered(bench, "192.0.2.36", TWO)
+        call = bench.talk(bench.desk, "206")
+        refer(call, gruus[kind])
+        bench.run(2.0)
+        assert told(call)[-1] == "200 terminated"
+        assert not first.calls
+        assert not bench.second.calls, "nor another phone of 205"
+        second.calls[0].bye()
+        bench.run(1.0)
+    assert bench.journal.final[-1].destination_user == "205"
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_rfc5627_5_4_a_forward_to_a_gruu_reaches_that_phone(kind: int) -> None:
+    with TransferBench() as bench:
+        first, _ = registered(bench, "192.0.2.35", ONE)
+        second, gruus = registered(bench, "192.0.2.36", TWO)
+        bench.third.script = (Step(0.0, 302, headers=(("Contact", f"<{gruus[kind]}>"),)),)
+        call = bench.desk.call("206")
+        bench.run(2.0)
+        assert call.status == 200
+        assert not first.calls
+        assert len(second.calls) == 1
+        call.bye()
+
+
+@pytest.mark.parametrize(
+    ("uri", "outcome"),
+    [
+        ("sip:tgruu.aaaaaaaa@gate.example.com;gr", "404"),
+        (f"sip:299@gate.example.com;gr={TWO}", "404"),
+        (f"sip:205@gate.example.com;gr={TWO}", "480"),
+        (f"sip:918005550123@gate.example.com;gr={TWO}", "404"),
+    ],
+)
+def test_a_transfer_to_a_gruu_that_leads_nowhere_is_one_to_no_other_number(uri: str, outcome: str) -> None:
+    with TransferBench() as bench:
+        call = bench.talk(bench.desk, "206")
+        refer(call, uri)
+        bench.run(2.0)
+        assert told(call)[-1] == f"{outcome} terminated"
+        assert not bench.second.calls
+        assert not bench.carrier.calls
         call.bye()

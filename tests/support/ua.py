@@ -178,7 +178,9 @@ class Ua:
         transport: str = "UDP",
         t1: float = 0.5,
         supported: tuple[str, ...] = (),
+        name: str = "",
     ) -> None:
+        """``name`` marks what it calls its calls, where another one was at this address before."""
         self.host, self.port, self.now = host, port, now
         self.address = (host, port)
         self.gate = gate
@@ -186,7 +188,7 @@ class Ua:
         allow = (*ALLOW, "NOTIFY")
         point = ListenPoint(transport, host, port)
         config = EndpointConfig((point,), t1=t1, allow=allow, supported=supported)
-        self.endpoint = Endpoint(config, CountingIds(f"{host}-{port}"))
+        self.endpoint = Endpoint(config, CountingIds(f"{host}-{port}{name}"))
         self.auto_prack = True
         self.prack_body = b""
         """Goes with the PRACK of a response that has a body."""
