@@ -88,6 +88,7 @@ def start(
     address: str,
     port: int,
     media_port: int,
+    media_address: str = "",
     remote: str = "",
     transport: str = "udp",
     service: str = "",
@@ -97,6 +98,7 @@ def start(
 ) -> Sipp:
     """Start SIPp for ``calls``; relative files of the scenario (captures) are looked up in ``folder``.
 
+    ``media_address``: where its media is, if that is another one than of its signalling.
     ``seconds``: longer than that the call does not take by its own timers; a busy machine may take its time.
     """
     seconds += round(PATIENCE)
@@ -111,7 +113,7 @@ def start(
         "-p",
         str(port),
         "-mi",
-        address,
+        media_address or address,
         "-mp",
         str(media_port),
     ]
