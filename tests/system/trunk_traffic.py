@@ -1,0 +1,101 @@
+"""What tests of trunks start: SIPp as carriers at any address, and as callers behind the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from proxy.cdr.record import CallRecord
+from tests.support.dns_server import DnsServer
+from tests.system import sipp
+from tests.system.gate import GATE_ADDRESS, PBX_ADDRESS, Gate, free_port
+from tests.system.media import PATIENCE
+
+SCENARIOS = Path(__file__).parent / "trunks"
+TOLL_FREE = "8005550123"
+"""Needs no code."""
+
+
+def carrier(
+    scenario: str,
+    folder: Path,
+    *,
+    address: str,
+    port: int,
+    name: str = "",
+    transport: str = "udp",
+    calls: int = 1,
+    keys: Mapping[str, str] | None = None,
+) -> sipp.Sipp:
+    """Start somebody who is called, by a scenario of the folder ``trunks``."""
+    return sipp.start(
+        SCENARIOS / f"{scenario}.xml",
+        folder,
+        name=name or f"carrier_{port}",
+        address=address,
+        port=port,
+        media_port=free_port(address),
+        transport=transport,
+        calls=calls,
+        keys={"rtp_address": address, "rtp_port": "9", "user": "+13125550199"} | dict(keys or {}),
+    )
+
+
+def caller(
+    gate: Gate,
+    folder: Path,
+    *,
+    dial: str = TOLL_FREE,
+    scenario: str = "caller",
+    name: str = "caller",
+    address: str = PBX_ADDRESS,
+    remote: str = "",
+    user: str = "201",
+    calls: int = 1,
+    keys: Mapping[str, str] | None = None,
+) -> sipp.Sipp:
+    """Start somebody who calls the gate."""
+    return sipp.start(
+        SCENARIOS / f"{scenario}.xml",
+        folder,
+        name=name,
+        address=address,
+        port=free_port(address),
+        media_port=free_port(address),
+        remote=remote or f"{GATE_ADDRESS}:{gate.port}",
+        service=dial,
+        calls=calls,
+        keys={"user": user} | dict(keys or {}),
+    )
+
+
+def wait_for_records(gate: Gate, count: int) -> list[CallRecord]:
+    """Return the usage log when it has so many records."""
+    until = time.monotonic() + PATIENCE
+    while len(records := gate.records()) < count:
+        assert time.monotonic() < until, f"{len(records)} records"
+        time.sleep(0.1)
+    return records
+
+
+@contextmanager
+def running_dns_server() -> Iterator[DnsServer]:
+    """Run a DNS server beside the test, for a gate in a process of its own."""
+    loop = asyncio.new_event_loop()
+    transport, server = loop.run_until_complete(
+        loop.create_datagram_endpoint(DnsServer, local_addr=("127.0.0.1", 0))
+    )
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        transport.close()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
