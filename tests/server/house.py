@@ -83,10 +83,12 @@ class House:
 
     async def talk(self, number: str = NUMBER) -> PhoneCall:
         """Place a gated call and come as far as the conversation."""
+        streams = self.carrier.streams
+        before = len(streams)
         call = self.dial(number)
         await happens(call.answered)
         call.rtp.press(CODE + "#")
-        await until(lambda: self.carrier.streams and self.carrier.streams[-1].packets > 5)
+        await until(lambda: len(streams) > before and streams[-1].packets > 5)
         return call
 
     def ask(self, command: str, **arguments: object) -> object:

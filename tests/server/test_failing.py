@@ -113,15 +113,16 @@ async def test_a_store_that_takes_its_time_does_not_hold_up_emergency_calls(
 class FullDisk:
     """No file can grow any more, while it is told so."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: int = errno.ENOSPC) -> None:
         self.full = True
+        self._error = error
         for name in ("posix_fallocate", "pwrite"):
             monkeypatch.setattr(os, name, self._failing(getattr(os, name)))
 
     def _failing(self, real: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object) -> object:
             if self.full:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise OSError(self._error, os.strerror(self._error))
             return real(*arguments)
 
         return call
@@ -142,14 +143,15 @@ async def test_a_full_disk_at_start_leaves_emergency_calls_and_keeps_their_recor
     await house.close()
 
 
-async def test_a_disk_that_fills_stops_paid_calls_before_they_cost(
-    house: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=os.strerror)
+async def test_a_disk_that_fills_or_fails_stops_paid_calls_before_they_cost(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     house.extra = "timers.checkpoint_interval = 0.1"
     await asyncio.to_thread(house.ask, "reload")
     asked = house.dial()
     await happens(asked.answered)
-    disk = FullDisk(monkeypatch)
+    disk = FullDisk(monkeypatch, error)
     await until(lambda: not house.gate.core.recording)
     asked.rtp.press(CODE + "#")
     await happens(asked.ended)
