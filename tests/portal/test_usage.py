@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from html import unescape
@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from proxy.cdr.record import CallRecord, Direction, Disposition, UsedCode
@@ -453,30 +454,6 @@ async def test_one_account_has_one_export_at_a_time(
     assert (await manager.get("/usage/export/file")).status_code == 200
 
 
-async def test_who_reads_nothing_of_a_file_is_left() -> None:
-    closed = []
-
-    def make() -> Made:
-        try:
-            while True:
-                yield b"x"
-        finally:
-            closed.append(True)
-
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            await asyncio.Event().wait()
-
-    answer = await stream(make(), "x.csv", "text/csv", patience=0.05)
-    with pytest.raises(ClientDisconnect):
-        await asyncio.wait_for(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send), 60)
-    assert closed == [True]
-
-
 def test_old_exports_are_forgotten() -> None:
     exports = Exports(most=1000)
     for number in range(300):
@@ -500,28 +477,50 @@ async def test_an_export_that_fails_at_once_is_a_page_and_gives_its_place_back(
     assert "broke off" in (await manager.get("/usage/export/progress?ticket=t")).text
 
 
-async def test_a_stream_whose_reader_has_gone_is_closed() -> None:
-    closed = []
+class Endless:
+    """A file without an end, that knows whether it was closed."""
 
-    def endless() -> Made:
+    def __init__(self) -> None:
+        self.closed = False
+
+    def made(self) -> Made:
         try:
             while True:
                 yield b"x"
         finally:
-            closed.append(True)
+            self.closed = True
+
+
+async def read(answer: StreamingResponse, send: Callable[[Message], Awaitable[None]]) -> None:
+    """Let a browser have a file, that takes each part of it as ``send`` does and says nothing itself."""
 
     async def receive() -> Message:
         await asyncio.Event().wait()
         raise AssertionError
 
+    await asyncio.wait_for(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send), 60)
+
+
+async def test_a_stream_whose_reader_has_gone_is_closed() -> None:
     async def send(message: Message) -> None:
         if message.get("body"):
             raise OSError(32, "Broken pipe")
 
-    answer = await stream(endless(), "x.csv", "text/csv")
+    file = Endless()
     with pytest.raises(ClientDisconnect):
-        await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
-    assert closed == [True]
+        await read(await stream(file.made(), "x.csv", "text/csv"), send)
+    assert file.closed
+
+
+async def test_who_reads_nothing_of_a_file_is_left() -> None:
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    file = Endless()
+    with pytest.raises(ClientDisconnect):
+        await read(await stream(file.made(), "x.csv", "text/csv", patience=0.05), send)
+    assert file.closed
 
 
 async def test_a_stream_that_breaks_in_the_middle_is_closed_too() -> None:
@@ -532,15 +531,10 @@ async def test_a_stream_that_breaks_in_the_middle_is_closed_too() -> None:
         yield b"b"
         raise OSError(28, "No space left on device")
 
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     async def send(message: Message) -> None:
         sent.append(message.get("body"))
 
-    answer = await stream(breaking(), "x.csv", "text/csv")
     with pytest.raises(Refused, match=r"usage\.disk"):
-        await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
+        await read(await stream(breaking(), "x.csv", "text/csv"), send)
     # The end of the body was never told: the browser knows that the file is not whole.
     assert sent == [None, b"a", b"b"]
