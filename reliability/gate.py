@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -69,7 +70,7 @@ class GateProcess:
         assert self.process.stdout is not None
         ready = (await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)).decode()
         assert ready, f"the gate did not start: {self.log[-2000:]}"
-        self.port = int(ready.partition("udp:127.0.0.1:")[2].partition(";")[0])
+        self.port = int(re.split(r"\D", ready.partition("udp:127.0.0.1:")[2], maxsplit=1)[0])
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal that ends the process, and wait for its end."""

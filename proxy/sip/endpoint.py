@@ -125,6 +125,16 @@ class Endpoint:
         return self._layer.timers.next_deadline()
 
     @property
+    def transactions(self) -> int:
+        """How many transactions are left."""
+        return len(self._layer.clients) + len(self._layer.servers)
+
+    @property
+    def dialogs(self) -> int:
+        """How many dialogs are left."""
+        return len(self._dialogs)
+
+    @property
     def idle(self) -> bool:
         """Whether no transaction, dialog or timer is left."""
         return self._layer.idle and not len(self._dialogs)

@@ -167,7 +167,7 @@ def _parse_header_lines(
     for line in lines[1 : most + 1]:
         spelled, colon, value = line.partition(":")
         name = known(spelled)
-        if name is None:
+        if name is None or not colon:
             if line[:1] in _FOLDS and not folded:
                 return _parse_header_lines(_join_folded(lines), size, most, folded=True)
             if not colon or not is_token(spelled.rstrip(" \t")):

@@ -187,6 +187,7 @@ class Test_15_1_2_bye:  # noqa: N801
         dialog = harness.endpoint.respond(harness.take(RequestReceived).transaction, 200, now=harness.now)
         assert dialog is not None
         assert harness.endpoint.uses(TCP.connection)
+        assert (harness.endpoint.transactions, harness.endpoint.dialogs) == (1, 1)
         harness.receive(request("BYE", to_tag=dialog.local_tag, cseq="2", branch="z9hG4bK-2"), TCP)
         bye = harness.take(RequestReceived).transaction
         harness.endpoint.transport_failed(TCP, harness.now)
