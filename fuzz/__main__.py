@@ -1,6 +1,6 @@
 """The command of the fuzzers: runs each target under libFuzzer for a while, and keeps what breaks one.
 
-Python targets run under atheris, those of the media core in the binaries that script/fuzz has built. Inputs that
+Python targets run under atheris, those of the media core in binaries that script/fuzz has built. Inputs that
 reached something new stay in var/fuzz: the next run goes on from there.
 """
 
