@@ -27,7 +27,7 @@ router = APIRouter()
 
 Reader = Annotated[Visit, Depends(Needs(Permission.AUDIT_VIEW))]
 
-_KINDS = ("code", "group", "user", "account", "token", "record", "webhook", "call")
+_KINDS = ("code", "group", "user", "account", "token", "record", "webhook", "schedule", "call")
 _LONGEST_ID = 12
 _SHOWN = 20
 """Facts or objects of one entry; a file has all."""

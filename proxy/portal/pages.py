@@ -15,11 +15,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from proxy.portal.emergencies import Emergency
 from proxy.portal.gate_link import LiveCall
 from proxy.portal.permissions import Permission
-from proxy.portal.texts import LANGUAGES
+from proxy.portal.texts import LANGUAGES, Texts
 from proxy.portal.visit import THEMES, Visit
 from proxy.store.days import site_zone
 
-__all__ = ["ASSETS", "asset", "emergencies_of", "go_to", "page", "part", "versioned"]
+__all__ = ["ASSETS", "asset", "emergencies_of", "go_to", "mail_part", "page", "part", "versioned"]
 
 ASSETS = {
     "portal.css": "text/css",
@@ -77,6 +77,11 @@ def part(visit: Visit, template: str, /, **values: object) -> str:
         path=visit.request.url.path,
         **values,
     )
+
+
+def mail_part(template: str, texts: Texts, /, **values: object) -> str:
+    """Return the HTML of an e-mail, which has no visit around it."""
+    return _templates.get_template(template).render(t=texts, **values)
 
 
 def _emergencies_now(visit: Visit) -> tuple[Emergency, ...]:

@@ -6,7 +6,7 @@ import enum
 
 from proxy.store import PortalAccount, Role
 
-__all__ = ["GRANTS", "Permission", "may"]
+__all__ = ["GRANTS", "Permission", "may", "may_see_codes"]
 
 
 class Permission(enum.StrEnum):
@@ -37,6 +37,8 @@ class Permission(enum.StrEnum):
     RECORDS_CORRECT = "records_correct"
     """Set the account code of a finished call."""
     REPORTS_VIEW = "reports_view"
+    REPORTS_MAIL = "reports_mail"
+    """Have reports sent by e-mail."""
     AUDIT_VIEW = "audit_view"
     TOKENS = "tokens"
     """Let programs ask the API."""
@@ -65,6 +67,7 @@ _TABLE: dict[Permission, frozenset[Role]] = {
     Permission.USAGE_ALL: _ALL - {Role.USER},
     Permission.RECORDS_CORRECT: _MANAGERS,
     Permission.REPORTS_VIEW: frozenset({Role.DECISION_MAKER, Role.BILLING_CONTACT}),
+    Permission.REPORTS_MAIL: frozenset({Role.DECISION_MAKER, Role.BILLING_CONTACT}),
     Permission.AUDIT_VIEW: frozenset({Role.DECISION_MAKER}),
     Permission.TOKENS: frozenset({Role.DECISION_MAKER}),
     Permission.WEBHOOKS: frozenset({Role.DECISION_MAKER}),
@@ -86,3 +89,12 @@ def may(account: PortalAccount | None, permission: Permission) -> bool:
     if permission is Permission.GROUPS_CHANGE and account.role is Role.PHONE_MANAGER:
         return account.groups_write
     return account.role in _TABLE[permission]
+
+
+def may_see_codes(account: PortalAccount) -> bool:
+    """Whether an account sees the digits of codes: managers, and Billing Contacts who were granted it.
+
+    Not users, on their own calls neither: somebody else's code may be on a call that they answered.
+    """
+    granted = account.role is Role.BILLING_CONTACT and account.see_codes
+    return may(account, Permission.CODES_VIEW) or granted

@@ -49,6 +49,8 @@ class Portal:
     second_factors: SecondFactors = field(default_factory=SecondFactors)
     sign_on: SingleSignOn | None = None
     """The provider that people log in at; None without one."""
+    mails: bool = False
+    """A mail server is set."""
     uploads: Uploads = field(default_factory=Uploads)
     exports: Exports = field(default_factory=Exports)
     feed: Feed = Feed()

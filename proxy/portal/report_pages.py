@@ -16,9 +16,10 @@ from proxy.cdr.usage_log import clock_time, neutralise, quoted_line
 from proxy.portal.pages import page
 from proxy.portal.permissions import Permission
 from proxy.portal.report_chart import Chart, columns, lying_bars
+from proxy.portal.report_lines import named, report_rows
 from proxy.portal.report_view import InReportView, ReportView, month_of_day
 from proxy.portal.streams import in_chunks, in_place, stream
-from proxy.portal.usage_view import sees_codes, shown_code
+from proxy.portal.usage_view import sees_codes
 from proxy.portal.visit import Needs, Refused, Visit
 from proxy.store import Report, ReportBy, ReportLine, ReportOrder
 
@@ -29,7 +30,6 @@ router = APIRouter()
 Reader = Annotated[Visit, Depends(Needs(Permission.REPORTS_VIEW))]
 
 _CHARTED = 15
-_FILE_COLUMNS = ("", "Description", "Calls", "Answered", "Talk Time", "Talk Time in Seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +88,12 @@ async def export_report(visit: Reader, view: InReportView) -> Response:
 
 
 def _file_lines(visit: Visit, view: ReportView) -> Iterator[str]:
-    yield quoted_line((view.by.value.capitalize(), *_FILE_COLUMNS[1:]))
+    masked = not sees_codes(visit)
     found = visit.portal.store.reports.lines(
-        view.by,
-        view.first,
-        view.last,
-        order=view.order,
-        descending=view.descending,
-        masked=not sees_codes(visit),
+        view.by, view.first, view.last, order=view.order, descending=view.descending, masked=masked
     )
-    for line in found:
-        name, more = _named(visit, view.by, line)
-        seconds = f"{line.talk_time:.0f}"
-        cells = (name, more, str(line.calls), str(line.answered), clock_time(line.talk_time), seconds)
-        yield quoted_line(tuple(neutralise(cell) for cell in cells))
+    for row in report_rows(view.by, found, visit.texts, masked=masked):
+        yield quoted_line(tuple(neutralise(cell) for cell in row))
 
 
 def _read(visit: Visit, view: ReportView, offset: int, limit: int) -> Report:
@@ -149,15 +141,7 @@ def _shown(visit: Visit, view: ReportView, line: ReportLine, report: Report) -> 
 
 
 def _named(visit: Visit, by: ReportBy, line: ReportLine) -> tuple[str, str]:
-    """What a line is called for people, and what else is known of it."""
-    t = visit.texts
-    if by is ReportBy.CODE:
-        return shown_code(visit, line.name or line.key), line.description
-    if not line.key:
-        return t("report.without"), ""
-    if by in {ReportBy.CLASS, ReportBy.RESULT}:
-        return t.words.get(f"{by.value}.{line.key}", line.key), ""
-    return line.key, line.name
+    return named(by, line, visit.texts, masked=not sees_codes(visit))
 
 
 def _refuse_order_of_codes(visit: Visit, view: ReportView) -> None:

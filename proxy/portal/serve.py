@@ -23,6 +23,7 @@ from proxy.portal.gate_link import GateLink
 from proxy.portal.pages import ASSETS, asset
 from proxy.portal.passwords import Passwords
 from proxy.portal.portal import Portal
+from proxy.portal.report_sender import ReportSender
 from proxy.portal.single_sign_on import SingleSignOn
 from proxy.portal.webhook_mail import Mailer
 from proxy.portal.webhook_post import Poster
@@ -62,12 +63,18 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
             link,
             Passwords(),
             sign_on=SingleSignOn(oidc, settings.portal.public_url, time.time) if oidc.issuer else None,
+            mails=bool(notify.mail.server),
             site=site,
             realm=realm,
             prompts=prompts,
         )
-        sender = WebhookSender(store, Poster(notify.private_networks), Mailer(notify.mail))
-        sender.start()
+        mailer = Mailer(notify.mail)
+        senders = (
+            WebhookSender(store, Poster(notify.private_networks), mailer),
+            ReportSender(store, mailer),
+        )
+        for sender in senders:
+            sender.start()
         try:
             if (password := make_first_account(store, portal.passwords)) is not None:
                 print(
@@ -76,7 +83,8 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
                 )
             _Server(_config(settings, portal), settings, listening, ends_with_input=ends_with_input).run()
         finally:
-            sender.stop()
+            for sender in senders:
+                sender.stop()
             portal.close()
 
 

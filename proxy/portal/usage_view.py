@@ -15,9 +15,9 @@ from starlette.datastructures import QueryParams
 from proxy.cdr.record import CallRecord, Direction, Disposition, UsedCode
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, dial_form
-from proxy.portal.permissions import Permission
+from proxy.portal.permissions import Permission, may_see_codes
 from proxy.portal.visit import Refused, Visit
-from proxy.store import Role, UsageFilter, UsageOrder
+from proxy.store import UsageFilter, UsageOrder
 from proxy.store.audit import masked_code
 from proxy.store.days import midnight
 
@@ -300,12 +300,8 @@ def may_see_call(visit: Visit, record: CallRecord) -> bool:
 
 
 def sees_codes(visit: Visit) -> bool:
-    """Whether somebody sees the digits of codes: managers, and Billing Contacts who were granted it.
-
-    Not users, their own calls neither: somebody else's code may be on a call that they answered.
-    """
-    account = visit.who
-    return visit.may(Permission.CODES_VIEW) or (account.role is Role.BILLING_CONTACT and account.see_codes)
+    """Whether who comes sees the digits of codes."""
+    return may_see_codes(visit.who)
 
 
 def shown_code(visit: Visit, form: str) -> str:

@@ -36,7 +36,7 @@ class Mailer:
         message["From"] = self._settings.sender
         try:
             with self._connected() as server:
-                server.send_message(message)
+                left_out = server.send_message(message)
         except smtplib.SMTPResponseException as error:
             told = error.smtp_error
             words = told.decode("utf-8", "replace") if isinstance(told, bytes) else told
@@ -48,7 +48,8 @@ class Mailer:
             return Outcome(0, f"mail server's certificate: {error.verify_message}")
         except (OSError, smtplib.SMTPException, ValueError) as error:
             return Outcome(0, f"mail server: {getattr(error, 'strerror', None) or error}")
-        return Outcome(250)
+        # Not a failure: those who have it would get it again.
+        return Outcome(250, f"not taken for {', '.join(left_out)}" if left_out else "")
 
     def _connected(self) -> smtplib.SMTP:
         host, port = self._settings.address

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from proxy.errors import TollgateError
+from proxy.portal.repeating import Repeating
 from proxy.portal.webhook_mail import Mailer, event_message
 from proxy.portal.webhook_post import Outcome, Poster
 from proxy.store import Store, WebhookDelivery, WebhookEndpoint
@@ -48,44 +49,28 @@ class WebhookSender:
         self._poster = poster
         self._mailer = mailer
         self._clock = clock
-        self._every = every
         self._busy: Counter[int] = Counter()
         """Deliveries under way, by endpoint."""
         self._lock = threading.Lock()
-        self._woken = threading.Event()
-        self._ending = False
-        self._failing = False
         self._tidied_at = float("-inf")
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhooks")
-        self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
+        self._looking = Repeating("webhooks", self._look, every=every)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._looking.start()
 
     def stop(self) -> None:
         """Begin nothing new and break off what is under way."""
-        self._ending = True
-        self._woken.set()
+        self._looking.ending = True
         self._poster.close()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._looking.stop()
         self._pool.shutdown()
 
-    def _work(self) -> None:
-        while not self._ending:
-            try:
-                begun = self._begin_due()
-                self._tidy()
-            except TollgateError as error:
-                if not self._failing:
-                    logger.error("webhooks wait: %s", error)
-                self._failing, begun = True, 0
-            else:
-                self._failing = False
-            if not begun:
-                self._woken.wait(self._every)
-                self._woken.clear()
+    def _look(self) -> bool:
+        begun = self._begin_due()
+        self._tidy()
+        return bool(begun)
 
     def _begin_due(self) -> int:
         with self._lock:
@@ -113,7 +98,7 @@ class WebhookSender:
         finally:
             with self._lock:
                 self._busy[endpoint.id] -= 1
-            self._woken.set()
+            self._looking.wake()
 
     def _try(self, endpoint: WebhookEndpoint, delivery: WebhookDelivery) -> Outcome:
         if endpoint.mail_to:

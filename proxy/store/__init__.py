@@ -16,6 +16,14 @@ from proxy.store.database import StoreUnavailable, public_name
 from proxy.store.example import ExampleUser, seed_example_data
 from proxy.store.people import GroupsRepository, UsersRepository
 from proxy.store.reports import Report, ReportBy, ReportLine, ReportOrder, ReportsRepository, Statement
+from proxy.store.schedules import (
+    MailedReport,
+    ReportFormat,
+    ReportMail,
+    ReportSchedule,
+    Rhythm,
+    SchedulesRepository,
+)
 from proxy.store.sessions import ApiToken, PortalSession, SessionsRepository, TokensRepository, secret_hash
 from proxy.store.snapshots import SnapshotSource, load_snapshot
 from proxy.store.store import Store
@@ -53,14 +61,20 @@ __all__ = [
     "LineVerdict",
     "LockoutRules",
     "LoginGuard",
+    "MailedReport",
     "PortalAccount",
     "PortalSession",
     "Report",
     "ReportBy",
+    "ReportFormat",
     "ReportLine",
+    "ReportMail",
     "ReportOrder",
+    "ReportSchedule",
     "ReportsRepository",
+    "Rhythm",
     "Role",
+    "SchedulesRepository",
     "SessionsRepository",
     "SnapshotSource",
     "Statement",

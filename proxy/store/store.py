@@ -14,6 +14,7 @@ from proxy.store.database import Database
 from proxy.store.people import GroupsRepository, UsersRepository
 from proxy.store.reports import ReportsRepository
 from proxy.store.sessions import SessionsRepository, TokensRepository
+from proxy.store.schedules import SchedulesRepository
 from proxy.store.usage import UsageRepository
 from proxy.store.webhooks import WebhooksRepository
 
@@ -46,6 +47,7 @@ class Store:
         self.audit = AuditLog(database, actor)
         self.webhooks = WebhooksRepository(database, actor)
 
+        self.schedules = SchedulesRepository(database, actor)
     def acting(self, actor: Actor) -> Store:
         """The same store for somebody else: cheap, made per request. Closing it is its owner's business."""
         other = Store.__new__(Store)

@@ -20,6 +20,7 @@ PAGES = {
     "trunks": "/trunks",
     "usage-log": "/usage",
     "reports": "/reports",
+    "reports-by-e-mail": "/reports/mail",
     "audit-log": "/audit",
     "webhooks": "/webhooks",
     "webhook": "/webhooks/1",

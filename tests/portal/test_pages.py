@@ -18,7 +18,7 @@ from proxy.call.trunk_watch import TrunkState
 from proxy.cdr.record import Disposition
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, CodeCollection, OwnerKind, Treatment, UserGroup
-from proxy.portal import access_pages, group_pages, token_pages, user_pages, webhook_pages
+from proxy.portal import access_pages, group_pages, schedule_pages, token_pages, user_pages, webhook_pages
 from proxy.portal.api.scopes import GRANTABLE
 from proxy.portal.app import create_app
 from proxy.portal.code_pages import MESSAGES
@@ -28,10 +28,19 @@ from proxy.portal.pages import ASSETS, asset, versioned
 from proxy.portal.permissions import GRANTS
 from proxy.portal.portal import Portal
 from proxy.portal.prompt_files import OFFERED
+from proxy.portal.schedule_form import WEEKDAYS
 from proxy.portal.texts import LANGUAGES, preferred, texts_of
 from proxy.portal.visit import THEMES
 from proxy.settings_portal import PortalSettings
-from proxy.store import CodesRepository, Role, Store, StoreUnavailable
+from proxy.store import (
+    CodesRepository,
+    MailedReport,
+    ReportFormat,
+    Rhythm,
+    Role,
+    Store,
+    StoreUnavailable,
+)
 from proxy.store.webhooks import EVENTS
 from tests.portal.person import Person, notice
 
@@ -244,6 +253,10 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
         "accounts.role_",
         "accounts.grant_",
         "second.said_",
+        "mailed.report_",
+        "mailed.format_",
+        "mailed.rhythm_",
+        "mailed.weekday_",
     }
     assert {f"base.theme_{theme}" for theme in THEMES} <= words
     assert {f"codes.owner_{kind.value}" for kind in OwnerKind} <= words
@@ -269,6 +282,11 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
     assert {f"accounts.role_{role.value}" for role in Role} <= words
     assert {f"accounts.grant_{grant}" for grant in GRANTS} <= words
     assert {"second.said_on", "second.said_off"} <= words
+    assert {f"mailed.{said}" for said in schedule_pages.MESSAGES} <= words
+    for kind in (MailedReport, ReportFormat, Rhythm):
+        name = {MailedReport: "report", ReportFormat: "format", Rhythm: "rhythm"}[kind]
+        assert {f"mailed.{name}_{member.value}" for member in kind} <= words
+    assert {f"mailed.weekday_{day}" for day in WEEKDAYS} <= words
     assert {f"webhooks.{said}" for said in webhook_pages.MESSAGES} <= words
     assert {f"webhooks.event_{event.replace('.', '_')}" for event in EVENTS} <= words
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import email
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from email.message import EmailMessage
-from email.policy import default as mail_policy
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from pydantic import SecretStr, ValidationError
 
 from proxy.cdr.record import CallRecord, RecordPhase
@@ -23,6 +17,7 @@ from proxy.portal.webhook_post import Outcome
 from proxy.settings_notify import MailSettings
 from proxy.store import WebhookDelivery
 from proxy.store.call_events import NewEvent, Site, of_call, of_trunk
+from tests.portal.postbox import MailServer, Postbox
 from tests.support.certificates import Authority
 
 NOW = 1_790_000_000.0
@@ -45,38 +40,6 @@ def delivery(event: NewEvent) -> WebhookDelivery:
     return WebhookDelivery(1, 1, event.id, event.event, event.body, NOW, 1, None, None, 0, "")
 
 
-class Postbox:
-    """Keeps what it takes."""
-
-    def __init__(self) -> None:
-        self.taken: list[EmailMessage] = []
-        self.says = "250 OK"
-        self.logins: list[object] = []
-
-    async def handle_RCPT(  # noqa: N802
-        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
-    ) -> str:
-        if self.says.startswith("550"):
-            return self.says
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        if self.says.startswith("250"):
-            content = envelope.content
-            assert isinstance(content, bytes)
-            message = email.message_from_bytes(content, policy=mail_policy)
-            assert isinstance(message, EmailMessage)
-            self.taken.append(message)
-        return self.says
-
-    def log_in(self, *arguments: Any) -> AuthResult:
-        given = arguments[-1]
-        assert isinstance(given, LoginPassword)
-        self.logins.append((given.login, given.password))
-        return AuthResult(success=given.password == b"right", handled=False)
-
-
 @pytest.fixture
 def postbox() -> Postbox:
     return Postbox()
@@ -94,40 +57,8 @@ Server = Callable[[str], str]
 @pytest.fixture
 def server(postbox: Postbox, certificate: tuple[Authority, Path]) -> Iterator[Server]:
     """Start a mail server; returns where it is, as settings have it."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    listening: list[asyncio.Server] = []
-
-    def start(security: str) -> str:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate[1])
-        options: dict[str, Any] = {}
-        if security == "starttls":
-            options = {"tls_context": context, "require_starttls": True, "authenticator": postbox.log_in}
-        opening = loop.create_server(
-            lambda: SMTP(postbox, hostname="mail.test", loop=loop, **options),
-            "127.0.0.1",
-            0,
-            ssl=context if security == "tls" else None,
-        )
-        made = asyncio.run_coroutine_threadsafe(opening, loop).result(60)
-        listening.append(made)
-        return f"127.0.0.1:{made.sockets[0].getsockname()[1]}"
-
-    async def end() -> None:
-        for one in listening:
-            one.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    yield start
-    asyncio.run_coroutine_threadsafe(end(), loop).result(60)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with MailServer(postbox, certificate[1]) as servers:
+        yield servers.start
 
 
 def settings(server: str, security: str, **more: Any) -> MailSettings:
