@@ -266,13 +266,15 @@ async def _add_phone(gate: GateProcess) -> None:
 
 
 @asynccontextmanager
-async def exposed_gate(folder: Path, extra: str = "", seed: int | None = None) -> AsyncIterator[ExposedGate]:
+async def exposed_gate(
+    folder: Path, extra: str = "", *, timers: str = SHORT_TIMERS
+) -> AsyncIterator[ExposedGate]:
     """Run a gate with UDP, TCP and TLS, one phone's account, a carrier that answers and short timers."""
     authority = Authority(folder / "authority")
     certificate = authority.issue("gate.pem", f"IP:{HOST}")
     callee = Callee()
     await callee.start()
-    settings = f'{SHORT_TIMERS}sip.tls.certificate = "{certificate}"\n{extra}'
+    settings = f'{timers}sip.tls.certificate = "{certificate}"\n{extra}'
     gate = GateProcess(folder, callee.port, extra=settings)
     listen = [f"{transport}:{HOST}:0" for transport in ("udp", "tcp", "tls")]
     gate.environment["TOLLGATE_SIP__LISTEN"] = json.dumps(listen)
@@ -286,7 +288,7 @@ async def exposed_gate(folder: Path, extra: str = "", seed: int | None = None) -
             for transport, bound in zip(("UDP", "TCP", "TLS"), listening, strict=True)
         }
         tls = ssl.create_default_context(cafile=authority.certificate)
-        yield ExposedGate(gate, callee, addresses, tls, Random(seed))
+        yield ExposedGate(gate, callee, addresses, tls, Random())
         assert gate.process.returncode is None, gate.log[-2000:]
     finally:
         await gate.end()
