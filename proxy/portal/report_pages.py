@@ -56,7 +56,7 @@ async def show_report(visit: Reader, view: InReportView) -> Response:
     size = visit.portal.settings.page_size
     async with visit.portal.reports.of(visit.who.id):
         report = await run_in_threadpool(_read, visit, view, (view.page - 1) * size, size)
-        drawn = await run_in_threadpool(_chart, visit, view)
+        drawn = await run_in_threadpool(_chart, visit, view, report)
     today = datetime.fromtimestamp(visit.portal.clock(), visit.portal.store.usage.zone).date()
     this, before = month_of_day(today), month_of_day(today.replace(day=1) - timedelta(days=1))
     return await page(
@@ -106,24 +106,19 @@ def _read(visit: Visit, view: ReportView, offset: int, limit: int) -> Report:
         offset=offset,
         limit=limit,
         masked=not sees_codes(visit),
+        most=_CHARTED,
     )
 
 
-def _chart(visit: Visit, view: ReportView) -> Chart:
+def _chart(visit: Visit, view: ReportView, report: Report) -> Chart:
     """The days from left to right, and of all else what is talked most."""
-    by_day = view.by is ReportBy.DAY
-    report = visit.portal.store.reports.report(
-        view.by,
-        view.first,
-        view.last,
-        order=ReportOrder.KEY if by_day else ReportOrder.TALK_TIME,
-        descending=not by_day,
-        limit=2_000 if by_day else _CHARTED,
-        masked=not sees_codes(visit),
-    )
-    drawn = [
-        (_named(visit, view.by, line)[0], line.talk_time, clock_time(line.talk_time)) for line in report.lines
-    ]
+    by_day, lines = view.by is ReportBy.DAY, report.most
+    if by_day:
+        days = visit.portal.store.reports.lines(
+            view.by, view.first, view.last, order=ReportOrder.KEY, descending=False
+        )
+        lines = list(days)
+    drawn = [(_named(visit, view.by, line)[0], line.talk_time, clock_time(line.talk_time)) for line in lines]
     return columns(drawn) if by_day else lying_bars(drawn)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import calendar
 import os
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-__all__ = ["day_of", "is_whole_months", "midnight", "month_of", "months", "site_zone"]
+__all__ = ["cover", "day_of", "is_whole_months", "midnight", "month_of", "months", "site_zone"]
+
+_ONE_DAY = timedelta(days=1)
 
 
 def site_zone() -> tzinfo:
@@ -57,3 +60,28 @@ def months(first: date, last: date) -> Iterator[str]:
     while (year, month) <= (last.year, last.month):
         yield f"{year:04d}-{month:02d}"
         year, month = (year, month + 1) if month < 12 else (year + 1, 1)
+
+
+Days = tuple[date, date]
+"""The first and the last of some days."""
+
+
+def cover(first: date, last: date) -> tuple[list[str], list[Days], list[Days]]:
+    """A range of days as whole months, days that are added to them and days that are taken from them: as few
+    days as possible.
+    """
+    whole: list[str] = []
+    more: list[Days] = []
+    less: list[Days] = []
+    for month in months(first, last):
+        begin = date.fromisoformat(f"{month}-01")
+        end = begin.replace(day=calendar.monthrange(begin.year, begin.month)[1])
+        inside = max(first, begin), min(last, end)
+        outside = [(begin, inside[0] - _ONE_DAY), (inside[1] + _ONE_DAY, end)]
+        missing = [days for days in outside if days[0] <= days[1]]
+        if sum((until - since).days + 1 for since, until in missing) * 2 > end.day:
+            more.append(inside)
+        else:
+            whole.append(month)
+            less += missing
+    return whole, more, less

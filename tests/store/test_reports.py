@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import calendar
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from proxy.cdr.record import CallRecord, Disposition, UsedCode
@@ -23,7 +26,7 @@ from proxy.store import (
     UsageRepository,
     VersionConflict,
 )
-from proxy.store.days import day_of, site_zone
+from proxy.store.days import cover, day_of, site_zone
 from proxy.store.reports import WrongCodes
 from tests.cdr.samples import full_record
 from tests.store.calls import CODES, many_calls
@@ -77,6 +80,8 @@ def _sums(by: ReportBy, first: date, last: date) -> dict[str, tuple[int, int, fl
         (date(2026, 1, 1), date(2026, 2, 28)),
         (date(2026, 1, 9), date(2026, 2, 3)),
         (date(2026, 1, 5), date(2026, 1, 5)),
+        (date(2026, 1, 4), date(2026, 1, 30)),
+        (date(2025, 12, 20), date(2026, 2, 26)),
         (date(2025, 1, 1), date(2025, 12, 31)),
     ],
 )
@@ -88,6 +93,34 @@ def test_a_report_adds_up_what_the_calls_are(log: Store, by: ReportBy, days: tup
     assert report.count == len(expected)
     assert report.calls == sum(calls for calls, _, _ in expected.values())
     assert report.talk_time == pytest.approx(sum(talk for _, _, talk in expected.values()))
+    log.close()
+
+
+@given(st.dates(date(2023, 11, 1), date(2025, 2, 1)), st.integers(0, 100))
+def test_a_range_is_months_and_as_few_days_as_possible(first: date, days: int) -> None:
+    last = first + timedelta(days=days)
+    whole, more, less = cover(first, last)
+    covered = Counter[date]()
+    for month in whole:
+        begin = date.fromisoformat(f"{month}-01")
+        length = calendar.monthrange(begin.year, begin.month)[1]
+        covered.update(begin + timedelta(days=number) for number in range(length))
+    for sign, ranges in ((1, more), (-1, less)):
+        for since, until in ranges:
+            length = (until - since).days + 1
+            assert 1 <= length <= 15 + (sign > 0)
+            covered.update({since + timedelta(days=number): sign for number in range(length)})
+    assert {day: 1 for day in covered if covered[day]} == {
+        first + timedelta(days=number): 1 for number in range(days + 1)
+    }
+    assert set(covered.values()) <= {0, 1}
+
+
+def test_the_lines_of_most_talk_time_come_with_a_report(log: Store) -> None:
+    for by in ReportBy:
+        report = log.reports.report(by, *JANUARY, order=ReportOrder.KEY, limit=1, most=3)
+        assert report.most == log.reports.report(by, *JANUARY, limit=3).lines
+        assert len(report.lines) == 1
     log.close()
 
 
