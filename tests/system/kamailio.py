@@ -1,4 +1,8 @@
-"""Kamailio as the carrier's proxy: it challenges, stays on the route of calls, and forks them."""
+"""Kamailio as a proxy: it challenges, stays on the route of calls, and forks them.
+
+As the carrier's it stands between the gate and carriers, over TLS where a test wants that; as the PBX's
+between phones and the gate.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ REALM = "carrier.example"
 
 needs_kamailio = pytest.mark.skipif(shutil.which("kamailio") is None, reason="kamailio is not installed")
 
-_ROUTES = """
+_BEGINNING = """
 request_route {
     if (!mf_process_maxfwd_header("10")) { sl_send_reply("483", "Too Many Hops"); exit; }
     if (is_method("CANCEL")) { if (t_check_trans()) t_relay(); exit; }
@@ -29,11 +33,7 @@ request_route {
     # What comes within a dialog must bring the route that record_route() below made.
     if (has_totag()) {
         if (loose_route()) {
-            # Some carriers challenge within dialogs as well: here those of calls to one number.
-            if ($si == "GATE" && $tU == "+12025550123" && !is_method("ACK")) {
-                if (!pv_proxy_authenticate("REALM", "PASSWORD", "0")) { proxy_challenge("REALM", "1"); exit; }
-                consume_credentials();
-            }
+WITHIN
             xlog("L_NOTICE", "[routed $rm from $si over $proto]\\n");
             t_relay();
             exit;
@@ -43,15 +43,23 @@ request_route {
         sl_send_reply("404", "Not Here");
         exit;
     }
-
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+"""
+_CHALLENGED_WITHIN = """
+            # Some carriers challenge within dialogs as well: here those of calls to one number.
+            if ($si == "GATE" && $tU == "+12025550123" && !is_method("ACK")) {
+                if (!pv_proxy_authenticate("CALLS", "PASSWORD", "0")) { proxy_challenge("CALLS", "1"); exit; }
+                consume_credentials();
+            }
+"""
+_CARRIER = """
     if ($si == "GATE") {
         if (is_method("REGISTER")) {
             if (!pv_www_authenticate("REALM", "PASSWORD", "0")) { www_challenge("REALM", "1"); exit; }
             if (!save("location")) sl_reply_error();
             exit;
         }
-        if (!pv_proxy_authenticate("REALM", "PASSWORD", "0")) { proxy_challenge("REALM", "1"); exit; }
+        if (!pv_proxy_authenticate("CALLS", "PASSWORD", "0")) { proxy_challenge("CALLS", "1"); exit; }
         consume_credentials();
         record_route();
 FORKS
@@ -66,6 +74,62 @@ FORKS
     t_relay();
 }
 """
+_PBX = """
+    record_route();
+    if ($si == "GATE") {
+FORKS
+        t_relay();
+        exit;
+    }
+    # A phone calls: who it is the PBX asks, and tells the gate.
+    if (!pv_proxy_authenticate("REALM", "PASSWORD", "0")) { proxy_challenge("REALM", "1"); exit; }
+    consume_credentials();
+    remove_hf("P-Asserted-Identity");
+    append_hf("P-Asserted-Identity: <sip:$au@REALM>\\r\\n");
+    $du = "sip:GATE:GATE_PORT";
+    t_relay();
+}
+"""
+
+
+def carrier_routes(
+    *, gate_address: str, user: str, password: str, carriers: tuple[str, ...], calls_realm: str = REALM
+) -> str:
+    """Return the script of a carrier with an account for the gate; its calls go to all ``carriers``
+    (host:port) at once."""
+    words = {
+        "WITHIN": _CHALLENGED_WITHIN,
+        "GATE": gate_address,
+        "CALLS": calls_realm,
+        "REALM": REALM,
+        "PASSWORD": password,
+        "USER": user,
+        "FORKS": _forks(carriers),
+    }
+    return _filled(_BEGINNING + _CARRIER, words)
+
+
+def pbx_routes(*, gate: tuple[str, int], password: str, phones: tuple[str, ...]) -> str:
+    """Return the script of a PBX that asks its phones who they are; calls of the gate ring all ``phones``."""
+    words = {
+        "WITHIN": "",
+        "GATE_PORT": str(gate[1]),
+        "GATE": gate[0],
+        "REALM": REALM,
+        "PASSWORD": password,
+        "FORKS": _forks(phones),
+    }
+    return _filled(_BEGINNING + _PBX, words)
+
+
+def _forks(targets: tuple[str, ...]) -> str:
+    branches = [f'        append_branch("sip:$rU@{target}");' for target in targets[1:]]
+    return "\n".join([*branches, f'        $ru = "sip:" + $rU + "@{targets[0]}";'])
+
+
+def _filled(script: str, words: dict[str, str]) -> str:
+    script = script.replace("WITHIN", words["WITHIN"])
+    return re.sub("|".join(words), lambda match: words[match[0]], script)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,29 +151,21 @@ class Kamailio:
             time.sleep(0.05)
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What it needs for TLS; who connects has to show a certificate of the authority as well."""
+
+    port: int
+    certificate: Path
+    authority: Path
+
+
 @contextmanager
 def running_kamailio(
-    folder: Path,
-    *,
-    address: str,
-    port: int,
-    gate_address: str,
-    user: str,
-    password: str,
-    carriers: tuple[str, ...],
+    folder: Path, *, address: str, port: int, routes: str, tls: Tls | None = None
 ) -> Iterator[Kamailio]:
-    """Start a proxy with an account for the gate; its calls go to all ``carriers`` (host:port) at once."""
+    """Start a proxy with this script at a port for UDP and TCP, and at another one for TLS."""
     folder.mkdir()
-    forks = [f'        append_branch("sip:$rU@{carrier}");' for carrier in carriers[1:]]
-    forks.append(f'        $ru = "sip:" + $rU + "@{carriers[0]}";')
-    words = {
-        "GATE": gate_address,
-        "REALM": REALM,
-        "PASSWORD": password,
-        "USER": user,
-        "FORKS": "\n".join(forks),
-    }
-    routes = re.sub("|".join(words), lambda match: words[match[0]], _ROUTES)
     config = folder / "kamailio.cfg"
     config.write_text(
         f"""#!KAMAILIO
@@ -124,6 +180,7 @@ rev_dns=no
 server_id=1
 listen=udp:{address}:{port}
 listen=tcp:{address}:{port}
+{_tls_socket(address, tls)}
 loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "rr.so"
@@ -136,6 +193,7 @@ loadmodule "xlog.so"
 loadmodule "auth.so"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
+{_tls_module(folder, tls)}
 modparam("rr", "enable_full_lr", 1)
 modparam("auth", "qop", "auth")
 modparam("auth", "nonce_count", 1)
@@ -156,6 +214,19 @@ modparam("auth", "nonce_count", 1)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _tls_socket(address: str, tls: Tls | None) -> str:
+    return "" if tls is None else f"enable_tls=yes\ntcp_accept_aliases=yes\nlisten=tls:{address}:{tls.port}"
+
+
+def _tls_module(folder: Path, tls: Tls | None) -> str:
+    if tls is None:
+        return ""
+    both = f"certificate = {tls.certificate}\nprivate_key = {tls.certificate}\nca_list = {tls.authority}\n"
+    both += "method = TLSv1.2+\nverify_certificate = yes\nrequire_certificate = yes\n"
+    (folder / "tls.cfg").write_text(f"[server:default]\n{both}[client:default]\n{both}")
+    return f'loadmodule "tls.so"\nmodparam("tls", "config", "{folder}/tls.cfg")'
 
 
 def _wait_for_socket(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -24,7 +24,7 @@ from tests.system.gate import (
     free_port,
     running_gate,
 )
-from tests.system.kamailio import REALM, Kamailio, needs_kamailio, running_kamailio
+from tests.system.kamailio import REALM, Kamailio, carrier_routes, needs_kamailio, running_kamailio
 from tests.system.media import RtpListener
 
 SCENARIOS = Path(__file__).parent / "proxied"
@@ -95,10 +95,12 @@ def running_network(folder: Path, transport: str) -> Iterator[Network]:
         folder / "kamailio",
         address=address,
         port=port,
-        gate_address=GATE_ADDRESS,
-        user="gate",
-        password=PASSWORD,
-        carriers=tuple(f"{host}:{at}" for host, at in zip(BEHIND, behind, strict=True)),
+        routes=carrier_routes(
+            gate_address=GATE_ADDRESS,
+            user="gate",
+            password=PASSWORD,
+            carriers=tuple(f"{host}:{at}" for host, at in zip(BEHIND, behind, strict=True)),
+        ),
     )
     with (
         proxy as kamailio,
