@@ -153,6 +153,23 @@ def test_rfc3261_8_2_2_2_a_merged_request_gets_482_and_the_call_goes_on(
     assert record_of(gate, call).disposition is Disposition.ANSWERED
 
 
+def test_rfc3261_14_2_a_second_invite_before_the_first_is_answered(
+    gate: Gate, pbx: Wire, carrier: Wire
+) -> None:
+    call = pbx.call(TOLL_FREE)
+    first = call.cseq
+    callee = carrier.called()
+    callee.ring()
+    ringing = call.response(180)
+    call.request("INVITE", f"To: {ringing['To']}", body=call.description())
+    assert 0 <= int(call.response(500)["Retry-After"]) <= 10
+    callee.answer()
+    call.response(200, number=first)
+    call.hang_up()
+    callee.hung_up()
+    assert record_of(gate, call).disposition is Disposition.ANSWERED
+
+
 def test_rfc3261_14_2_overlapping_invites(gate: Gate, pbx: Wire, carrier: Wire) -> None:
     call, callee = talking(pbx, carrier)
     # §14.2: a second INVITE before the first is answered.
@@ -184,6 +201,36 @@ def test_rfc3261_14_2_overlapping_invites(gate: Gate, pbx: Wire, carrier: Wire) 
     # §15.1.2, §12.2.2: the dialog is no more.
     call.request("BYE")
     call.response(481, "BYE")
+
+
+def test_rfc3261_16_3_1_what_can_not_be_read_does_no_harm(gate: Gate, pbx: Wire, carrier: Wire) -> None:
+    call, callee = talking(pbx, carrier)
+    here = f"{pbx.address}:{pbx.port}"
+    bye = (
+        f"BYE {call.target} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bKhalf\r\nFrom: {call.local}\r\n"
+        f"To: {call.remote}\r\nCall-ID: {call.call_id}\r\nCSeq: 99 BYE\r\n"
+    )
+    for junk in (
+        b"",
+        b"\r\n\r\n",
+        bytes(range(256)) * 40,
+        b"\xff" * 65_000,
+        bye.encode(),  # breaks off within the head
+        bye.replace("CSeq: 99 BYE", "CSeq: 99 INVITE").encode() + b"\r\n",
+        bye.replace("BYE sip:", "BYE \x00sip:").encode() + b"\r\n",
+        bye.encode() + b"Content-Length: -1\r\n\r\n",
+        bye.encode() + b"Content-Length: 500\r\n\r\nshort",
+    ):
+        pbx.throw(junk)
+        carrier.throw(junk)
+    call.request("INVITE", body=call.description("sendonly"))
+    held = callee.asked("INVITE")
+    callee.respond(held, 200, body=callee.description("recvonly"))
+    callee.asked("ACK")
+    call.response(200)
+    call.hang_up()
+    callee.hung_up()
+    assert record_of(gate, call).hung_up_by is HungUpBy.A_LEG
 
 
 def test_rfc3261_17_2_2_a_repeated_bye_gets_the_same_answer(gate: Gate, pbx: Wire, carrier: Wire) -> None:

@@ -85,8 +85,11 @@ class Wire:
 
     def send(self, *lines: str, body: str = "") -> None:
         """Send a message of these lines."""
-        text = "\r\n".join((*lines, f"Content-Length: {len(body)}", "", body))
-        self._socket.sendto(text.encode(), self._gate)
+        self.throw("\r\n".join((*lines, f"Content-Length: {len(body)}", "", body)).encode())
+
+    def throw(self, data: bytes) -> None:
+        """Send whatever this is."""
+        self._socket.sendto(data, self._gate)
 
     def receive(self, *words: str) -> Message:
         """Return the first message that has all of these in it; the others wait."""
@@ -243,6 +246,11 @@ class Dialog:
         if body:
             lines = (*lines, "Content-Type: application/sdp")
         self.wire.send(f"SIP/2.0 {status} Because", *kept, f"To: {to}", contact, *lines, body=body)
+
+    def ring(self) -> None:
+        """Ring for the call that the gate has placed."""
+        assert self.invite is not None
+        self.respond(self.invite, 180)
 
     def answer(self) -> None:
         """Take the call that the gate has placed, and wait for the ACK."""
