@@ -78,11 +78,13 @@ def running_linphone(
     tone_hz: int = 440,
     answers: bool = False,
     encryption: str = "none",
+    suites: str = "",
     authority: Path | None = None,
 ) -> Iterator[Linphone]:
     """Start a phone that registers at ``proxy``; it sends a tone and records what it hears.
 
-    ``answers``: it takes every call. ``authority`` is the file of the certificates that it believes.
+    ``answers``: it takes every call. ``authority`` is the file of the certificates that it believes,
+    ``suites`` are those of SRTP that it offers, if not its own choice.
     """
     (folder / ".local" / "share" / "linphone").mkdir(parents=True)
     (folder / "linphonerc").write_text(
@@ -98,6 +100,7 @@ use_rfc2833=1
 use_info=0
 media_encryption={encryption}
 media_encryption_mandatory={int(encryption != "none")}
+{f"srtp_crypto_suites={suites}" if suites else ""}
 root_ca={authority or ""}
 [rtp]
 audio_rtp_port={free_port(address)}

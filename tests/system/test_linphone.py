@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD
 from tests.system.test_registration import OTHER_ADDRESS, wait_for_phones
 
 LINPHONE_ADDRESS = "127.0.0.6"
+SUITE = "AES_256_CM_HMAC_SHA1_80"
 
 pytestmark = [pytest.mark.system, needs_linphone]
 
@@ -179,6 +181,7 @@ def test_tls_and_srtp_to_linphone_plain_to_the_trunk(tmp_path: Path) -> None:
             password=PASSWORD,
             tone_hz=CALLER_HZ,
             encryption="srtp",
+            suites=SUITE,
             authority=authority.certificate,
         )
         with far_end as answering, caller as phone:
@@ -195,5 +198,9 @@ def test_tls_and_srtp_to_linphone_plain_to_the_trunk(tmp_path: Path) -> None:
             phone.wait_for("ended")
         record = gate.wait_for_record(set())
         assert "inline:" not in gate.log.read_text(), "a key in the log"
+    answered = re.findall(
+        r"a=crypto:\d+ (\S+)", (tmp_path / "phone" / "trace.log").read_text(errors="replace")
+    )
+    assert set(answered) == {SUITE}
     both_talked(record)
     assert record.code is not None, "the digits came as encrypted telephone-events"
