@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 
 from proxy.call.config import (
@@ -54,7 +54,7 @@ from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.headers import canonical_name
 from proxy.sip.large import LargeRequests
 from proxy.sip.parser import ParserLimits
-from proxy.sip.reachability import is_within
+from proxy.sip.reachability import is_within, networks_of
 from proxy.sip.registration import RegistrarConfig
 from proxy.sip.routing import Lookup as PeerLookup
 from proxy.sip.routing import Target, nothing_known
@@ -370,11 +370,7 @@ def _phones(settings: Settings) -> Peer:
 
 def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Peer:
     """Return the trunk as a caller: its addresses, and the networks that are named for it."""
-    sources: list[IPv4Network | IPv6Network] = [
-        ip_network(flow.remote_host.partition("%")[0])
-        for address in trunk.addresses
-        for flow in _flows(settings, address, lookup)
-    ]
+    own = networks_of(_destinations(settings, trunk.addresses, lookup)[0])
     return Peer(
         name=trunk.name,
         side=Side.TRUNK,
@@ -382,7 +378,7 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
         auto_answer=trunk.auto_answer,
         networks=trunk.networks
         if trunk.certificate_names
-        else tuple(dict.fromkeys((*sources, *trunk.networks))),
+        else tuple(dict.fromkeys((*own, *trunk.networks))),
         certificate_names=tuple(name.lower() for name in trunk.certificate_names),
         trusted=trunk.trusted,
         latching=Latching(trunk.latching),

@@ -197,8 +197,8 @@ class Trunk:
     weight: int = 0
     """Trunks of one priority share the calls by it; all 0: they are tried in their order."""
     shares: tuple[tuple[int, int], ...] = ()
-    """For each of `flows` a group, the same as that of those beside it which it shares the calls with, and its
-    weight in it (RFC 2782); empty: nothing is shared."""
+    """For each of `flows` a group, the same as that of those beside it which it shares the calls with, and
+    its weight in it (RFC 2782); empty: nothing is shared."""
     account: DigestAccount | None = None
     """Answers the trunk's challenges; None: they are refusals."""
     register: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from proxy.call.config import CodeMode, DidRoute, GateConfig, Peer, Side, Trunk
@@ -16,6 +16,7 @@ from proxy.policy.trunk_format import TrunkNumberFormat
 from proxy.sip.bindings import Bindings
 from proxy.sip.flow import Flow
 from proxy.sip.large import LargeRequests
+from proxy.sip.reachability import networks_of
 from proxy.sip.uri import format_host
 
 __all__ = ["Caller", "Hop", "Route", "RouteTable", "as_trunk", "did_of"]
@@ -267,14 +268,10 @@ def _addresses(config: GateConfig) -> dict[str, Networks]:
     found: dict[str, Networks] = {}
     for peer in config.peers:
         flows = () if peer.flow is None else (peer.flow,)
-        found[peer.name] = (*peer.networks, *_networks_of(flows))
+        found[peer.name] = (*peer.networks, *networks_of(flows))
     for trunk in config.trunks:
-        found[trunk.name] = (*found.get(trunk.name, ()), *_networks_of(trunk.flows))
+        found[trunk.name] = (*found.get(trunk.name, ()), *networks_of(trunk.flows))
     return found
-
-
-def _networks_of(flows: Iterable[Flow]) -> Networks:
-    return tuple(ip_network(flow.remote_host.partition("%")[0]) for flow in flows)
 
 
 def _taken_by_all(trunks: Iterable[Trunk]) -> tuple[str, ...]:

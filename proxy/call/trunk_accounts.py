@@ -17,7 +17,7 @@ import enum
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from operator import attrgetter
 
 from proxy.call.config import Peer, Trunk
@@ -26,7 +26,7 @@ from proxy.sip.digest_client import DigestAttempt, DigestClient
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import ClientTransaction
 from proxy.sip.message import Response
-from proxy.sip.reachability import is_within
+from proxy.sip.reachability import is_within, networks_of
 from proxy.sip.seconds import delta_seconds, retry_after
 from proxy.sip.timers import NEVER
 from proxy.sip.uri import format_host
@@ -293,8 +293,7 @@ class TrunkAccounts:
 
     def addresses_of(self, trunk: Trunk) -> tuple[IPv4Network | IPv6Network, ...]:
         """Return the addresses that are a trunk's own."""
-        flows = (ip_network(flow.remote_host.partition("%")[0]) for flow in trunk.flows)
-        return (*self._networks.get(trunk.name, ()), *flows)
+        return (*self._networks.get(trunk.name, ()), *networks_of(trunk.flows))
 
     def usable(self, trunk: Trunk, now: float) -> bool:
         """Say whether calls over a trunk have a chance: it needs no registration, or has one."""

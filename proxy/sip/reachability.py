@@ -17,7 +17,15 @@ from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint, is_sendable
 from proxy.sip.uri import Uri
 from proxy.sip.via import Via
 
-__all__ = ["NextHop", "Surroundings", "address_problem", "contact_problem", "hop_to", "is_within"]
+__all__ = [
+    "NextHop",
+    "Surroundings",
+    "address_problem",
+    "contact_problem",
+    "hop_to",
+    "is_within",
+    "networks_of",
+]
 
 _LOCAL: Final = tuple(
     ip_network(text)
@@ -107,6 +115,11 @@ def is_within(host: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
     return address is not None and any(
         network.version == address.version and address in network for network in networks
     )
+
+
+def networks_of(flows: Iterable[Flow]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return the addresses that flows lead to, each as a network of its own."""
+    return tuple(ip_network(flow.remote_host.partition("%")[0]) for flow in flows)
 
 
 def contact_problem(uri: Uri, source: Flow, gate: Surroundings) -> str:
