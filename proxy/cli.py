@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from proxy.commands import accounts, audit, backup, codes, gate, groups, portal, tokens, usage, users
+from proxy.commands import accounts, audit, backup, callers, codes, gate, groups, portal, tokens, usage, users
 from proxy.commands.common import ConfigOption, config_before_command
 from proxy.errors import TollgateError
 
@@ -72,6 +72,7 @@ app.command("portal", epilog=portal.EPILOG)(portal.portal)
 app.add_typer(codes.app, name="codes")
 app.add_typer(groups.app, name="groups")
 app.add_typer(users.app, name="users")
+app.add_typer(callers.app, name="callers")
 app.add_typer(usage.app, name="usage")
 app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="tokens")

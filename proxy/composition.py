@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
+from proxy.call.code_guard import GuessingRules
 from proxy.call.config import (
     CallerIdPolicy,
     CodeMode,
@@ -28,6 +29,7 @@ from proxy.call.config import (
 )
 from proxy.call.headers import XHeaders
 from proxy.call.identity import peer_networks
+from proxy.call.password_guard import BanRules
 from proxy.call.ports import Latching
 from proxy.errors import ConfigurationError
 from proxy.media.embedded import EmbeddedConfig
@@ -62,6 +64,7 @@ from proxy.sip.subscription import Interval
 
 __all__ = [
     "Lookup",
+    "ban_rules",
     "endpoint_config",
     "gate_config",
     "groups",
@@ -302,7 +305,26 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         session_expires=timers.session_expires,
         min_se=timers.min_se,
         silence_window=settings.media.inactivity_timeout,
+        guessing=_guessing(settings),
     )
+
+
+def _guessing(settings: Settings) -> GuessingRules:
+    guessing = settings.guessing
+    return GuessingRules(
+        wrong_codes=guessing.wrong_codes,
+        window=guessing.window,
+        lock=guessing.lock,
+        many_wrong_codes=guessing.many_wrong_codes,
+        many_callers=guessing.many_callers,
+        slow_prompt=guessing.slow_prompt,
+    )
+
+
+def ban_rules(settings: Settings) -> BanRules:
+    """Return what counts as guessing a phone's password."""
+    guessing = settings.guessing
+    return BanRules(guessing.wrong_passwords, guessing.password_window, guessing.ban)
 
 
 def _subscriptions(settings: SubscriptionSettings) -> SubscriptionConfig:

@@ -17,7 +17,7 @@ from proxy.cdr.journal import Journal
 from proxy.cdr.sinks import RecordPump, release_delivered
 from proxy.errors import JournalUnavailable, TollgateError
 from proxy.events import EventSink, EventWriter
-from proxy.policy import NumberPlan, Snapshot, UserGroup
+from proxy.policy import CallerLock, NumberPlan, Snapshot, UserGroup
 from proxy.settings import Settings
 from proxy.store import SnapshotSource, Store, UsageSink, seed_example_data
 from proxy.store.call_events import Site
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 STORE_PATIENCE = 2.0
 """A start waits so many seconds for the store; then the gate begins with emergency calls only."""
 STORE_RETRY = 5.0
+_MOST_LOCKS = 1_000
 
 
 class Persistence:
@@ -61,6 +62,8 @@ class Persistence:
         """The usage log's first."""
         self.events: EventWriter | None = None
         """None while the store is not open."""
+        self.locks: list[CallerLock] = []
+        """Locked callers that the store has not got yet."""
         self._opening_trouble = ""
         self._opening: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
@@ -120,6 +123,18 @@ class Persistence:
             usage, *others = self._pumps
             # No trouble with events may fill the disk: the records are in the usage log.
             release_delivered(self.journal.tail, [usage], patient=others)
+
+    async def keep_locks(self) -> None:
+        """Put locked callers into the store, from where they come back with the policy."""
+        store = self.store
+        while self.locks and store is not None:
+            locks, self.locks = self.locks, []
+            try:
+                await asyncio.to_thread(store.locks.add, locks)
+            except TollgateError:
+                # Whoever reads the policy says what is wrong with the store. It is tried again.
+                self.locks = [*locks, *self.locks][-_MOST_LOCKS:]
+                return
 
     async def make_groups(self, groups: list[UserGroup]) -> None:
         """Add groups of the settings that the store has not got. Raises StoreUnavailable.

@@ -24,7 +24,15 @@ from proxy import composition, log
 from proxy._native import encode_prompt
 from proxy.call.authentication import DigestAuthenticator
 from proxy.call.core import CallCore
-from proxy.call.ports import CallEvent, Command, JournalRecord, MediaAnswer, RecordDurable, TellOfCall
+from proxy.call.ports import (
+    CallEvent,
+    Command,
+    JournalRecord,
+    LockCaller,
+    MediaAnswer,
+    RecordDurable,
+    TellOfCall,
+)
 from proxy.cdr.journal import Journal
 from proxy.cdr.record import CallRecord, RecordPhase
 from proxy.clock import LocalClock, record_id
@@ -203,7 +211,8 @@ class Gate:
         )
         config = composition.gate_config(settings, self.bound, self._names.get)
         self._is_trusted = composition.trusted_networks(config)
-        clock, authenticator = LocalClock(), DigestAuthenticator(digest, ids.tag)
+        clock = LocalClock()
+        authenticator = DigestAuthenticator(digest, ids.tag, composition.ban_rules(settings))
         if settings.phones.enabled:
             self.phones = PhoneRegister(settings, config, endpoint, authenticator, wall_clock=clock, key=key)
             self._stack.callback(self.phones.close)
@@ -273,6 +282,9 @@ class Gate:
                 self._tell(ANSWERED, command.record)
         elif isinstance(command, TellOfCall):
             self._tell(command.event, command.record)
+        elif isinstance(command, LockCaller):
+            self._kept.locks.append(command.lock)
+            self._in_background("keep locks", self._kept.keep_locks)
         else:
             self.engine.submit(command)
 
@@ -313,6 +325,8 @@ class Gate:
         if now >= self._heartbeat_due and self.core.calls:
             self._heartbeat_due = now + self.settings.timers.checkpoint_interval
             self.journal.heartbeat()
+        if self._kept.locks:
+            self._in_background("keep locks", self._kept.keep_locks)
         phones = self.phones
         if phones is not None:
             self._in_background("open phones", lambda: phones.open(self.store, self.core.policy))

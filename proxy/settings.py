@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from proxy.errors import ConfigurationError
+from proxy.settings_guessing import GuessingSettings
 from proxy.settings_notify import NotifySettings
 from proxy.settings_portal import PortalSettings
 from proxy.settings_sections import (
@@ -116,6 +117,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     timers: TimerSettings = TimerSettings()
     auth: AuthSettings = AuthSettings()
+    guessing: GuessingSettings = GuessingSettings()
     log: LogSettings = LogSettings()
     control: ControlSettings = ControlSettings()
     metrics: MetricsSettings = MetricsSettings()

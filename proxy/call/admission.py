@@ -135,14 +135,20 @@ class Admission:
             status = decision.status_hint
             self._refuse(event, record, Disposition.BLOCKED, status, now)
             return
+        if decision.asks and self._core.desk.is_locked(record):
+            decision = _without_asking(decision, record)
+            if decision.treatment is Treatment.BLOCK:
+                self._refuse(event, record, Disposition.CODE_REFUSED, 403, now)
+                return
         route = self.route(caller, decision, record, gruu)
         if route is None:
             self._refuse_unreachable(event, record, now)
-            return
-        if not decision.emergency and (status := self._unavailable):
+        elif not decision.emergency and (status := self._unavailable):
             self._refuse(event, record, Disposition.OVERLOADED, status, now)
-            return
-        self._begin(event, route, record, now)
+        elif not self._core.limits.admit(record, decision, now):
+            self._refuse(event, record, Disposition.BLOCKED, 403, now)
+        else:
+            self._begin(event, route, record, now)
 
     def dialled(self, uri: str) -> tuple[str, Gruu | None]:
         """Return what a URI dials, and the phone of that user if it is a GRUU (RFC 5627 §5.4).
@@ -284,7 +290,7 @@ class Admission:
         self._core.calls[call.id] = call
         if _log.isEnabledFor(logging.INFO):
             _log.info("call begins: %s", route.decision.treatment, extra={"call_id": call.id, "leg": "a"})
-        self._core.tell(CallEvent.STARTED, call, now)
+        self._core.tell(CallEvent.STARTED, record, now)
         call.start(self._leg(call, event), now)
 
     def _leg(self, call: Call, event: RequestReceived) -> ALeg:
@@ -364,6 +370,16 @@ def _unmet_privacy(invite: Request) -> Refusal | None:
     """Refuse a call whose privacy is critical, of a kind that is not known here (RFC 3323 §5)."""
     values = invite.headers.get_all("Privacy")
     return Refusal(500) if values and is_unknown_privacy_critical(values) else None
+
+
+def _without_asking(decision: Decision, record: RecordBuilder) -> Decision:
+    """Decide about a caller who may enter no code: it goes without one, or not at all."""
+    if decision.treatment is Treatment.REQUIRED_CODE:
+        record.decision = "block"
+        record.reason = "the caller is locked after too many wrong codes"
+        return replace(decision, treatment=Treatment.BLOCK)
+    record.reason = "the caller is locked after too many wrong codes, so it is not asked for the optional one"
+    return replace(decision, treatment=Treatment.ALLOW)
 
 
 def _to_one_phone(route: Route, gruu: Gruu) -> Route | None:

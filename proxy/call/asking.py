@@ -19,7 +19,7 @@ __all__ = ["begin", "go_on"]
 def begin(call: Call, now: float) -> None:
     """Ask the caller for a code."""
     call.enter(CallState.ASKING, now)
-    call.gate = CodeGate.of(call)
+    call.gate = CodeGate(call)
     call.gate.begin(now)
     # The called side's ports are asked for now, so that its INVITE can leave the moment the code is there.
     call.called.open()

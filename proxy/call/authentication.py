@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.call.identity import Challenge
+from proxy.call.password_guard import BanRules, Heed, PasswordGuard
 from proxy.policy import DigestCredential, Snapshot, User
 from proxy.sip.digest import Algorithm, Credentials, Ha1, find_credentials
 from proxy.sip.digest_server import DigestServer, Verdict
@@ -21,11 +22,12 @@ __all__ = ["DigestAuthenticator"]
 class DigestAuthenticator:
     """Proves users by their HA1s in the policy. ``salts`` gives a fresh token for each nonce."""
 
-    __slots__ = ("_decoy", "_salts", "_server")
+    __slots__ = ("_decoy", "_guard", "_salts", "_server")
 
-    def __init__(self, server: DigestServer, salts: Callable[[], str]) -> None:
+    def __init__(self, server: DigestServer, salts: Callable[[], str], rules: BanRules | None = None) -> None:
         self._server = server
         self._salts = salts
+        self._guard = PasswordGuard(rules or BanRules())
         credentials = tuple(
             DigestCredential(algorithm.value, server.realm, algorithm.hash("")) for algorithm in Algorithm
         )
@@ -33,24 +35,36 @@ class DigestAuthenticator:
         """Looked at in place of users that don't exist or are disabled; never accepted."""
 
     def authenticate(self, invite: Request, flow: Flow, policy: Snapshot, now: float) -> User | Challenge:
-        """Return the user whom the credentials prove, or the challenge that goes out instead."""
-        server = self._server
+        """Return the user whom the credentials prove, or the challenge that goes out instead; one without
+        headers to who has guessed too often.
+        """
+        server, guard = self._server, self._guard
         credentials = find_credentials(invite.headers.get_all("Authorization"), server.realm)
-        stale = False
-        if credentials is not None:
-            user = policy.user_by_digest_name(credentials.username)
-            verdict = server.verify(
-                credentials,
-                method=invite.method,
-                uri=invite.uri,
-                ha1s=self._ha1s(user, credentials),
-                source=flow.remote_host,
-                now=now,
-            )
-            if verdict is Verdict.ACCEPTED and user is not None:
-                return user
-            stale = verdict is Verdict.STALE
-        challenges = server.challenges(source=flow.remote_host, salt=self._salts(), now=now, stale=stale)
+        if credentials is None:
+            return self._challenge(flow, now)
+        name, genuine = credentials.username, server.was_given(credentials.nonce, flow.remote_host)
+        heed = guard.heed(flow, name, genuine=genuine, now=now)
+        if heed is not Heed.VERIFY:
+            return Challenge(()) if heed is Heed.REFUSE else self._challenge(flow, now)
+        user = policy.user_by_digest_name(name)
+        verdict = server.verify(
+            credentials,
+            method=invite.method,
+            uri=invite.uri,
+            ha1s=self._ha1s(user, credentials),
+            source=flow.remote_host,
+            now=now,
+        )
+        if verdict is Verdict.ACCEPTED and user is not None:
+            return user
+        if verdict is not Verdict.STALE:
+            guard.wrong(flow, name, invite.method, genuine=genuine, now=now)
+        return self._challenge(flow, now, stale=verdict is Verdict.STALE)
+
+    def _challenge(self, flow: Flow, now: float, *, stale: bool = False) -> Challenge:
+        challenges = self._server.challenges(
+            source=flow.remote_host, salt=self._salts(), now=now, stale=stale
+        )
         return Challenge(tuple(("WWW-Authenticate", challenge) for challenge in challenges))
 
     def _ha1s(self, user: User | None, credentials: Credentials) -> list[Ha1]:

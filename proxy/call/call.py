@@ -144,7 +144,7 @@ class Call:
         self.failure: Ending | None = None
         """What the call came to, while its caller still hears why."""
         self.bound_at = NEVER  # end of the early gate, of the ringing, or of the longest talk
-        self.repeat_at = NEVER  # 183 again
+        self.repeat_at = NEVER  # 183 again; in talk the warning before its end
         self.guard_at = NEVER  # an answer of journal or engine that does not come
 
     # Beginning ----------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class Call:
         hunt = self.called.seek(now)
         hunt.advance(now)
         if self.route.emergency:  # told of when it is on its way, or can't be
-            self.core.tell(CallEvent.EMERGENCY_DIALLED, self, now)
+            self.core.tell(CallEvent.EMERGENCY_DIALLED, self.record, now)
         if hunt.hopeless:
             if self.route.trunks:  # all are full
                 self.fail(Ending(Disposition.OVERLOADED, 503, NO_CIRCUIT), now)
@@ -399,8 +399,7 @@ class Call:
         if not self.a.answer_due:
             self.sides.bridge()
         self.renegotiation.begin(now)
-        if self.config.max_duration and not self.route.emergency:
-            self.bound_at = now + self.config.max_duration
+        due.bound_talk(self, now)
         if self.referred_by is not None:
             transfer, self.referred_by = self.referred_by, None
             transfer.succeeded(now)

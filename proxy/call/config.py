@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from proxy.call.code_guard import GuessingRules
 from proxy.call.headers import XHeaders
 from proxy.call.ports import Latching
 from proxy.policy.trunk_format import TrunkNumberFormat
@@ -296,5 +297,7 @@ class GateConfig:
     """The shortest such interval that is taken, in seconds."""
     max_duration: float = 0.0
     """Talk time after which the gate ends a call; 0: no limit."""
+    guessing: GuessingRules = field(default_factory=GuessingRules)
+    """What is done about callers who guess codes."""
     silence_window: float = 60.0
     """A talk of this age or more ends when nothing comes from either side: the engine's inactivity time."""

@@ -12,18 +12,19 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from itertools import count
 
 from proxy.call.a_leg import ALeg
 from proxy.call.admission import Admission, describe
 from proxy.call.b_leg import BLeg
 from proxy.call.call import Call
+from proxy.call.code_desk import CodeDesk
 from proxy.call.code_uses import CodeUses
 from proxy.call.config import GateConfig, Trunk
 from proxy.call.forwarding import follow, follow_further
 from proxy.call.identity import Authenticator
 from proxy.call.leg import Leg
+from proxy.call.limits import CallCounts
 from proxy.call.loops import LoopGuard
 from proxy.call.mailboxes import Mailbox
 from proxy.call.media_leg import MediaLeg
@@ -57,16 +58,10 @@ from proxy.call.transfer import referred
 from proxy.call.trunk_accounts import TrunkAccounts, TrunkRegistration
 from proxy.call.trunk_load import TrunkLoad
 from proxy.call.trunk_watch import Probe, TrunkWatch
+from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Direction, RecordPhase
 from proxy.errors import LocalProtocolError
-from proxy.policy import (
-    CodeVerdict,
-    Decision,
-    DialledNumber,
-    Snapshot,
-    Treatment,
-    check_code,
-)
+from proxy.policy import Decision, DialledNumber, Snapshot, Treatment
 from proxy.sdp import KeySource
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import (
@@ -157,7 +152,6 @@ class CallCore:
         self.telling = False
         """Somebody wants to hear of calls as they happen (`TellOfCall`)."""
         self._policy = policy
-        self._wall_clock = wall_clock
         self.registrations = registrations
         """None: no phone can register."""
         self._commands: list[Command] = []
@@ -179,6 +173,10 @@ class CallCore:
         self.emit: Callable[[Command], None] = self._commands.append
         """Leave a command for the world."""
         self.config = config
+        self.desk = CodeDesk(self, wall_clock)
+        """Judges code entries."""
+        self.limits = CallCounts(self)
+        """Bounds what calls may come to."""
         self.admission = Admission(self, authenticator, wall_clock=wall_clock, record_ids=record_ids)
         """Lets calls in."""
         self.reconfigure(config)
@@ -194,6 +192,7 @@ class CallCore:
         if self.subscriptions is not None:
             self.subscriptions.reconfigure(config)
         self.admission.reconfigure(config)
+        self.desk.guard.reconfigure(config.guessing)
 
     @property
     def policy(self) -> Snapshot:
@@ -207,7 +206,7 @@ class CallCore:
         if self.subscriptions is not None and policy.users is not self._policy.users:
             self.subscriptions.policy_changed(policy)
         self._policy = policy
-        self.uses.counted(policy.codes)
+        self.desk.policy_changed(policy)
 
     def commands(self) -> list[Command]:
         """Take what is to be done outside, in order."""
@@ -439,32 +438,13 @@ class CallCore:
         """Let a call have the port pairs of another one."""
         self.media.update({media.id: (call, media) for media in legs if not media.gone})
 
-    def reuse(self, first: str, record_id: str, decision: Decision, entry: str) -> bool:
-        """Let the code of an earlier segment unlock a further one, if it does: one more use of it.
-
-        What the earlier one has reserved and not paid for stands in nobody's way.
-        """
-        uses = self.uses
-        reserved = partial(uses.reserved, but=first)
-        verdict = check_code(entry, decision, self._policy, self._wall_clock(), reserved)
-        if verdict.accepted and verdict.code is not None:
-            uses.reserve(record_id, verdict.code)
-        return verdict.accepted
-
-    def tell(self, event: CallEvent, call: Call, now: float) -> None:
+    def tell(self, event: CallEvent, record: RecordBuilder, now: float) -> None:
         """Tell of a call, if anybody wants to hear it. No call is lost to the telling."""
         if self.telling:
             try:
-                self.emit(TellOfCall(event, call.record.snapshot(RecordPhase.SETUP, now=now)))
+                self.emit(TellOfCall(event, record.snapshot(RecordPhase.SETUP, now=now)))
             except Exception:  # noqa: BLE001
-                _log.exception("a call is not told of", extra={"call_id": call.id, "leg": "a"})
-
-    def judge(self, call: Call, entry: str) -> CodeVerdict:
-        """Judge a code entry, and reserve the use of an accepted code."""
-        verdict = check_code(entry, call.route.decision, self._policy, self._wall_clock(), self.uses.reserved)
-        if verdict.accepted and verdict.code is not None:
-            self.uses.reserve(call.id, verdict.code)
-        return verdict
+                _log.exception("a call is not told of", extra={"call_id": record.record_id, "leg": "a"})
 
     def emergency_route(self, call: Call, number: DialledNumber) -> Route:
         """Turn a call into the emergency call that was dialled instead of a code."""
@@ -511,6 +491,7 @@ class CallCore:
         """Drop a call that has its final record."""
         call.armed_at = NEVER
         self.calls.pop(call.id, None)
+        self.limits.give_back(call.id)
         for leg in call.sides.media_legs:
             self.media.pop(leg.id, None)
 
@@ -521,7 +502,9 @@ class CallCore:
         """No call, port, reservation, trunk slot or subscription is left (contract 5)."""
         if self.calls or self.media or self.uses.held or not self.load.idle or self._commands:
             return False
-        return self.referrals.idle and (self.subscriptions is None or self.subscriptions.idle)
+        if not self.limits.idle or not self.referrals.idle:
+            return False
+        return self.subscriptions is None or self.subscriptions.idle
 
     def live_calls(self) -> list[LiveCall]:
         """Return the calls that are under way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.call import asking
+from proxy.call.limits import limits_of
 from proxy.call.outcome import NO_ANSWER, NO_CIRCUIT, NORMAL_CLEARING, Ending
 from proxy.call.state import CallState
 from proxy.cdr.record import Disposition, HungUpBy
@@ -13,7 +14,10 @@ from proxy.sip.timers import NEVER
 if TYPE_CHECKING:
     from proxy.call.call import Call
 
-__all__ = ["handle_timer", "next_deadline"]
+__all__ = ["bound_talk", "handle_timer", "next_deadline"]
+
+_WARNING = 60.0
+"""So long before the end of the longest talk its caller is warned; of a short one, at half of it."""
 
 
 def next_deadline(call: Call) -> float:
@@ -37,14 +41,36 @@ def handle_timer(call: Call, now: float) -> None:
         call.bound_at = NEVER
         _out_of_time(call, now)
     elif now >= call.repeat_at:
-        call.repeat_at = now + call.config.early_repeat
-        call.incoming.repeat_progress(now)
+        _repeat(call, now)
     elif now >= call.renegotiation.deadline:
         call.renegotiation.handle_timer(now)
     elif call.gate is not None:
         asking.go_on(call, call.gate.handle_timer(now), now)
     elif call.sides.hunt is not None and now >= call.sides.hunt.deadline:
         call.sides.hunt.handle_timer(now)
+
+
+def bound_talk(call: Call, now: float) -> None:
+    """Let a talk that begins now end some day: as the gate's settings say, or the group's."""
+    if call.route.emergency:
+        return
+    bounds = (call.config.max_duration, float(limits_of(call.route.decision).talk_seconds))
+    longest = min(filter(None, bounds), default=0.0)
+    if longest:
+        call.bound_at = now + longest
+        call.repeat_at = call.bound_at - min(_WARNING, longest / 2)
+
+
+def _repeat(call: Call, now: float) -> None:
+    """Say again that the call is under way; who talks hears that this will be over soon."""
+    if call.state not in {CallState.TALKING, CallState.TRANSFERRING}:
+        call.repeat_at = now + call.config.early_repeat
+        call.incoming.repeat_progress(now)
+        return
+    call.repeat_at = NEVER
+    if call.state is CallState.TALKING:
+        assert call.a.media is not None  # noqa: S101  (it talks)
+        call.a.media.play(("time_warning_tone",), group=call.route.prompts)
 
 
 def _guard(call: Call, now: float) -> None:

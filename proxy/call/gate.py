@@ -7,28 +7,25 @@ entry means: the code, a wrong try, the caller's wish to go without, or an emerg
     ASKING --``#`` alone, optional--> PASSED    ASKING --wrong, tries left--> ASKING
     ASKING --wrong, last try--> REFUSED (required) or PASSED without a code (optional)
 
-Digits that are no code are forgotten here: not logged, not recorded, only counted.
+Digits that are no code are forgotten here: not logged, not recorded, only counted. While many callers guess
+codes, an entry is judged at once and answered later (`proxy.call.code_guard`).
 """
 
 from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from proxy.call.media_leg import MediaLeg
 from proxy.call.ports import CallEvent
-from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import UsedCode
 from proxy.dtmf.collector import EntryCollector, EntryFinished, EntryKind, EntryRules, PromptInterrupted
 from proxy.dtmf.digits import DigitMeans
 from proxy.policy import (
     CodeOutcome,
     CodeVerdict,
-    Decision,
     DialledNumber,
     NumberPlan,
     Treatment,
@@ -94,57 +91,39 @@ class CodeGate:
     """Asks on one A leg. Each input returns the result once there is one."""
 
     __slots__ = (
-        "_check",
+        "_call",
         "_collector",
+        "_desk",
         "_group",
+        "_held",
         "_inband",
         "_media",
         "_record",
-        "_rejected",
         "_required",
         "_rules",
         "_tries_left",
         "deadline",
     )
 
-    def __init__(
-        self,
-        decision: Decision,
-        media: MediaLeg,
-        record: RecordBuilder,
-        check: Callable[[str], CodeVerdict],
-        rejected: Callable[[float], None],
-        *,
-        plan: NumberPlan,
-        inband: bool,
-    ) -> None:
+    def __init__(self, call: Call) -> None:
+        """``call``: one whose caller can be heard."""
+        a, decision = call.a, call.route.decision
         group = decision.group
-        assert group is not None  # noqa: S101  (a treatment that asks comes from a group)
+        assert group is not None and a.media is not None  # noqa: S101, PT018  (who is asked has both)
+        self._call = call
+        self._desk = call.core.desk
         self._group = group
-        self._media = media
-        self._record = record
-        self._check = check
-        """Judges an entry and, when it is accepted, reserves its use."""
-        self._rejected = rejected
-        """Is told when an entry with digits was no code."""
+        self._media = a.media
+        self._record = call.record
         self._required = decision.treatment is Treatment.REQUIRED_CODE
-        self._inband = inband
-        self._rules = rules_of(group, plan)
+        self._inband = a.chosen is None or a.chosen.event is None
+        self._rules = rules_of(group, call.core.policy.plan)
         self._tries_left = group.tries
         self._collector: EntryCollector
+        self._held: tuple[EntryFinished, CodeVerdict | None] | None = None
+        """An entry that is judged, and whose caller does not know yet."""
         self.deadline = NEVER
         """When `handle_timer` is due."""
-
-    @classmethod
-    def of(cls, call: Call) -> CodeGate:
-        """Make the gate of a call whose caller can be heard."""
-        a, core = call.a, call.core
-        assert a.media is not None  # noqa: S101
-        inband = a.chosen is None or a.chosen.event is None
-        check = partial(core.judge, call)
-        rejected = partial(core.tell, CallEvent.CODE_REJECTED, call)
-        plan = core.policy.plan
-        return cls(call.route.decision, a.media, call.record, check, rejected, plan=plan, inband=inband)
 
     def begin(self, now: float) -> None:
         """Play the first prompt and listen."""
@@ -163,16 +142,23 @@ class CodeGate:
 
     def handle_timer(self, now: float) -> GateResult | None:
         """Let the entry's timers run."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            return self._answer(*held, now)
         self._collector.handle_timer(now)
         return self._drain(now)
 
     def give_up(self, now: float) -> GateResult:
         """The time for asking is over, whatever the tries (early mode); what was typed until now counts."""
-        self._collector.give_up()
         result = None
+        if self._held is not None:
+            result = self._take(*self._held, now)
+            if result is None:
+                self._wrong(self._held[0], now)
+        self._collector.give_up()
         while (event := self._collector.poll_event()) is not None:
             if isinstance(event, EntryFinished) and event.digits:
-                result = self._take(event, now)
+                result = self._take(event, self._desk.judge(self._call, event.digits, now), now)
                 if result is None:
                     self._wrong(event, now)
         return result or self._out_of_tries(now)
@@ -189,16 +175,27 @@ class CodeGate:
                 self._media.stop()
             else:
                 return self._judge(event, now)
-        self.deadline = collector.next_deadline() or NEVER
+        if self._held is None:
+            self.deadline = collector.next_deadline() or NEVER
         return None
 
     def _judge(self, entry: EntryFinished, now: float) -> GateResult | None:
         if entry.kind is EntryKind.EMPTY and not self._required:
             return self._pass_without(now)
-        if entry.digits:
-            result = self._take(entry, now)
-            if result is not None:
-                return result
+        verdict = self._desk.judge(self._call, entry.digits, now) if entry.digits else None
+        wait = self._desk.guard.delay(now)
+        if wait and (verdict is None or verdict.emergency is None):
+            # Right or wrong: who hears nothing for a moment learns nothing from it.
+            self._held = entry, verdict
+            self.deadline = now + wait
+            return None
+        return self._answer(entry, verdict, now)
+
+    def _answer(self, entry: EntryFinished, verdict: CodeVerdict | None, now: float) -> GateResult | None:
+        """Let the caller know what an entry has come to."""
+        result = self._take(entry, verdict, now)
+        if result is not None:
+            return result
         self._wrong(entry, now)
         self._tries_left -= 1
         _log.info(
@@ -206,7 +203,7 @@ class CodeGate:
             self._tries_left,
             extra={"call_id": self._record.record_id, "leg": "a"},
         )
-        if not self._tries_left:
+        if not self._tries_left or self._desk.is_locked(self._record):
             return self._out_of_tries(now)
         self._next_try("not_valid_try_again", entry, now)
         return None
@@ -214,11 +211,12 @@ class CodeGate:
     def _wrong(self, entry: EntryFinished, now: float) -> None:
         self._record.code_wrong()
         if entry.digits:
-            self._rejected(now)
+            self._call.core.tell(CallEvent.CODE_REJECTED, self._record, now)
 
-    def _take(self, entry: EntryFinished, now: float) -> GateResult | None:
-        """Take an entry that has digits; None when they are neither a valid code nor an emergency number."""
-        verdict = self._check(entry.digits)
+    def _take(self, entry: EntryFinished, verdict: CodeVerdict | None, now: float) -> GateResult | None:
+        """Take an entry; None when it is neither a valid code nor an emergency number."""
+        if verdict is None:
+            return None
         if verdict.outcome is CodeOutcome.EMERGENCY:
             self._media.listen_no_more()
             self._record.code_forgone(now=now)

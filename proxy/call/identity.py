@@ -141,7 +141,12 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The headers of a 401. The same for an unknown user, a wrong password and none at all (but
-    ``stale``)."""
+    """What goes out instead of an answer: the same for an unknown user, a wrong password and none at all
+    (but ``stale``)."""
 
     headers: tuple[tuple[str, str], ...]
+
+    @property
+    def status(self) -> int:
+        """401 with a challenge; 403 to who gets none."""
+        return 401 if self.headers else 403

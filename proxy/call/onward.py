@@ -62,7 +62,10 @@ def send_on(
         route = core.admission.route(caller, decision, record, gruu)
         if route is None:
             refused = 480 if record.destination_user else 404
-    if route is not None and not _unlocked(first, decision, record):
+    if route is not None and not core.limits.admit(record, decision, now):
+        refused = 403
+    elif route is not None and not _unlocked(first, decision, record):
+        core.limits.give_back(record.record_id)
         refused = 603
     if refused or route is None:
         _refuse(core, record, decision, refused, now)
@@ -93,7 +96,7 @@ def _unlocked(first: Call, decision: Decision, record: RecordBuilder) -> bool:
     if not decision.asks:
         record.code_kept(code, reused=False)
         return True
-    if first.core.reuse(first.id, record.record_id, decision, code.dialled):
+    if first.core.desk.reuse(first.id, record.record_id, decision, code.dialled):
         record.code_kept(code, reused=True)
         return True
     return decision.treatment is not Treatment.REQUIRED_CODE
@@ -103,7 +106,7 @@ def _refuse(core: CallCore, record: RecordBuilder, decision: Decision, status: i
     _log.info("a call is not sent on: %d", status, extra={"call_id": record.record_id, "leg": "a"})
     if decision.treatment is Treatment.REQUIRED_CODE and status == 603:
         what = Disposition.CODE_REFUSED
-    elif decision.treatment is Treatment.BLOCK or decision.emergency:
+    elif decision.treatment is Treatment.BLOCK or decision.emergency or status == 403:
         what = Disposition.BLOCKED
     elif status == 480:
         what = Disposition.NO_ANSWER

@@ -16,6 +16,7 @@ from typing import NewType
 
 from proxy.cdr.record import CallRecord, LegMedia
 from proxy.dtmf.digits import DigitMeans
+from proxy.policy.locks import CallerLock
 
 LegId = NewType("LegId", int)
 """Names one media leg (one RTP/RTCP port pair) for the life of the process."""
@@ -326,6 +327,12 @@ class CallEvent(enum.StrEnum):
     """Its caller has entered a code that is not valid."""
     EMERGENCY_DIALLED = "emergency.dialed"
     """It is an emergency call, and goes out now."""
+    CALLER_LOCKED = "caller.locked"
+    """Its caller has entered too many wrong codes, and may enter none for a while."""
+    CODES_GUESSED = "codes.guessed"
+    """It is the last of many in which many callers have entered wrong codes."""
+    LIMIT_REACHED = "limit.reached"
+    """It was refused because of a limit of its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,5 +344,18 @@ class TellOfCall:
     """What is known of the call at this moment."""
 
 
-Command = MediaCommand | JournalRecord | TellOfCall
+# Policy -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LockCaller:
+    """Keep this lock with the policy, where it survives this process and an administrator can lift it.
+
+    Nothing comes back but, some time later, a policy that holds it.
+    """
+
+    lock: CallerLock
+
+
+Command = MediaCommand | JournalRecord | TellOfCall | LockCaller
 Answer = MediaAnswer | RecordDurable

@@ -74,7 +74,7 @@ class Registrations:
         request, flow = event.request, event.flow
         user = self._authenticator.authenticate(request, flow, policy, now)
         if isinstance(user, Challenge):
-            self._endpoint.reject_stateless(event.transaction, 401, headers=user.headers)
+            self._endpoint.reject_stateless(event.transaction, user.status, headers=user.headers)
             return
         names = {user.extension, user.digest_name}
         outcome = self.registrar.register(request, flow, user=user.extension, names=names, now=now)

@@ -24,7 +24,9 @@ __all__ = ["hand_over", "join", "part", "resume", "reunite", "take_caller", "who
 
 
 def take_caller(segment: Call, before: Call, now: float, side: Side | None = None) -> None:
-    """Give a segment the side that calls; `resume` follows."""
+    """Give a segment the side that calls; `resume` follows. What bounds count of the call before, they count
+    of it."""
+    segment.core.limits.share(before.id, segment.id)
     side = side or before.sides.caller
     _move(side, before, segment, now)
     segment.sides.caller = side
@@ -79,6 +81,7 @@ def join(segment: Call, consultation: Call, leaving: Leg, now: float) -> None:
 def hand_over(segment: Call, before: Call, leaving: Leg, now: float) -> None:
     """End the segment before, which releases who leaves; a use of a code that is not paid for goes over."""
     segment.core.uses.move(before.id, segment.id)
+    segment.core.limits.share(before.id, segment.id)
     if before.record.answered:
         ending = Ending(Disposition.ANSWERED, 487, NORMAL_CLEARING)
     else:

@@ -99,7 +99,7 @@ class Subscriptions:
         """Answer a SUBSCRIBE outside any dialog (RFC 6665 §4.2.1)."""
         user = self._authenticator.authenticate(event.request, event.flow, policy, now)
         if isinstance(user, Challenge):
-            self._endpoint.reject_stateless(event.transaction, 401, headers=user.headers)
+            self._endpoint.reject_stateless(event.transaction, user.status, headers=user.headers)
             return
         try:
             refusal = self._subscribe(event, user, policy, now)

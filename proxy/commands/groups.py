@@ -70,6 +70,15 @@ MaxLength = Annotated[int | None, typer.Option(help="Most digits of a code.")]
 FixedLength = Annotated[
     int | None, typer.Option(help="Codes have exactly so many digits and end without #; 0 for any number.")
 ]
+CallerCalls = Annotated[int | None, typer.Option(help="Paid calls of one caller at once; 0: no limit.")]
+CodeCalls = Annotated[int | None, typer.Option(help="Paid calls with one code at once; 0: no limit.")]
+CountryCalls = Annotated[
+    int | None, typer.Option(help="Calls of the group to one foreign country at once; 0: no limit.")
+]
+HourlyCalls = Annotated[int | None, typer.Option(help="Paid calls of one caller an hour; 0: no limit.")]
+TalkSeconds = Annotated[
+    int | None, typer.Option(help="Longest talk of a paid call, with a warning tone before; 0: no limit.")
+]
 Prompts = Annotated[str | None, typer.Option(help="Folder of the group's own recordings; '' for none.")]
 
 
@@ -101,6 +110,11 @@ def _with_rules_as_options(
         max_length: MaxLength = None,
         fixed_length: FixedLength = None,
         prompts: Prompts = None,
+        caller_calls: CallerCalls = None,
+        code_calls: CodeCalls = None,
+        country_calls: CountryCalls = None,
+        hourly_calls: HourlyCalls = None,
+        talk_seconds: TalkSeconds = None,
         config: ConfigOption = None,
     ) -> None:
         def change(group: UserGroup) -> UserGroup:
@@ -108,6 +122,15 @@ def _with_rules_as_options(
                 group, (permissions, restrict, permit), (unlock, unlock_restrict, unlock_permit)
             )
             group = _with_rules(group, collection, cell, prompts)
+            bounds = {
+                "caller_calls": caller_calls,
+                "code_calls": code_calls,
+                "country_calls": country_calls,
+                "hourly_calls": hourly_calls,
+                "talk_seconds": talk_seconds,
+            }
+            given = {name: value for name, value in bounds.items() if value is not None}
+            group = replace(group, limits=replace(group.limits, **given))
             return _with_limits(
                 group,
                 {"tries": tries, "min_length": min_length, "max_length": max_length},

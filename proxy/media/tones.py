@@ -35,7 +35,7 @@ class Segment:
 Tone = tuple[Segment, ...]
 """One cadence, repeated without end."""
 
-TONE_NAMES = ("ringback", "busy_tone", "reorder_tone", "special_information_tone")
+TONE_NAMES = ("ringback", "busy_tone", "reorder_tone", "special_information_tone", "time_warning_tone")
 
 
 def _cadence(frequencies: tuple[int, ...], *durations_ms: int) -> Tone:
@@ -53,9 +53,12 @@ _SPECIAL_INFORMATION: Tone = (
     Segment((), 1000),
 )
 
+# Three short beeps: the talk will be over soon.
+_TIME_WARNING: Tone = _cadence((1400,), 200, 200, 200, 200, 200, 1000)
+
 
 def _plan(ringback: Tone, busy: Tone, reorder: Tone) -> dict[str, Tone]:
-    return dict(zip(TONE_NAMES, (ringback, busy, reorder, _SPECIAL_INFORMATION), strict=True))
+    return dict(zip(TONE_NAMES, (ringback, busy, reorder, _SPECIAL_INFORMATION, _TIME_WARNING), strict=True))
 
 
 _NORTH_AMERICA = _plan(

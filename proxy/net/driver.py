@@ -24,6 +24,7 @@ from proxy.call.ports import (
     BridgeMedia,
     Command,
     JournalRecord,
+    LockCaller,
     MediaLegRefused,
     RecordDurable,
     TellOfCall,
@@ -333,7 +334,7 @@ class Driver:
 def _refusal(command: Command) -> Answer | None:
     """Return the answer that says, to the call whose command this is, that it was not carried out; None where
     no call waits for it."""
-    if isinstance(command, TellOfCall):
+    if isinstance(command, TellOfCall | LockCaller):
         return None
     if isinstance(command, JournalRecord):
         return RecordDurable(command.record.record_id, durable=False)

@@ -19,6 +19,8 @@ from proxy.policy.codes import (
 )
 from proxy.policy.decision import CallRequest, Decision, decide
 from proxy.policy.groups import ALL_CLASSES, MAX_CODE_LENGTH, ClassOfService, UserGroup
+from proxy.policy.limits import CallLimits
+from proxy.policy.locks import CallerLock
 from proxy.policy.normalise import Normaliser
 from proxy.policy.number_plan import ClassOverride, DialledNumber, NumberPlan, NumberRefused
 from proxy.policy.patterns import NumberPattern, parse_patterns
@@ -31,7 +33,9 @@ __all__ = [
     "MAX_CODE_LENGTH",
     "AccountCode",
     "CallClass",
+    "CallLimits",
     "CallRequest",
+    "CallerLock",
     "ClassOfService",
     "ClassOverride",
     "CodeCollection",

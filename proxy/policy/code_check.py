@@ -29,6 +29,10 @@ class CodeOutcome(enum.StrEnum):
     USED_UP = "used_up"
     NOT_YOURS = "not_yours"
     CLASS_NOT_UNLOCKED = "class_not_unlocked"
+    IN_USE = "in_use"
+    """A valid code that is on as many calls at once as the caller's group allows."""
+    LOCKED = "locked"
+    """Nobody has looked at the digits: this caller has entered too many wrong ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from proxy.errors import ConfigurationError
 from proxy.policy.classes import CallClass, CodeCollection, Treatment
+from proxy.policy.limits import NO_LIMITS, CallLimits
 from proxy.policy.number_plan import DialledNumber
 from proxy.policy.patterns import NumberPattern, first_match
 
@@ -83,6 +84,7 @@ class UserGroup:
     """Codes have exactly this many digits: an entry ends with the last one, without ``#``."""
     prompts: str = ""
     """Name of the folder with this group's own prompt recordings, or "" for the common ones."""
+    limits: CallLimits = NO_LIMITS
     matrix: Mapping[CallClass, Treatment] = field(init=False, repr=False, compare=False)
     """Class -> treatment, derived; what the engine evaluates."""
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from proxy.policy.code_table import CodeTable
 from proxy.policy.groups import UserGroup
+from proxy.policy.locks import CallerLock
 from proxy.policy.normalise import Normaliser, internal_number
 from proxy.policy.number_plan import DialledNumber, NumberPlan, NumberRefused
 from proxy.policy.users import User
@@ -28,6 +29,7 @@ class Snapshot:
         "_normaliser",
         "codes",
         "groups",
+        "locks",
         "plan",
         "users",
         "version",
@@ -40,6 +42,7 @@ class Snapshot:
         users: Iterable[User] = (),
         codes: CodeTable | None = None,
         *,
+        locks: Iterable[CallerLock] = (),
         version: int = 0,
         normaliser: Normaliser | None = None,
     ) -> None:
@@ -53,6 +56,8 @@ class Snapshot:
         self.users: Final[Mapping[str, User]] = MappingProxyType({user.extension: user for user in users})
         """By extension."""
         self.codes: Final = CodeTable.of() if codes is None else codes
+        self.locks: Final = _by_caller(locks)
+        """Callers who have entered too many wrong codes; some of them no longer in force."""
         self.version: Final = version
         """Number of the last change of the store that is in it."""
         self._normaliser = normaliser
@@ -68,13 +73,17 @@ class Snapshot:
         groups: Iterable[UserGroup] | None = None,
         users: Iterable[User] | None = None,
         codes: CodeTable | None = None,
+        locks: Iterable[CallerLock] | None = None,
     ) -> Snapshot:
-        """Return the next snapshot: what is not given stays. A change of codes alone costs microseconds."""
+        """Return the next snapshot: what is not given stays. A change of codes or locks alone costs
+        microseconds."""
         if plan is None and groups is None and users is None:
             following = object.__new__(Snapshot)
             for name in self.__slots__:
                 object.__setattr__(following, name, getattr(self, name))
             object.__setattr__(following, "codes", self.codes if codes is None else codes)
+            if locks is not None:
+                object.__setattr__(following, "locks", _by_caller(locks))
             object.__setattr__(following, "version", version)
             return following
         return Snapshot(
@@ -82,6 +91,7 @@ class Snapshot:
             self.groups.values() if groups is None else groups,
             self.users.values() if users is None else users,
             self.codes if codes is None else codes,
+            locks=self.locks.values() if locks is None else locks,
             version=version,
             normaliser=self._normaliser,
         )
@@ -151,3 +161,7 @@ class Snapshot:
         for text in shared:
             del found[text]
         return found
+
+
+def _by_caller(locks: Iterable[CallerLock]) -> Mapping[str, CallerLock]:
+    return MappingProxyType({lock.caller: lock for lock in locks})

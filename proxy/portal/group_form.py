@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from starlette.datastructures import FormData
 
@@ -11,6 +11,7 @@ from proxy.errors import ConfigurationError
 from proxy.policy import (
     ALL_CLASSES,
     CallClass,
+    CallLimits,
     ClassOfService,
     CodeCollection,
     NumberPattern,
@@ -23,6 +24,7 @@ from proxy.portal.code_form import text_of
 from proxy.portal.texts import Texts
 
 __all__ = [
+    "LIMITS",
     "PRESETS",
     "TREATMENTS",
     "Fields",
@@ -45,6 +47,8 @@ TREATMENTS = {
 """What a cell of the matrix may say; "" is what the settings above it give."""
 
 _COUNTS = ("tries", "min_length", "max_length")
+LIMITS = tuple(field.name for field in fields(CallLimits))
+"""What the calls of a group may come to; empty or 0: no limit."""
 _TIMES = ("first_digit", "inter_digit", "whole_entry")
 _PATTERNS = ("restricted", "permitted", "unlock_restricted", "unlock_permitted")
 _MOST_PATTERNS = 500
@@ -83,6 +87,7 @@ def fields_of(group: UserGroup) -> dict[str, str | list[str]]:
         "unlock": sorted(group.unlock.classes),
         **{name: "\n".join(map(str, patterns)) for name, patterns in _patterns_of(group).items()},
         **{name: str(getattr(group, name)) for name in _COUNTS},
+        **{name: str(getattr(group.limits, name) or "") for name in LIMITS},
         **{name: f"{getattr(group, name):g}" for name in _TIMES},
         "fixed_length": "" if group.fixed_length is None else str(group.fixed_length),
         **cells,
@@ -92,7 +97,7 @@ def fields_of(group: UserGroup) -> dict[str, str | list[str]]:
 def fields_from(form: FormData) -> dict[str, str | list[str]]:
     """Return the fields as they were sent."""
     cells = [_cell(call_class) for call_class in CallClass]
-    names = ("name", "collection", *_PATTERNS, *_COUNTS, *_TIMES, "fixed_length", *cells)
+    names = ("name", "collection", *_PATTERNS, *_COUNTS, *LIMITS, *_TIMES, "fixed_length", *cells)
     found: dict[str, str | list[str]] = {name: text_of(form, name).strip() for name in names}
     for name in ("free", "unlock"):
         found[name] = [value for value in form.getlist(name) if isinstance(value, str)]
@@ -143,6 +148,7 @@ def group_from(fields: Fields, old: UserGroup | None, texts: Texts) -> UserGroup
         inter_digit=_time(fields, "inter_digit", texts),
         whole_entry=_time(fields, "whole_entry", texts),
         fixed_length=_count(fields, "fixed_length", texts) if fixed else None,
+        limits=CallLimits(**{name: _count(fields, name, texts) for name in LIMITS if _text(fields, name)}),
     )
 
 
@@ -183,7 +189,7 @@ def _patterns(fields: Fields, name: str, texts: Texts) -> tuple[NumberPattern, .
 
 def _count(fields: Fields, name: str, texts: Texts) -> int:
     text = _text(fields, name)
-    if not (text.isascii() and text.isdigit() and len(text) <= 4):
+    if not (text.isascii() and text.isdigit() and len(text) <= 7):
         raise ConfigurationError(texts("groups.bad_number", name=texts(f"groups.{name}")))
     return int(text)
 

@@ -13,6 +13,7 @@ from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, CallRequest, CodeCollection, Decision, Snapshot, UserGroup, decide
 from proxy.portal.code_form import text_of
 from proxy.portal.group_form import (
+    LIMITS,
     PRESETS,
     TREATMENTS,
     Fields,
@@ -35,7 +36,8 @@ Viewer = Annotated[Visit, Depends(Needs(Permission.GROUPS_VIEW))]
 Changer = Annotated[Visit, Depends(Needs(Permission.GROUPS_CHANGE))]
 Name = Annotated[str, Query(max_length=64)]
 
-MESSAGES = ("added", "changed", "deleted", "prompt_saved", "prompt_removed")
+_OF_PROMPTS = ("prompt_saved", "prompt_saved_later", "prompt_removed", "prompt_removed_later")
+MESSAGES = ("added", "changed", "deleted", *_OF_PROMPTS)
 _MOST_DIALLED = 100
 
 
@@ -169,6 +171,7 @@ async def group_page(
         collections=CodeCollection,
         treatments=TREATMENTS,
         presets=PRESETS,
+        limits=LIMITS,
         prompts=OFFERED,
         own=await run_in_threadpool(own_recordings, folder),
         prompts_root=root,

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from proxy.cdr.record import CallRecord
-from proxy.policy import CallClass
+from proxy.policy import CallClass, CallerLock
 from proxy.portal.live_feed import Figures, figures
 from proxy.portal.pages import page
 from proxy.portal.permissions import Permission
@@ -43,6 +43,8 @@ class Overview:
     talk_time: float = 0.0
     wrong: list[WrongCodes] = field(default_factory=list)
     """Who has typed wrong codes today; the most frequent first."""
+    locked: list[CallerLock] = field(default_factory=list)
+    """Who may enter no codes at the moment."""
     emergencies: list[tuple[datetime, CallRecord]] = field(default_factory=list)
     """The newest."""
     all_emergencies: UsageCount = field(default_factory=lambda: UsageCount(0, exact=True))
@@ -77,6 +79,7 @@ def read_overview(store: Store, now: float, zone: tzinfo) -> Overview:
         report.answered,
         report.talk_time,
         store.reports.wrong_codes(midnight(today, zone)),
+        store.locks.all(at=now),
         [(datetime.fromtimestamp(record.start_time, zone), record) for record in emergencies],
         store.usage.count_up_to(recent),
         everything.query(),

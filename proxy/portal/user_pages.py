@@ -44,12 +44,13 @@ async def show_users(
 ) -> Response:
     """Show the users: those searched for, of one group or all."""
 
-    def read() -> tuple[list[User], Mapping[str, list[StoredBinding]], list[str]]:
+    def read() -> tuple[list[User], Mapping[str, list[StoredBinding]], list[str], int]:
         store = visit.portal.store
         names = [found.name for found in store.groups.all()]
-        return store.users.all(group=group), _phones(visit), names
+        locked = len(store.locks.all(at=visit.portal.clock()))
+        return store.users.all(group=group), _phones(visit), names, locked
 
-    users, phones, groups = await run_in_threadpool(read)
+    users, phones, groups, locked = await run_in_threadpool(read)
     wanted = search.strip().casefold()
     found = [user for user in users if wanted in _searched(user)]
     size = visit.portal.settings.page_size
@@ -69,6 +70,7 @@ async def show_users(
         address=address,
         phones=phones,
         groups=groups,
+        locked=locked,
         search=search,
         group=group,
         said=_said(visit, said),

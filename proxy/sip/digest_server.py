@@ -140,6 +140,10 @@ class DigestServer:
             return Verdict.STALE
         return Verdict.ACCEPTED
 
+    def was_given(self, nonce: str, source: str) -> bool:
+        """Tell whether a nonce is one of ours for this source, however old."""
+        return self._expiry(nonce, source) is not None
+
     def _issue(self, source: str, salt: str, now: float) -> str:
         stamp = f"{int(now + self._lifetime):x}.{salt}"
         return f"{stamp}.{self._mac(stamp, source)}"

@@ -1,4 +1,4 @@
-"""The change log of the policy: every change of groups, users and codes leaves a row in the same
+"""The change log of the policy: every change of groups, users, codes and locks leaves a row in the same
 transaction.
 """
 
@@ -27,6 +27,7 @@ class ChangeKind(enum.StrEnum):
     CODE = "code"
     GROUP = "group"
     USER = "user"
+    LOCK = "lock"
 
 
 class ChangeAction(enum.StrEnum):

@@ -27,6 +27,7 @@ __all__ = [
     "account_codes",
     "bindings",
     "call_records",
+    "caller_locks",
     "groups",
     "metadata",
     "policy_changes",
@@ -163,6 +164,16 @@ call_records = Table(
 """The usage log. Each column that a list filters or sorts by has its index, which ends with the start, so
 that every list comes in order from one of them (`proxy.store.usage_lists`). ``day`` is the site's day of the
 start; ``code_key`` and ``code_form`` are "" without a code, and tell a corrected one when ``corrected``."""
+
+caller_locks = Table(
+    "caller_locks",
+    metadata,
+    Column("caller", String(128), primary_key=True),
+    Column("since", Float, nullable=False),
+    Column("until", Float),
+    Column("wrong", Integer, nullable=False),
+)
+"""Who may enter no account code; ``until`` is NULL until somebody unlocks it."""
 
 bindings = Table(
     "bindings",

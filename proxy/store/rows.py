@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import date
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from proxy.errors import ConfigurationError
 from proxy.policy import (
     AccountCode,
     CallClass,
+    CallLimits,
     ClassOfService,
     CodeCollection,
     CodeOwner,
@@ -90,6 +92,7 @@ def group_facts(group: UserGroup) -> dict[str, object]:
         "max_length": group.max_length,
         "fixed_length": group.fixed_length,
         "prompts": group.prompts,
+        "limits": asdict(group.limits),
     }
 
 
@@ -118,6 +121,7 @@ def read_group(row: RowMapping) -> UserGroup:
             max_length=int(rules["max_length"]),
             fixed_length=None if fixed is None else int(fixed),
             prompts=str(rules["prompts"]),
+            limits=CallLimits(**rules.get("limits", {})),
         )
 
     return _reading(f"group {row['name']!r}", read)

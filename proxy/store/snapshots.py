@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from proxy.policy import CodeTable, NumberPlan, Snapshot
 from proxy.store.changes import ChangeAction, ChangeKind, current_version, oldest_version
 from proxy.store.database import Database, StoreUnavailable
+from proxy.store.locks import load_locks
 from proxy.store.models import account_codes, policy_changes
 from proxy.store.people import load_groups, load_users
 from proxy.store.rows import read_code
@@ -44,7 +45,8 @@ def load_snapshot(database: Database, plan: NumberPlan) -> Snapshot:
         users = load_users(connection)
         rows = connection.execution_options(yield_per=5000).execute(select(*_CODE_COLUMNS)).mappings()
         codes = CodeTable.of(read_code(row) for row in rows)
-    return Snapshot(plan, groups, users, codes, version=version)
+        locks = load_locks(connection)
+    return Snapshot(plan, groups, users, codes, locks=locks, version=version)
 
 
 class SnapshotSource:
@@ -144,11 +146,12 @@ class SnapshotSource:
             changes = connection.execute(
                 select(policy_changes).where(policy_changes.c.id > old.version).order_by(policy_changes.c.id)
             ).mappings()
-            people = False
-            codes_saved = False
+            people = locks_changed = codes_saved = False
             deleted: list[str] = []
             for change in changes:
-                if change["kind"] != ChangeKind.CODE:
+                if change["kind"] == ChangeKind.LOCK:
+                    locks_changed = True
+                elif change["kind"] != ChangeKind.CODE:
                     people = True
                 elif change["action"] == ChangeAction.DELETED:
                     deleted += (str(key) for key in json.loads(str(change["keys"])))
@@ -160,11 +163,11 @@ class SnapshotSource:
                 newer = select(*_CODE_COLUMNS).where(account_codes.c.change_id > old.version)
                 rows = connection.execute(newer).mappings()
                 codes = codes.apply((read_code(row) for row in rows), deleted)
+            locks = load_locks(connection) if locks_changed else None
             if not people:
-                return old.with_changes(version=version, codes=codes)
-            return old.with_changes(
-                version=version, groups=load_groups(connection), users=load_users(connection), codes=codes
-            )
+                return old.with_changes(version=version, codes=codes, locks=locks)
+            groups, users = load_groups(connection), load_users(connection)
+            return old.with_changes(version=version, groups=groups, users=users, codes=codes, locks=locks)
 
     def _look_at_file(self) -> int | None:
         """A number that changes with each commit of another connection to the SQLite file; None elsewhere."""

@@ -11,10 +11,11 @@ from proxy.store.bindings import BindingsRepository
 from proxy.store.codes import CodesRepository
 from proxy.store.corrections import CorrectionsRepository
 from proxy.store.database import Database
+from proxy.store.locks import LocksRepository
 from proxy.store.people import GroupsRepository, UsersRepository
 from proxy.store.reports import ReportsRepository
-from proxy.store.sessions import SessionsRepository, TokensRepository
 from proxy.store.schedules import SchedulesRepository
+from proxy.store.sessions import SessionsRepository, TokensRepository
 from proxy.store.usage import UsageRepository
 from proxy.store.webhooks import WebhooksRepository
 
@@ -36,6 +37,7 @@ class Store:
         self.codes = CodesRepository(database, actor)
         self.groups = GroupsRepository(database, actor)
         self.users = UsersRepository(database, actor)
+        self.locks = LocksRepository(database, actor)
         self.usage = UsageRepository(database)
         self.corrections = CorrectionsRepository(database, actor)
         self.reports = ReportsRepository(database)
@@ -45,9 +47,9 @@ class Store:
         self.sessions = SessionsRepository(database)
         self.tokens = TokensRepository(database, actor)
         self.audit = AuditLog(database, actor)
+        self.schedules = SchedulesRepository(database, actor)
         self.webhooks = WebhooksRepository(database, actor)
 
-        self.schedules = SchedulesRepository(database, actor)
     def acting(self, actor: Actor) -> Store:
         """The same store for somebody else: cheap, made per request. Closing it is its owner's business."""
         other = Store.__new__(Store)

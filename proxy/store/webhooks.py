@@ -25,7 +25,17 @@ from proxy.store.versions import VersionConflict
 
 __all__ = ["EVENTS", "WebhookDelivery", "WebhookEndpoint", "WebhooksRepository"]
 
-EVENTS = ("call.started", "call.answered", "call.ended", "code.rejected", "emergency.dialed", "trunk.down")
+EVENTS = (
+    "call.started",
+    "call.answered",
+    "call.ended",
+    "code.rejected",
+    "emergency.dialed",
+    "trunk.down",
+    "caller.locked",
+    "codes.guessed",
+    "limit.reached",
+)
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
 """Seconds until the next try; after the last one a delivery is given up."""
 LEASE = 60.0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+from proxy.call.code_guard import GuessingRules
 from proxy.call.config import Trunk
 from proxy.call.ports import DigitHeard
 from proxy.cdr.record import Disposition
@@ -40,7 +41,7 @@ def first_trunk(call: UaCall) -> tuple[Step, ...]:
 def test_500_gated_calls_over_a_terrible_network() -> None:
     chance = random.Random(20)
     bench = GateBench(
-        config=default_config(trunks=TRUNKS),
+        config=default_config(trunks=TRUNKS, guessing=GuessingRules(wrong_codes=0)),
         policy=default_policy(collection=CodeCollection.REQUIRED),
         seed=20,
         loss=0.3,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from proxy import persistence, phone_register, serve, server
+from proxy.call.code_desk import CodeDesk
 from proxy.cdr.record import Disposition
 from proxy.errors import ConfigurationError, TollgateError
 from proxy.server import Gate
@@ -33,7 +34,7 @@ async def test_a_fault_in_one_call_leaves_the_others_alone(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.gate.core, "judge", broken)
+        patch.setattr(CodeDesk, "judge", broken)
         doomed = house.dial()
         await happens(doomed.answered)
         doomed.rtp.press("1#")

@@ -28,6 +28,7 @@ from proxy.call.ports import (
     LegId,
     LegStatistics,
     ListenForDigits,
+    LockCaller,
     MediaLegClosed,
     MediaLegOpened,
     MediaLegRefused,
@@ -46,6 +47,7 @@ from proxy.dtmf.digits import DigitMeans
 from proxy.policy import (
     AccountCode,
     CallClass,
+    CallerLock,
     ClassOfService,
     CodeCollection,
     CodeTable,
@@ -130,8 +132,8 @@ class MediaBench:
         if isinstance(command, OpenMediaLeg):
             self._open(command, now)
             return
-        if isinstance(command, JournalRecord | TellOfCall):
-            raise AssertionError("records and events are not the engine's")
+        if isinstance(command, JournalRecord | TellOfCall | LockCaller):
+            raise AssertionError("records, events and locks are not the engine's")
         if self.silent:
             return
         if isinstance(command, CloseMediaLeg) and command.leg not in self.legs:
@@ -240,6 +242,7 @@ class GateNode:
         self.media = MediaBench()
         self.journal = JournalBench()
         self.told: list[TellOfCall] = []
+        self.locks: list[CallerLock] = []
         points = (ListenPoint(transport, *GATE),)
         allow = ALLOW if config.phones is None else (*ALLOW, *PHONE_METHODS)
         endpoint = EndpointConfig(points, allow=allow, supported=SUPPORTED, invites_to_tu=True)
@@ -304,6 +307,8 @@ class GateNode:
                     self.journal.append(command, now)
                 elif isinstance(command, TellOfCall):
                     self.told.append(command)
+                elif isinstance(command, LockCaller):
+                    self.locks.append(command.lock)
                 else:
                     self.media.submit(command, now)
             while self.media.answers:

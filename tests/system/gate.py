@@ -125,6 +125,7 @@ def configuration(
     listen: tuple[str, ...],
     first_trunk: str,
     trunk_transport: str,
+    wrong_codes: int,
 ) -> str:
     """Return the settings of a gate between a PBX and two carriers, all on loopback."""
     sockets = [f"udp:{GATE_ADDRESS}:{port}", f"tcp:{GATE_ADDRESS}:{port}", *listen]
@@ -181,6 +182,8 @@ number_format = {{ style = "e164_without_plus" }}
 codecs = ["PCMU", "PCMA", "G722", "OPUS"]
 [[did_routes]]
 peer = "pbx"
+[guessing]
+wrong_codes = {wrong_codes}
 [timers]
 ring_timeout = 4
 drain = 2
@@ -201,11 +204,13 @@ def running_gate(
     first_trunk_port: int = 0,
     listen: tuple[str, ...] = (),
     extra: str = "",
+    wrong_codes: int = 0,
 ) -> Iterator[Gate]:
     """Start a gate and wait until it says that it is ready; stop it by its process id.
 
     ``listen`` are sockets besides those over UDP and TCP, ``first_trunk`` more settings of the first trunk,
-    ``extra`` more sections of the file.
+    ``extra`` more sections of the file. Nobody is locked for wrong codes unless ``wrong_codes`` says after how
+    many.
     """
     port = free_port()
     pbx_port = free_port(PBX_ADDRESS)
@@ -222,6 +227,7 @@ def running_gate(
         listen=listen,
         first_trunk=first_trunk,
         trunk_transport=trunk_transport,
+        wrong_codes=wrong_codes,
     )
     config.write_text(settings + extra)
     log = folder / "gate.log"

@@ -1,0 +1,115 @@
+"""Guessed codes: wrong ones are counted by caller and altogether, and what comes of too many is said here.
+
+One caller is locked after a few wrong codes within a while; the lock is kept by the store, from where it
+comes back with the policy, and where an administrator takes it away. Many wrong codes of many callers slow
+every prompt down: then one caller is as good as another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.call.tally import Tally
+from proxy.cdr.builder import RecordBuilder
+from proxy.policy.locks import MAX_CALLER, CallerLock
+
+__all__ = ["CodeGuard", "GuessingRules", "caller_name"]
+
+_MOST_FRESH = 10_000
+"""Locks that the store has not got yet."""
+_ALL = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GuessingRules:
+    """What counts as guessing. Times in seconds."""
+
+    wrong_codes: int = 5
+    """So many wrong codes of one caller within `window` lock it; 0: never."""
+    window: float = 900.0
+    lock: float = 3600.0
+    """How long; 0: until somebody unlocks it."""
+    many_wrong_codes: int = 50
+    """So many of all callers within `window` are an attack, if they come from `many_callers`; 0: never."""
+    many_callers: int = 10
+    slow_prompt: float = 3.0
+    """Every entry is answered so much later then."""
+
+
+def caller_name(record: RecordBuilder) -> str:
+    """Return under which name a caller's wrong codes are counted: its user, else what its peer calls it."""
+    if record.user:
+        return f"user {record.user}"
+    return f"peer {record.peer} {record.caller_e164 or record.caller_number}".strip()[:MAX_CALLER]
+
+
+class CodeGuard:
+    """The counts, and the locks that the policy does not hold yet.
+
+    ``now`` is monotonic, ``at`` UTC seconds since the epoch.
+    """
+
+    __slots__ = ("_altogether", "_callers", "_fresh", "_quiet_until", "_wrong", "rules")
+
+    def __init__(self, rules: GuessingRules) -> None:
+        self._fresh: dict[str, CallerLock] = {}
+        self._quiet_until = float("-inf")
+        self._take(rules)
+
+    def _take(self, rules: GuessingRules) -> None:
+        self.rules = rules
+        self._wrong = Tally(rules.window, rules.wrong_codes)
+        self._callers = Tally(rules.window, 1)
+        self._altogether = Tally(rules.window, rules.many_wrong_codes)
+
+    def reconfigure(self, rules: GuessingRules) -> None:
+        """Take other rules; other ones count anew."""
+        if rules != self.rules:
+            self._take(rules)
+
+    def is_locked(self, caller: str, locks: Mapping[str, CallerLock], at: float) -> bool:
+        """Tell whether a caller may enter no code."""
+        found = (self._fresh.get(caller), locks.get(caller))
+        return any(lock is not None and lock.holds(at) for lock in found)
+
+    def wrong(self, caller: str, now: float, at: float) -> CallerLock | None:
+        """Count a wrong code; returns the lock if this one was too many."""
+        rules = self.rules
+        self._altogether.note(_ALL, now)
+        self._callers.note(caller, now)
+        count = self._wrong.note(caller, now)
+        if not rules.wrong_codes or count < rules.wrong_codes:
+            return None
+        self._wrong.forget(caller)  # who is unlocked has all its tries again
+        lock = CallerLock(caller, at, at + rules.lock if rules.lock else None, count)
+        self._fresh.pop(caller, None)
+        if len(self._fresh) >= _MOST_FRESH:
+            del self._fresh[next(iter(self._fresh))]
+        self._fresh[caller] = lock
+        return lock
+
+    def attacked(self, now: float) -> bool:
+        """Tell whether codes are guessed by many callers."""
+        most = self.rules.many_wrong_codes
+        if not most or self._altogether.count(_ALL, now) < most:
+            return False
+        return self._callers.keys(now) >= self.rules.many_callers
+
+    def alarm(self, now: float) -> bool:
+        """Tell once in a window whether codes are guessed by many callers."""
+        if now < self._quiet_until or not self.attacked(now):
+            return False
+        self._quiet_until = now + self.rules.window
+        return True
+
+    def delay(self, now: float) -> float:
+        """Return for how long an answer to an entry is kept back."""
+        return self.rules.slow_prompt if self.attacked(now) else 0.0
+
+    def counted(self, locks: Mapping[str, CallerLock]) -> None:
+        """Drop what a new policy holds by itself."""
+        for caller, lock in list(self._fresh.items()):
+            kept = locks.get(caller)
+            if kept is not None and kept.since >= lock.since:
+                del self._fresh[caller]

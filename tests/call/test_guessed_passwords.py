@@ -1,0 +1,320 @@
+"""Who guesses SIP passwords is banned by source and user; the user's own phone never is, nor is help."""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_network
+
+import pytest
+
+from proxy.call.authentication import DigestAuthenticator
+from proxy.call.password_guard import BanRules, Heed, PasswordGuard
+from proxy.policy import CodeTable, DigestCredential, Snapshot, User
+from proxy.sip.digest import Algorithm, Ha1, answer_challenge, choose_challenge
+from proxy.sip.digest_server import DigestServer, RecentNonceCounts
+from proxy.sip.flow import Flow
+from proxy.sip.message import Response
+from proxy.sip.parser import parse_message
+from tests.call.phones import PHONES, PhoneBench
+from tests.support.gate import NUMBER, GateBench, default_config, default_policy
+from tests.support.ua import Step
+
+THIEF = Flow("UDP", "203.0.113.66", 5060)
+PHONE = Flow("UDP", "198.51.100.24", 5060)
+GATE = "sip:gate.example.com"
+
+
+class Bench(GateBench):
+    """A gate with phone 204, whose password is ``secret``, and packets from anywhere."""
+
+    def __init__(self, *, algorithms: tuple[Algorithm, ...] = tuple(Algorithm), local: str = "") -> None:
+        server = DigestServer("tollgate", b"k" * 32, RecentNonceCounts(), algorithms=algorithms)
+        salts = iter(f"salt{n}" for n in range(1_000_000))
+        credentials = tuple(
+            DigestCredential(one.value, "tollgate", Ha1.of(one, "204", "tollgate", "secret").digest)
+            for one in Algorithm
+        )
+        plain = default_policy()
+        users = [User("204", "staff", credentials=credentials)]
+        config = default_config(phones=PHONES)
+        if local:
+            object.__setattr__(config, "local_networks", (ip_network(local),))
+        super().__init__(
+            config=config,
+            policy=Snapshot(plain.plan, plain.groups.values(), users, CodeTable.of(plain.codes)),
+            authenticator=DigestAuthenticator(server, lambda: next(salts)),
+        )
+        self._serial = 0
+
+    def send(
+        self, method: str, flow: Flow, authorization: str = "", *, uri: str = "", headers: str = ""
+    ) -> Response:
+        """Send a request from an address; return what comes back at once."""
+        (response,) = self.answers(method, flow, authorization, uri=uri, headers=headers)
+        return response
+
+    def answers(
+        self, method: str, flow: Flow, authorization: str = "", *, uri: str = "", headers: str = ""
+    ) -> list[Response]:
+        """Send a request from an address; return the responses that come back at once, but 100."""
+        self._serial += 1
+        uri = uri or (GATE if method in {"REGISTER", "SUBSCRIBE"} else f"sip:{NUMBER}@gate.example.com")
+        lines = f"Authorization: {authorization}\r\n" if authorization else ""
+        data = (
+            f"{method} {uri} SIP/2.0\r\n"
+            f"Via: SIP/2.0/UDP {flow.remote_host}:{flow.remote_port};branch=z9hG4bK{self._serial}\r\n"
+            f"From: <sip:204@gate.example.com>;tag=s{self._serial}\r\nTo: <sip:204@gate.example.com>\r\n"
+            f"Call-ID: c{self._serial}\r\nCSeq: {self._serial} {method}\r\n"
+            f"Contact: <sip:204@{flow.remote_host}:{flow.remote_port}>\r\n"
+            f"Max-Forwards: 70\r\n{headers}{lines}Content-Length: 0\r\n\r\n"
+        ).encode()
+        self.gate.receive(data, flow, self.now)
+        self.gate.settle(self.now)
+        found = [parse_message(one.data) for one in self.gate.transmits()]
+        return [one for one in found if isinstance(one, Response) and one.status != 100]
+
+    def credentials(
+        self,
+        password: str,
+        flow: Flow,
+        *,
+        method: str = "REGISTER",
+        user: str = "204",
+        challenged_at: Flow | None = None,
+    ) -> str:
+        """Get a challenge and answer it."""
+        first = self.send(method, challenged_at or flow)
+        challenge = choose_challenge(first.headers.get_all("WWW-Authenticate"))
+        assert challenge is not None
+        uri = f"sip:{NUMBER}@gate.example.com" if method == "INVITE" else GATE
+        return str(
+            answer_challenge(
+                challenge, method=method, uri=uri, username=user, password=password, cnonce=str(self._serial)
+            )
+        )
+
+    def guess(
+        self, flow: Flow = THIEF, *, times: int = 1, user: str = "204", method: str = "REGISTER"
+    ) -> list[int]:
+        found = []
+        for number in range(times):
+            wrong = self.credentials(f"guess {number}", flow, method=method, user=user)
+            found.append(self.send(method, flow, wrong).status)
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        """Bindings outlive the tests; what else is left is the affair of others."""
+
+
+class TestBan:
+    @pytest.mark.parametrize("method", ["REGISTER", "INVITE", "SUBSCRIBE"])
+    def test_the_tenth_guess_is_the_last_one_that_is_looked_at(self, method: str) -> None:
+        bench = Bench()
+        assert bench.guess(times=12, method=method) == [401] * 10 + [403] * 2
+        right = bench.credentials("secret", THIEF, method=method)
+        response = bench.send(method, THIEF, right)
+        assert response.status == 403
+        assert "WWW-Authenticate" not in response.headers
+
+    def test_it_is_over_after_five_minutes(self) -> None:
+        bench = Bench()
+        bench.guess(times=10)
+        bench.network.run_for(299.0)
+        assert bench.guess() == [403]
+        bench.network.run_for(1.0)
+        assert bench.send("REGISTER", THIEF, bench.credentials("secret", THIEF)).status == 200
+
+    def test_nine_in_a_minute_again_and_again_are_forgiven(self) -> None:
+        bench = Bench()
+        for _ in range(5):
+            assert bench.guess(times=9) == [401] * 9
+            bench.network.run_for(60.0)
+        assert bench.send("REGISTER", THIEF, bench.credentials("secret", THIEF)).status == 200
+
+    def test_who_exists_is_not_told_by_it(self) -> None:
+        bench = Bench()
+        assert bench.guess(times=12, user="999") == bench.guess(times=12, user="204")
+
+    def test_the_users_own_phone_registers_and_calls(self) -> None:
+        bench = Bench()
+        bench.guess(times=50)
+        assert bench.send("REGISTER", PHONE, bench.credentials("secret", PHONE)).status == 200
+        invite = bench.credentials("secret", PHONE, method="INVITE")
+        bench.answers("INVITE", PHONE, invite)
+        assert len(bench.core.calls) == 1
+
+    def test_another_phone_behind_the_same_address_is_not_meant(self) -> None:
+        bench = Bench()
+        bench.guess(times=50, user="999")
+        assert bench.send("REGISTER", THIEF, bench.credentials("secret", THIEF)).status == 200
+
+    def test_help_is_reached_from_a_local_network_and_from_the_address_of_a_phone(self) -> None:
+        for bench in (Bench(local="203.0.113.0/24"), Bench()):
+            bench.send("REGISTER", THIEF, bench.credentials("secret", THIEF))
+            bench.guess(times=20, method="INVITE")
+            wrong = bench.credentials("x", THIEF, method="INVITE")
+            assert bench.answers("INVITE", THIEF, wrong, uri="sip:911@gate.example.com") == []
+            (call,) = bench.core.calls.values()
+            assert call.route.emergency
+
+    def test_it_can_be_switched_off(self) -> None:
+        guard = PasswordGuard(BanRules(tries=0))
+        for _ in range(100):
+            guard.wrong(THIEF, "204", "REGISTER", genuine=True, now=0.0)
+        assert guard.heed(THIEF, "204", genuine=True, now=0.0) is Heed.VERIFY
+
+    def test_memory_is_bounded(self) -> None:
+        guard = PasswordGuard(BanRules(tries=1))
+        for number in range(10_050):
+            guard.wrong(THIEF, str(number), "REGISTER", genuine=False, now=0.0)
+        assert guard.heed(THIEF, "49", genuine=False, now=1.0) is Heed.VERIFY
+        assert guard.heed(THIEF, "50", genuine=False, now=1.0) is Heed.CHALLENGE
+        assert guard.heed(THIEF, "10049", genuine=False, now=1.0) is Heed.CHALLENGE
+
+
+class TestForgedSource:
+    """Packets that say they come from a phone's address: whoever sends them gets no challenge there."""
+
+    def test_they_do_not_ban_the_phone(self) -> None:
+        bench = Bench()
+        for number in range(50):
+            forged = bench.credentials(f"guess {number}", PHONE, challenged_at=THIEF)
+            assert bench.send("REGISTER", PHONE, forged).status == 401
+        assert bench.send("REGISTER", PHONE, bench.credentials("secret", PHONE)).status == 200
+
+    def test_they_do_not_get_it_banned_by_who_reads_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench()
+        with caplog.at_level(logging.INFO):
+            for number in range(50):
+                bench.send("REGISTER", PHONE, bench.credentials(f"{number}", PHONE, challenged_at=THIEF))
+        assert not [one for one in caplog.records if one.name == "proxy.call.security_log"]
+
+    def test_a_nonce_of_elsewhere_is_no_way_to_try_passwords_for_ever(self) -> None:
+        """stale=true tells that the password is right: it is told so often only."""
+        bench = Bench()
+        for number in range(10):
+            bench.send("REGISTER", THIEF, bench.credentials(f"{number}", THIEF, challenged_at=PHONE))
+        response = bench.send("REGISTER", THIEF, bench.credentials("secret", THIEF, challenged_at=PHONE))
+        assert response.status == 401
+        assert "stale" not in (response.headers.get("WWW-Authenticate") or "")
+
+
+class TestLog:
+    def test_each_guess_and_the_ban_have_a_line_with_the_sockets_address(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench = Bench()
+        with caplog.at_level(logging.WARNING):
+            bench.guess(times=40)
+        lines = [one.getMessage() for one in caplog.records if one.name == "proxy.call.security_log"]
+        facts = "source=203.0.113.66 port=5060 transport=UDP method=REGISTER user=204"
+        assert lines == [f"security event=auth_failed {facts}"] * 9 + [
+            f"security event=source_banned {facts}"
+        ]
+
+
+class TestDigest:
+    """Replay, algorithms, endless challenges, credentials of the wrong side (RFC 7616 §5, RFC 8760 §2)."""
+
+    def test_rfc7616_5_4_a_recorded_register_is_worth_a_stale_challenge_from_anywhere(self) -> None:
+        bench = Bench()
+        recorded = bench.credentials("secret", PHONE)
+        assert bench.send("REGISTER", PHONE, recorded).status == 200
+        for flow in (PHONE, THIEF):
+            for _ in range(20):
+                again = bench.send("REGISTER", flow, recorded)
+                assert again.status == 401
+                assert "stale=true" in (again.headers.get("WWW-Authenticate") or "")
+
+    def test_rfc7616_3_4_6_a_registers_credentials_place_no_call(self) -> None:
+        bench = Bench()
+        recorded = bench.credentials("secret", PHONE)
+        assert bench.send("INVITE", PHONE, recorded).status == 401
+
+    def test_rfc7616_3_4_6_one_numbers_credentials_place_no_call_to_another(self) -> None:
+        bench = Bench()
+        recorded = bench.credentials("secret", PHONE, method="INVITE")
+        dear = bench.send("INVITE", PHONE, recorded, uri="sip:919005550123@gate.example.com")
+        assert dear.status == 401
+
+    def test_rfc8760_an_algorithm_that_is_not_offered_proves_nothing(self) -> None:
+        """MD5 credentials for a gate that offers SHA-256 alone, with the right password: a downgrade."""
+        bench = Bench(algorithms=(Algorithm.SHA256,))
+        first = bench.send("REGISTER", PHONE)
+        offered = first.headers.get_all("WWW-Authenticate")
+        assert len(offered) == 1
+        assert "SHA-256" in offered[0]
+        challenge = choose_challenge([offered[0].replace("SHA-256", "MD5")])
+        assert challenge is not None
+        weak = answer_challenge(
+            challenge, method="REGISTER", uri=GATE, username="204", password="secret", cnonce="c"
+        )
+        assert bench.send("REGISTER", PHONE, str(weak)).status == 401
+
+    def test_rfc8760_an_algorithm_that_the_user_has_no_hash_for_proves_nothing(self) -> None:
+        bench = Bench()
+        user = bench.core.policy.users["204"]
+        strong = tuple(one for one in user.credentials if one.algorithm != "MD5")
+        one = User("204", "staff", credentials=strong)
+        bench.core.policy = bench.core.policy.with_changes(version=1, users=[one])
+        offered = bench.send("REGISTER", PHONE).headers.get_all("WWW-Authenticate")
+        challenge = choose_challenge([value for value in offered if "MD5" in value])
+        assert challenge is not None
+        weak = answer_challenge(
+            challenge, method="REGISTER", uri=GATE, username="204", password="secret", cnonce="c"
+        )
+        assert bench.send("REGISTER", PHONE, str(weak)).status == 401
+        assert bench.send("REGISTER", PHONE, bench.credentials("secret", PHONE)).status == 200
+
+    def test_endless_requests_for_a_challenge_cost_nothing_that_stays(self) -> None:
+        bench = Bench()
+        for port in range(2_000):
+            assert bench.send("REGISTER", Flow("UDP", "203.0.113.67", 1024 + port)).status == 401
+        assert bench.gate.endpoint.idle
+        assert bench.core.idle
+
+    @pytest.mark.parametrize("header", ["Proxy-Authorization", "Authentication-Info", "WWW-Authenticate"])
+    def test_credentials_in_the_wrong_header_prove_nothing(self, header: str) -> None:
+        bench = Bench()
+        right = bench.credentials("secret", PHONE)
+        assert bench.send("REGISTER", PHONE, headers=f"{header}: {right}\r\n").status == 401
+
+
+@pytest.mark.parametrize("status", [401, 407])
+@pytest.mark.parametrize("header", ["WWW-Authenticate", "Proxy-Authenticate"])
+class TestCredentialsAskedByTheWrongSide:
+    """Who is called, or calls, asks the gate for a password: nobody but a trunk with an account gets any, and
+    no challenge crosses to the caller, whose phone might answer it."""
+
+    CHALLENGE = 'Digest realm="tollgate", nonce="n", algorithm=MD5, qop="auth"'
+
+    def test_a_trunk_without_an_account_gets_none(self, status: int, header: str) -> None:
+        script = (Step(0.0, status, headers=((header, self.CHALLENGE),)),)
+        with GateBench(script=script) as bench:
+            call = bench.dial_with_code()
+            bench.run(5.0)
+            asked = [one.invite for one in bench.carrier.calls]
+            assert len(asked) == 1
+            assert asked[0] is not None
+            assert not {"Authorization", "Proxy-Authorization"} & {
+                name for name, _ in asked[0].headers.items()
+            }
+            assert all(
+                header not in response.headers and response.status not in {401, 407}
+                for response in call.responses
+            )
+            bench.run(10.0)
+
+    def test_a_phone_that_is_called_gets_none(self, status: int, header: str) -> None:
+        with PhoneBench() as bench:
+            bench.register(bench.desk, "204")
+            bench.desk.script = (Step(0.0, status, headers=((header, self.CHALLENGE),)),)
+            call = bench.carrier.call("+12125550204", caller="+13125550100")
+            bench.run(5.0)
+            (asked,) = [one.invite for one in bench.desk.calls]
+            assert asked is not None
+            assert not {"Authorization", "Proxy-Authorization"} & {name for name, _ in asked.headers.items()}
+            assert all(
+                header not in response.headers and response.status not in {401, 407}
+                for response in call.responses
+            )
