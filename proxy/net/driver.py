@@ -1,7 +1,7 @@
 """The asyncio pump: sockets, the one timer and the media engine on one side, the sans-I/O cores on the other.
 
-One invariant holds after every input, whatever it was: events go to the call core, messages to the sockets,
-commands to the engine and the journal, until nothing is left; then the one timer is armed for the earliest
+One invariant holds after every input, whatever it was: events go to the call core, its
+commands to the engine and the journal, messages to the sockets, until nothing is left; then the one timer is armed for the earliest
 deadline of both cores. Nothing here knows what a call is.
 
 A fault in the handling of one event must cost one call and not the process: it is logged with its
@@ -225,17 +225,18 @@ class Driver:
                     core.handle_sip(event, now)
                 except Exception:  # noqa: BLE001 - one call's fault
                     self._contain(event, now)
-        for data, flow in endpoint.withdrawals():
-            if self.tcp is not None:
-                self.tcp.withdraw(data, flow)
-        for data, flow in endpoint.transmits():
-            self._send(data, flow)
+        # Before the messages: who is told that he may speak finds the engine listening.
         for command in core.commands():
             try:
                 self._perform(command)
             except Exception:  # noqa: BLE001 - one call's fault; those of the others are still to come
                 more = True
                 self._contain(_refusal(command), now, type(command).__name__)
+        for data, flow in endpoint.withdrawals():
+            if self.tcp is not None:
+                self.tcp.withdraw(data, flow)
+        for data, flow in endpoint.transmits():
+            self._send(data, flow)
         while self._failures:
             more = True
             endpoint.transport_failed(self._failures.popleft(), now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -112,6 +113,8 @@ class Gate:
         self.performed: list[Command] = []
         self.broken = False
         """Whatever carries out the commands fails."""
+        self.look: Callable[[], None] = lambda: None
+        """Called when a command is carried out."""
         points = (ListenPoint("UDP", "127.0.0.1", 5060), ListenPoint("TCP", "127.0.0.1", 5060))
         self.endpoint = self.core.endpoint = Endpoint(EndpointConfig(points, t1=0.05), CountingIds())
         self.driver = Driver(self.perform, resolver=self.names)
@@ -120,6 +123,7 @@ class Gate:
 
     def perform(self, command: Command) -> None:
         self.performed.append(command)
+        self.look()
         if self.broken:
             raise ZeroDivisionError
         self.driver.answer(REFUSED)
@@ -186,6 +190,14 @@ async def test_commands_are_performed_and_answers_given_before_the_next_input(ga
     await peer.receive()
     assert gate.performed == [OpenMediaLeg(LegId(1), ipv6=False, emergency=False)]
     assert gate.core.answers == [REFUSED]
+
+
+async def test_media_is_ready_before_the_message_that_lets_the_peer_send_it(gate: Gate, peer: Peer) -> None:
+    arrived: list[bool] = []
+    gate.look = lambda: arrived.append(bool(select.select([peer.socket], [], [], 0)[0]))
+    peer.socket.sendto(_options(peer.port), gate.udp)
+    await peer.receive()
+    assert arrived == [False]
 
 
 @pytest.mark.parametrize(
