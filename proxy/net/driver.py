@@ -1,7 +1,7 @@
 """The asyncio pump: sockets, the one timer and the media engine on one side, the sans-I/O cores on the other.
 
-One invariant holds after every input, whatever it was: events go to the call core, its
-commands to the engine and the journal, messages to the sockets, until nothing is left; then the one timer is armed for the earliest
+One invariant holds after every input, whatever it was: events go to the call core, its commands to the engine
+and the journal, messages to the sockets, until nothing is left; then the one timer is armed for the earliest
 deadline of both cores. Nothing here knows what a call is.
 
 A fault in the handling of one event must cost one call and not the process: it is logged with its
