@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,13 @@ class Sipp:
         """End it, whatever it does."""
         self.process.kill()
         self.process.wait()
+
+    def wait_for(self, words: str) -> None:
+        """Return when these words stand in a message that it sent or received."""
+        until = time.monotonic() + PATIENCE
+        while words not in self.messages():
+            assert time.monotonic() < until, f"{self.name}: no {words!r}"
+            time.sleep(0.1)
 
     def messages(self) -> str:
         """Return every message it sent and received."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +13,9 @@ import pytest
 from pylibsrtp import Error, Policy, Session
 
 from tests.support.rtp import RtpPeer, is_rtcp
-from tests.system import sipp
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, Gate, free_port, running_gate
 from tests.system.media import PATIENCE
-from tests.system.trunk_traffic import caller, carrier
+from tests.system.trunk_traffic import caller, carrier, said_by_gate, tell_to_go_on
 
 pytestmark = pytest.mark.system
 
@@ -83,18 +81,6 @@ class Party(RtpPeer):
         return False
 
 
-def said_by_gate(process: sipp.Sipp, start: str) -> str:
-    """Return the last message of the gate's to a SIPp that begins so, as soon as it is there."""
-    until = time.monotonic() + PATIENCE
-    pattern = re.compile(
-        rf"received \[\d+\] bytes :\s+({start}.*?)(?=^-{{10,}}|\Z)", re.MULTILINE | re.DOTALL
-    )
-    while not (found := pattern.findall(process.messages())) or "m=audio" not in found[-1]:
-        assert time.monotonic() < until, process.messages()
-        time.sleep(0.05)
-    return str(found[-1])
-
-
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     with pytest.MonkeyPatch.context() as environment:
@@ -128,8 +114,7 @@ def test_rfc4568_each_side_has_its_suite(gate: Gate, tmp_path: Path, calling: st
         placing = caller(gate, tmp_path, scenario="caller_with_media", port=port, keys=a.words())
         try:
             b.connect(said_by_gate(taking, "INVITE"))
-            success = said_by_gate(placing, "SIP/2.0 200")
-            a.connect(success)
+            a.connect(said_by_gate(placing, "SIP/2.0 200"))
             heard_by_a = heard_by_b = False
             until = time.monotonic() + PATIENCE
             while not (heard_by_a and heard_by_b):
@@ -139,7 +124,7 @@ def test_rfc4568_each_side_has_its_suite(gate: Gate, tmp_path: Path, calling: st
                 time.sleep(0.02)
                 heard_by_a = heard_by_a or a.hears(b.payload)
                 heard_by_b = heard_by_b or b.hears(a.payload)
-            tell_to_go_on(placing, port, success)
+            tell_to_go_on(placing, port)
             placing.wait()
             taking.wait()
         finally:
@@ -151,17 +136,3 @@ def test_rfc4568_each_side_has_its_suite(gate: Gate, tmp_path: Path, calling: st
         assert media is not None
         assert media.packets_received > 0
     assert "inline:" not in gate.log.read_text(), "a key in the log"
-
-
-def tell_to_go_on(process: sipp.Sipp, port: int, success: str) -> None:
-    """Send a SIPp the message that its scenario waits for; its next request goes to where that is to."""
-    to = re.search(r"^To: .*$", success, re.MULTILINE)
-    assert to is not None
-    text = (
-        f"MESSAGE sip:go@{process.address}:{port} SIP/2.0\r\n"
-        "Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKgo\r\n"
-        f"From: <sip:test@127.0.0.1>;tag=go\r\n{to[0].strip()}\r\n"
-        f"Call-ID: {process.call_id}\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n"
-    )
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
-        sending.sendto(text.encode(), (process.address, port))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -100,3 +102,30 @@ def running_dns_server() -> Iterator[DnsServer]:
         transport.close()
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
+
+
+def said_by_gate(process: sipp.Sipp, start: str) -> str:
+    """Return the last message of the gate's to a SIPp that begins so, as soon as it is there."""
+    until = time.monotonic() + PATIENCE
+    pattern = re.compile(
+        rf"received \[\d+\] bytes :\s+({start}.*?)(?=^-{{10,}}|\Z)", re.MULTILINE | re.DOTALL
+    )
+    while not (found := pattern.findall(process.messages())) or "m=audio" not in found[-1]:
+        assert time.monotonic() < until, process.messages()
+        time.sleep(0.05)
+    return str(found[-1])
+
+
+def tell_to_go_on(process: sipp.Sipp, port: int) -> None:
+    """Send a SIPp the MESSAGE that its scenario waits for. Its next request goes to where that is to: to who
+    has answered its call."""
+    to = re.search(r"^To: .*$", said_by_gate(process, "SIP/2.0 200"), re.MULTILINE)
+    assert to is not None
+    text = (
+        f"MESSAGE sip:go@{process.address}:{port} SIP/2.0\r\n"
+        "Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKgo\r\n"
+        f"From: <sip:test@127.0.0.1>;tag=go\r\n{to[0].strip()}\r\n"
+        f"Call-ID: {process.call_id}\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n"
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
+        sending.sendto(text.encode(), (process.address, port))
