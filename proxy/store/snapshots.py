@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 
-from sqlalchemy import Connection, case, select
+from sqlalchemy import Connection, RowMapping, case, select
 from sqlalchemy.exc import DBAPIError
 
-from proxy.policy import CodeTable, NumberPlan, Snapshot
+from proxy.policy import AccountCode, CodeTable, NumberPlan, Snapshot
 from proxy.store.changes import ChangeAction, ChangeKind, current_version, oldest_version
 from proxy.store.database import Database, StoreUnavailable
 from proxy.store.locks import load_locks
@@ -28,6 +29,9 @@ __all__ = ["SnapshotSource", "load_snapshot"]
 _log = logging.getLogger(__name__)
 
 POLL_INTERVAL = 0.2
+_PIECE = 100
+_PAUSE = 0.000_2
+"""After so many codes: some hundred thousand take a third longer so, and nobody hears them."""
 
 # The number of uses is policy only for codes that have a maximum; without it a plain code stays a plain
 # string.
@@ -43,10 +47,18 @@ def load_snapshot(database: Database, plan: NumberPlan) -> Snapshot:
         version = current_version(connection)
         groups = load_groups(connection)
         users = load_users(connection)
-        rows = connection.execution_options(yield_per=5000).execute(select(*_CODE_COLUMNS)).mappings()
-        codes = CodeTable.of(read_code(row) for row in rows)
+        rows = connection.execution_options(yield_per=_PIECE).execute(select(*_CODE_COLUMNS)).mappings()
+        codes = CodeTable.of(_in_pieces(rows))
         locks = load_locks(connection)
     return Snapshot(plan, groups, users, codes, locks=locks, version=version)
+
+
+def _in_pieces(rows: Iterable[RowMapping]) -> Iterator[AccountCode]:
+    """Read the codes of many rows without keeping the interpreter from the calls for longer than a moment."""
+    for number, row in enumerate(rows, 1):
+        yield read_code(row)
+        if number % _PIECE == 0:
+            time.sleep(_PAUSE)
 
 
 class SnapshotSource:
@@ -161,8 +173,8 @@ class SnapshotSource:
             if codes_saved or deleted:
                 # A code that was deleted and added again is in both: `apply` deletes first.
                 newer = select(*_CODE_COLUMNS).where(account_codes.c.change_id > old.version)
-                rows = connection.execute(newer).mappings()
-                codes = codes.apply((read_code(row) for row in rows), deleted)
+                rows = connection.execution_options(yield_per=_PIECE).execute(newer).mappings()
+                codes = codes.apply(_in_pieces(rows), deleted)
             locks = load_locks(connection) if locks_changed else None
             if not people:
                 return old.with_changes(version=version, codes=codes, locks=locks)
