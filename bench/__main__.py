@@ -69,6 +69,7 @@ BENCHES: dict[str, Bench[Any]] = {
         "From the first end packet of # to the INVITE of the B leg",
         latency.run,
         {
+            "beside": lambda cost: cost.beside,
             "calls/s": lambda cost: f"{cost.rate:.0f}",
             "calls": lambda cost: str(cost.calls),
             "mean ms": lambda cost: f"{cost.mean_ms:.2f}",

@@ -12,8 +12,9 @@ import struct
 import threading
 from dataclasses import dataclass
 
+from bench.beside import fill, work_beside
 from bench.calls import GATED_NUMBER
-from bench.gate import running_gate
+from bench.gate import GateProcess, running_gate
 from bench.sipp import run_load
 
 ETH_P_IP = 0x0800
@@ -24,8 +25,9 @@ POUND_EVENT = 11
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds over ``calls`` calls at ``rate`` per second."""
+    """Milliseconds over ``calls`` calls at ``rate`` per second, while the portal was busy with something."""
 
+    beside: str
     rate: float
     calls: int
     mean_ms: float
@@ -90,16 +92,24 @@ class _Sniffer(threading.Thread):
 
 
 def run(*, quick: bool) -> list[Latency]:
-    """Measure at 10 calls/s."""
-    rate = 10.0
+    """Measure at 10 calls/s, with nothing else to do and beside what the portal does."""
     calls = 50 if quick else 300
-    with running_gate() as gate:
-        sniffer = _Sniffer(gate.carrier_port)
-        sniffer.start()
-        try:
-            run_load(gate, "gated_caller", rate=rate, calls=calls, dialled=GATED_NUMBER)
-        finally:
-            sniffer.stop()
+    with running_gate(fill) as gate:
+        found = [_measure(gate, calls, "nothing")]
+        for what in ("import", "export"):
+            with work_beside(what, gate.environment["TOLLGATE_STORE__URL"]):
+                found.append(_measure(gate, calls, what))
+    return found
+
+
+def _measure(gate: GateProcess, calls: int, beside: str) -> Latency:
+    rate = 10.0
+    sniffer = _Sniffer(gate.carrier_port)
+    sniffer.start()
+    try:
+        run_load(gate, "gated_caller", rate=rate, calls=calls, dialled=GATED_NUMBER)
+    finally:
+        sniffer.stop()
     delays: list[float] = []
     invites = iter(sniffer.invites)
     invite = next(invites, None)
@@ -109,13 +119,12 @@ def run(*, quick: bool) -> list[Latency]:
         if invite is not None:
             delays.append(1000 * (invite - pound))
     delays.sort()
-    return [
-        Latency(
-            rate=rate,
-            calls=len(delays),
-            mean_ms=statistics.fmean(delays),
-            p50_ms=statistics.median(delays),
-            p99_ms=delays[min(len(delays) - 1, int(0.99 * len(delays)))],
-            max_ms=delays[-1],
-        )
-    ]
+    return Latency(
+        beside=beside,
+        rate=rate,
+        calls=len(delays),
+        mean_ms=statistics.fmean(delays),
+        p50_ms=statistics.median(delays),
+        p99_ms=delays[min(len(delays) - 1, int(0.99 * len(delays)))],
+        max_ms=delays[-1],
+    )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import resource
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, date
 from itertools import islice
 from pathlib import Path
 
@@ -22,8 +23,19 @@ from sqlalchemy import text
 from proxy.cdr.places import place_of
 from proxy.cdr.record import CallRecord, Direction, Disposition, UsedCode
 from proxy.cdr.usage_log import usage_log_lines
-from proxy.policy import AccountCode
-from proxy.store import CodeOrder, ReportBy, ReportOrder, Store, UsageFilter, UsageOrder
+from proxy.policy import AccountCode, NumberPlan
+from proxy.policy.code_file import read_code_file
+from proxy.portal.usage_workbook import write_workbook
+from proxy.store import (
+    CodeOrder,
+    ReportBy,
+    ReportOrder,
+    Store,
+    UsageFilter,
+    UsageOrder,
+    carry_out,
+    plan_import,
+)
 
 BASE = 1_767_225_600  # 2026-01-01 UTC
 YEAR = 365 * 86_400
@@ -57,16 +69,18 @@ def _run(folder: Path, *, quick: bool) -> list[UsageCost]:
     with Store(f"sqlite:///{file}") as store, Progress(transient=True) as bar:
         if not made:
             task = bar.add_task("making a usage log", total=rows)
-            _make_codes(store, codes)
-            _make_records(store, rows, codes, lambda done: bar.update(task, completed=done))
+            make_codes(store, codes)
+            make_records(store, rows, codes, lambda done: bar.update(task, completed=done))
         questions = _questions(rows, codes)
         task = bar.add_task("asking", total=len(questions))
         costs = []
         for what, ask in questions:
             costs.append(_ask(store, what, rows, ask))
             bar.advance(task)
-        costs.append(_export(store, min(rows, 300_000)))
+        costs.append(_export(store, min(rows, 1_000_000)))
+        costs.append(_workbook(store, folder, min(rows, 50_000)))
         costs.append(_insert(store, 2_000 if quick else 20_000))
+        costs.append(_import(folder, codes))
         return costs
 
 
@@ -198,6 +212,41 @@ def _export(store: Store, rows: int) -> UsageCost:
     return UsageCost(f"export as CSV, {grown:.0f} MB more memory", count, per_second=count / took)
 
 
+def _workbook(store: Store, folder: Path, rows: int) -> UsageCost:
+    """The same as XLSX, in seconds of the processor too."""
+    started = time.process_time()
+    facts = islice(store.usage.facts(), rows)
+    *_, count = write_workbook(folder / "usage.xlsx", facts, zone=UTC)
+    return UsageCost("export as XLSX", count, per_second=count / (time.process_time() - started))
+
+
+def _import(folder: Path, count: int) -> UsageCost:
+    """A file of codes into a store of its own; somebody else writes all the while."""
+    text = "Code,Description\n" + "".join(f"C-{n},Client {n}\n" for n in range(200_000, 200_000 + count))
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as temporary,
+        Store(f"sqlite:///{temporary}/import.db") as store,
+        Store(f"sqlite:///{temporary}/import.db") as other,
+    ):
+        ended, waits = threading.Event(), [0.0]
+
+        def write() -> None:
+            while not ended.wait(0.02):
+                begun = time.perf_counter()
+                other.audit.note("change", "account", "someone")
+                waits.append(time.perf_counter() - begun)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        started = time.perf_counter()
+        carry_out(plan_import(read_code_file(text, NumberPlan()), store.codes, may_update=True), store.codes)
+        took = time.perf_counter() - started
+        ended.set()
+        writer.join()
+    what = f"codes imported in {took:.1f} s, another writer waited {max(waits):.2f} s at most"
+    return UsageCost(what, count, per_second=count / took)
+
+
 def _insert(store: Store, rows: int) -> UsageCost:
     """Records as they come from the journal."""
     record = CallRecord(
@@ -234,7 +283,8 @@ def _insert(store: Store, rows: int) -> UsageCost:
     return UsageCost("records inserted, 200 at once", rows, per_second=rows / took)
 
 
-def _make_codes(store: Store, count: int) -> None:
+def make_codes(store: Store, count: int) -> None:
+    """Add codes as `make_records` uses them."""
     codes = [AccountCode(str(200_000 + n), f"C-{200_000 + n}", f"Client {n}") for n in range(count)]
     store.codes.upsert_many(codes, may_update=False)
 
@@ -287,7 +337,10 @@ _TOTALS = (
 )
 
 
-def _make_records(store: Store, rows: int, codes: int, progress: Callable[[int], None]) -> None:
+def make_records(
+    store: Store, rows: int, codes: int, progress: Callable[[int], None] = lambda _done: None
+) -> None:
+    """Fill the usage log with calls of a year, and its totals and numbers as inserting would."""
     with store.database.read() as connection:
         found = connection.exec_driver_sql(
             "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'call_records' "
