@@ -125,6 +125,16 @@ def test_rfc3261_8_2_6_2_an_answer_echoes_every_via_verbatim(
     assert said in answer.text
 
 
+def test_rfc3581_4_the_answer_comes_back_the_way_and_says_which(pbx: Wire) -> None:
+    call = pbx.dialog(TOLL_FREE)
+    call.request("OPTIONS", "Via: SIP/2.0/UDP 192.0.2.77:9;branch=z9hG4bKaway;rport;x=y")
+    sent_by, *params = call.response(200, "OPTIONS")["Via"].split(";")
+    assert sent_by == "SIP/2.0/UDP 192.0.2.77:9"
+    wanted = {"branch=z9hG4bKaway", "x=y", f"rport={pbx.port}", f"received={pbx.address}"}
+    assert set(params) == wanted
+    assert len(params) == len(wanted)
+
+
 def test_rfc3261_26_3_2_4_a_stranger_is_told_nothing_but_401(gate: Gate) -> None:
     with Wire(STRANGER_ADDRESS, gate.port) as stranger:
         for change in ("Max-Forwards: 70", "Require: far-out", "Content-Type: text/plain"):
@@ -151,6 +161,21 @@ def test_rfc3261_8_2_2_2_a_merged_request_gets_482_and_the_call_goes_on(
     call.hang_up()
     callee.hung_up()
     assert record_of(gate, call).disposition is Disposition.ANSWERED
+
+
+def test_rfc3261_9_2_a_cancel_that_comes_too_late_ends_nothing(gate: Gate, pbx: Wire, carrier: Wire) -> None:
+    call = pbx.call(TOLL_FREE)
+    invite = call.via
+    callee = carrier.called()
+    callee.answer()
+    unanswered = call.remote
+    call.response(200)
+    call.request("CANCEL", invite, f"To: {unanswered}", number=call.cseq)
+    call.response(200, "CANCEL")
+    call.hang_up()
+    callee.hung_up()
+    record = record_of(gate, call)
+    assert (record.disposition, record.hung_up_by) == (Disposition.ANSWERED, HungUpBy.A_LEG)
 
 
 def test_rfc3261_14_2_a_second_invite_before_the_first_is_answered(
