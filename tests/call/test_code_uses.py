@@ -8,6 +8,15 @@ from proxy.policy import AccountCode, CodeTable
 LIMITED = AccountCode("77", max_uses=3, uses=1)
 
 
+def two_reserved() -> CodeUses:
+    """One of two uses is answered."""
+    uses = CodeUses()
+    uses.reserve("r1", LIMITED)
+    uses.reserve("r2", LIMITED)
+    uses.answered("r1")
+    return uses
+
+
 def test_unlimited_codes_are_not_kept() -> None:
     uses = CodeUses()
     uses.reserve("r1", AccountCode("77"))
@@ -18,10 +27,7 @@ def test_unlimited_codes_are_not_kept() -> None:
 
 
 def test_answered_use_stays_until_a_snapshot_counts_it() -> None:
-    uses = CodeUses()
-    uses.reserve("r1", LIMITED)
-    uses.reserve("r2", LIMITED)
-    uses.answered("r1")
+    uses = two_reserved()
     uses.give_back("r1")
     assert uses.reserved("77") == 2
     uses.counted(CodeTable.of([LIMITED]))
@@ -34,10 +40,7 @@ def test_answered_use_stays_until_a_snapshot_counts_it() -> None:
 
 
 def test_given_back_beside_an_answered_one() -> None:
-    uses = CodeUses()
-    uses.reserve("r1", LIMITED)
-    uses.reserve("r2", LIMITED)
-    uses.answered("r1")
+    uses = two_reserved()
     uses.give_back("r2")
     assert uses.reserved("77") == 1
 

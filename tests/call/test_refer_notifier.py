@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from proxy.call.refer_notifier import ReferNotifier
-from proxy.sip.events import Event, RequestReceived
+from proxy.sip.events import RequestReceived
 from proxy.sip.message import Request
 from tests.call.transfers import (
     BUSY,
@@ -15,6 +15,8 @@ from tests.call.transfers import (
     RING,
     SLOW,
     TransferBench,
+    desk_talks,
+    faulty,
     listening,
     refer,
     replies,
@@ -24,9 +26,7 @@ from tests.support.ua import Step, UaCall
 
 
 def test_an_unwanted_telling_and_the_other_party_leaves() -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
-        bench.third.script = RING
+    with desk_talks(RING) as (bench, call):
         refer(call, "206", headers=(("Refer-Sub", "false"),))
         bench.run(1.0)
         bench.second.calls[0].bye()
@@ -46,8 +46,7 @@ class TestNotify:
     """What the transferor is told (RFC 3515 §2.4.4, §2.4.5)."""
 
     def test_rfc3515_2_4_5_the_form_of_a_notify(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             refer(call, "206")
             bench.run(2.0)
             notifies = [request for request in call.requests if request.method == "NOTIFY"]
@@ -58,23 +57,17 @@ class TestNotify:
             assert notifies[-1].headers.get("Subscription-State") == "terminated;reason=noresource"
             assert notifies[-1].body == b"SIP/2.0 200 OK\r\n"
             assert call.replies[0].headers.get("Contact") is not None
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     def test_rfc4488_4_refer_sub_false_is_told_nothing(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             refer(call, "206", headers=(("Refer-Sub", "false"), ("Require", "norefersub")))
             bench.run(2.0)
             assert call.replies[0].headers.get("Refer-Sub") == "false"
             assert told(call) == []
             assert call.has_ended()
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     def test_rfc6665_4_2_2_a_refused_notify_ends_the_telling_not_the_transfer(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             bench.desk.within = refuse_notify
             bench.third.script = SLOW
             refer(call, "206")
@@ -82,12 +75,9 @@ class TestNotify:
             assert len(told(call)) == 1
             assert bench.third.calls[0].connected
             assert call.has_ended()
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     def test_a_transferor_that_has_vanished_is_released(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             refer(call, "206")
             bench.desk.within = lambda _, event: event.request.method == "NOTIFY"
             bench.vanished.add(bench.desk)
@@ -100,28 +90,13 @@ class TestNotify:
             bench.third.calls[0].bye()
             bench.run(40.0)
 
-    def test_an_error_in_the_telling_costs_one_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_error_in_the_telling_costs_one_call(self) -> None:
         with TransferBench() as bench:
             other = bench.inbound()
             call = bench.talk(bench.second, "206", user="205")
-
-            def broken(*_: object) -> None:
-                raise RuntimeError("broken")
-
-            monkeypatch.setattr(ReferNotifier, "responded", broken)
-            refer(call, PREMIUM)
-            failed: list[Event] = []
-            handle = bench.core.handle_sip
-
-            def guarded(event: Event, now: float) -> None:
-                try:
-                    handle(event, now)
-                except RuntimeError:
-                    failed.append(event)
-                    bench.core.abandon(event, now)
-
-            monkeypatch.setattr(bench.core, "handle_sip", guarded)
-            bench.run(0.5)
+            with faulty(bench, ReferNotifier, "responded") as failed:
+                refer(call, PREMIUM)
+                bench.run(0.5)
             assert len(failed) == 1
             assert call.has_ended()
             assert bench.third.calls[0].has_ended()
@@ -130,16 +105,13 @@ class TestNotify:
             bench.run(0.5)
 
     def test_news_that_had_to_wait_comes_together(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             bench.network.delay = (0.4, 0.4)
             bench.third.script = (Step(0.0, 180), Step(0.1, 182), Step(0.1, 200, with_sdp=True))
             refer(call, "206")
             bench.run(5.0)
             assert told(call) == ["100 active", "180 active", "200 terminated"]
             bench.network.delay = (0.0, 0.0)
-            bench.third.calls[0].bye()
-            bench.run(1.0)
 
 
 def notifies(call: UaCall) -> list[Request]:
@@ -160,9 +132,7 @@ class TestAfterTheBye:
 
     @pytest.mark.parametrize(("script", "word"), [(SLOW, "200"), (BUSY, "486")])
     def test_rfc5589_6_1_the_telling_goes_on(self, script: Sequence[Step], word: str) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = script
+        with desk_talks(script) as (bench, call):
             with listening(call):
                 refer(call, "206")
                 bench.run(0.1)
@@ -177,44 +147,33 @@ class TestAfterTheBye:
             assert other.has_ended()
 
     def test_rfc5057_4_1_the_gates_own_bye_ends_it_no_more_than_the_transferors(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = SLOW
-            with listening(call):
-                refer(call, "206")
-                bench.run(0.1)
-                bench.core.hang_up(next(iter(bench.core.calls)), bench.now)
-                bench.run(3.0)
-                assert call.has_ended()
-                assert told(call)[-1] == "200 terminated"
-            bench.second.calls[0].bye()
-            bench.run(0.5)
+        with desk_talks(SLOW) as (bench, call), listening(call):
+            refer(call, "206")
+            bench.run(0.1)
+            bench.core.hang_up(next(iter(bench.core.calls)), bench.now)
+            bench.run(3.0)
+            assert call.has_ended()
+            assert told(call)[-1] == "200 terminated"
 
     def test_rfc3261_12_2_2_no_notify_overtakes_the_bye(self) -> None:
         """The peer would refuse a BYE of a lower CSeq, and go on."""
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = (Step(0.5, 180), Step(0.1, 200, with_sdp=True))
-            with listening(call):
-                refer(call, "206")
-                bench.run(0.1)
-                bench.network.drop = lambda _sender, receiver, data: (
-                    receiver == bench.desk.address and data.startswith(b"BYE")
-                )
-                bench.core.hang_up(next(iter(bench.core.calls)), bench.now)
-                bench.run(1.4)
-                assert told(call) == ["100 active"]
-                bench.network.drop = None
-                bench.run(3.0)
-                assert call.has_ended()
-                assert told(call) == ["100 active", "200 terminated"]
-            bench.second.calls[0].bye()
-            bench.run(0.5)
+        ring_and_answer = (Step(0.5, 180), Step(0.1, 200, with_sdp=True))
+        with desk_talks(ring_and_answer) as (bench, call), listening(call):
+            refer(call, "206")
+            bench.run(0.1)
+            bench.network.drop = lambda _sender, receiver, data: (
+                receiver == bench.desk.address and data.startswith(b"BYE")
+            )
+            bench.core.hang_up(next(iter(bench.core.calls)), bench.now)
+            bench.run(1.4)
+            assert told(call) == ["100 active"]
+            bench.network.drop = None
+            bench.run(3.0)
+            assert call.has_ended()
+            assert told(call) == ["100 active", "200 terminated"]
 
     def test_its_time_is_over_while_the_bye_gets_no_answer(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = RING
+        with desk_talks(RING) as (bench, call):
             refer(call, "206")
             bench.run(0.1)
             subscribe(call, "60")
@@ -228,21 +187,17 @@ class TestAfterTheBye:
             bench.run(40.0)
 
     def test_the_other_party_leaves_meanwhile(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = RING
-            with listening(call):
-                refer(call, "206")
-                bench.run(0.1)
-                call.bye()
-                bench.run(1.0)
-                bench.second.calls[0].bye()
-                bench.run(1.0)
-                assert told(call)[-1] == "487 terminated"
+        with desk_talks(RING) as (bench, call), listening(call):
+            refer(call, "206")
+            bench.run(0.1)
+            call.bye()
+            bench.run(1.0)
+            bench.second.calls[0].bye()
+            bench.run(1.0)
+            assert told(call)[-1] == "487 terminated"
 
     def test_the_answer_can_not_be_recorded(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             bench.journal.durable = False
             with listening(call):
                 refer(call, "206")
@@ -253,9 +208,7 @@ class TestAfterTheBye:
             assert bench.third.calls[0].has_ended()
 
     def test_rfc6665_4_2_2_a_transferor_that_has_forgotten_the_dialog_says_481(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = SLOW
+        with desk_talks(SLOW) as (bench, call):
             refer(call, "206")
             bench.run(0.1)
             call.bye()
@@ -264,33 +217,24 @@ class TestAfterTheBye:
             assert told(call) == ["100 active"]
             bench.run(2.0)
             assert bench.third.calls[0].connected
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     def test_it_may_still_unsubscribe(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = SLOW
-            with listening(call):
-                refer(call, "206")
-                bench.run(0.1)
-                call.bye()
-                bench.run(0.1)
-                subscribe(call, "0")
-                bench.run(3.0)
-                assert replies(call)[-1] == 200
-                assert subscription_states(call)[-1] == "terminated;reason=timeout"
-            bench.second.calls[0].bye()
-            bench.run(0.5)
+        with desk_talks(SLOW) as (bench, call), listening(call):
+            refer(call, "206")
+            bench.run(0.1)
+            call.bye()
+            bench.run(0.1)
+            subscribe(call, "0")
+            bench.run(3.0)
+            assert replies(call)[-1] == 200
+            assert subscription_states(call)[-1] == "terminated;reason=timeout"
 
 
 class TestSubscribe:
     """SUBSCRIBE to what the REFER has subscribed to (RFC 3515 §2.4.4, RFC 6665 §4.2.1)."""
 
     def test_rfc6665_4_2_1_2_a_refresh_is_answered_with_the_state(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = SLOW
+        with desk_talks(SLOW) as (bench, call):
             refer(call, "206")
             bench.run(1.0)
             subscribe(call, "300")
@@ -303,13 +247,9 @@ class TestSubscribe:
             assert subscription_states(call)[-1] == "active;expires=3600"
             bench.run(2.0)
             assert told(call)[-1] == "200 terminated"
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     def test_rfc6665_4_1_2_3_who_unsubscribes_is_told_no_more_and_released_all_the_same(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = SLOW
+        with desk_talks(SLOW) as (bench, call):
             refer(call, "206")
             bench.run(0.1)
             subscribe(call, "0")
@@ -320,13 +260,9 @@ class TestSubscribe:
             assert len(notifies(call)) == 2
             assert call.has_ended()
             assert bench.third.calls[0].connected
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     def test_rfc6665_4_2_2_it_ends_with_its_time_and_the_transfer_does_not(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = (Step(0.5, 180), Step(90.0, 200, with_sdp=True))
+        with desk_talks((Step(0.5, 180), Step(90.0, 200, with_sdp=True))) as (bench, call):
             refer(call, "206")
             bench.run(1.0)
             subscribe(call, "60")
@@ -339,13 +275,9 @@ class TestSubscribe:
             assert replies(call)[-1] == 481
             assert call.has_ended()
             assert bench.third.calls[0].connected
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     def test_rfc6665_4_2_1_what_comes_while_a_notify_is_under_way_goes_in_one(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = RING
+        with desk_talks(RING) as (bench, call):
             bench.network.delay = (0.4, 0.4)
             refer(call, "206")
             bench.run(1.0)
@@ -355,14 +287,9 @@ class TestSubscribe:
             assert replies(call) == [202, 200, 481]
             assert subscription_states(call)[-1] == "terminated;reason=timeout"
             bench.network.delay = (0.0, 0.0)
-            call.bye()
-            bench.second.calls[0].bye()
-            bench.run(1.0)
 
     def test_its_time_is_over_while_a_notify_gets_no_answer(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = (Step(59.5, 180), Step(5.0, 200, with_sdp=True))
+        with desk_talks((Step(59.5, 180), Step(5.0, 200, with_sdp=True))) as (bench, call):
             refer(call, "206")
             bench.run(0.1)
             subscribe(call, "60")
@@ -390,9 +317,7 @@ class TestSubscribe:
         ],
     )
     def test_what_is_not_taken_changes_nothing(self, expires: str, event: str, status: int) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = SLOW
+        with desk_talks(SLOW) as (bench, call):
             refer(call, "206")
             bench.run(0.1)
             subscribe(call, expires, event=event)
@@ -401,12 +326,9 @@ class TestSubscribe:
             assert told(call) == ["100 active"]
             bench.run(3.0)
             assert told(call)[-1] == "200 terminated"
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     def test_rfc3515_2_4_6_the_second_refer_of_a_dialog_has_an_id(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             refer(call, PREMIUM)
             bench.run(0.5)
             subscribe(call, "60")
@@ -422,18 +344,13 @@ class TestSubscribe:
             assert replies(call)[-1] == 200
             assert subscription_states(call)[-1] == "active;expires=60"
             bench.run(3.0)
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     @pytest.mark.parametrize("method", ["SUBSCRIBE", "NOTIFY"])
     def test_without_a_refer_there_is_nothing(self, method: str) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             call.request(method, headers=[("Event", "refer"), ("Subscription-State", "active")])
             refer(call, "206", headers=(("Refer-Sub", "false"),))
             subscribe(call, "60")
             bench.run(0.5)
             assert replies(call) == [481, 202, 481]
             bench.run(2.0)
-            bench.third.calls[0].bye()
-            bench.run(0.5)

@@ -14,7 +14,18 @@ from proxy.sip.dialog import Dialog
 from proxy.sip.events import RequestReceived
 from tests.call.offers import direction_of
 from tests.call.phones import phone_policy
-from tests.call.transfers import EMERGENCY, FREE, OUTSIDE, RING, SLOW, TransferBench, refer, replies, told
+from tests.call.transfers import (
+    EMERGENCY,
+    FREE,
+    OUTSIDE,
+    RING,
+    SLOW,
+    TransferBench,
+    desk_talks,
+    refer,
+    replies,
+    told,
+)
 from tests.support.gate import E164, GateBench
 from tests.support.ua import Headers, Step, Ua, UaCall, sdp
 
@@ -50,8 +61,7 @@ class TestAttendedTransfer:
     """The transferor has called the target before."""
 
     def test_rfc5589_7_1_both_other_parties_talk(self) -> None:
-        with TransferBench() as bench:
-            first = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, first):
             first.request("INVITE", sdp("192.0.2.24", version=2, direction="sendonly"))
             bench.run(0.5)
             consultation = bench.talk(bench.desk, "206")
@@ -106,8 +116,7 @@ class TestAttendedTransfer:
 
     def test_rfc5589_7_the_target_still_rings(self) -> None:
         """A gated consultation is answered by the gate long before."""
-        with TransferBench() as bench:
-            first = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, first):
             bench.carrier.script = (Step(0.5, 180), Step(5.0, 200, with_sdp=True))
             consultation = bench.desk.call(OUTSIDE)
             bench.run(0.5)
@@ -131,9 +140,7 @@ class TestAttendedTransfer:
         assert Disposition.CONTINUED in [record.disposition for record in bench.journal.final]
 
     def test_the_target_that_still_rings_does_not_answer(self) -> None:
-        with TransferBench() as bench:
-            first = bench.talk(bench.desk, "205")
-            bench.third.script = (Step(0.0, 180), Step(2.0, 603))
+        with desk_talks((Step(0.0, 180), Step(2.0, 603))) as (bench, first):
             consultation = bench.desk.call("206")
             bench.run(0.5)
             refer(first, "206", replaces=dialog_of(consultation))
@@ -143,8 +150,6 @@ class TestAttendedTransfer:
             assert told(first)[-1] == "603 terminated"
             one, other = bench.media.legs.values()
             assert (one.bridged_with, other.bridged_with) == (other.id, one.id)
-            first.bye()
-            bench.run(0.5)
 
     def test_a_receptionist_joins_two_callers(self) -> None:
         """The transferor was called in both calls."""
@@ -202,8 +207,7 @@ class TestAttendedTransfer:
 
     @pytest.mark.parametrize("change", ["call-id", "to-tag", "from-tag", "own", "early-only", "swapped"])
     def test_rfc3891_3_a_dialog_that_is_not_there(self, change: str) -> None:
-        with TransferBench() as bench:
-            first = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, first):
             consultation = bench.talk(bench.desk, "206")
             named = dialog_of(first if change == "own" else consultation)
             names = {"call-id": named.call_id, "to-tag": named.remote_tag, "from-tag": named.local_tag}
@@ -220,38 +224,26 @@ class TestAttendedTransfer:
             assert told(first)[-1] == f"{486 if early else 481} terminated"
             assert not first.has_ended()
             assert not consultation.has_ended()
-            first.bye()
-            consultation.bye()
-            bench.run(0.5)
 
     def test_the_call_of_another_user_can_not_be_named(self) -> None:
-        with TransferBench() as bench:
-            first = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, first):
             other = bench.third.call(FREE, caller="206")
             bench.run(1.0)
             refer(first, "x", replaces=dialog_of(other))
             bench.run(1.0)
             assert told(first)[-1] == "481 terminated"
             assert not other.has_ended()
-            first.bye()
-            other.bye()
-            bench.run(0.5)
 
     def test_a_consultation_at_the_prompt_is_no_target(self) -> None:
-        with TransferBench() as bench:
-            first = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, first):
             consultation = bench.desk.call(OUTSIDE)
             bench.run(0.5)
             refer(first, "x", replaces=dialog_of(consultation))
             bench.run(0.5)
             assert told(first)[-1] == "481 terminated"
-            consultation.bye()
-            first.bye()
-            bench.run(0.5)
 
     def test_a_call_that_rings_at_the_transferor_is_no_target(self) -> None:
-        with TransferBench() as bench:
-            first = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, first):
             bench.desk.script = RING
             waiting = bench.carrier.call("+12125550204")
             bench.run(0.5)
@@ -259,16 +251,13 @@ class TestAttendedTransfer:
             bench.run(0.5)
             assert told(first)[-1] == "481 terminated"
             waiting.cancel()
-            first.bye()
-            bench.run(0.5)
 
 
 class TestTakeover:
     """INVITE with Replaces."""
 
     def test_rfc3891_3_another_phone_of_the_user_goes_on(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             mobile = bench.phone("192.0.2.34")
             taken = mobile.call("205", caller="204", headers=replacing(call))
             bench.run(1.0)
@@ -285,8 +274,7 @@ class TestTakeover:
         assert (second.user, second.caller_number, second.destination_user) == ("204", "204", "205")
 
     def test_the_callee_goes_on_at_another_phone(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             mobile = bench.phone("192.0.2.35")
             taken = mobile.call("204", caller="205", headers=replacing(bench.second.calls[0]))
             bench.run(1.0)
@@ -299,8 +287,7 @@ class TestTakeover:
 
     @pytest.mark.parametrize("late", [True, False])
     def test_a_late_offer(self, late: bool) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             mobile = bench.phone("192.0.2.34")
             mobile.ack_body = mobile.description if late else b""
             body = b"" if late else None
@@ -309,8 +296,6 @@ class TestTakeover:
             assert taken.status == 200
             one, other = bench.media.legs.values()
             assert one.bridged_with == other.id
-            taken.bye()
-            bench.run(0.5)
 
     def test_rfc3891_3_a_ringing_call_is_picked_up(self) -> None:
         with TransferBench() as bench:
@@ -352,19 +337,15 @@ class TestTakeover:
             bench.run(0.5)
 
     def test_rfc3891_3_a_strangers_replaces_gets_a_challenge(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             taken = bench.stranger.call("205", caller="999", headers=replacing(call))
             bench.run(0.5)
             assert taken.status == 401
             assert not call.has_ended()
-            call.bye()
-            bench.run(0.5)
 
     @pytest.mark.parametrize("who", ["other user", "trunk", "callee"])
     def test_rfc3891_5_others_learn_nothing(self, who: str) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             thief: Ua = bench.carrier if who == "trunk" else bench.third
             caller = {"other user": "206", "trunk": "+12125550204", "callee": "205"}[who]
             for value in (replacing(call), (("Replaces", "unknown;to-tag=1;from-tag=2"),)):
@@ -372,18 +353,13 @@ class TestTakeover:
                 bench.run(0.5)
                 assert taken.status == 481
             assert not call.has_ended()
-            call.bye()
-            bench.run(0.5)
         assert [record.sip_code for record in bench.journal.final[:2]] == [481, 481]
 
     def test_rfc3891_3_early_only_and_answered_is_busy(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             taken = bench.desk.call("205", headers=replacing(call, options=";early-only"))
             bench.run(0.5)
             assert taken.status == 486
-            call.bye()
-            bench.run(0.5)
 
     def test_rfc3891_3_a_call_of_ones_own_that_rings_elsewhere(self) -> None:
         """An early dialog that the gate did not begin."""
@@ -433,8 +409,7 @@ class TestTakeover:
 
     def test_the_call_ends_while_the_newcomer_waits_for_ports(self) -> None:
         for silent in (False, True):
-            with TransferBench() as bench:
-                call = bench.talk(bench.desk, "205")
+            with desk_talks() as (bench, call):
                 bench.media.latency = lambda: 0.5
                 bench.media.silent = silent
                 taken = bench.desk.call("205", headers=replacing(call))
@@ -447,8 +422,7 @@ class TestTakeover:
 
     @pytest.mark.parametrize("target", ["206", FREE])
     def test_the_party_is_transferred_while_the_newcomer_waits_for_ports(self, target: str) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             bench.media.latency = lambda: 0.5
             taken = bench.desk.call("205", headers=replacing(call))
             bench.run(0.1)
@@ -458,32 +432,23 @@ class TestTakeover:
             assert taken.status == 481
             assert told(bench.second.calls[0])[-1] == "200 terminated"
             assert not call.has_ended()
-            call.bye()
-            bench.run(1.0)
 
     def test_no_ports_for_the_newcomer(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             bench.media.refuses = lambda: True
             taken = bench.desk.call("205", headers=replacing(call))
             bench.run(0.5)
             assert taken.status == 503
             assert not call.has_ended()
-            call.bye()
-            bench.run(0.5)
 
     def test_an_unfit_invite_is_refused_first(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             taken = bench.desk.call("205", headers=(*replacing(call), ("Require", "telepathy")))
             bench.run(0.5)
             assert taken.status == 420
-            call.bye()
-            bench.run(0.5)
 
     def test_the_record_can_not_be_written(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             bench.journal.durable = False
             taken = bench.desk.call("205", headers=replacing(call))
             bench.run(0.5)
@@ -542,8 +507,7 @@ def test_the_use_of_a_limited_code_goes_along() -> None:
 
 
 def test_several_phones_of_the_target_still_ring() -> None:
-    with TransferBench() as bench:
-        first = bench.talk(bench.desk, "205")
+    with desk_talks() as (bench, first):
         other = bench.phone("192.0.2.36", script=SLOW)
         bench.register(other, "206")
         bench.third.script = RING
@@ -554,13 +518,10 @@ def test_several_phones_of_the_target_still_ring() -> None:
         assert told(first)[-1] == "200 terminated"
         assert other.calls[0].connected
         assert bench.third.calls[0].was_cancelled()
-        bench.second.calls[0].bye()
-        bench.run(1.0)
 
 
 def test_the_ports_for_the_target_are_not_there_yet() -> None:
-    with TransferBench() as bench:
-        first = bench.talk(bench.desk, "205")
+    with desk_talks() as (bench, first):
         bench.media.latency = lambda: 3.0 if bench.media.opened > 3 else 0.0
         consultation = bench.desk.call(OUTSIDE)
         bench.run(0.5)
@@ -576,9 +537,7 @@ def test_the_ports_for_the_target_are_not_there_yet() -> None:
 
 
 def test_a_call_that_is_being_transferred_is_picked_up() -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
-        bench.third.script = RING
+    with desk_talks(RING) as (bench, call):
         refer(call, "206")
         bench.run(1.0)
         mobile = bench.phone("192.0.2.36")

@@ -15,7 +15,7 @@ from proxy.sip.routing import Target
 from tests.call.phones import PHONES, PhoneBench
 from tests.support.gate import CARRIER, CARRIER_2, GATE, PBX, STRANGER, GateBench, default_config
 from tests.support.network import Address
-from tests.support.ua import ANSWER, Step, sdp
+from tests.support.ua import ANSWER, Step, UaCall, sdp
 
 TOLL_FREE = "918005550123"
 ONE = Trunk("one", (Flow("UDP", *CARRIER),), "one.example.com")
@@ -38,16 +38,31 @@ def receivers(bench: GateBench) -> list[tuple[str, Address]]:
     return sent
 
 
+def ways_to_callee(bench: GateBench) -> set[Address]:
+    """Let the PBX call and hang up; returns where the gate sends ACK and BYE."""
+    sent = receivers(bench)
+    call = bench.pbx.call(TOLL_FREE)
+    bench.run(0.5)
+    call.bye()
+    bench.run(40.0)
+    return {to for method, to in sent if method in {"ACK", "BYE"}}
+
+
+def ways_to_caller(bench: GateBench, callee: UaCall, seconds: float = 0.5) -> list[Address]:
+    """Let the callee hang up; returns where the gate sends the BYE."""
+    sent = receivers(bench)
+    callee.bye()
+    bench.run(seconds)
+    return [to for method, to in sent if method == "BYE"]
+
+
 @pytest.mark.parametrize("host", [f"{STRANGER[0]}:{STRANGER[1]}", "10.1.1.1", NAME, "localhost", "127.0.0.1"])
 def test_a_contact_of_the_caller_that_is_not_its_own(host: str) -> None:
     with GateBench() as bench:
         call = bench.pbx.call(TOLL_FREE, headers=contact(host))
         bench.run(0.5)
         assert call.status == 200
-        sent = receivers(bench)
-        bench.carrier.calls[0].bye()
-        bench.run(0.5)
-        assert [to for method, to in sent if method == "BYE"] == [PBX]
+        assert ways_to_caller(bench, bench.carrier.calls[0]) == [PBX]
         assert call.ended
 
 
@@ -57,12 +72,7 @@ def test_a_contact_or_route_of_the_callee_that_is_not_its_own(host: str, routed:
     said = [("Record-Route", f"<sip:{host};lr>")] if routed else contact(host)
     steps = (Step(0.0, 200, with_sdp=True, headers=said),)
     with GateBench(config=default_config(trunks=(ONE,)), script=steps) as bench:
-        sent = receivers(bench)
-        call = bench.pbx.call(TOLL_FREE)
-        bench.run(0.5)
-        call.bye()
-        bench.run(0.5)
-        assert {to for method, to in sent if method in {"ACK", "BYE"}} == {CARRIER}
+        assert ways_to_callee(bench) == {CARRIER}
         bench.vanished.add(bench.carrier)  # its own requests go where its route says
 
 
@@ -88,10 +98,7 @@ def test_a_new_contact_in_talk() -> None:
         bench.run(0.5)
         call.request("INVITE", sdp(version=2), headers=contact(STRANGER[0]))
         bench.run(0.5)
-        sent = receivers(bench)
-        bench.carrier.calls[0].bye()
-        bench.run(0.5)
-        assert [to for method, to in sent if method == "BYE"] == [PBX]
+        assert ways_to_caller(bench, bench.carrier.calls[0]) == [PBX]
 
 
 def test_the_trunks_other_addresses_are_its_own() -> None:
@@ -99,12 +106,7 @@ def test_the_trunks_other_addresses_are_its_own() -> None:
     two = replace(ONE, flows=(Flow("UDP", *CARRIER), Flow("UDP", *CARRIER_2)))
     steps = (Step(0.0, 200, with_sdp=True, headers=contact(f"{CARRIER_2[0]}:{CARRIER_2[1]}")),)
     with GateBench(config=default_config(trunks=(two,)), script=steps) as bench:
-        sent = receivers(bench)
-        call = bench.pbx.call(TOLL_FREE)
-        bench.run(0.5)
-        call.bye()
-        bench.run(40.0)
-        assert {to for method, to in sent if method in {"ACK", "BYE"}} == {CARRIER_2}
+        assert ways_to_callee(bench) == {CARRIER_2}
         bench.vanished.add(bench.carrier)
 
 
@@ -132,12 +134,7 @@ def test_rfc3263_4_a_name_leads_where_dns_says_within_the_trunks_own(
             return targets
 
         object.__setattr__(bench.gate.endpoint.config, "lookup", lookup)
-        sent = receivers(bench)
-        call = bench.pbx.call(TOLL_FREE)
-        bench.run(0.5)
-        call.bye()
-        bench.run(40.0)
-        assert {to for method, to in sent if method in {"ACK", "BYE"}} == {expected}
+        assert ways_to_callee(bench) == {expected}
         assert set(asked) == {(NAME, None, "UDP")}
         bench.vanished.add(bench.carrier)
 
@@ -150,10 +147,7 @@ def test_a_phone_names_nobody_else_either() -> None:
         bench.register(phone, "205")
         call = bench.desk.call("205", headers=contact(STRANGER[0]))
         bench.run(0.5)
-        sent = receivers(bench)
-        phone.calls[0].bye()
-        bench.run(0.5)
-        assert [to for method, to in sent if method == "BYE"] == [bench.desk.address]
+        assert ways_to_caller(bench, phone.calls[0]) == [bench.desk.address]
         assert call.ended
 
 
@@ -163,8 +157,5 @@ def test_networks_of_a_peer_are_its_own() -> None:
     with GateBench(config=replace(config, peers=(wide, config.peers[1]))) as bench:
         bench.pbx.call(TOLL_FREE, headers=contact("192.0.2.77"))
         bench.run(0.5)
-        sent = receivers(bench)
-        bench.carrier.calls[0].bye()
-        bench.run(40.0)
-        assert {to for method, to in sent if method == "BYE"} == {("192.0.2.77", 5060)}
+        assert set(ways_to_caller(bench, bench.carrier.calls[0], 40.0)) == {("192.0.2.77", 5060)}
         bench.vanished.add(bench.pbx)

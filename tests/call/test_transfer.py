@@ -18,6 +18,7 @@ from tests.call.transfers import (
     RING,
     SLOW,
     TransferBench,
+    desk_talks,
     refer,
     replies,
     told,
@@ -26,9 +27,7 @@ from tests.support.ua import ANSWER
 
 
 def test_rfc5589_6_1_the_caller_transfers_the_callee() -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
-        bench.third.script = SLOW
+    with desk_talks(SLOW) as (bench, call):
         refer(call, "206")
         bench.run(0.1)
         assert replies(call) == [202]
@@ -61,8 +60,7 @@ def test_rfc5589_6_1_the_caller_transfers_the_callee() -> None:
 
 
 def test_rfc5589_6_1_the_callee_transfers_the_caller() -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
+    with desk_talks() as (bench, call):
         refer(bench.second.calls[0], "206")
         bench.run(2.0)
         assert told(bench.second.calls[0])[-1] == "200 terminated"
@@ -70,8 +68,6 @@ def test_rfc5589_6_1_the_callee_transfers_the_caller() -> None:
         assert bench.third.calls[0].connected
         assert not call.has_ended()
         assert bench.core.live_calls()[0].state == "talking"
-        call.bye()
-        bench.run(0.5)
     first, second = bench.journal.final
     assert first.hung_up_by is HungUpBy.B_LEG
     # Who has transferred answers for the new part; who calls is still the caller.
@@ -112,9 +108,7 @@ def test_a_call_from_the_carrier_is_transferred_over_the_carrier() -> None:
 
 
 def test_rfc5589_6_1_the_transferor_hangs_up_at_once() -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
-        bench.third.script = SLOW
+    with desk_talks(SLOW) as (bench, call):
         refer(call, "206")
         call.bye()
         bench.run(1.0)
@@ -128,9 +122,7 @@ def test_rfc5589_6_1_the_transferor_hangs_up_at_once() -> None:
 
 
 def test_the_other_party_comes_back_when_the_target_is_busy() -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
-        bench.third.script = BUSY
+    with desk_talks(BUSY) as (bench, call):
         refer(call, "206")
         bench.run(0.7)
         legs = list(bench.media.legs.values())
@@ -149,16 +141,12 @@ def test_the_other_party_comes_back_when_the_target_is_busy() -> None:
         again = [request for request in call.requests if request.method == "NOTIFY"][-1]
         assert again.headers.get("Event") == f"refer;id={call.replies[-1].cseq.number}"
         assert call.has_ended()
-        bench.second.calls[0].bye()
-        bench.run(0.5)
     busy = next(record for record in bench.journal.final if record.disposition is Disposition.BUSY)
     assert (busy.continuation, busy.sip_code) == ("transfer", 486)
 
 
 def test_nobody_is_left_when_the_transferor_has_gone_and_the_target_is_busy() -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
-        bench.third.script = BUSY
+    with desk_talks(BUSY) as (bench, call):
         refer(call, "206")
         bench.run(0.1)
         call.bye()
@@ -168,9 +156,7 @@ def test_nobody_is_left_when_the_transferor_has_gone_and_the_target_is_busy() ->
 
 
 def test_the_other_party_hangs_up_while_the_target_rings() -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
-        bench.third.script = RING
+    with desk_talks(RING) as (bench, call):
         refer(call, "206")
         bench.run(1.0)
         bench.second.calls[0].bye()
@@ -182,9 +168,7 @@ def test_the_other_party_hangs_up_while_the_target_rings() -> None:
 
 def test_an_administrator_ends_either_part_of_a_transfer() -> None:
     for index, ends in ((0, (True, False)), (1, (True, True))):
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = RING
+        with desk_talks(RING) as (bench, call):
             refer(call, "206")
             bench.run(1.0)
             assert [live.state for live in bench.core.live_calls()] == ["transferring", "ringing"]
@@ -200,13 +184,10 @@ def test_an_administrator_ends_either_part_of_a_transfer() -> None:
     "target", ["206", "sip:206@elsewhere.example.net", "sips:206@gate.example.com", "tel:206"]
 )
 def test_rfc3515_2_1_addresses_of_the_target(target: str) -> None:
-    with TransferBench() as bench:
-        call = bench.talk(bench.desk, "205")
+    with desk_talks() as (bench, call):
         refer(call, target)
         bench.run(2.0)
         assert bench.third.calls[0].connected
-        bench.third.calls[0].bye()
-        bench.run(0.5)
 
 
 class TestRefusals:
@@ -232,20 +213,15 @@ class TestRefusals:
         ],
     )
     def test_rfc3515_2_4_2_refer_to_must_make_sense(self, refer_to: list[str], status: int) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             call.request("REFER", headers=[("Refer-To", value) for value in refer_to])
             bench.run(0.5)
             assert replies(call) == [status]
             assert told(call) == []
-            call.bye()
-            bench.run(0.5)
         assert len(bench.journal.final) == 1
 
     def test_one_transfer_at_a_time(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
-            bench.third.script = SLOW
+        with desk_talks(SLOW) as (bench, call):
             refer(call, "206")
             refer(call, "206")
             bench.run(0.1)
@@ -255,8 +231,6 @@ class TestRefusals:
             assert replies(bench.second.calls[0]) == [491]
             bench.run(3.0)
             assert len(bench.third.calls) == 1
-            bench.third.calls[0].bye()
-            bench.run(0.5)
 
     def test_before_the_callee_has_answered(self) -> None:
         with TransferBench() as bench:

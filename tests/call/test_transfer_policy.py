@@ -14,6 +14,7 @@ from tests.call.transfers import (
     OUTSIDE,
     PREMIUM,
     TransferBench,
+    desk_talks,
     refer,
     replies,
     told,
@@ -24,28 +25,22 @@ class TestPolicy:
     """Whom the transferor may not dial he can't refer anybody to."""
 
     def test_a_blocked_class_gets_603_in_the_sipfrag(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             refer(call, PREMIUM)
             bench.run(0.5)
             assert replies(call) == [202]
             assert told(call) == ["100 active", "603 terminated"]
             assert bench.core.live_calls()[0].state == "talking"
             assert not bench.carrier.calls
-            call.bye()
-            bench.run(0.5)
         refused, first = bench.journal.final
         assert (refused.disposition, refused.first_record_id) == (Disposition.BLOCKED, first.record_id)
         assert (refused.sip_code, refused.call_class, refused.user) == (603, "premium", "204")
 
     def test_a_required_code_that_was_not_entered_gets_603(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             refer(call, OUTSIDE)
             bench.run(0.5)
             assert told(call) == ["100 active", "603 terminated"]
-            call.bye()
-            bench.run(0.5)
         assert bench.journal.final[0].disposition is Disposition.CODE_REFUSED
 
     def test_the_code_on_the_call_is_used_again_where_it_unlocks_the_target(self) -> None:
@@ -92,8 +87,7 @@ class TestPolicy:
             bench.run(0.5)
 
     def test_nobody_at_that_number(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             for target, status in (
                 ("299", 404),
                 ("nonsense", 404),
@@ -103,32 +97,23 @@ class TestPolicy:
                 refer(call, target)
                 bench.run(0.5)
                 assert told(call)[-1] == f"{status} terminated", target
-            call.bye()
-            bench.run(0.5)
 
     def test_a_user_without_a_phone(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             bench.registrations.retain({"204", "205"})
             refer(call, "206")
             bench.run(0.5)
             assert told(call)[-1] == "480 terminated"
-            call.bye()
-            bench.run(0.5)
 
     def test_without_a_disk_for_the_record_nobody_is_called(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             bench.core.recording = False
             refer(call, "206")
             bench.run(0.5)
             assert told(call)[-1] == "500 terminated"
-            call.bye()
-            bench.run(0.5)
 
     def test_the_other_party_comes_back_when_the_answer_can_not_be_recorded(self) -> None:
-        with TransferBench() as bench:
-            call = bench.talk(bench.desk, "205")
+        with desk_talks() as (bench, call):
             bench.journal.durable = False
             refer(call, "206")
             bench.run(3.0)
@@ -137,8 +122,6 @@ class TestPolicy:
             assert not call.has_ended()
             one, other = bench.media.legs.values()
             assert (one.bridged_with, other.bridged_with) == (other.id, one.id)
-            call.bye()
-            bench.run(0.5)
 
     def test_a_call_is_sent_on_so_often_and_no_more(self) -> None:
         with TransferBench() as bench:
@@ -230,15 +213,19 @@ class TestOutside:
         assert bench.journal.final[1].emergency
 
 
+def let_trunks_refer(bench: TransferBench) -> None:
+    trunks = tuple(replace(trunk, allow_refer=True) for trunk in bench.core.config.trunks)
+    peers = tuple(replace(peer, allow_refer=True) for peer in bench.core.config.peers)
+    bench.core.reconfigure(replace(bench.core.config, trunks=trunks, peers=peers))
+
+
 class TestTrunks:
     """A trunk that is allowed to transfer reaches what the other party could dial."""
 
     @pytest.mark.parametrize(("target", "word"), [("206", "200"), (PREMIUM, "603"), (OUTSIDE, "603")])
     def test_the_other_party_answers_for_it(self, target: str, word: str) -> None:
         with TransferBench() as bench:
-            allowed = tuple(replace(trunk, allow_refer=True) for trunk in bench.core.config.trunks)
-            peers = tuple(replace(peer, allow_refer=True) for peer in bench.core.config.peers)
-            bench.core.reconfigure(replace(bench.core.config, trunks=allowed, peers=peers))
+            let_trunks_refer(bench)
             for outbound in (True, False):
                 call = bench.talk(bench.desk, FREE) if outbound else bench.inbound()
                 transferor = bench.carrier.calls[-1]
@@ -252,9 +239,7 @@ class TestTrunks:
 
     def test_between_two_trunks_nobody_answers_for_it(self) -> None:
         with TransferBench() as bench:
-            allowed = tuple(replace(trunk, allow_refer=True) for trunk in bench.core.config.trunks)
-            peers = tuple(replace(peer, allow_refer=True) for peer in bench.core.config.peers)
-            bench.core.reconfigure(replace(bench.core.config, trunks=allowed, peers=peers))
+            let_trunks_refer(bench)
             call = bench.inbound()
             refer(bench.desk.calls[0], FREE)
             bench.run(2.0)

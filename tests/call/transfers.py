@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+import pytest
 
 from proxy.policy import Snapshot
 from proxy.sip.dialog import Dialog
+from proxy.sip.events import Event
 from tests.call.phones import PhoneBench
-from tests.support.ua import Headers, Step, Ua, UaCall
+from tests.support.ua import RING_AND_ANSWER, Headers, Step, Ua, UaCall
 
 GATE_HOST = "gate.example.com"
 FREE = "918005550123"
@@ -45,6 +48,45 @@ class TransferBench(PhoneBench):
         self.run(1.5)
         assert call.status == 200
         return call
+
+    def hang_up(self) -> None:
+        """End every call that is up, each from one of its ends."""
+        for ua in self.uas:
+            for call in ua.calls:
+                if call.connected and not call.ended and ua not in self.vanished:
+                    call.bye()
+                    self.run(0.5)
+
+
+@contextmanager
+def desk_talks(target: Sequence[Step] = RING_AND_ANSWER) -> Iterator[tuple[TransferBench, UaCall]]:
+    """Let the desk talk with 205; ``target`` is what 206 does when it is called. In the end all hang up."""
+    with TransferBench() as bench:
+        bench.third.script = target
+        yield bench, bench.talk(bench.desk, "205")
+        bench.hang_up()
+
+
+@contextmanager
+def faulty(bench: TransferBench, kind: type, method: str) -> Iterator[list[Event]]:
+    """Let a method raise, and the core hear of it as from the driver; yields the events that it met."""
+    failed: list[Event] = []
+    handle = bench.core.handle_sip
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    def guarded(event: Event, now: float) -> None:
+        try:
+            handle(event, now)
+        except RuntimeError:
+            failed.append(event)
+            bench.core.abandon(event, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, method, broken)
+        patch.setattr(bench.core, "handle_sip", guarded)
+        yield failed
 
 
 def refer(

@@ -184,6 +184,11 @@ class Harness:
         self.sent.clear()
         return transaction
 
+    def asked_within(self, method: str, tag: str, cseq: int) -> ServerTransaction:
+        """Receive a request within the dialog of this tag of ours that is the TU's to answer."""
+        self.receive_within(method, tag, cseq)
+        return self.take(RequestReceived).transaction
+
     def receive_within(self, method: str, tag: str, cseq: int, **kwargs: str) -> None:
         """Receive a request within the dialog of this tag of ours."""
         branch = f"z9hG4bK-{method}{cseq}"
@@ -280,3 +285,11 @@ def spec(flow: Flow = UDP, **kwargs: str) -> InviteSpec:
         route=(kwargs["route"],) if "route" in kwargs else (),
         contact_user=kwargs.get("contact_user", ""),
     )
+
+
+def in_dialog() -> tuple[Harness, Dialog]:
+    """Return a harness with a confirmed dialog, the peer as the UAC."""
+    harness = Harness()
+    dialog = harness.accepted().dialog
+    assert dialog is not None
+    return harness, dialog

@@ -7,7 +7,7 @@ import pytest
 from proxy.errors import LocalProtocolError
 from proxy.sip.events import DialogEnded, RequestFailed, RequestReceived, ResponseReceived
 from proxy.sip.flow import Flow
-from tests.sip.harness import TCP, Harness, answer, request, state
+from tests.sip.harness import TCP, Harness, answer, in_dialog, request, state
 
 
 class Test_12_dialogs:  # noqa: N801
@@ -61,8 +61,7 @@ class Test_12_dialogs:  # noqa: N801
     def test_12_2_2_a_cseq_that_is_not_higher_gets_500(self, cseq: int) -> None:
         harness = Harness()
         tag = harness.accepted().lines.to_tag
-        harness.receive_within("INFO", tag, 4)
-        harness.respond(harness.take(RequestReceived).transaction, 200)
+        harness.respond(harness.asked_within("INFO", tag, 4), 200)
         harness.receive_within("OPTIONS", tag, cseq)
         assert harness.take_sent() == ["200", "500"]
         harness.receive_within("OPTIONS", tag, 900)
@@ -85,9 +84,7 @@ class Test_12_dialogs:  # noqa: N801
         assert harness.last().flow == Flow("UDP", "192.0.2.8", 5070)
 
     def test_12_2_2_a_refused_reinvite_leaves_the_target(self) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
+        harness, dialog = in_dialog()
         harness.receive_within("INVITE", dialog.local_tag, 2, contact="<sip:204@192.0.2.8:5070>")
         harness.respond(harness.take(RequestReceived).transaction, 488)
         assert dialog.remote_target == "sip:204@192.0.2.2:5060"
@@ -101,18 +98,14 @@ class Test_12_dialogs:  # noqa: N801
     def test_rfc3311_5_2_an_accepted_update_refreshes_the_target(
         self, contact: str, status: int, target: str
     ) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
+        harness, dialog = in_dialog()
         harness.receive_within("UPDATE", dialog.local_tag, 2, contact=contact)
         harness.respond(harness.take(RequestReceived).transaction, status)
         assert dialog.remote_target == target
         assert (harness.last().response.headers.get("Contact") is not None) == (status == 200)
 
     def test_a_reinvite_without_contact_keeps_the_target(self) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
+        harness, dialog = in_dialog()
         harness.receive_within("INVITE", dialog.local_tag, 2, contact="")
         harness.respond(harness.take(RequestReceived).transaction, 200)
         assert dialog.remote_target == "sip:204@192.0.2.2:5060"
@@ -127,20 +120,15 @@ class Test_12_dialogs:  # noqa: N801
 
 class Test_14_2_overlapping_invites:  # noqa: N801
     def test_a_second_invite_before_the_first_is_answered_gets_500_with_retry_after(self) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
-        harness.receive_within("INVITE", dialog.local_tag, 2)
-        harness.take(RequestReceived)
+        harness, dialog = in_dialog()
+        harness.asked_within("INVITE", dialog.local_tag, 2)
         harness.receive_within("INVITE", dialog.local_tag, 3)
         response = harness.last().response
         assert (response.status, response.headers.get("Retry-After")) == (500, "3")
         assert harness.events == []
 
     def test_an_invite_that_crosses_ours_gets_491(self) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
+        harness, dialog = in_dialog()
         harness.endpoint.request(dialog, "INVITE", now=harness.now)
         harness.receive_within("INVITE", dialog.local_tag, 2)
         assert harness.last().response.status == 491
@@ -151,8 +139,7 @@ class Test_14_2_overlapping_invites:  # noqa: N801
         transaction = harness.invited()
         dialog = harness.endpoint.respond(transaction, 200, now=harness.now)
         assert dialog is not None
-        harness.receive_within("INVITE", dialog.local_tag, 2)
-        harness.respond(harness.take(RequestReceived).transaction, 200)
+        harness.respond(harness.asked_within("INVITE", dialog.local_tag, 2), 200)
         harness.sent.clear()
         harness.run_until(0.5)
         assert [sent.response.cseq.number for sent in harness.sent] == [2]
@@ -160,9 +147,7 @@ class Test_14_2_overlapping_invites:  # noqa: N801
 
 class Test_15_1_2_bye:  # noqa: N801
     def test_it_ends_the_dialog_when_the_tu_has_answered(self) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
+        harness, dialog = in_dialog()
         harness.receive_within("BYE", dialog.local_tag, 2)
         received = harness.take(RequestReceived)
         assert received.dialog is dialog
@@ -172,11 +157,8 @@ class Test_15_1_2_bye:  # noqa: N801
         harness.assert_nothing_left()
 
     def test_a_provisional_response_to_it_ends_nothing(self) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
-        harness.receive_within("BYE", dialog.local_tag, 2)
-        transaction = harness.take(RequestReceived).transaction
+        harness, dialog = in_dialog()
+        transaction = harness.asked_within("BYE", dialog.local_tag, 2)
         harness.respond(transaction, 100)
         assert harness.events == []
 
@@ -196,24 +178,17 @@ class Test_15_1_2_bye:  # noqa: N801
         harness.assert_nothing_left()
 
     def test_after_the_tu_has_forgotten_the_dialog_it_ends_nothing(self) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
-        harness.receive_within("BYE", dialog.local_tag, 2)
-        transaction = harness.take(RequestReceived).transaction
+        harness, dialog = in_dialog()
+        transaction = harness.asked_within("BYE", dialog.local_tag, 2)
         harness.endpoint.terminate(dialog)
         harness.respond(transaction, 200)
         assert harness.events == []
         harness.assert_nothing_left()
 
     def test_it_answers_a_pending_reinvite_with_487(self) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
-        harness.receive_within("INVITE", dialog.local_tag, 2)
-        reinvite = harness.take(RequestReceived).transaction
-        harness.receive_within("BYE", dialog.local_tag, 3)
-        harness.take(RequestReceived)
+        harness, dialog = in_dialog()
+        reinvite = harness.asked_within("INVITE", dialog.local_tag, 2)
+        harness.asked_within("BYE", dialog.local_tag, 3)
         assert harness.take_sent() == ["487"]
         assert reinvite.answered
 
@@ -221,8 +196,7 @@ class Test_15_1_2_bye:  # noqa: N801
         harness = Harness()
         dialog = harness.endpoint.respond(harness.invited(), 200, now=harness.now)
         assert dialog is not None
-        harness.receive_within("BYE", dialog.local_tag, 2)
-        harness.respond(harness.take(RequestReceived).transaction, 200)
+        harness.respond(harness.asked_within("BYE", dialog.local_tag, 2), 200)
         harness.take(DialogEnded)
         harness.settle()
         assert [str(sent.response.cseq) for sent in harness.sent] == ["1 INVITE", "2 BYE"]
@@ -233,8 +207,7 @@ class Test_15_1_2_bye:  # noqa: N801
         invite = harness.invited()
         early = harness.endpoint.respond(invite, 180, now=harness.now)
         assert early is not None
-        harness.receive_within("BYE", early.local_tag, 2)
-        bye = harness.take(RequestReceived).transaction
+        bye = harness.asked_within("BYE", early.local_tag, 2)
         with pytest.raises(LocalProtocolError):
             harness.respond(invite, 200)
         harness.respond(bye, 200)
@@ -245,9 +218,7 @@ class Test_15_1_2_bye:  # noqa: N801
         harness.assert_nothing_left()
 
     def test_after_our_bye_a_crossing_bye_gets_200_and_anything_else_481(self) -> None:
-        harness = Harness()
-        dialog = harness.accepted().dialog
-        assert dialog is not None
+        harness, dialog = in_dialog()
         harness.endpoint.request(dialog, "BYE", now=harness.now)
         bye = harness.last().request
         harness.sent.clear()
