@@ -139,8 +139,23 @@ class Normaliser:
                 number is not None
                 and phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
             ):
-                return self._describe(dialled, number, known=False)
+                found = self._describe(dialled, number, known=False)
+                return found if self._reads_the_same(found) else None
         return None
+
+    def _reads_the_same(self, found: DialledNumber) -> bool:
+        """Say whether everybody reads a number as the gate does.
+
+        With zeros behind the country code one carrier dials another number than the next: +49 0 0900 ...
+        would be judged as a number that nobody knows and dialled as a premium one.
+        """
+        for form in (found.number, found.national_with_prefix):
+            number = self._parse(form)
+            if number is None:
+                return False
+            if phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) != found.number:
+                return False
+        return True
 
     def _completions(self, digits: str) -> Iterator[str]:
         """Give the ways to complete a number that was dialled without its area code, most local first."""

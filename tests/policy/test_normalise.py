@@ -268,6 +268,21 @@ def test_any_dress_of_a_number_is_the_same_number(digits: str, dress: str) -> No
     assert (dressed.number, dressed.call_class, dressed.forms) == (bare.number, bare.call_class, bare.forms)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+49009001234567",
+        "+4900900123456",
+        "sip:+49(00)900-1234567@gate",
+        "tel:+49 0 0 30 901820",
+    ],
+)
+def test_a_number_that_carriers_read_differently_is_refused(text: str) -> None:
+    """Zeros behind the country code: one drops them and dials a premium number, another does not."""
+    for normalise in (_US, Normaliser(NumberPlan(country="DE", area_codes=("30",)))):
+        assert isinstance(normalise(text), NumberRefused), text
+
+
 @given(st.text("0123456789+*#", max_size=24))
 def test_what_normalises_to_e164_does_so_again(text: str) -> None:
     found = _US(text)
