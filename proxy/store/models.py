@@ -150,19 +150,26 @@ call_records = Table(
             "talk_time",
             "caller_number",
             "user",
-            "group_name",
             "dialled_number",
             "normalised_number",
             "destination_user",
-            "call_class",
             "disposition",
-            "direction",
             "emergency",
+        )
+    ),
+    # What many calls have in common: each index holds those that are listed after it too.
+    *(
+        Index(f"ix_call_records_{name}_start_time_kind", name, "start_time", *others)
+        for name, *others in (
+            ("group_name", "call_class", "direction", "disposition"),
+            ("call_class", "direction", "disposition"),
+            ("direction", "disposition"),
         )
     ),
 )
 """The usage log. Each column that a list filters or sorts by has its index, which ends with the start, so
-that every list comes in order from one of them (`proxy.store.usage_lists`). ``day`` is the site's day of the
+that every list comes in order from one of them (`proxy.store.usage_lists`), or with it and the few columns
+that are filtered by together. ``day`` is the site's day of the
 start; ``code_key`` and ``code_form`` are "" without a code, and tell a corrected one when ``corrected``."""
 
 caller_locks = Table(

@@ -4,7 +4,8 @@ Every column that lists filter or sort by has an index that ends with the start 
 chooses among them by averages; but "result = interrupted" is rare and "result = answered" is not. So the
 choice is made here, by looking: each filter is counted in its index up to a bound. The rarest one leads when
 it is below the bound (few enough to be sorted in any way); otherwise the records are so common that walking
-along the index of the wanted order soon fills a page.
+along the index of the wanted order soon fills a page. Unless they are common one by one and hardly ever meet:
+so the indexes of what many records have in common hold each other's columns, and are walked along alone.
 
 A page is found again by the id of its first or last record and not by a count of those before it, so the
 last page costs what the first does, and new calls don't shift what is shown. An id also tells nobody the
@@ -107,6 +108,7 @@ COLUMNS: dict[str, ColumnElement[Any]] = {
 
 _INDEXES = {index.columns[0].name: str(index.name) for index in call_records.indexes}
 """By the column that they begin with."""
+_HELD = {str(index.name): [cell.name for cell in index.columns] for index in call_records.indexes}
 _ORDERS = {
     UsageOrder.START: "start_time",
     UsageOrder.DURATION: "talk_time",
@@ -169,14 +171,34 @@ def _choose(
         counts = [_probe(connection, candidate, times) for candidate in candidates]
         least = min(counts)
         best = candidates[counts.index(least)] if least < PROBED else None
-        if best is None and order is UsageOrder.START:
-            # All are common, and each index is in the wanted order: the first is the most telling.
-            best = next((candidate for candidate in candidates if candidate.index), None)
+        if best is None:
+            best = _common(connection, times, candidates, order)
     conditions = [
         candidate.condition if candidate is best else candidate.otherwise for candidate in candidates
     ]
     index = ordered if best is None else best.index
     return Access(_table(connection, index), (*times, *conditions))
+
+
+def _common(
+    connection: Connection, times: tuple[_Condition, ...], candidates: list[_Candidate], order: UsageOrder
+) -> _Candidate | None:
+    """Which leads when all are common."""
+    alone = next((one for one in candidates if _holds_all(one, candidates)), None)
+    if order is UsageOrder.START:
+        # Each index is in the wanted order: the first is the most telling.
+        return alone or next((one for one in candidates if one.index), None)
+    if alone is None or len(candidates) == 1:
+        return None
+    conditions = (*times, *(one.condition for one in candidates))
+    together = _count(connection, _table(connection, alone.index), conditions, PROBED)
+    return alone if together < PROBED else None
+
+
+def _holds_all(one: _Candidate, candidates: Sequence[_Candidate]) -> bool:
+    """Whether its index tells of all of them, without the records."""
+    held = _HELD.get(one.index, [])
+    return all(_HELD[other.index][0] in held if other.index else False for other in candidates)
 
 
 def find_page(
@@ -251,11 +273,11 @@ def _candidates(
     for name, value in (
         ("code_key", wanted.code_key),
         ("user", wanted.user),
+        ("group_name", wanted.group),
+        ("call_class", wanted.call_class),
+        ("direction", wanted.direction),
         ("disposition", wanted.disposition),
         ("emergency", wanted.emergency),
-        ("call_class", wanted.call_class),
-        ("group_name", wanted.group),
-        ("direction", wanted.direction),
     ):
         if value is None or value == "":
             continue

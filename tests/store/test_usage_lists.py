@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from proxy.cdr.record import CallRecord, Direction, Disposition
 from proxy.errors import ConfigurationError
 from proxy.store import Store, UsageFilter, UsageOrder, usage_lists
+from proxy.store.usage_lists import COLUMNS, choose_access
 from tests.cdr.samples import START
 from tests.store.calls import many_calls
 
@@ -162,6 +164,35 @@ def test_counts_are_exact_up_to_a_bound(log: Store, monkeypatch: pytest.MonkeyPa
     assert (at_once.number, at_once.exact) == (100, False)
     over = log.usage.count_up_to(some, bound=2999)
     assert (over.number, over.exact) == (2999, False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (UsageFilter(call_class="internal", direction=Direction.INBOUND), "call_class"),
+        (UsageFilter(direction=Direction.INBOUND, disposition=Disposition.ANSWERED), "direction"),
+        (UsageFilter(group="Group 1", call_class="local", disposition=Disposition.ANSWERED), "group_name"),
+    ],
+)
+def test_what_is_common_and_hardly_meets_is_known_from_one_index_alone(
+    log: Store, monkeypatch: pytest.MonkeyPatch, wanted: UsageFilter, index: str
+) -> None:
+    led = f"call_records INDEXED BY ix_call_records_{index}_start_time_kind"
+    together = log.usage.count(wanted)
+    for probed, order, source in (
+        (together, UsageOrder.START, led),
+        (together + 1, UsageOrder.CALLER, led),
+        (together, UsageOrder.CALLER, "call_records INDEXED BY ix_call_records_caller_number_start_time"),
+    ):
+        monkeypatch.setattr(usage_lists, "PROBED", probed)
+        with log.database.read() as connection:
+            access = choose_access(connection, wanted, order)
+            assert str(access.source) == source
+            if source == led:
+                statement = select(COLUMNS["id"]).select_from(access.source).where(*access.conditions)
+                compiled = statement.compile(connection, compile_kwargs={"literal_binds": True})
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}").all()
+                assert "USING COVERING INDEX" in str(plan)
 
 
 @pytest.mark.parametrize(
