@@ -26,12 +26,16 @@ def handlers(gate: Gate) -> dict[str, Handler]:
         return {"after_restart": await gate.reload()}
 
     return {
+    async def recordings(_request: Mapping[str, object]) -> object:
+        return {"changed": await gate.take_up_recordings()}
+
         "calls": lambda _request: _live_calls(gate),
         "hangup": lambda request: _hang_up(gate, request),
         "deregister": lambda request: _deregister(gate, request),
         "status": lambda _request: _status(gate),
         "reload": reload,
         "trace": lambda request: _trace(gate, request),
+        "recordings": recordings,
     }
 
 

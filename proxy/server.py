@@ -17,11 +17,9 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
-from itertools import chain
 from pathlib import Path
 
 from proxy import composition, log
-from proxy._native import encode_prompt
 from proxy.call.authentication import DigestAuthenticator
 from proxy.call.core import CallCore
 from proxy.call.ports import (
@@ -39,7 +37,6 @@ from proxy.clock import LocalClock, record_id
 from proxy.errors import ConfigurationError
 from proxy.events import TrunkNews
 from proxy.media.embedded import EmbeddedEngine
-from proxy.media.prompts import EncodedSound, PromptLibrary
 from proxy.metrics import LoopLag, MetricsServer
 from proxy.net.control import ControlServer
 from proxy.net.driver import Driver
@@ -51,6 +48,7 @@ from proxy.persistence import Persistence
 from proxy.phone_register import PhoneRegister
 from proxy.policy import Snapshot
 from proxy.process import notify, sweep, watchdog_interval
+from proxy.recordings import Recordings
 from proxy.settings import Settings
 from proxy.sip.digest_server import DigestServer, RecentNonceCounts
 from proxy.sip.endpoint import Endpoint
@@ -105,6 +103,7 @@ class Gate:
         self._wanted: frozenset[str] = frozenset()
         """Events that somebody wants to be told."""
         self._trunk_news = TrunkNews()
+        self._recordings: Recordings
         self._errands: dict[str, asyncio.Task[None]] = {}
         """What housekeeping has begun and waits for."""
         self._heartbeat_due = 0.0
@@ -153,17 +152,15 @@ class Gate:
             self.core.telling = not wanted.isdisjoint(CallEvent)
 
     async def _start_media(self) -> None:
-        """Load and encode the prompts (one thread per codec: they take a second or so), open the engine."""
+        """Read and encode what callers hear, open the engine."""
         settings = self.settings
         folder = Path(settings.prompts.folder) if settings.prompts.folder else None
         country = settings.prompts.country or settings.number_plan.country
-        library = await asyncio.to_thread(PromptLibrary.load, folder, country=country)
-        codecs = composition.prompt_codecs(settings)
-        sounds = await asyncio.gather(*(asyncio.to_thread(_encoded, library, codec) for codec in codecs))
+        self._recordings = Recordings(folder, country, composition.prompt_codecs(settings))
+        sounds = await self._recordings.read()
         self.engine = EmbeddedEngine(composition.media_config(settings), self._answered, self._media_failed)
         self._stack.callback(self.engine.stop)
-        for sound in chain.from_iterable(sounds):
-            self.engine.register_prompt(sound.key, sound.codec, sound.frames)
+        self._recordings.play(sounds, self.engine)
         self.engine.start()
 
     def _answered(self, answer: MediaAnswer) -> None:
@@ -414,8 +411,11 @@ class Gate:
         plan = composition.number_plan(fresh)
         groups = composition.groups(fresh)
         composition.gate_config(fresh, self.bound, self._names.get)
-        if self.tls is not None:
-            self.tls.reload()
+        async with self._recordings.turn:
+            sounds = await self._recordings.read()
+            if self.tls is not None:
+                self.tls.reload()
+            self._recordings.play(sounds, self.engine)
         await self._kept.make_groups(groups)
         await self._names.watch(composition.host_names(fresh))
         await self._kept.reconfigure(fresh, plan)
@@ -434,6 +434,17 @@ class Gate:
             self.core.reconfigure(config)
             if self.phones is not None:
                 self.phones.reconfigure(self.settings, config)
+    async def take_up_recordings(self) -> int:
+        """Play from now on the recordings that are there; returns how many sounds are others than before.
+
+        Raises ConfigurationError when one of them is bad: then nothing has changed.
+        """
+        async with self._recordings.turn:
+            sounds = await self._recordings.read()
+            self._recordings.play(sounds, self.engine)
+        logger.info("recordings read again: %d sounds are new", sounds.changed)
+        return sounds.changed
+
 
     def _name_destinations(self) -> None:
         if self.driver.tcp is not None:
@@ -486,10 +497,6 @@ async def cancelled(task: asyncio.Task[None]) -> None:
     """End a task and wait for its end."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _encoded(library: PromptLibrary, codec: str) -> list[EncodedSound]:
-    return list(library.encode(encode_prompt, (codec,)))
 
 
 def _require_own_addresses(settings: Settings) -> None:

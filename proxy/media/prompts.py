@@ -112,6 +112,11 @@ class PromptLibrary:
             raise ConfigurationError("\n".join(problems))
         return cls(sounds)
 
+    @property
+    def sounds(self) -> dict[str, Sound]:
+        """All sounds by key."""
+        return dict(self._sounds)
+
     def key(self, name: str, group: str = "") -> str:
         """Return the key of this sound for this user group. Raises `KeyError` when there is no such name."""
         if name not in SOUND_NAMES:

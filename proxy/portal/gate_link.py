@@ -15,6 +15,8 @@ from proxy.net.control import ask
 __all__ = ["EmergencyGoesOn", "GateLink", "GateState", "LiveCall"]
 
 _PATIENCE = 1.0
+_ENCODING = 30.0
+"""A long recording takes seconds to be encoded where a machine is busy."""
 _GOOD_FOR = 3.0
 """Seconds for which an answer is told again: pages shall not all ask."""
 _CALLS_GOOD_FOR = 0.8
@@ -95,6 +97,16 @@ class GateLink:
         found = ask(self._socket, "deregister", user=user, contact=contact)
         ended = found.get("ended") if isinstance(found, dict) else 0
         return ended if isinstance(ended, int) else 0
+
+    def take_up_recordings(self) -> bool:
+        """Let the gate play the recordings that are there now; False without a gate, which reads them at its
+        start. Raises `ConfigurationError` when the gate finds one of them bad.
+        """
+        self._state.forget()  # it may have been started this moment
+        if not self.state().up:
+            return False
+        ask(self._socket, "recordings", timeout=_ENCODING)
+        return True
 
     def _ask_state(self) -> GateState:
         try:

@@ -57,7 +57,7 @@ async def change_prompt(visit: Changer) -> Response:
     try:
         if text_of(form, "action") == "remove":
             await run_in_threadpool(_remove, visit, root, found.value, name)
-            return go_to("/groups/edit", name=found.value.name, said="prompt_removed")
+            return await _taken_up(visit, found.value.name, "prompt_removed")
         if not isinstance(file, UploadFile) or not file.filename:
             return await group_page(visit, found, status=422, error=visit.texts("import.no_file"))
         data = await file.read(MAX_UPLOAD + 1)
@@ -73,7 +73,18 @@ async def change_prompt(visit: Changer) -> Response:
         return await group_page(visit, found, status=507, error=error)
     except (ConfigurationError, VersionConflict) as problem:
         return await group_page(visit, found, status=409, error=str(problem))
-    return go_to("/groups/edit", name=found.value.name, said="prompt_saved")
+    return await _taken_up(visit, found.value.name, "prompt_saved")
+
+
+async def _taken_up(visit: Visit, group: str, said: str) -> Response:
+    """Let the gate play what there is now, and say whether it does."""
+    try:
+        live = await run_in_threadpool(visit.portal.gate.take_up_recordings)
+    except ConfigurationError as error:
+        found = await find_group(visit, group)
+        told = visit.texts("prompts.not_taken", reason=str(error))
+        return await group_page(visit, found, status=409, error=told)
+    return go_to("/groups/edit", name=group, said=said if live else f"{said}_later")
 
 
 def _save(visit: Visit, root: Path, found: Versioned[UserGroup], name: str, data: bytes) -> None:

@@ -23,12 +23,17 @@ class TalkingGate:
         self.calls: list[dict[str, object]] = []
         self.status: dict[str, object] = {"registered_users": 2, "trunks": []}
         self.ended: list[object] = []
+        self.taken_up = 0
+        """How often recordings were read again."""
+        self.complaint = ""
+        """What is wrong with them."""
         self._loop = asyncio.new_event_loop()
         handlers = {
             "calls": lambda _: self.calls,
             "status": lambda _: {**self.status, "emergency_calls": self._emergencies()},
             "hangup": self._hang_up,
             "deregister": self._deregister,
+            "recordings": self._take_up,
         }
         self._server = ControlServer(path, handlers)
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -66,6 +71,12 @@ class TalkingGate:
     def _deregister(self, request: Mapping[str, object]) -> object:
         self.ended.append((request["user"], request["contact"]))
         return {"ended": 1}
+
+    def _take_up(self, _request: Mapping[str, object]) -> object:
+        if self.complaint:
+            raise ConfigurationError(self.complaint)
+        self.taken_up += 1
+        return {"changed": 1}
 
     def _run(self, work: object) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(30)  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from proxy.portal.app import create_app
 from proxy.portal.portal import Portal
 from proxy.portal.prompt_files import OFFERED, PromptRefused, folder_name, own_recordings, to_wav
 from proxy.store import PortalAccount, Role, Store
+from tests.portal.gate import TalkingGate
 from tests.portal.person import Person, notice
 
 Account = Callable[..., PortalAccount]
@@ -138,8 +139,8 @@ async def hear(person: Person, name: str = "enter_code") -> httpx.Response:
 async def test_recording_is_uploaded_heard_and_removed(decider: Person, store: Store, tmp_path: Path) -> None:
     common = samples((await hear(decider)).content)
     answer = await send(decider, recording(44100, 2))
-    assert answer.headers["location"].endswith("&said=prompt_saved")
-    assert "started anew" in notice(await decider.get(answer.headers["location"]))
+    assert answer.headers["location"].endswith("&said=prompt_saved_later")
+    assert "once the gate runs" in notice(await decider.get(answer.headers["location"]))
     group = store.groups.get(GROUP)
     assert group is not None
     assert group.prompts == "Sales-Co"
@@ -151,8 +152,23 @@ async def test_recording_is_uploaded_heard_and_removed(decider: Person, store: S
     assert library.sound("enter_code", group.prompts).source.endswith("groups/Sales-Co/enter_code.wav")
     assert (await send(decider, recording(), name="busy")).status_code == 303
     answer = await decider.post("/groups/prompt", {"group": GROUP, "name": "enter_code", "action": "remove"})
-    assert answer.headers["location"].endswith("&said=prompt_removed")
+    assert answer.headers["location"].endswith("&said=prompt_removed_later")
     assert samples((await hear(decider)).content) == common
+
+
+async def test_a_gate_that_runs_takes_recordings_up_or_says_why_not(decider: Person, tmp_path: Path) -> None:
+    with TalkingGate(tmp_path / "none.sock") as gate:
+        answer = await send(decider, recording())
+        assert answer.headers["location"].endswith("&said=prompt_saved")
+        assert "from now on" in notice(await decider.get(answer.headers["location"]))
+        removal = {"group": GROUP, "name": "enter_code", "action": "remove"}
+        answer = await decider.post("/groups/prompt", removal)
+        assert answer.headers["location"].endswith("&said=prompt_removed")
+        assert gate.taken_up == 2
+        gate.complaint = "groups/other/busy.wav: is no sound"
+        answer = await send(decider, recording())
+        assert (answer.status_code, gate.complaint in notice(answer)) == (409, True)
+        assert "It is kept" in notice(answer)
 
 
 async def test_what_is_refused_says_which_file_and_why_and_leaves_nothing(

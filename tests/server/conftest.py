@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from proxy import server
+from proxy import recordings
 from proxy._native import encode_prompt
-from proxy.media.prompts import EncodedSound, PromptLibrary
 from tests.server.house import House
 
-
-@pytest.fixture(scope="session")
-def encoded() -> Callable[[PromptLibrary, str], list[EncodedSound]]:
-    """Encode the shipped sounds once for all gates."""
-    sounds: dict[str, list[EncodedSound]] = {}
-
-    def encode(library: PromptLibrary, codec: str) -> list[EncodedSound]:
-        if codec not in sounds:
-            sounds[codec] = list(library.encode(encode_prompt, (codec,)))
-        return sounds[codec]
-
-    return encode
+_encode_once = cache(encode_prompt)
 
 
 @pytest.fixture(autouse=True)
-def _fast_start(
-    monkeypatch: pytest.MonkeyPatch, encoded: Callable[[PromptLibrary, str], list[EncodedSound]]
-) -> None:
-    monkeypatch.setattr(server, "_encoded", encoded)
+def _fast_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordings, "encode_prompt", _encode_once)
 
 
 @pytest.fixture(autouse=True)
