@@ -4,6 +4,7 @@ systemd.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -25,6 +26,10 @@ wrong.
 """
 
 
+_PR_SET_DUMPABLE = 4
+"""prctl(2)."""
+
+
 def prepare_limits(needed: int = 0) -> None:
     """Raise the limit of open files as far as allowed and forbid core dumps, which would hold calls' secrets.
 
@@ -43,6 +48,10 @@ def prepare_limits(needed: int = 0) -> None:
         )
     _, hard_core = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard_core))
+    # The limit does not hold where the kernel pipes cores to a program (core(5)). This does, and keeps other
+    # processes of the same user out of this one's memory, too.
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        logger.warning("core dumps can't be forbidden: %s", os.strerror(ctypes.get_errno()))
 
 
 def calm_garbage_collector() -> None:

@@ -15,7 +15,16 @@ import pytest
 
 from proxy.cli import run
 from proxy.commands import codes as codes_command
-from proxy.policy import AccountCode, CallClass, CodeCollection, CodeOwner, OwnerKind, Treatment
+from proxy.policy import (
+    AccountCode,
+    CallClass,
+    CallerLock,
+    CallLimits,
+    CodeCollection,
+    CodeOwner,
+    OwnerKind,
+    Treatment,
+)
 from proxy.sip.bindings import StoredBinding
 from proxy.store.store import Store
 
@@ -532,3 +541,40 @@ def test_delete_users_asks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     answer(monkeypatch, "y\n")
     good("users", "delete", "204")
     assert "1 user(s) deleted" in capsys.readouterr().out
+
+
+class TestLockedCallers:
+    def lock(self, *callers: str, until: float | None = None) -> None:
+        with Store("sqlite:///cli.db") as store:
+            store.locks.add([CallerLock(caller, time.time(), until, 5) for caller in callers])
+
+    def test_are_listed_and_unlocked(self, capsys: pytest.CaptureFixture[str]) -> None:
+        good("callers", "list")
+        assert capsys.readouterr().out.splitlines() == ["Caller\tLocked\tUntil\tWrong codes"]
+        self.lock("user 204", "peer pbx +13125550188")
+        self.lock("user 205", until=time.time() + 3600)
+        good("callers", "list")
+        shown = capsys.readouterr().out
+        assert all(text in shown for text in ("user 204", "user 205", "+13125550188", "unlocked by hand"))
+        good("callers", "unlock", "user 204", "user 204")
+        assert "user 204 may enter codes again" in capsys.readouterr().out
+        good("callers", "unlock", "--all")
+        assert capsys.readouterr().out.count("may enter codes again") == 2
+        good("callers", "unlock", "--all")
+        assert "nobody is locked" in capsys.readouterr().out
+
+    def test_have_to_be_named_rightly(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "'user 204' is not locked" in bad(capsys, "callers", "unlock", "user 204")
+        assert "name the callers, or give --all" in bad(capsys, "callers", "unlock")
+        assert "name the callers, or give --all" in bad(capsys, "callers", "unlock", "x", "--all")
+
+
+def test_a_groups_limits_are_set_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    good("groups", "add", "sales", "--caller-calls", "3", "--talk-seconds", "7200")
+    good("groups", "set", "sales", "--country-calls", "2", "--code-calls", "1", "--hourly-calls", "60")
+    with Store("sqlite:///cli.db") as store:
+        group = store.groups.get("sales")
+        assert group is not None
+        assert group.limits == CallLimits(3, 1, 2, 60, 7200)
+    good("groups", "set", "sales", "--caller-calls", "0")
+    assert "caller_calls must be 0" in bad(capsys, "groups", "set", "sales", "--caller-calls", "-1")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
 import resource
+import signal
 import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from itertools import count
@@ -76,6 +80,38 @@ def test_files_up_to_the_hard_limit_and_no_core_dump(caplog: pytest.LogCaptureFi
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
         resource.setrlimit(resource.RLIMIT_CORE, core)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+
+
+def test_a_kernel_that_refuses_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def prctl(self, *_: int) -> int:
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Refusing())
+    process.prepare_limits()
+    assert "core dumps can't be forbidden" in caplog.text
+
+
+def test_a_crash_leaves_no_core_even_where_cores_go_to_a_program(tmp_path: Path) -> None:
+    """PR_GET_DUMPABLE is 3 in prctl(2); with 0 the kernel starts no program of core_pattern (core(5))."""
+    crash = (
+        "import ctypes, os, signal; from proxy.process import prepare_limits; prepare_limits();"
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), flush=True); os.kill(os.getpid(), signal.SIGSEGV)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", crash],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(process.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.returncode) == ("0\n", -signal.SIGSEGV)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_startup_made_is_out_of_the_collectors_sight() -> None:
