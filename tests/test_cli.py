@@ -16,6 +16,8 @@ from proxy.cli import run
 from proxy.errors import ConfigurationError
 from proxy.net import control
 from proxy.settings import Settings
+from proxy.store import Store
+from tests.portal.gate import TalkingGate
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
@@ -477,9 +479,37 @@ def test_status_reload_and_hangup(
     answering({"after_restart": []})
     assert run(["reload"]) == 0
     assert lines_of(capsys) == ["settings reloaded"]
-    asked = answering({"ended": "c1"})
-    assert run(["hangup", "c1"]) == 0
-    assert asked[-1] == {"path": "cli.sock", "command": "hangup", "call_id": "c1"}
+
+
+def test_hangup_ends_the_call_and_the_audit_log_tells_who_did(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_CONTROL__SOCKET", "cli.sock")
+    Path("cli.db").touch()
+    with TalkingGate(Path("cli.sock")) as gate:
+        gate.call("c1")
+        gate.call("c2", emergency=True)
+        assert run(["hangup", "c1"]) == 0
+        assert lines_of(capsys)[0] == "call c1 ended"
+        assert run(["hangup", "c2"]) == 1
+        assert "an emergency call is not ended by hand" in capsys.readouterr().err
+        assert gate.ended == ["c1"]
+        with Store("sqlite:///cli.db") as store:
+            [entry] = store.audit.page()
+        assert entry.who.startswith("cli:")
+        assert (entry.action, entry.kind, entry.name) == ("hang_up", "call", "c1")
+        assert isinstance(entry.before, dict)
+        assert entry.before["dialled"] == "4155550123"
+        # A store that is broken keeps no call up.
+        Path("cli.db").write_bytes(b"no database" * 99)
+        gate.call("c3")
+        assert run(["hangup", "c3"]) == 0
+        told = capsys.readouterr()
+        assert told.out == "call c3 ended\n"
+        assert "warning: the audit log does not tell of it: store.url: cli.db" in told.err.replace(
+            "sqlite:///", ""
+        )
+        assert gate.ended == ["c1", "c3"]
 
 
 @pytest.mark.parametrize("command", ["calls", "status"])

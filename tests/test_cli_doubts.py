@@ -174,3 +174,13 @@ def test_without_names_there_is_nothing_to_look_up(capsys: pytest.CaptureFixture
     Path("gate.toml").write_text('local_networks = ["192.0.2.0/24"]\n')
     assert run(["check-config", "--resolve", "gate.toml"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_mail_that_nobody_would_send_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for portal, told in (("false", 1), ("true", 0)):
+        Path("gate.toml").write_text(
+            'local_networks = ["192.0.2.0/24"]\n[notify.mail]\nserver = "mail.example.com:587"\n'
+            f'sender = "gate@example.com"\n[portal]\nenabled = {portal}\n'
+        )
+        assert run(["check-config", "gate.toml"]) == 0
+        assert capsys.readouterr().err.count("warning: notify.mail: the portal's process sends it") == told

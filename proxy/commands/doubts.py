@@ -21,6 +21,7 @@ def doubts(settings: Settings, *, resolve: bool = False) -> Iterator[str]:
     """Say them one by one. Raises ConfigurationError where the gate or its portal would not start."""
     yield from _unknown_groups(settings)
     yield from _emergency_gaps(settings)
+    yield from _nobody_sends(settings)
     yield from _certificate(composition.tls_config(settings))
     yield from _certificate(composition.portal_tls_config(settings))
     if resolve:
@@ -94,3 +95,12 @@ def _emergency_gaps(settings: Settings) -> list[str]:
         "phone's while the store can't be read; name the networks of your phones"
     )
     return [problem]
+
+
+def _nobody_sends(settings: Settings) -> Iterator[str]:
+    """Say that e-mail waits for a portal: the gate sends none by itself."""
+    if settings.notify.mail.server and not settings.portal.enabled:
+        yield (
+            "notify.mail: the portal's process sends it, and portal.enabled is false: run `tollgate portal` "
+            "on the same store, or nothing is sent"
+        )

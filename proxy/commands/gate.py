@@ -19,7 +19,7 @@ from proxy.commands.common import (
     show_table,
     warn,
 )
-from proxy.errors import ConfigurationError
+from proxy.errors import ConfigurationError, TollgateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,11 +172,19 @@ def hangup(
     *,
     config: ConfigOption = None,
 ) -> None:
-    """End one call of the running gate."""
-    from proxy.net.control import ask
+    """End one call of the running gate; the audit log tells who has."""
+    from proxy.portal.gate_acts import end_call, note_hang_up
+    from proxy.portal.gate_link import GateLink
 
-    ask(read_settings(config).control_socket, "hangup", call_id=call)
+    settings = read_settings(config)
+    facts = end_call(GateLink(settings.control_socket), call)
     say(f"call {call} ended")
+    try:
+        with open_store(settings) as store:
+            note_hang_up(store, call, facts)
+    except TollgateError as error:
+        # A store that is broken keeps no call up.
+        warn(f"the audit log does not tell of it: {error}")
 
 
 def _ask(settings: Settings, command: str) -> object:

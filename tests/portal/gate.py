@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from proxy.errors import ConfigurationError
-from proxy.net.control import ControlServer
+from proxy.net.control import ControlServer, Handler
 
 __all__ = ["TalkingGate"]
 
@@ -22,15 +22,17 @@ class TalkingGate:
         self.path = path
         self.calls: list[dict[str, object]] = []
         self.status: dict[str, object] = {"registered_users": 2, "trunks": []}
+        self.answers: dict[str, object] = {}
+        """What it tells instead, by command: a gate of another version, say."""
         self.ended: list[object] = []
         self.taken_up = 0
         """How often recordings were read again."""
         self.complaint = ""
         """What is wrong with them."""
         self._loop = asyncio.new_event_loop()
-        handlers = {
-            "calls": lambda _: self.calls,
-            "status": lambda _: {**self.status, "emergency_calls": self._emergencies()},
+        handlers: dict[str, Handler] = {
+            "calls": lambda _: self.answers.get("calls", self.calls),
+            "status": lambda _: self.answers.get("status", self._status()),
             "hangup": self._hang_up,
             "deregister": self._deregister,
             "recordings": self._take_up,
@@ -55,8 +57,9 @@ class TalkingGate:
         }
         self.calls.append({**told, **more})
 
-    def _emergencies(self) -> int:
-        return sum(call["emergency"] is True for call in self.calls)
+    def _status(self) -> dict[str, object]:
+        emergencies = sum(call["emergency"] is True for call in self.calls)
+        return {**self.status, "emergency_calls": emergencies}
 
     def _hang_up(self, request: Mapping[str, object]) -> object:
         known = [call for call in self.calls if call["call_id"] == request["call_id"]]

@@ -393,8 +393,6 @@ async def test_reload_without_scripts_can_be_stopped(watcher: Person) -> None:
 async def test_gate_that_tells_nonsense_breaks_no_page(
     watcher: Person, gate: TalkingGate, told: object
 ) -> None:
-    gate.calls = told  # type: ignore[assignment]
-    gate.status = {}
-    gate._emergencies = lambda: 0  # type: ignore[method-assign]
+    gate.answers = {"calls": told, "status": {}}
     for path in ("/live", "/live/events", "/"):
         assert (await watcher.get(path)).status_code == 200
