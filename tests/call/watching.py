@@ -17,8 +17,9 @@ from proxy.sip.events import RequestReceived, ResponseReceived
 from proxy.sip.flow import Flow, ListenPoint
 from proxy.sip.message import Request, Response
 from tests.call.phones import PhoneBench
-from tests.support.gate import PBX
+from tests.support.gate import GATE, PBX
 from tests.support.ids import CountingIds
+from tests.support.network import Address
 from tests.support.ua import Ua
 
 DIALOG_INFO = "{urn:ietf:params:xml:ns:dialog-info}"
@@ -62,10 +63,17 @@ class Told:
 class Watcher(Ua):
     """A phone with lamps. ``answers`` says what each NOTIFY gets, 200 when it is used up; 0: nothing."""
 
-    def __init__(self, host: str, port: int, now: Callable[[], float], *, transport: str = "UDP") -> None:
-        super().__init__(host, port, now, transport=transport)
-        config = EndpointConfig((ListenPoint(transport, host, port),), allow=(*ALLOW, "NOTIFY"))
-        self.endpoint = Endpoint(config, CountingIds(f"{host}-{port}"))
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        now: Callable[[], float],
+        *,
+        gate: Address = GATE,
+        transport: str = "UDP",
+        name: str = "",
+    ) -> None:
+        super().__init__(host, port, now, gate=gate, transport=transport, name=name)
         self.told: list[Told] = []
         self.responses: list[Response] = []
         """To SUBSCRIBEs."""

@@ -19,6 +19,7 @@ from typing import Self
 
 from proxy.sip.flow import Flow
 from proxy.sip.message import Response
+from tests.call.watching import Watcher
 from tests.support.ua import Headers, Step, Ua
 from tests.system.gate import GATE_ADDRESS, Gate, free_port
 from tests.system.media import PATIENCE
@@ -31,7 +32,7 @@ class LiveUas:
     """The user agents of one test."""
 
     def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+        self._address = (GATE_ADDRESS, gate.port)
         self._sockets: dict[Ua, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._open = ExitStack()
@@ -55,21 +56,26 @@ class LiveUas:
     ) -> Ua:
         """Start one more, over UDP; ``port`` 0 is any."""
         port = port or free_port(address)
-        opened = self._open.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        opened.bind((address, port))
-        opened.setblocking(False)
+        name = f"-{next(_serial)}"
         ua = Ua(
-            address,
-            port,
-            time.monotonic,
-            gate=(GATE_ADDRESS, self._gate.port),
-            script=script,
-            supported=supported,
-            name=f"-{next(_serial)}",
+            address, port, time.monotonic, gate=self._address, script=script, supported=supported, name=name
         )
+        self._open_socket(ua)
+        return ua
+
+    def add_watcher(self, address: str) -> Watcher:
+        """Start a phone that watches."""
+        port = free_port(address)
+        watcher = Watcher(address, port, time.monotonic, gate=self._address, name=f"-{next(_serial)}")
+        self._open_socket(watcher)
+        return watcher
+
+    def _open_socket(self, ua: Ua) -> None:
+        opened = self._open.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        opened.bind(ua.address)
+        opened.setblocking(False)
         self._sockets[ua] = opened
         self._selector.register(opened, selectors.EVENT_READ, ua)
-        return ua
 
     def until(self, condition: Callable[[], object], what: str = "") -> None:
         """Run them until something is so; fails when it never is."""
