@@ -11,6 +11,7 @@ from proxy.call.trunk_watch import TrunkState
 from proxy.errors import ConfigurationError
 from proxy.metrics import Sample
 from proxy.net.control import Handler
+from proxy.sip.uri import format_host
 
 if TYPE_CHECKING:
     from proxy.call.core import CallCore
@@ -25,17 +26,17 @@ def handlers(gate: Gate) -> dict[str, Handler]:
     async def reload(_request: Mapping[str, object]) -> object:
         return {"after_restart": await gate.reload()}
 
-    return {
     async def recordings(_request: Mapping[str, object]) -> object:
         return {"changed": await gate.take_up_recordings()}
 
+    return {
         "calls": lambda _request: _live_calls(gate),
         "hangup": lambda request: _hang_up(gate, request),
         "deregister": lambda request: _deregister(gate, request),
         "status": lambda _request: _status(gate),
         "reload": reload,
-        "trace": lambda request: _trace(gate, request),
         "recordings": recordings,
+        "trace": lambda request: _trace(gate, request),
     }
 
 
@@ -90,14 +91,14 @@ def _trace(gate: Gate, request: Mapping[str, object]) -> object:
 
 def _status(gate: Gate) -> dict[str, object]:
     return {
-        "listening": [f"{host}:{port}" for host, port in gate.bound],
+        "listening": [f"{format_host(host)}:{port}" for host, port in gate.bound],
         "calls": len(gate.core.calls),
         "emergency_calls": sum(call.record.emergency for call in gate.core.calls.values()),
-        "draining": gate.core.draining,
         "port_pairs": len(gate.core.media),
         "transactions": gate.driver.endpoint.transactions,
         "dialogs": gate.driver.endpoint.dialogs,
         "connections": len(gate.driver.tcp or ()),
+        "draining": gate.core.draining,
         "registered_users": 0 if gate.phones is None else gate.phones.users,
         "registered_contacts": 0 if gate.phones is None else gate.phones.contacts,
         "subscriptions": len(gate.core.subscriptions or ()),
@@ -184,9 +185,9 @@ def samples(gate: Gate) -> list[Sample]:
     return [
         Sample("calls", "Live calls.", len(core.calls)),
         Sample("media_legs", "Open RTP port pairs.", len(core.media)),
-        Sample("registered_contacts", "Contacts of phones.", gate.phones.contacts if gate.phones else 0),
         Sample("sip_transactions", "SIP transactions.", driver.endpoint.transactions),
         Sample("sip_dialogs", "SIP dialogs.", driver.endpoint.dialogs),
+        Sample("registered_contacts", "Contacts of phones.", gate.phones.contacts if gate.phones else 0),
         Sample("subscriptions", "Busy and message waiting lamps.", len(core.subscriptions or ())),
         Sample("draining", "1 while the gate takes no new calls.", core.draining),
         Sample("policy_version", "Number of the policy change in force.", core.policy.version),
@@ -199,6 +200,12 @@ def samples(gate: Gate) -> list[Sample]:
         Sample("udp_in", "SIP datagrams received.", sum(s.datagrams_in for s in udp), counter=True),
         Sample("udp_out", "SIP datagrams sent.", sum(s.datagrams_out for s in udp), counter=True),
         Sample("udp_dropped", "SIP datagrams not sent.", sum(s.datagrams_dropped for s in udp), counter=True),
+        Sample(
+            "overload_declined",
+            "New requests that got 503 because there was no time for them.",
+            sum(s.crowd.declined for s in udp),
+            counter=True,
+        ),
         Sample("tcp_connections", "Open SIP connections.", len(tcp) if tcp else 0),
         Sample("tcp_refused", "Connections over a limit.", tcp.refused if tcp else 0, counter=True),
         Sample(

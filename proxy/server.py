@@ -46,7 +46,7 @@ from proxy.net.trace import log_message
 from proxy.operations import handlers, samples
 from proxy.persistence import Persistence
 from proxy.phone_register import PhoneRegister
-from proxy.policy import Snapshot
+from proxy.policy import CallRequest, Snapshot, decide
 from proxy.process import notify, sweep, watchdog_interval
 from proxy.recordings import Recordings
 from proxy.settings import Settings
@@ -228,7 +228,9 @@ class Gate:
         self._watch_journal()
         self._name_destinations()
         await self._open_phones()
-        await self.driver.start(endpoint, self.core)
+        await self.driver.start(
+            endpoint, self.core, may_decline=self._may_decline, has_phone_at=self._has_phone_at
+        )
 
     async def _open_phones(self) -> None:
         """Take over the phones of the last run; a store that keeps them back must not hold up the start."""
@@ -260,6 +262,13 @@ class Gate:
         housekeeping = self._loop.create_task(self._housekeeping(), name="housekeeping")
         self._stack.push_async_callback(self._leave_house)
         self._stack.push_async_callback(cancelled, housekeeping)
+
+    def _may_decline(self, uri: str) -> bool:
+        """Say whether a call may be declined for want of time: one for help never."""
+        return not decide(CallRequest(uri), self.core.policy).emergency
+
+    def _has_phone_at(self, host: str) -> bool:
+        return self.phones is not None and self.phones.registrations.bound_from(host)
 
     def _trusts(self, host: str) -> bool:
         return self._is_trusted(host)
@@ -425,15 +434,6 @@ class Gate:
         logger.info("settings read again%s", f"; after a restart: {', '.join(waiting)}" if waiting else "")
         return waiting
 
-    def _reconfigure(self) -> None:
-        """Give the call core its configuration: after a reload, or when a name has another address."""
-        if hasattr(self, "core"):
-            config = composition.gate_config(self.settings, self.bound, self._names.get)
-            self._is_trusted = composition.trusted_networks(config)
-            self._name_destinations()
-            self.core.reconfigure(config)
-            if self.phones is not None:
-                self.phones.reconfigure(self.settings, config)
     async def take_up_recordings(self) -> int:
         """Play from now on the recordings that are there; returns how many sounds are others than before.
 
@@ -445,6 +445,15 @@ class Gate:
         logger.info("recordings read again: %d sounds are new", sounds.changed)
         return sounds.changed
 
+    def _reconfigure(self) -> None:
+        """Give the call core its configuration: after a reload, or when a name has another address."""
+        if hasattr(self, "core"):
+            config = composition.gate_config(self.settings, self.bound, self._names.get)
+            self._is_trusted = composition.trusted_networks(config)
+            self._name_destinations()
+            self.core.reconfigure(config)
+            if self.phones is not None:
+                self.phones.reconfigure(self.settings, config)
 
     def _name_destinations(self) -> None:
         if self.driver.tcp is not None:

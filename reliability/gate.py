@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 class GateProcess:
     """One gate, started as often as wanted on the same folder; each start listens on another port."""
 
-    def __init__(self, folder: Path, carrier_port: int, extra: str = "") -> None:
+    def __init__(self, folder: Path, carrier_port: int, extra: str = "", *, media_ports: str = "") -> None:
+        self.media_ports = media_ports or rtp_ports(size=198)
         self.folder = folder
         self.file = folder / "gate.toml"
         self.carrier_port = carrier_port
@@ -40,7 +41,7 @@ class GateProcess:
             f"""
             local_networks = ["127.0.0.2"]
             sip.listen = ["udp:127.0.0.1:{port}"]
-            media.ports = "{rtp_ports(size=198)}"
+            media.ports = "{self.media_ports}"
             store.url = "sqlite:///{self.folder}/gate.db"
             phones.codecs = ["PCMU"]
             log.level = "warning"
@@ -101,10 +102,14 @@ class GateProcess:
 
     async def settled(self) -> list[CallRecord]:
         """Wait until no call is up and the store has every record; returns them."""
-        await self._says("calls", 0)
+        await self.rests()
         await self.end()
         assert self.process.returncode == 0, self.log[-2000:]
         return self.records()
+
+    async def rests(self) -> None:
+        """Wait until no call is up."""
+        await self._says("calls", 0)
 
     async def listens(self) -> None:
         """Wait until the store's policy is in force, so that more than emergency calls pass."""

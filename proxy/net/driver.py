@@ -114,6 +114,8 @@ class Driver:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._is_trusted: Callable[[str], bool] = lambda _host: False
+        self._may_decline: Callable[[str], bool] = lambda _uri: False
+        self._has_phone_at: Callable[[str], bool] = lambda _host: False
         self._answers: deque[Answer] = deque()
         self._failures: deque[Flow] = deque()
         self._literals: set[str] = set()
@@ -130,8 +132,8 @@ class Driver:
         listeners: list[Listener],
         *,
         is_trusted: Callable[[str], bool] = lambda _host: False,
-        tcp_limits: TcpLimits = TcpLimits(),  # noqa: B008 - frozen
         is_in_use: Callable[[Flow], bool] = lambda _flow: False,
+        tcp_limits: TcpLimits = TcpLimits(),  # noqa: B008 - frozen
         tls: TlsContexts | None = None,
     ) -> list[tuple[str, int]]:
         """Open the sockets; returns what each is bound to. Nothing is taken from them before `start`.
@@ -143,7 +145,9 @@ class Driver:
         for index, listener in enumerate(listeners):
             address = (listener.host, listener.port)
             if listener.transport == "UDP":
-                udp = UdpSocket(index, address, self._received, self._failed)
+                udp = UdpSocket(
+                    index, address, self._received, self._failed, self._overloaded, is_known=self._knows
+                )
                 self.udp[index] = udp
                 bound.append(udp.address)
                 continue
@@ -153,16 +157,28 @@ class Driver:
                     self._received,
                     self._failed,
                     is_trusted=is_trusted,
-                    limits=tcp_limits,
                     is_in_use=is_in_use,
+                    limits=tcp_limits,
                     tls=tls,
                 )
             bound.append(await self.tcp.listen(index, address, tls=listener.transport == "TLS"))
         return bound
 
-    async def start(self, endpoint: Endpoint, core: CallControl) -> None:
-        """Begin to take messages, for these two cores."""
+    async def start(
+        self,
+        endpoint: Endpoint,
+        core: CallControl,
+        *,
+        may_decline: Callable[[str], bool] = lambda _uri: False,
+        has_phone_at: Callable[[str], bool] = lambda _host: False,
+    ) -> None:
+        """Begin to take messages, for these two cores.
+
+        While there is overload a call to a Request-URI that ``may_decline`` names may be declined; hosts that
+        ``has_phone_at`` names, and trusted ones, go before strangers.
+        """
         self.endpoint, self.core = endpoint, core
+        self._may_decline, self._has_phone_at = may_decline, has_phone_at
         for udp in self.udp.values():
             udp.start(self._loop)
         if self.tcp is not None:
@@ -258,6 +274,24 @@ class Driver:
     def _received(self, data: bytes, flow: Flow) -> None:
         self.endpoint.receive(data, flow, self._clock())
         self.settle()
+
+    def _overloaded(self, data: bytes, flow: Flow) -> bool:
+        """Decline a new request that there is no time for; take whatever else it is."""
+        try:
+            declined = self.endpoint.decline(data, flow, self._may_decline)
+        except Exception:
+            self.faults += 1
+            logger.exception("a request can't be declined")
+            declined = False
+        if not declined:
+            self._received(data, flow)
+            return False
+        for answer, to in self.endpoint.transmits():
+            self._send(answer, to)
+        return True
+
+    def _knows(self, host: str) -> bool:
+        return self._is_trusted(host) or self._has_phone_at(host)
 
     def _failed(self, flow: Flow) -> None:
         self._failures.append(flow)

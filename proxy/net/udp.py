@@ -22,10 +22,12 @@ import logging
 import select
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from ipaddress import ip_address
 
+from proxy.net.crowd import MOST_WAITING, Crowd
 from proxy.sip.flow import Flow
 
 __all__ = ["UdpSocket"]
@@ -33,7 +35,9 @@ __all__ = ["UdpSocket"]
 logger = logging.getLogger(__name__)
 
 BURST = 64
-"""Datagrams taken per wake-up."""
+"""Datagrams taken per wake-up; where more wait, see `proxy.net.crowd`."""
+MOST_GATHERED = 1_024
+"""Datagrams that one wake-up takes from the kernel into the crowd."""
 RECEIVE_BUFFER = 8 * 1024 * 1024
 """Octets the kernel holds while the event loop is elsewhere: 4,000 INVITEs and more."""
 MAX_DATAGRAM = 65_535
@@ -65,7 +69,8 @@ _UNREACHABLE = frozenset(
 class UdpSocket:
     """A bound UDP socket of one listener.
 
-    ``on_datagram(data, flow)`` and ``on_failure(flow)`` are called from the event loop.
+    ``on_datagram(data, flow)`` and ``on_failure(flow)`` are called from the event loop, ``on_overload(data,
+    flow)`` with a request that there was no time for; ``is_known`` says who goes first then (`Crowd`).
     """
 
     def __init__(
@@ -74,8 +79,12 @@ class UdpSocket:
         address: tuple[str, int],
         on_datagram: Callable[[bytes, Flow], None],
         on_failure: Callable[[Flow], None],
+        on_overload: Callable[[bytes, Flow], bool] = lambda _data, _flow: False,
+        *,
+        is_known: Callable[[str], bool] = lambda _host: False,
     ) -> None:
         self.listener = listener
+        self.crowd = Crowd(on_datagram, on_overload, is_known, time.monotonic)
         self.datagrams_in = 0
         self.datagrams_out = 0
         self.datagrams_dropped = 0
@@ -163,24 +172,40 @@ class UdpSocket:
         self._epoll.modify(self._socket, select.EPOLLIN)
 
     def _readable(self) -> None:
-        receive, flows, deliver = self._socket.recvfrom, self._flows, self._on_datagram
-        for taken in range(BURST):
+        if self.crowd.calm and self._take(self._on_datagram, BURST) < BURST:
+            return
+        if len(self.crowd) < MOST_WAITING:
+            self._take(self.crowd.add, MOST_GATHERED)
+        self.crowd.turn()
+        if len(self.crowd) and self._loop is not None:
+            # The loop has its turn first: media, timers, connections.
+            self._loop.call_soon(self._continue)
+
+    def _continue(self) -> None:
+        if self._loop is not None:
+            self._readable()
+
+    def _take(self, deliver: Callable[[bytes, Flow], None], most: int) -> int:
+        """Take so many datagrams at most from the kernel; returns how many there were, errors among them."""
+        receive, flows = self._socket.recvfrom, self._flows
+        for taken in range(most):
             try:
                 data, address = receive(MAX_DATAGRAM)
             except BlockingIOError:
                 if taken == 0:
                     self._drain_errors()
-                return
+                return taken
             except OSError:
                 self._drain_errors()
                 continue
             if self._loop is None:
-                return
+                return taken
             self.datagrams_in += 1
             flow = flows.get(address)
             if flow is None:
                 flow = self._flow(address)
             deliver(data, flow)
+        return most
 
     def _flow(self, address: tuple[str, int]) -> Flow:
         if len(self._flows) >= MAX_CACHED_FLOWS:

@@ -72,6 +72,18 @@ class Endpoint:
         else:
             self._uac.receive(message, flow, now)
 
+    def decline(self, data: bytes, flow: Flow, may_decline: Callable[[str], bool]) -> bool:
+        """Answer a request outside dialogs with 503, statelessly and for little; False if it is anything
+        else, or to a Request-URI that ``may_decline`` spares: then nothing has happened (RFC 3261 §21.5.4).
+
+        There is no Retry-After: the next request may well find time.
+        """
+        try:
+            message = parse_datagram(data, self.config.limits)
+        except RemoteProtocolError:
+            return False
+        return isinstance(message, Request) and self._uas.decline(message, flow, len(data), may_decline)
+
     def transport_failed(self, flow: Flow, now: float) -> None:
         """Tell that ``flow`` is gone: ICMP error, refused or lost connection (RFC 3261 §17.1.4, §18.4).
 

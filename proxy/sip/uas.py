@@ -6,6 +6,7 @@ RFC 3261 §8.2, §9.2, §12.2.2, §13.3, §14.2, §15.1.2, §18.2; RFC 3262 §3;
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 from proxy.errors import LocalProtocolError, RemoteProtocolError
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 _OF_CALLS = frozenset({"BYE", "INFO", "INVITE", "PRACK", "REFER", "UPDATE"})
 """Requests that mean nothing in the dialog of a subscription (RFC 5057 §5.3)."""
 
+_DECLINED = frozenset({"INVITE", "REGISTER", "OPTIONS", "SUBSCRIBE"})
+"""Methods that begin something, and may be refused for want of time."""
 _WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
 """Requests that mean nothing without a dialog (§15.1.2; RFC 3262 §3, RFC 3311 §5.2, RFC 6086 §4.2.2)."""
 
@@ -73,6 +76,22 @@ class Uas:
                 self._receive_request(request, flow, size, now)
         except RemoteProtocolError as error:
             self._refuse_broken(request, flow, error)
+
+    def decline(self, request: Request, flow: Flow, size: int, may_decline: Callable[[str], bool]) -> bool:
+        """Refuse a request outside dialogs and forget it; see `Endpoint.decline`."""
+        method = request.method
+        try:
+            validate_request(request)
+            if method not in _DECLINED or request.to.tag is not None or not may_decline(request.uri):
+                return False
+            if server_key(request, method, "") in self._layer.servers:
+                return False
+            self._refuse_stateless(
+                ResponseLines(request, flow, size), response_flow(request.top_via, flow), Refusal(503)
+            )
+        except RemoteProtocolError:
+            return False
+        return True
 
     def _receive_request(self, request: Request, flow: Flow, size: int, now: float) -> None:
         method = request.method

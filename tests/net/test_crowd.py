@@ -1,0 +1,174 @@
+"""More datagrams than there is time for: what goes first, and who is told so."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from proxy.net import crowd as module
+from proxy.net.crowd import PATIENCE, STANDING, TURN, Crowd
+from proxy.sip.flow import Flow
+
+FLOW = Flow("UDP", "192.0.2.10", 5060)
+STRANGER = Flow("UDP", "203.0.113.66", 5060)
+REGISTER = b"REGISTER sip:x SIP/2.0"
+INVITE, BYE, HELP = b"INVITE sip:1@x SIP/2.0", b"BYE sip:1@x SIP/2.0", b"INVITE sip:911@x SIP/2.0"
+
+
+class Loop:
+    """An event loop whose time passes when a datagram is taken."""
+
+    def __init__(self, *, invite: float = 0.0, other: float = 0.0, declining: float = 0.0) -> None:
+        self.now = 100.0
+        self.taken: list[bytes] = []
+        self.declined: list[tuple[bytes, float]] = []
+        self._costs = {INVITE: invite, HELP: invite, REGISTER: invite, BYE: other}
+        self._declining = declining
+        self.crowd = Crowd(self._take, self._decline, lambda host: host == FLOW.remote_host, lambda: self.now)
+
+    def _take(self, data: bytes, _flow: Flow) -> None:
+        self.taken.append(data)
+        self.now += self._costs[data]
+
+    def _decline(self, data: bytes, flow: Flow) -> bool:
+        if data == HELP:
+            self._take(data, flow)
+            return False
+        self.now += self._declining
+        self.declined.append((data, self.now))
+        return True
+
+    def add(self, data: bytes, count: int = 1, flow: Flow = FLOW) -> None:
+        for _ in range(count):
+            self.crowd.add(data, flow)
+
+    def run(self, seconds: float, *, offered: int, elsewhere: float = 0.0) -> int:
+        """Let so many INVITEs come each second, and the loop do something else between two turns; returns how
+        many were taken."""
+        before, end, owed = len(self.taken), self.now + seconds, 0.0
+        last = self.now
+        while self.now < end:
+            owed += (self.now - last) * offered
+            last = self.now
+            self.add(INVITE, int(owed))
+            owed -= int(owed)
+            self.crowd.turn()
+            self.now += elsewhere or 0.001
+        return len(self.taken) - before
+
+
+def test_what_belongs_to_calls_goes_before_new_ones() -> None:
+    loop = Loop()
+    for _ in range(3):
+        loop.add(INVITE)
+        loop.add(BYE)
+    loop.crowd.turn()
+    assert loop.taken == [BYE] * 3 + [INVITE] * 3
+    assert loop.crowd.calm
+
+
+def test_peers_and_phones_go_before_strangers() -> None:
+    loop = Loop()
+    loop.add(REGISTER, flow=STRANGER)
+    loop.add(INVITE)
+    loop.crowd.turn()
+    assert loop.taken == [INVITE, REGISTER]
+
+
+def test_strangers_are_declined_while_there_is_time_for_others() -> None:
+    loop = Loop(invite=0.0005, declining=0.00003)
+    for _ in range(200):
+        loop.add(REGISTER, 400, flow=STRANGER)
+        loop.add(INVITE, 5)
+        loop.crowd.turn()
+        loop.now += 0.01
+    assert loop.taken.count(INVITE) == 200 * 5
+    assert {data for data, _ in loop.declined} == {REGISTER}
+
+
+def test_a_crowd_that_goes_again_is_late_and_nobody_is_declined() -> None:
+    loop = Loop(invite=0.002)
+    loop.add(INVITE, 400)
+    while len(loop.crowd):
+        loop.crowd.turn()
+    assert loop.now < 100.0 + STANDING
+    assert len(loop.taken) == 400
+    assert loop.declined == []
+
+
+def test_in_overload_the_work_of_capacity_is_done_and_the_rest_hears_so_within_50_ms(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # A new call costs 0.5 ms when it comes: 1,000 a second leave half of the time to those that are up.
+    loop = Loop(invite=0.0005, declining=0.00003)
+    loop.run(2 * STANDING, offered=20_000)
+    assert "overload" in caplog.text
+    before, since = len(loop.declined), loop.now
+    taken = loop.run(5.0, offered=20_000, elsewhere=0.01)
+    # 10 of every 20 ms are the loop's own, the rest is shared by INVITEs taken and declined.
+    assert taken >= 0.8 * 5.0 * 1_000 * (1 - 20_000 * 0.00003 / 2)
+    assert len(loop.declined) - before > 50_000
+    assert loop.now - since >= 5.0
+
+
+def test_nobody_waits_longer_than_two_turns_in_overload() -> None:
+    loop = Loop(invite=0.0005, declining=0.00003)
+    loop.run(2 * STANDING, offered=8_000)
+    waits: list[float] = []
+    taken, declined = len(loop.taken), len(loop.declined)
+    for _ in range(200):
+        loop.add(INVITE, 160)
+        came = loop.now
+        while loop.now < came + 0.02:
+            loop.crowd.turn()
+            loop.now += 0.001
+        waits += [at - came for _, at in loop.declined[declined:]]
+        declined = len(loop.declined)
+    assert len(loop.taken) > taken
+    assert waits
+    assert max(waits) <= PATIENCE + 2 * TURN + 0.01
+
+
+def test_who_is_not_declined_is_taken_instead() -> None:
+    loop = Loop(invite=0.001)
+    loop.run(2 * STANDING, offered=5_000)
+    loop.add(HELP)
+    declined = loop.crowd.declined
+    for _ in range(100):
+        loop.crowd.turn()
+        loop.now += 0.02
+    assert loop.taken.count(HELP) == 1
+    assert HELP not in [data for data, _ in loop.declined]
+    assert loop.crowd.declined == len(loop.declined) > declined
+
+
+def test_what_belongs_to_calls_leaves_the_loop_its_turn_too() -> None:
+    loop = Loop(other=0.005)
+    loop.add(BYE, 200)
+    loop.crowd.turn()
+    assert len(loop.taken) == module.FEW
+    assert not loop.crowd.calm
+    while len(loop.crowd):
+        loop.crowd.turn()
+    assert len(loop.taken) == 200
+
+
+def test_overload_is_over_when_nobody_had_to_be_declined_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    loop = Loop(invite=0.0005)
+    loop.run(2 * STANDING, offered=20_000)
+    for _ in range(int(3 * STANDING / TURN)):
+        loop.crowd.turn()
+        loop.now += TURN
+    assert loop.crowd.calm
+    assert f"the overload is over; {loop.crowd.declined} requests" in caplog.text
+    # The next crowd has its second again.
+    declined = loop.crowd.declined
+    loop.add(INVITE, 100)
+    loop.now += 2 * PATIENCE
+    loop.crowd.turn()
+    loop.crowd.turn()
+    assert loop.crowd.declined == declined

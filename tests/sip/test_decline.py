@@ -1,0 +1,66 @@
+"""503 for want of time: RFC 3261 §21.5.4, stateless (§8.2.7)."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.sip.events import RequestReceived
+from tests.sip.harness import UDP, Harness, request
+
+
+def declines(harness: Harness, message: str, *, spared: str = "") -> bool:
+    return harness.endpoint.decline(message.encode(), UDP, lambda uri: uri != spared)
+
+
+def test_a_new_call_gets_503_without_retry_after_and_nothing_is_kept() -> None:
+    harness = Harness()
+    assert declines(harness, request("REGISTER"))
+    assert declines(harness, request("INVITE"))
+    harness.drain()
+    _, sent = harness.sent
+    assert sent.response.status == 503
+    assert "Retry-After" not in sent.response.headers
+    assert sent.response.to.tag
+    assert harness.endpoint.idle
+    harness.sent.clear()
+    harness.receive(request("ACK", to_tag=sent.response.to.tag))
+    harness.assert_quiet()
+
+
+def test_the_same_call_may_come_again_and_be_taken() -> None:
+    harness = Harness()
+    assert declines(harness, request("INVITE"))
+    harness.receive(request("INVITE"))
+    harness.take(RequestReceived)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        request("PUBLISH"),
+        request("BYE", to_tag="ours"),
+        request("INVITE", to_tag="ours"),
+        request("INVITE", via="SIP/2.0/UDP"),
+        request("INVITE", cseq="one"),
+        "SIP/2.0 200 OK\r\n\r\n",
+        "INVITE",
+        "\r\n\r\n",
+    ],
+)
+def test_nothing_else_is_declined(message: str) -> None:
+    harness = Harness()
+    assert not declines(harness, message)
+    harness.assert_quiet()
+
+
+def test_a_call_for_help_is_spared() -> None:
+    harness = Harness()
+    assert not declines(harness, request("INVITE", uri="sip:911@192.0.2.1"), spared="sip:911@192.0.2.1")
+    harness.assert_quiet()
+
+
+def test_an_invite_that_was_taken_already_is_a_retransmission() -> None:
+    harness = Harness()
+    harness.invited()
+    assert not declines(harness, request("INVITE"))
+    harness.assert_quiet()
