@@ -9,6 +9,7 @@ import pytest
 
 from proxy.cdr.record import Disposition, HungUpBy
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, running_gate
+from tests.system.media import PATIENCE
 from tests.system.wire import Dialog, Wire
 
 pytestmark = pytest.mark.system
@@ -47,11 +48,11 @@ def test_silence_of_both_sides_ends_a_call_with_a_cause_of_its_own_and_hold_does
             calls[name] = call, callee
         hold(*calls["on hold"], wish="inactive", answer="inactive")
         hold(*calls["on hold without music"], wish="sendonly", answer="recvonly")
-        until = time.monotonic() + 3 * TIMEOUT
-        while time.monotonic() < until:
-            calls["heard from one side"][0].rtp.send(SILENCE)
-            time.sleep(0.1)
         silent = calls.pop("silent")
+        until = time.monotonic() + 3 * TIMEOUT
+        while not pbx.has("BYE sip:", silent[0].call_id) or time.monotonic() < until:
+            calls["heard from one side"][0].rtp.send(SILENCE)
+            assert time.monotonic() < until + PATIENCE, "silence has ended nothing"
         for side in silent:
             assert "Q.850;cause=102" in side.hung_up()["Reason"]
         for call, callee in calls.values():
