@@ -64,14 +64,15 @@ class HostName:
     host: str
     port: int | None
     transport: str = "UDP"
+    preferred: str = ""
+    """With SIP: the transport to take where DNS names none; "": UDP."""
 
     @property
     def destination(self) -> Destination:
         """The same in the words of the procedure."""
         secure = self.transport == "SIPS"
-        return Destination(
-            self.host, self.port, "" if self.transport in {"SIP", "SIPS"} else self.transport, secure
-        )
+        transport = "" if self.transport in {"SIP", "SIPS"} else self.transport
+        return Destination(self.host, self.port, transport, secure, self.preferred)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Resolver:
                 location.answer(question, answer and answer._replace(ttl=max(1.0, kept.until - now)))
         if location.targets:
             return Resolved(location.targets, RETRY_AFTER if location.failed else min(location.ttl, MAX_TTL))
-        transport = name.transport if name.transport in DEFAULT_PORTS else "UDP"
+        transport = name.transport if name.transport in DEFAULT_PORTS else name.preferred or "UDP"
         if name.transport == "SIPS":
             transport = "TLS"
         port = DEFAULT_PORTS[transport] if name.port is None else name.port
@@ -241,9 +242,9 @@ class PeerNames:
         self._known: dict[HostName, tuple[tuple[Target, ...], float]] = {}
         self._asking: dict[HostName, asyncio.Task[None]] = {}
 
-    def get(self, host: str, port: int | None, transport: str) -> tuple[Target, ...]:
+    def get(self, host: str, port: int | None, transport: str, preferred: str = "") -> tuple[Target, ...]:
         """Return the targets of a name, as far as they are known (a `proxy.sip.routing.Lookup`)."""
-        name = HostName(host.lower(), port, transport)
+        name = HostName(host.lower(), port, transport or "SIP", preferred)
         targets, until = self._known.get(name, ((), 0.0))
         if self._clock() >= until and name not in self._asking and len(self._asking) < MAX_ASKING:
             task = asyncio.get_running_loop().create_task(self._ask(name), name=f"resolve {name.host}")

@@ -59,6 +59,8 @@ class Dialog:
     ``large``."""
 
     __slots__ = (
+        "_failed",
+        "_named",
         "_next_hop",
         "ack_cseq",
         "ack_data",
@@ -198,6 +200,10 @@ class Dialog:
         """Route values, nearest first."""
         self.request_uri, self.route_lines = route(remote_target, route_set)
         self._next_hop: Flow | None = None
+        self._named: Target | None = None
+        """Where a name led last: requests keep to it as long as DNS names it and it works."""
+        self._failed: Target | None = None
+        """Where a name led, and a request did not arrive."""
 
     def set_flow(self, flow: Flow) -> None:
         """Note the way the peer's last request came."""
@@ -217,37 +223,62 @@ class Dialog:
         """
         if self.symmetric:
             return self.flow
-        if self._next_hop is None:
-            self._next_hop = self._find_next_hop(listen_points, lookup)
-        return self._next_hop or self.flow
-
-    def _find_next_hop(self, listen_points: Sequence[ListenPoint], lookup: Lookup) -> Flow | None:
-        """Return the flow; None: a name in it is not known yet."""
+        if self._next_hop is not None:
+            return self._next_hop
         flow = self.flow
         uri = _first_hop(self.remote_target, self.route_set)
         if uri is None or not uri.is_sip:
-            return flow
-        transport = "TLS" if uri.scheme == "sips" else (uri.params.get("transport") or flow.transport).upper()
+            return self._settled(flow)
+        said = "TLS" if uri.scheme == "sips" else (uri.params.get("transport") or "").upper()
         if "gr" in uri.params and any(point.host == uri.host for point in listen_points):
             # A phone may give the GRUU that it has here as its Contact (RFC 5627 §4.4): it is no way to it. A
             # GRUU has the host of an address of record, without the port that the gate may listen on.
-            return flow
-        if _is_address(uri.host):
-            port = uri.port or DEFAULT_PORTS.get(transport, 5060)
-            found: Sequence[Target] = (Target(transport, uri.host, port),)
-        elif self.reach == () or transport not in DEFAULT_PORTS:
-            return flow  # whatever it is, it may be no other address
-        else:
-            found = lookup(uri.host, uri.port, transport)
+            return self._settled(flow)
+        if not _is_address(uri.host):
+            return self._by_name(uri, said, listen_points, lookup)
         if flow.connection and not self.route_set:
-            # The peer itself is at the other end of an open connection, often behind NAT: use it. Its name
-            # was asked for all the same: the connection may be lost.
+            # The peer itself is at the other end of an open connection, often behind NAT: use it.
+            return self._settled(flow)
+        transport = said or flow.transport
+        hop = Target(transport, uri.host, uri.port or DEFAULT_PORTS.get(transport, 5060))
+        if not self._may_reach(hop.host):
+            self.out_of_reach = hop.host
+            return self._settled(flow)
+        return self._settled(self._flow_to(hop, listen_points))
+
+    def _settled(self, flow: Flow) -> Flow:
+        self._next_hop = flow
+        return flow
+
+    def _by_name(self, uri: Uri, said: str, listen_points: Sequence[ListenPoint], lookup: Lookup) -> Flow:
+        """Return the flow to a name, which is asked for again with each request: DNS may know other addresses
+        by then. That where the last request went is first among them, then those of the peer's own transport.
+        """
+        flow = self.flow
+        if self.reach == () or (said and said not in DEFAULT_PORTS):
+            return self._settled(flow)  # whatever it is, it may be no other address
+        found = lookup(uri.host, uri.port, said, flow.transport)
+        if flow.connection and not self.route_set:
+            # As above; the name was asked for all the same: the connection may be lost.
             return flow
-        hop = next((target for target in found if self._may_reach(target.host)), None)
-        if hop is None:
-            self.out_of_reach = found[0].host if found else ""
-            return flow if found else None
-        return self._flow_to(hop, listen_points)
+        usable = [target for target in found if self._may_reach(target.host)]
+        if usable:
+            usable.sort(key=self._merit)
+            self._named = usable[0]
+        elif found:
+            self.out_of_reach = found[0].host
+            self._named = None
+        return flow if self._named is None else self._flow_to(self._named, listen_points)
+
+    def _merit(self, target: Target) -> tuple[bool, bool, bool]:
+        return target == self._failed, target != self._named, target.transport != self.flow.transport
+
+    def not_reached(self, flow: Flow) -> None:
+        """Note that a request has not arrived there: the next one goes elsewhere, if its name leads to more
+        (RFC 3263 §4.3)."""
+        named = self._named
+        if named is not None and named[:3] == (flow.transport, flow.remote_host, flow.remote_port):
+            self._failed = named
 
     def _may_reach(self, host: str) -> bool:
         return self.reach is None or host == self.flow.remote_host or is_within(host, self.reach)

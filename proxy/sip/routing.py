@@ -101,14 +101,14 @@ class Target(NamedTuple):
     """Its share within the group; 0: it comes after those that have one."""
 
 
-Lookup: TypeAlias = Callable[[str, int | None, str], Sequence[Target]]
-"""What is known of a name that a peer gave, with port and transport: its targets in order, none while it is
-unknown. It never waits."""
+Lookup: TypeAlias = Callable[[str, int | None, str, str], Sequence[Target]]
+"""What is known of a name that a peer gave, with port and transport ("" if it is for DNS to say) and the
+transport to take where DNS says nothing: its targets in order, none while it is unknown. It never waits."""
 
 
-def nothing_known(host: str, port: int | None, transport: str) -> Sequence[Target]:
+def nothing_known(host: str, port: int | None, transport: str, preferred: str) -> Sequence[Target]:
     """Know no name: a `Lookup` for who asks no DNS."""
-    del host, port, transport
+    del host, port, transport, preferred
     return ()
 
 
@@ -123,6 +123,8 @@ class Destination:
     """As in a Via; "" if it is for DNS to say (RFC 3263 §4.1)."""
     secure: bool = False
     """A sips URI: nothing but TLS."""
+    preferred: str = ""
+    """Transport to take where neither this nor DNS names one; "": the usual one."""
 
 
 class Location:
@@ -188,7 +190,7 @@ class Location:
         transport = "TLS" if wanted.secure and wanted.transport in {"", "TCP"} else wanted.transport
         if wanted.secure and transport not in {"TLS", "WSS"}:
             return []
-        default = "TLS" if wanted.secure else "UDP"
+        default = "TLS" if wanted.secure else wanted.preferred or "UDP"
         if _is_address(wanted.host):
             transport = transport or default
             return [Target(transport, wanted.host, self._port(transport))]
@@ -202,7 +204,9 @@ class Location:
             return []
         # §4.1: without NAPTR records SRV is asked for each transport that is supported, the best one first.
         services = services or [
-            (name, f"{_SRV_LABELS[name]}.{wanted.host}") for name in self._supported if name in _SRV_LABELS
+            (name, f"{_SRV_LABELS[name]}.{wanted.host}")
+            for name in sorted(self._supported, key=lambda name: name != wanted.preferred)
+            if name in _SRV_LABELS
         ]
         return self._by_srv(services, default)
 

@@ -440,6 +440,7 @@ class Uac:
     def client_timed_out(self, transaction: ClientTransaction, now: float) -> None:
         """Timer B or F, or the wait after a CANCEL (§8.1.3.1)."""
         del now
+        _not_reached(transaction)
         if isinstance(transaction, InviteClientTransaction):
             self._events.append(RequestTimedOut(transaction))
             self._end_invite(transaction)
@@ -450,6 +451,7 @@ class Uac:
     def client_failed(self, transaction: ClientTransaction, now: float) -> None:
         """The transport failed (§8.1.3.1, §17.1.4)."""
         del now
+        _not_reached(transaction)
         if isinstance(transaction, InviteClientTransaction):
             self._events.append(RequestFailed(transaction))
             self._end_invite(transaction)
@@ -488,6 +490,11 @@ class Uac:
                 dialog.invite_client = None
                 self.end_dialog(dialog)
         transaction.dialogs.clear()
+
+
+def _not_reached(transaction: ClientTransaction) -> None:
+    if transaction.dialog is not None:
+        transaction.dialog.not_reached(transaction.flow)
 
 
 def _otherwise(first: Outgoing, usual: Outgoing, large: LargeRequests) -> Outgoing | None:

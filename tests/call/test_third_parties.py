@@ -127,16 +127,35 @@ def test_rfc3263_4_a_name_leads_where_dns_says_within_the_trunks_own(
     steps = (Step(0.0, 200, with_sdp=True, headers=contact(NAME)),)
     trunk = replace(ONE, name="carrier")
     with GateBench(config=default_config(trunks=(trunk,)), script=steps) as bench:
-        asked: list[tuple[str, int | None, str]] = []
+        asked: list[tuple[str, int | None, str, str]] = []
 
-        def lookup(host: str, port: int | None, transport: str) -> Sequence[Target]:
-            asked.append((host, port, transport))
+        def lookup(host: str, port: int | None, transport: str, preferred: str) -> Sequence[Target]:
+            asked.append((host, port, transport, preferred))
             return targets
 
         object.__setattr__(bench.gate.endpoint.config, "lookup", lookup)
         assert ways_to_callee(bench) == {expected}
-        assert set(asked) == {(NAME, None, "UDP")}
+        assert set(asked) == {(NAME, None, "", "UDP")}
         bench.vanished.add(bench.carrier)
+
+
+def test_rfc3263_4_3_after_a_request_that_got_no_answer_another_address_of_the_name_is_taken() -> None:
+    steps = (Step(0.0, 200, with_sdp=True, headers=contact(NAME)),)
+    trunk = replace(ONE, name="carrier", flows=(Flow("UDP", *CARRIER), Flow("UDP", *CARRIER_2)))
+    known: list[Target] = []
+    with GateBench(config=default_config(trunks=(trunk,)), script=steps) as bench:
+        object.__setattr__(bench.gate.endpoint.config, "lookup", lambda *_name: known)
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        known += [Target("UDP", *CARRIER_2), Target("UDP", *CARRIER)]
+        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER_2
+        sent = receivers(bench)
+        call.request("INVITE", sdp(version=2, direction="sendonly"))
+        bench.run(40.0)
+        assert {to for method, to in sent if method == "INVITE"} == {CARRIER_2}
+        call.bye()
+        bench.run(1.0)
+        assert [to for method, to in sent if method == "BYE"] == [CARRIER]
 
 
 def test_a_phone_names_nobody_else_either() -> None:

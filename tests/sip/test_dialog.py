@@ -96,12 +96,12 @@ def test_rfc3263_4_a_peer_names_no_third_party_by_address_or_name(
     target: str, route_set: tuple[str, ...], reach: tuple[str, ...] | None, expected: Flow
 ) -> None:
     known = {
-        ("far.example.com", None, "UDP"): (
+        ("far.example.com", None, "", "UDP"): (
             Target("UDP", "198.51.100.1", 5060),
             Target("UDP", "203.0.113.7", 5062),
         ),
-        ("own.example.com", None, "UDP"): (Target("UDP", "192.0.2.1", 5060),),
-        ("here.example.com", None, "UDP"): (Target("UDP", *UDP[1:3]),),
+        ("own.example.com", None, "", "UDP"): (Target("UDP", "192.0.2.1", 5060),),
+        ("here.example.com", None, "", "UDP"): (Target("UDP", *UDP[1:3]),),
     }
     one = dialog(target, *route_set, flow=UDP)
     one.reach = None if reach is None else tuple(ip_network(text) for text in reach)
@@ -116,18 +116,62 @@ def test_rfc3263_4_a_name_that_is_not_known_yet_is_asked_for_again() -> None:
     assert one.next_hop(LISTEN_POINTS, lambda *_name: ()) == Flow("UDP", "198.51.100.1", 5060)
 
 
-def test_rfc3261_18_1_1_the_name_of_who_is_connected_is_known_when_the_connection_is_lost() -> None:
-    asked: list[tuple[str, int | None, str]] = []
+def test_rfc3263_4_1_dns_says_the_transport_of_a_name_and_the_peers_own_goes_first() -> None:
+    tcp, udp = Target("TCP", "198.51.100.1", 5060), Target("UDP", "198.51.100.2", 5060)
+    one = dialog("sip:204@far.example.com", flow=UDP)
+    assert one.next_hop(LISTEN_POINTS, lambda *_name: (tcp,)) == Flow("TCP", "198.51.100.1", 5060, 1)
+    other = dialog("sip:204@far.example.com", flow=UDP)
+    assert other.next_hop(LISTEN_POINTS, lambda *_name: (tcp, udp)) == Flow("UDP", "198.51.100.2", 5060)
+    said = dialog("sip:204@far.example.com;transport=tcp", flow=UDP)
+    asked: list[tuple[str, int | None, str, str]] = []
 
-    def lookup(host: str, port: int | None, transport: str) -> list[Target]:
-        asked.append((host, port, transport))
+    def lookup(host: str, port: int | None, transport: str, preferred: str) -> tuple[Target, ...]:
+        asked.append((host, port, transport, preferred))
+        return (tcp,)
+
+    assert said.next_hop(LISTEN_POINTS, lookup) == Flow("TCP", "198.51.100.1", 5060, 1)
+    assert asked == [("far.example.com", None, "TCP", "UDP")]
+
+
+def test_rfc3263_4_3_requests_keep_to_one_address_of_a_name_until_it_fails_or_is_gone() -> None:
+    first, second, third = (Target("UDP", f"198.51.100.{host}", 5060) for host in (1, 2, 3))
+    one = dialog("sip:204@far.example.com", flow=UDP)
+
+    def hop(*targets: Target) -> str:
+        return one.next_hop(LISTEN_POINTS, lambda *_name: targets).remote_host
+
+    assert hop(first, second) == first.host
+    assert hop(second, first) == first.host
+    one.not_reached(Flow("UDP", "203.0.113.9", 5060))
+    assert hop(second, first) == first.host
+    one.not_reached(Flow("UDP", first.host, 5060))
+    assert hop(first, second) == second.host
+    assert hop(first, second) == second.host
+    assert hop(first) == first.host, "who has failed is better than nobody"
+    assert hop(third) == third.host
+    one.reach = ()
+    assert hop(third) == UDP.remote_host
+
+
+def test_a_failure_where_no_name_has_led_changes_nothing() -> None:
+    one = dialog(flow=UDP)
+    before = one.next_hop(LISTEN_POINTS)
+    one.not_reached(before)
+    assert one.next_hop(LISTEN_POINTS) == before
+
+
+def test_rfc3261_18_1_1_the_name_of_who_is_connected_is_known_when_the_connection_is_lost() -> None:
+    asked: list[tuple[str, int | None, str, str]] = []
+
+    def lookup(host: str, port: int | None, transport: str, preferred: str) -> list[Target]:
+        asked.append((host, port, transport, preferred))
         return [Target("TCP", "198.51.100.1", 5062)] if len(asked) > 1 else []
 
     table = DialogTable()
     one = dialog("sip:204@far.example.com", flow=TCP)
     table.add(one)
     assert one.next_hop(LISTEN_POINTS, lookup) == TCP
-    assert asked == [("far.example.com", None, "TCP")]
+    assert asked == [("far.example.com", None, "", "TCP")]
     table.connection_lost(TCP.connection)
     assert one.next_hop(LISTEN_POINTS, lookup) == Flow("TCP", "198.51.100.1", 5062, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -150,6 +151,21 @@ def test_rfc3263_4_2_a_given_transport_asks_its_own_srv_only() -> None:
 )
 def test_rfc3263_4_2_without_srv_the_name_itself_is_a_host(destination: Destination, target: Target) -> None:
     assert found(destination, {("A", "plain.example"): ["192.0.2.5"]}) == [target]
+
+
+def test_rfc3263_4_1_where_dns_says_nothing_the_preferred_transport_is_taken() -> None:
+    both: Zone = {
+        ("SRV", "_sip._udp.example.com"): [Srv(0, 0, 5062, "a.example.com")],
+        ("SRV", "_sip._tcp.example.com"): [Srv(0, 0, 5061, "a.example.com")],
+        ("A", "a.example.com"): ["192.0.2.1"],
+    }
+    udp = found(Destination("example.com", preferred="UDP"), both)
+    assert [target.transport for target in udp] == ["UDP", "TCP"]
+    plain: Zone = {("A", "plain.example"): ["192.0.2.5"]}
+    tcp = Destination("plain.example", preferred="TCP")
+    assert found(tcp, plain) == [Target("TCP", "192.0.2.5", 5060)]
+    assert found(replace(tcp, port=5070), plain) == [Target("TCP", "192.0.2.5", 5070)]
+    assert found(replace(tcp, transport="UDP"), plain) == [Target("UDP", "192.0.2.5", 5060)]
 
 
 def test_rfc2782_a_target_of_root_means_decidedly_not_there() -> None:

@@ -61,7 +61,7 @@ _CARRIER = """
         }
         if (!pv_proxy_authenticate("CALLS", "PASSWORD", "0")) { proxy_challenge("CALLS", "1"); exit; }
         consume_credentials();
-        record_route();
+        RECORD_ROUTE;
 FORKS
         t_relay();
         exit;
@@ -93,11 +93,18 @@ FORKS
 
 
 def carrier_routes(
-    *, gate_address: str, user: str, password: str, carriers: tuple[str, ...], calls_realm: str = REALM
+    *,
+    gate_address: str,
+    user: str,
+    password: str,
+    carriers: tuple[str, ...],
+    calls_realm: str = REALM,
+    name: str = "",
 ) -> str:
     """Return the script of a carrier with an account for the gate; its calls go to all ``carriers``
-    (host:port) at once."""
+    (host:port) at once. In Record-Route it has a ``name``, if not its address."""
     words = {
+        "RECORD_ROUTE": f'record_route_preset("{name}")' if name else "record_route()",
         "WITHIN": _CHALLENGED_WITHIN,
         "GATE": gate_address,
         "CALLS": calls_realm,
@@ -106,7 +113,8 @@ def carrier_routes(
         "USER": user,
         "FORKS": _forks(carriers),
     }
-    return _filled(_BEGINNING + _CARRIER, words)
+    alias = f"alias={name}\n" if name else ""
+    return alias + _filled(_BEGINNING + _CARRIER, words)
 
 
 def pbx_routes(*, gate: tuple[str, int], password: str, phones: tuple[str, ...]) -> str:

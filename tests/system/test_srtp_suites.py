@@ -15,7 +15,7 @@ from pylibsrtp import Error, Policy, Session
 from tests.support.rtp import RtpPeer, is_rtcp
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, Gate, free_port, running_gate
 from tests.system.media import PATIENCE
-from tests.system.trunk_traffic import caller, carrier, said_by_gate, tell_to_go_on
+from tests.system.trunk_traffic import caller, carrier, playing, said_by_gate, tell_to_go_on
 
 pytestmark = pytest.mark.system
 
@@ -112,7 +112,7 @@ def test_rfc4568_each_side_has_its_suite(gate: Gate, tmp_path: Path, calling: st
             keys=b.words(answers=True),
         )
         placing = caller(gate, tmp_path, scenario="caller_with_media", port=port, keys=a.words())
-        try:
+        with playing(placing, taking):
             b.connect(said_by_gate(taking, "INVITE"))
             a.connect(said_by_gate(placing, "SIP/2.0 200"))
             heard_by_a = heard_by_b = False
@@ -125,11 +125,6 @@ def test_rfc4568_each_side_has_its_suite(gate: Gate, tmp_path: Path, calling: st
                 heard_by_a = heard_by_a or a.hears(b.payload)
                 heard_by_b = heard_by_b or b.hears(a.payload)
             tell_to_go_on(placing, port)
-            placing.wait()
-            taking.wait()
-        finally:
-            placing.stop()
-            taking.stop()
     record = gate.wait_for_record(known)
     assert record.hung_up_by is not None
     for media in (record.a_media, record.b_media):

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.gate import CARRIER_ADDRESSES, free_port, running_gate
+from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, free_port, running_gate
+from tests.system.kamailio import REALM, carrier_routes, needs_kamailio, running_kamailio
+from tests.system.media import PATIENCE
 from tests.system.test_failover import TIMER_B, silent
-from tests.system.trunk_traffic import caller, carrier, running_dns_server, wait_for_records
+from tests.system.trunk_traffic import caller, carrier, playing, running_dns_server, wait_for_records
 
 pytestmark = pytest.mark.system
 
 ADDRESS = CARRIER_ADDRESSES[0]
+BEHIND = "127.0.0.12"
 CALLS = 8
 
 
@@ -35,7 +38,6 @@ def test_rfc3263_4_calls_go_where_naptr_and_srv_say_by_priority_and_weight_also_
                 f"20 3 {heavy} a.carrier.test.",
             ],
             ("a.carrier.test", "A"): [ADDRESS],
-            ("a.carrier.test", "AAAA"): [],
         }
         dns.zone = {question: (15, records) for question, records in zone.items()}
         monkeypatch.setenv("TOLLGATE_SIP__NAMESERVERS", json.dumps([f"udp:127.0.0.1:{dns.port}"]))
@@ -48,7 +50,7 @@ def test_rfc3263_4_calls_go_where_naptr_and_srv_say_by_priority_and_weight_also_
                 carrier("takes_the_call", tmp_path, address=ADDRESS, port=heavy, calls=CALLS * 3 // 4),
                 carrier("takes_the_call", tmp_path, address=ADDRESS, port=light, calls=CALLS // 4),
             ]
-            try:
+            with playing(*servers):
                 # NAPTR's first transport is refused, the first server of its second says nothing for 4 s.
                 caller(gate, tmp_path, name="first").wait()
                 first = gate.wait_for_record(set())
@@ -61,11 +63,6 @@ def test_rfc3263_4_calls_go_where_naptr_and_srv_say_by_priority_and_weight_also_
                 gate.wait_for_log("no answer for _sip._udp.carrier.test SRV")
                 assert time.monotonic() - started >= 15, "asked again when the answer's time was over"
                 caller(gate, tmp_path, name="without_dns").wait()
-                for server in servers:
-                    server.wait()
-            finally:
-                for server in servers:
-                    server.stop()
             records = wait_for_records(gate, CALLS)
         assert [trunk.trunk for trunk in first.trunks] == ["first"] * 3
         assert first.answered_after is not None
@@ -75,3 +72,42 @@ def test_rfc3263_4_calls_go_where_naptr_and_srv_say_by_priority_and_weight_also_
         assert 0.9 <= second.answered_after <= 3.9
         assert len(records) == CALLS
         assert all(len(record.trunks) == 1 for record in records[2:]), "whoever is down is tried last"
+
+
+@needs_kamailio
+def test_rfc3263_4_1_within_a_call_the_name_of_a_proxy_leads_where_naptr_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, behind = free_port(ADDRESS), free_port(BEHIND)
+    with running_dns_server() as dns:
+        zone = {
+            ("gw.carrier.test", "NAPTR"): ['10 50 "s" "SIP+D2T" "" _sip._tcp.gw.carrier.test.'],
+            ("_sip._tcp.gw.carrier.test", "SRV"): [f"0 0 {port} a.carrier.test."],
+            ("a.carrier.test", "A"): [ADDRESS],
+        }
+        dns.zone = {question: (60, records) for question, records in zone.items()}
+        monkeypatch.setenv("TOLLGATE_SIP__NAMESERVERS", json.dumps([f"udp:127.0.0.1:{dns.port}"]))
+        routes = carrier_routes(
+            gate_address=GATE_ADDRESS,
+            user="gate",
+            password="secret",
+            carriers=(f"{BEHIND}:{behind}",),
+            name="gw.carrier.test",
+        )
+        account = f'account = {{ username = "gate", password = "secret", realm = "{REALM}" }}\n'
+        kamailio = running_kamailio(tmp_path / "kamailio", address=ADDRESS, port=port, routes=routes)
+        with kamailio as proxy, running_gate(tmp_path, first_trunk=account, first_trunk_port=port) as gate:
+            answering = carrier("takes_the_call", tmp_path, address=BEHIND, port=behind, calls=2)
+            with playing(answering):
+                caller(gate, tmp_path, name="first").wait()
+                until = time.monotonic() + PATIENCE
+                while not dns.asked["a.carrier.test", "AAAA"]:
+                    assert time.monotonic() < until, "the name is not looked up"
+                    time.sleep(0.05)
+                before = proxy.said(f"from {GATE_ADDRESS} over tcp]")
+                caller(gate, tmp_path, name="second").wait()
+            records = wait_for_records(gate, 2)
+        assert all([one.sip_code for one in record.trunks] == [200] for record in records)
+        assert proxy.said(f"[routed ACK from {GATE_ADDRESS} over") == 2
+        assert proxy.said(f"from {GATE_ADDRESS} over tcp]") == before + 2, "ACK and BYE of the second call"
+        assert proxy.said("[unrouted") == 0

@@ -9,7 +9,7 @@ import pytest
 
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, free_port, running_gate
 from tests.system.sipp import Sipp
-from tests.system.trunk_traffic import caller, carrier
+from tests.system.trunk_traffic import caller, carrier, playing
 
 pytestmark = pytest.mark.system
 
@@ -52,13 +52,8 @@ def test_number_host_caller_and_privacy_are_as_each_trunk_is_set(
             carrier("takes_the_call" if at == 2 else "refuses", tmp_path, address=address, port=port)
             for at, (address, port) in enumerate(places)
         ]
-        try:
+        with playing(*carriers):
             caller(gate, tmp_path, scenario="hidden_caller").wait()
-            for one in carriers:
-                one.wait()
-        finally:
-            for one in carriers:
-                one.stop()
         record = gate.wait_for_record(set())
     assert [(trunk.trunk, trunk.sip_code) for trunk in record.trunks] == [
         ("first", 503),

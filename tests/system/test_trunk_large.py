@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.gate import CARRIER_ADDRESSES, free_port, running_gate
-from tests.system.trunk_traffic import caller, carrier
+from tests.system.trunk_traffic import caller, carrier, playing
 
 pytestmark = pytest.mark.system
 
@@ -44,14 +44,9 @@ large_requests = "tcp"
                 )
                 for trunk, scenario, transport in carriers
             ]
-            try:
+            with playing(*answering):
                 keys = {"much": "\r\n".join(LINES)}
                 caller(gate, tmp_path, scenario="caller_with_much_to_say", name=name, keys=keys).wait()
-                for one in answering:
-                    one.wait()
-            finally:
-                for one in answering:
-                    one.stop()
             assert all(line in one.messages() for line in LINES for one in answering)
             return [(trunk.trunk, trunk.sip_code) for trunk in gate.wait_for_record(known).trunks]
 

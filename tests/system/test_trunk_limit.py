@@ -8,7 +8,7 @@ import pytest
 
 from proxy.cdr.record import Direction, Disposition
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, free_port, running_gate
-from tests.system.trunk_traffic import caller, carrier, tell_to_go_on, wait_for_records
+from tests.system.trunk_traffic import caller, carrier, playing, tell_to_go_on, wait_for_records
 
 pytestmark = pytest.mark.system
 
@@ -32,7 +32,7 @@ def test_what_comes_in_takes_a_place_as_well(tmp_path: Path) -> None:
             dial=DID,
             keys=media,
         )
-        try:
+        with playing(inbound, pbx, first, second):
             pbx.wait_for("ACK sip:")
             assert "trunk first: 1 of 2 calls" in gate.tollgate("status")
             # The other place is kept for who calls for help: another call goes elsewhere, or not in.
@@ -42,11 +42,6 @@ def test_what_comes_in_takes_a_place_as_well(tmp_path: Path) -> None:
             ).wait()
             caller(gate, tmp_path, name="help", dial="911").wait()
             tell_to_go_on(inbound, port)
-            for one in (inbound, pbx, first, second):
-                one.wait()
-        finally:
-            for one in (inbound, pbx, first, second):
-                one.stop()
         records = wait_for_records(gate, 4)
         told = {
             (record.direction, record.disposition, record.emergency, *(one.trunk for one in record.trunks))

@@ -76,6 +76,18 @@ def caller(
     )
 
 
+@contextmanager
+def playing(*processes: sipp.Sipp) -> Iterator[None]:
+    """Let these play meanwhile. Then their calls must end as they are written; none of them stays."""
+    try:
+        yield
+        for process in processes:
+            process.wait()
+    finally:
+        for process in processes:
+            process.stop()
+
+
 def wait_for_records(gate: Gate, count: int) -> list[CallRecord]:
     """Return the usage log when it has so many records."""
     until = time.monotonic() + PATIENCE
