@@ -10,7 +10,7 @@ from proxy.policy import User
 from proxy.sip.message import Response
 from proxy.store import digest_credentials
 from tests.call.transfers import told
-from tests.support.ua import RING_AND_ANSWER, Step, Ua, UaCall
+from tests.support.ua import ANSWER, Step, Ua, UaCall
 from tests.system.gate import GATE_ADDRESS, PBX_ADDRESS, STRANGER_ADDRESS, Gate, running_gate
 from tests.system.live_uas import LiveUas, authorization, challenges
 from tests.system.test_baresip import PASSWORD
@@ -133,7 +133,7 @@ def path(edge: Ua) -> str:
 
 
 def test_rfc3327_5_3_a_call_goes_back_by_the_path(gate: Gate, uas: LiveUas) -> None:
-    edge, pbx = uas.add(EDGES[0], script=RING_AND_ANSWER), uas.add(PBX_ADDRESS, port=gate.pbx_port)
+    edge, pbx = uas.add(EDGES[0], script=ANSWER), uas.add(PBX_ADDRESS, port=gate.pbx_port)
     phone = "<sip:214@192.0.2.77:5060>"  # behind the edge, on a network that the gate has no way to
     way = ("Path", path(edge))
     assert uas.register(edge, "214", PASSWORD, phone, headers=[way]).status == 420
@@ -151,7 +151,7 @@ def test_rfc3327_5_3_a_call_goes_back_by_the_path(gate: Gate, uas: LiveUas) -> N
 
 def test_rfc5626_5_3_1_430_ends_a_flow_and_the_phones_next_one_is_tried(gate: Gate, uas: LiveUas) -> None:
     pbx = uas.add(PBX_ADDRESS, port=gate.pbx_port)
-    works = uas.add(EDGES[0], script=RING_AND_ANSWER)
+    works = uas.add(EDGES[0], script=ANSWER)
     fails = uas.add(EDGES[1], script=(Step(0.0, 430),))
     for reg_id, edge in enumerate((works, fails), 1):
         phone = f'<sip:215@192.0.2.77:5060>;+sip.instance="<{INSTANCES[0]}>";reg-id={reg_id}'
@@ -172,7 +172,7 @@ def test_rfc5626_5_3_1_430_ends_a_flow_and_the_phones_next_one_is_tried(gate: Ga
 
 def two_phones(uas: LiveUas, user: str) -> tuple[tuple[Ua, Ua], list[str]]:
     """Register two phones of one user; returns them, and public and temporary GRUU of the second."""
-    phones = uas.add(STRANGER_ADDRESS, script=RING_AND_ANSWER), uas.add(OTHER_ADDRESS, script=RING_AND_ANSWER)
+    phones = uas.add(STRANGER_ADDRESS, script=ANSWER), uas.add(OTHER_ADDRESS, script=ANSWER)
     lines: list[str] = []
     for phone, instance in zip(phones, INSTANCES, strict=True):
         where = contact(phone, user, f';+sip.instance="<{instance}>"')
@@ -186,7 +186,7 @@ def test_rfc5627_5_4_calls_transfers_and_forwards_to_a_gruu_ring_one_phone(gate:
     (other, named), (public, temporary) = two_phones(uas, "216")
     assert temporary.startswith("sip:tgruu.")
     pbx = uas.add(PBX_ADDRESS, port=gate.pbx_port)
-    desk = uas.add(STRANGER_ADDRESS, script=RING_AND_ANSWER)
+    desk = uas.add(STRANGER_ADDRESS, script=ANSWER)
     uas.register(desk, "217", PASSWORD, contact(desk, "217"))
 
     def called(uri: str) -> UaCall:
@@ -210,7 +210,7 @@ def test_rfc5627_5_4_calls_transfers_and_forwards_to_a_gruu_ring_one_phone(gate:
         desk.script = (Step(0.0, 302, headers=[("Contact", f"<{gruu}>")]),)
         called(f"sip:217@{GATE_ADDRESS}").bye()
         uas.until(named.calls[-1].has_ended)
-        desk.script = RING_AND_ANSWER
+        desk.script = ANSWER
         assert told(referred(gruu))[-1] == "200 terminated"
         uas.until(named.calls[-1].has_ended)
         assert len(named.calls) == 3 * (number + 1)

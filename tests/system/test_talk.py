@@ -17,7 +17,7 @@ from proxy.sip.replaces import replaces_of
 from proxy.sip.uri import Uri
 from proxy.store import digest_credentials
 from tests.call.transfers import refer, told
-from tests.support.ua import RING_AND_ANSWER, Ua, UaCall
+from tests.support.ua import ANSWER, Ua, UaCall
 from tests.system.gate import (
     CARRIER_ADDRESSES,
     GATE_ADDRESS,
@@ -63,7 +63,7 @@ def talk(uas: LiveUas, caller: Ua, number: str, user: str = "201") -> UaCall:
 def test_rfc5589_7_a_refer_with_replaces_is_passed_on_with_the_pbxs_own_dialog(gate: Gate) -> None:
     with LiveUas(gate) as uas:
         phone = uas.add(STRANGER_ADDRESS)
-        pbx = uas.add(PBX_ADDRESS, port=gate.pbx_port, script=RING_AND_ANSWER)
+        pbx = uas.add(PBX_ADDRESS, port=gate.pbx_port, script=ANSWER)
         referred: list[RequestReceived] = []
 
         def within(_call: UaCall, event: RequestReceived) -> bool:
@@ -104,7 +104,7 @@ def test_rfc5589_7_a_refer_with_replaces_is_passed_on_with_the_pbxs_own_dialog(g
 
 def test_rfc3515_2_2_nobody_is_called_by_a_refer_outside_a_call(gate: Gate) -> None:
     with LiveUas(gate) as uas:
-        phone, other = uas.add(STRANGER_ADDRESS), uas.add(STRANGER_ADDRESS, script=RING_AND_ANSWER)
+        phone, other = uas.add(STRANGER_ADDRESS), uas.add(STRANGER_ADDRESS, script=ANSWER)
         uas.register(other, "202", PASSWORD, f"<sip:202@{other.host}:{other.port}>")
         asked = uas.ask(phone, "REFER", "201", [("Refer-To", f"<sip:202@{GATE_ADDRESS}>")], to="202")
         assert asked.status == 403
@@ -115,7 +115,7 @@ def test_a_drain_waits_for_help_alone(tmp_path: Path) -> None:
     with gate_with_phones(tmp_path) as gate, LiveUas(gate) as uas:
         pbx = uas.add(PBX_ADDRESS, port=gate.pbx_port)
         for address, port in zip(CARRIER_ADDRESSES, gate.carrier_ports, strict=True):
-            uas.add(address, port=port, script=RING_AND_ANSWER)
+            uas.add(address, port=port, script=ANSWER)
         ordinary, first = talk(uas, pbx, "8005550123"), talk(uas, pbx, "911")
         gate.process.send_signal(signal.SIGTERM)
         gate.wait_for_log("draining: 2 calls are up")
