@@ -502,9 +502,8 @@ class CallCore:
         """No call, port, reservation, trunk slot or subscription is left (contract 5)."""
         if self.calls or self.media or self.uses.held or not self.load.idle or self._commands:
             return False
-        if not self.limits.idle or not self.referrals.idle:
-            return False
-        return self.subscriptions is None or self.subscriptions.idle
+        settled = self.limits.idle and self.referrals.idle
+        return settled and (self.subscriptions is None or self.subscriptions.idle)
 
     def live_calls(self) -> list[LiveCall]:
         """Return the calls that are under way."""
