@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def new_page(chromium: Browser, site: Site) -> Iterator[NewPage]:
     opened: list[BrowserContext] = []
 
     def make(name: str = "", **options: object) -> Page:
-        context = chromium.new_context(base_url=site.url, locale="en-US", **options)  # type: ignore[arg-type]
+        given = {"base_url": site.url, "locale": "en-US", **options}
+        context = chromium.new_context(**given)  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE * 1000)
         opened.append(context)
         page = context.new_page()
@@ -66,9 +68,15 @@ def manager(new_page: NewPage) -> Page:
     return new_page("decision_maker")
 
 
-def log_in(page: Page, name: str) -> None:
+@pytest.fixture(params=["scripts", "no scripts"])
+def person(new_page: NewPage, request: pytest.FixtureRequest) -> Page:
+    """A Decision Maker, logged in, whose browser runs scripts or not."""
+    return new_page("decision_maker", java_script_enabled=request.param == "scripts")
+
+
+def log_in(page: Page, name: str, password: str = PASSWORD) -> None:
     page.goto("/login")
     page.get_by_label("Name", exact=True).fill(name)
-    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
-    page.wait_for_url("/")
+    page.wait_for_url(re.compile("/(login/code|password)?$"))

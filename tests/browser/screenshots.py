@@ -1,9 +1,13 @@
-"""Makes the pictures under docs/images: ``python -m tests.browser.screenshots`` (Chromium needed)."""
+"""Makes the pictures under docs/images: ``python -m tests.browser.screenshots`` (Chromium and pngquant
+needed).
+"""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Page, ViewportSize, sync_playwright
@@ -46,10 +50,35 @@ def main(only: list[str]) -> None:
                             page.get_by_label("somebody dials").fill("4155550123")
                             page.locator("#decision .verdict").wait_for()
                         shoot(page, title, scheme, name)
+                for title, prepare in STATES.items():
+                    if (not only or title in only) and not name:
+                        prepare(page)
+                        shoot(page, title, scheme, name)
                 context.close()
         site.hang_up(call)
         site.hang_up(waiting)
         browser.close()
+
+
+def offer(page: Page, text: str) -> None:
+    """Choose a file of codes to import."""
+    page.goto("/codes/import")
+    file = {"name": "codes.csv", "mimeType": "text/csv", "buffer": text.encode()}
+    page.get_by_label("CSV file").set_input_files(file)  # type: ignore[arg-type]
+    page.locator("dialog").get_by_role("button", name="Import", exact=True).click()
+    page.locator("dialog tbody").wait_for()
+
+
+STATES: dict[str, Callable[[Page], object]] = {
+    "account-codes-import-dry-run": lambda page: offer(
+        page, "Code,Description\n90-100,Smith v. Jones\n90-200,Harbour lease\n90-300,General advice\n"
+    ),
+    "account-codes-import-refused": lambda page: offer(
+        page, "Code,Description\n90-100,Smith v. Jones\n911,Emergency\n90100,Doubled\n"
+    ),
+    "not-found": lambda page: page.goto("/nowhere"),
+}
+"""Pages that show what was just done."""
 
 
 def talk(site: Site) -> None:
@@ -65,7 +94,9 @@ def talk(site: Site) -> None:
 def shoot(page: Page, title: str, scheme: str, kind: str) -> None:
     """Take one picture."""
     page.evaluate("document.fonts.ready")
-    page.screenshot(path=IMAGES / f"{'-'.join(filter(None, (title, kind, scheme)))}.png")
+    path = IMAGES / f"{'-'.join(filter(None, (title, kind, scheme)))}.png"
+    page.screenshot(path=path)
+    subprocess.run(["pngquant", "--force", "--strip", "--ext", ".png", "128", str(path)], check=True)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,19 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, TypeVar
 
 from proxy import composition
+from proxy.cdr.record import UsedCode
 from proxy.demo_agents import Carrier, Phone, PhoneCall
 from proxy.policy import CallClass, ClassOfService, CodeCollection, User, UserGroup, new_code
 from proxy.portal.passwords import Passwords
 from proxy.settings import load_settings
 from proxy.store import PortalAccount, Role, Store, WebhookEndpoint, digest_credentials
+from tests.cdr.samples import full_record
 from tests.support.ports import rtp_ports
 
 __all__ = ["CODE", "EXTENSION", "NUMBER", "PASSWORD", "Site", "until"]
@@ -177,6 +180,9 @@ class Site:
                 extension = EXTENSION if role is Role.USER else ""
                 account = PortalAccount(role.value, role, passwords.hash_now(PASSWORD), extension)
                 store.accounts.add(account, now=time.time())
+            used = UsedCode("ACME-12/7", "2263127", "2263127", "ACME, appeal")
+            call = replace(full_record("sample"), dialled_number="16502530123", code=used, first_record_id="")
+            store.usage.insert_many([replace(call, start_time=time.time() - 600)])
             store.tokens.add("billing", ["codes:read", "usage:read"], now=time.time())
             # No mail server is set: what comes of it is in the delivery log.
             told = WebhookEndpoint("mailto:security@example.com", frozenset({"emergency.dialed"}))

@@ -16,12 +16,6 @@ from tests.browser.site import CODE, NUMBER, PASSWORD, PATIENCE, Site, until
 pytestmark = pytest.mark.usefixtures("site")
 
 
-@pytest.fixture(params=["scripts", "no scripts"])
-def person(new_page: NewPage, request: pytest.FixtureRequest) -> Page:
-    """A Decision Maker, logged in, whose browser runs scripts or not."""
-    return new_page("decision_maker", java_script_enabled=request.param == "scripts")
-
-
 def file_of(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "codes.csv"
     path.write_text(text, encoding="utf-8")
@@ -91,6 +85,17 @@ def test_good_and_bad_files_are_imported_or_refused_line_by_line(
         assert store.codes.count("55500") == 2
         ids = [found.id for found in store.codes.versioned_page("55500", offset=0, limit=9)]
         store.codes.delete_ids(ids)
+
+
+def test_file_of_a_million_lines_is_refused_where_it_was_chosen(
+    manager: Page, site: Site, tmp_path: Path
+) -> None:
+    send_file(manager, file_of(tmp_path, "Code,Description\n" + "7777777,x\n" * 1_000_000))
+    refusal = manager.locator("dialog").get_by_role("alert")
+    expect(refusal).to_contain_text("codes.csv: the file has 1000001 lines: at most 200000 at once")
+    expect(manager.get_by_label("CSV file")).to_be_visible()
+    with site.store as store:
+        assert store.codes.count("7777777") == 0
 
 
 def test_100000_codes_are_imported_and_the_export_is_the_same(
@@ -184,6 +189,11 @@ def test_real_call_comes_to_the_usage_log_is_corrected_and_audited(manager: Page
     expect(newest).to_contain_text(NUMBER)
     expect(newest).to_contain_text(CODE)
     newest.get_by_role("link").click()
+    line = manager.locator(".time-line li")
+    expect(line.first).to_contain_text("The call came in.")
+    expect(line.filter(has_text=f"Account code {CODE} was accepted (wrong tries: 0).")).to_have_count(1)
+    expect(line.last).to_contain_text("The call was ended by the caller: Answered")
+    expect(manager.get_by_text("a code is required")).to_be_visible()
     manager.get_by_label("Account code", exact=True).fill("2200")
     reason = f"Wrong client {time.time_ns()}"
     manager.get_by_label("Reason of the correction").fill(reason)
