@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from proxy.call import security_log
 from proxy.call.security_log import SecurityEvent
@@ -19,6 +20,8 @@ from proxy.sip.flow import Flow
 __all__ = ["BanRules", "Heed", "PasswordGuard"]
 
 _MOST_BANS = 10_000
+_WIDER = 10
+"""Who has a whole network of IPv6 addresses has so many times the tries, and not 2**64 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,17 @@ class Heed(enum.Enum):
 class PasswordGuard:
     """The counts and the bans."""
 
-    __slots__ = ("_bans", "_rules", "_wrong")
+    __slots__ = ("_bans", "_bounds", "_rules", "_wrong")
 
     def __init__(self, rules: BanRules) -> None:
         self._rules = rules
-        self._wrong = Tally(rules.window, rules.tries)
+        self._bounds = (rules.tries, _WIDER * rules.tries)
+        self._wrong = Tally(rules.window, _WIDER * rules.tries)
         self._bans: dict[str, float] = {}
 
     def heed(self, flow: Flow, user: str, *, genuine: bool, now: float) -> Heed:
         """Say whether credentials are to be verified; ``genuine``: their nonce was given to this source."""
-        until = self._bans.get(_key(flow, user, genuine))
-        if until is None or until <= now:
+        if all(self._bans.get(key, now) <= now for key in _keys(flow, user, genuine)):
             return Heed.VERIFY
         return Heed.REFUSE if genuine else Heed.CHALLENGE
 
@@ -62,18 +65,27 @@ class PasswordGuard:
         """Count credentials that were no proof."""
         if not self._rules.tries:
             return
-        key = _key(flow, user, genuine)
-        over = self._wrong.note(key, now) >= self._rules.tries
-        if over:
-            self._wrong.forget(key)
-            self._bans.pop(key, None)
-            if len(self._bans) >= _MOST_BANS:
-                del self._bans[next(iter(self._bans))]
-            self._bans[key] = now + self._rules.ban
+        over = False
+        for key, tries in zip(_keys(flow, user, genuine), self._bounds, strict=False):
+            if self._wrong.note(key, now) >= tries:
+                over = True
+                self._ban(key, now)
         if genuine:
             event = SecurityEvent.SOURCE_BANNED if over else SecurityEvent.AUTH_FAILED
             security_log.note(event, flow.source, transport=flow.transport, method=method, user=user)
 
+    def _ban(self, key: str, now: float) -> None:
+        self._wrong.forget(key)
+        self._bans.pop(key, None)
+        if len(self._bans) >= _MOST_BANS:
+            del self._bans[next(iter(self._bans))]
+        self._bans[key] = now + self._rules.ban
 
-def _key(flow: Flow, user: str, genuine: bool) -> str:
-    return f"{flow.remote_host} {genuine:d} {user[:64]}"
+
+def _keys(flow: Flow, user: str, genuine: bool) -> tuple[str, ...]:
+    """Return under which names tries are counted: the address, and in IPv6 the network that its owner has."""
+    what, host = f"{genuine:d} {user[:64]}", flow.remote_host
+    address = IPv6Address(host.partition("%")[0]) if ":" in host else None
+    if address is None or address.ipv4_mapped is not None:
+        return (f"{host} {what}",)
+    return f"{host} {what}", f"{int(address) >> 64:x}/64 {what}"

@@ -150,10 +150,8 @@ class Normaliser:
         would be judged as a number that nobody knows and dialled as a premium one.
         """
         for form in (found.number, found.national_with_prefix):
-            number = self._parse(form)
-            if number is None:
-                return False
-            if phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) != found.number:
+            number, e164 = self._parse(form), phonenumbers.PhoneNumberFormat.E164
+            if number is None or phonenumbers.format_number(number, e164) != found.number:
                 return False
         return True
 

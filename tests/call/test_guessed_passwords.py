@@ -163,6 +163,23 @@ class TestBan:
             guard.wrong(THIEF, "204", "REGISTER", genuine=True, now=0.0)
         assert guard.heed(THIEF, "204", genuine=True, now=0.0) is Heed.VERIFY
 
+    def test_a_network_of_ipv6_addresses_has_ten_times_the_tries_of_one(self) -> None:
+        guard = PasswordGuard(BanRules())
+        flows = [Flow("UDP", f"2001:db8::{number:x}", 5060) for number in range(1, 102)]
+        for flow in flows[:100]:
+            assert guard.heed(flow, "204", genuine=True, now=0.0) is Heed.VERIFY
+            guard.wrong(flow, "204", "REGISTER", genuine=True, now=0.0)
+        assert guard.heed(flows[100], "204", genuine=True, now=1.0) is Heed.REFUSE
+        assert guard.heed(flows[100], "204", genuine=False, now=1.0) is Heed.VERIFY
+        neighbour = Flow("UDP", "2001:db8:0:1::1", 5060)
+        assert guard.heed(neighbour, "204", genuine=True, now=1.0) is Heed.VERIFY
+        for number in range(200):
+            mapped = Flow("UDP", f"::ffff:192.0.2.{number}", 5060)
+            assert guard.heed(mapped, "204", genuine=True, now=1.0) is Heed.VERIFY
+            guard.wrong(mapped, "204", "REGISTER", genuine=True, now=1.0)
+        link_local = Flow("UDP", "fe80::1%eth0", 5060)
+        assert guard.heed(link_local, "204", genuine=True, now=1.0) is Heed.VERIFY
+
     def test_memory_is_bounded(self) -> None:
         guard = PasswordGuard(BanRules(tries=1))
         for number in range(10_050):

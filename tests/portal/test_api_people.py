@@ -35,6 +35,13 @@ async def test_a_group_is_added_read_changed_and_deleted(client: httpx.AsyncClie
         "max_length": 8,
         "fixed_length": 4,
         "prompts": "sales",
+        "limits": {
+            "caller_calls": 3,
+            "code_calls": 5,
+            "country_calls": 2,
+            "hourly_calls": 60,
+            "talk_seconds": 7200,
+        },
     }
     added = await client.post("/groups", json=facts)
     assert added.status_code == 201
@@ -52,6 +59,8 @@ async def test_a_group_is_added_read_changed_and_deleted(client: httpx.AsyncClie
         "required",
         '"2"',
     )
+    fewer = await client.patch(where, json={"limits": {"code_calls": 1}}, headers={"if-match": '"2"'})
+    assert fewer.json()["limits"] == {**facts["limits"], "code_calls": 1}  # type: ignore[dict-item]
     assert [group["name"] for group in (await client.get("/groups")).json()["groups"]] == [facts["name"]]
     assert (await client.delete(where)).status_code == 204
     assert store.groups.all() == []
@@ -94,6 +103,8 @@ async def test_groups_have_versions_and_names_of_their_own(client: httpx.AsyncCl
         ({"permissions": {"restricted": ["$"]}}, "permissions.restricted"),
         ({"unlock": {"classes": ["lunar"]}}, "unlock.classes[0]"),
         ({"matrix": {}}, "matrix"),
+        ({"limits": {"caller_calls": -1}}, "limits.caller_calls"),
+        ({"limits": {"lunar_calls": 1}}, "limits.lunar_calls"),
     ],
 )
 async def test_a_group_that_cannot_be_names_the_field(

@@ -143,12 +143,17 @@ async def test_a_locked_caller_stays_locked_over_a_restart_until_somebody_unlock
     await house.open()
     try:
         assert house.gate.core.config.guessing == GuessingRules(wrong_codes=3)
+        assert house.gate.store is not None
+        house.gate.store.webhooks.add(WebhookEndpoint("https://x.example/", frozenset(EVENTS)), now=1.0)
+        await until(lambda: house.gate.core.telling)
         call = house.dial()
         await happens(call.answered)
         for _ in range(3):
             call.rtp.press(WRONG + "#")
         await happens(call.ended)
         await until(lambda: "user 204" in house.gate.core.policy.locks)
+        told = house.gate.store.webhooks.deliveries
+        await until(lambda: "caller.locked" in [item.event for item in told()])
     finally:
         await house.close()
     with sqlite3.connect(tmp_path / "gate.db") as kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated
 from urllib.parse import quote
 
@@ -40,6 +40,16 @@ _PLAIN = (
 )
 
 
+class Limits(Values):
+    """What the paid calls of a group may come to; 0: no limit. What is left out stays as it is."""
+
+    caller_calls: int = Field(default=0, description="Of one caller at once.")
+    code_calls: int = Field(default=0, description="With one account code at once.")
+    country_calls: int = Field(default=0, description="To one foreign country at once.")
+    hourly_calls: int = Field(default=0, description="Of one caller within an hour.")
+    talk_seconds: int = Field(default=0, description="Longest talk.")
+
+
 class GroupFields(Values):
     """What can be set of a group. What is left out stays as it is, or has its default."""
 
@@ -57,6 +67,7 @@ class GroupFields(Values):
     max_length: int = 20
     fixed_length: int | None = None
     prompts: str = Field(default="", max_length=255)
+    limits: Limits = Field(default_factory=Limits, description="Against misuse.")
 
     def make(self, old: UserGroup) -> UserGroup:
         """Return the group that this makes of an old one. Raises `Problem`."""
@@ -67,6 +78,9 @@ class GroupFields(Values):
         if "unlock" in given:
             changes["unlock"] = self.unlock.make("unlock")
         try:
+            if "limits" in given:
+                limits = self.limits.model_dump(exclude_unset=True)
+                changes["limits"] = replace(old.limits, **limits)
             return replace(old, **changes)
         except ConfigurationError as error:
             raise Problem(422, str(error), field=_field_of(error)) from None
@@ -164,6 +178,8 @@ def _field_of(error: ConfigurationError) -> str:
     message = str(error).partition("': ")[2]
     if message.startswith("code length"):
         return "min_length"
+    if str(error).partition(" ")[0] in Limits.model_fields:
+        return f"limits.{str(error).partition(' ')[0]}"
     if message.startswith("emergency calls"):
         return "edited.emergency"
     return next((name for name in _PLAIN if message.startswith(name)), "name")
@@ -183,4 +199,5 @@ def _document(group: UserGroup) -> GroupDocument:
         matrix=dict(group.matrix),
         **{name: getattr(group, name) for name in _PLAIN if name != "edited"},
         edited=dict(group.edited),
+        limits=Limits(**asdict(group.limits)),
     )
