@@ -118,10 +118,7 @@ class TestAttendedTransfer:
         """A gated consultation is answered by the gate long before."""
         with desk_talks() as (bench, first):
             bench.carrier.script = (Step(0.5, 180), Step(5.0, 200, with_sdp=True))
-            consultation = bench.desk.call(OUTSIDE)
-            bench.run(0.5)
-            bench.press("1234#", call=1)
-            bench.run(1.0)
+            consultation = bench.talk_with_code(live=1)
             refer(first, OUTSIDE, replaces=dialog_of(consultation))
             bench.run(1.0)
             assert consultation.has_ended()
@@ -492,10 +489,7 @@ def test_the_use_of_a_limited_code_goes_along() -> None:
     with TransferBench(policy=policy) as bench:
         first = bench.talk(bench.desk, "205")
         bench.carrier.script = (Step(0.5, 180), Step(5.0, 200, with_sdp=True))
-        consultation = bench.desk.call(OUTSIDE)
-        bench.run(0.5)
-        bench.press("1234#", call=1)
-        bench.run(1.0)
+        consultation = bench.talk_with_code(live=1)
         refer(first, OUTSIDE, replaces=dialog_of(consultation))
         bench.run(1.0)
         assert bench.core.uses.held == 1

@@ -15,6 +15,7 @@ from tests.call.transfers import (
     PREMIUM,
     TransferBench,
     desk_talks,
+    outcome,
     refer,
     replies,
     told,
@@ -45,10 +46,7 @@ class TestPolicy:
 
     def test_the_code_on_the_call_is_used_again_where_it_unlocks_the_target(self) -> None:
         with TransferBench() as bench:
-            call = bench.desk.call(OUTSIDE)
-            bench.run(0.5)
-            bench.press("1234#")
-            bench.run(1.0)
+            call = bench.talk_with_code()
             refer(call, "914155550199")
             bench.run(2.0)
             assert call.has_ended()
@@ -62,10 +60,7 @@ class TestPolicy:
 
     def test_the_code_stays_with_a_call_that_needs_none_any_more(self) -> None:
         with TransferBench() as bench:
-            call = bench.desk.call(OUTSIDE)
-            bench.run(0.5)
-            bench.press("1234#")
-            bench.run(1.0)
+            call = bench.talk_with_code()
             refer(call, "205")
             bench.run(2.0)
             assert bench.second.calls[0].connected
@@ -94,30 +89,22 @@ class TestPolicy:
                 ("urn:service:counseling", 404),
                 ("sip:gate.example.com", 404),
             ):
-                refer(call, target)
-                bench.run(0.5)
-                assert told(call)[-1] == f"{status} terminated", target
+                assert outcome(bench, call, target) == f"{status} terminated", target
 
     def test_a_user_without_a_phone(self) -> None:
         with desk_talks() as (bench, call):
             bench.registrations.retain({"204", "205"})
-            refer(call, "206")
-            bench.run(0.5)
-            assert told(call)[-1] == "480 terminated"
+            assert outcome(bench, call, "206") == "480 terminated"
 
     def test_without_a_disk_for_the_record_nobody_is_called(self) -> None:
         with desk_talks() as (bench, call):
             bench.core.recording = False
-            refer(call, "206")
-            bench.run(0.5)
-            assert told(call)[-1] == "500 terminated"
+            assert outcome(bench, call, "206") == "500 terminated"
 
     def test_the_other_party_comes_back_when_the_answer_can_not_be_recorded(self) -> None:
         with desk_talks() as (bench, call):
             bench.journal.durable = False
-            refer(call, "206")
-            bench.run(3.0)
-            assert told(call)[-1] == "500 terminated"
+            assert outcome(bench, call, "206", 3.0) == "500 terminated"
             assert bench.third.calls[0].has_ended()
             assert not call.has_ended()
             one, other = bench.media.legs.values()
@@ -131,9 +118,7 @@ class TestPolicy:
                 refer(transferor, "205")
                 bench.run(2.0)
                 transferor = bench.second.calls[-1]
-            refer(transferor, "205")
-            bench.run(2.0)
-            assert told(transferor)[-1] == "482 terminated"
+            assert outcome(bench, transferor, "205", 2.0) == "482 terminated"
             assert len(bench.second.calls) == 5
             call.bye()
             bench.run(0.5)
@@ -145,10 +130,7 @@ class TestOutside:
     @pytest.mark.parametrize("gone", [False, True])
     def test_its_class_and_its_code_stay_on_the_record(self, gone: bool) -> None:
         with TransferBench() as bench:
-            call = bench.desk.call(OUTSIDE)
-            bench.run(0.5)
-            bench.press("1234#")
-            bench.run(1.0)
+            call = bench.talk_with_code()
             refer(call, "205")
             if gone:
                 call.bye()
@@ -175,9 +157,7 @@ class TestOutside:
         with TransferBench() as bench:
             call = bench.talk(bench.desk, FREE)
             bench.second.script = BUSY
-            refer(call, "205")
-            bench.run(3.0)
-            assert told(call)[-1] == "486 terminated"
+            assert outcome(bench, call, "205", 3.0) == "486 terminated"
             call.bye()
             bench.run(0.5)
         busy, first = bench.journal.final
@@ -202,9 +182,7 @@ class TestOutside:
         with TransferBench() as bench:
             call = bench.talk(bench.desk, EMERGENCY)
             bench.journal.durable = False
-            refer(call, "205")
-            bench.run(3.0)
-            assert told(call)[-1] == "200 terminated"
+            assert outcome(bench, call, "205", 3.0) == "200 terminated"
             assert bench.second.calls[0].connected
             assert not bench.carrier.calls[0].has_ended()
             assert [live.emergency for live in bench.core.live_calls()] == [True]
@@ -229,9 +207,7 @@ class TestTrunks:
             for outbound in (True, False):
                 call = bench.talk(bench.desk, FREE) if outbound else bench.inbound()
                 transferor = bench.carrier.calls[-1]
-                refer(transferor, target)
-                bench.run(2.0)
-                assert told(transferor)[-1] == f"{word} terminated"
+                assert outcome(bench, transferor, target, 2.0) == f"{word} terminated"
                 remaining = call if outbound else bench.desk.calls[-1]
                 remaining.bye()
                 bench.run(0.5)

@@ -42,6 +42,14 @@ class TransferBench(PhoneBench):
         assert call.status == 200
         return call
 
+    def talk_with_code(self, *, live: int = 0) -> UaCall:
+        """Let the desk call outside, where a code is asked for; ``live`` calls are up already."""
+        call = self.desk.call(OUTSIDE)
+        self.run(0.5)
+        self.press("1234#", call=live)
+        self.run(1.0)
+        return call
+
     def inbound(self, number: str = "+12125550204") -> UaCall:
         """Let the carrier call the desk until both talk."""
         call = self.carrier.call(number, caller="+13125550100")
@@ -87,6 +95,13 @@ def faulty(bench: TransferBench, kind: type, method: str) -> Iterator[list[Event
         patch.setattr(kind, method, broken)
         patch.setattr(bench.core, "handle_sip", guarded)
         yield failed
+
+
+def outcome(bench: TransferBench, call: UaCall, target: str, seconds: float = 0.5) -> str:
+    """Send a REFER within a call; returns what the transferor is told at last."""
+    refer(call, target)
+    bench.run(seconds)
+    return told(call)[-1]
 
 
 def refer(
