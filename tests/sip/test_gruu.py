@@ -70,6 +70,14 @@ def test_a_registrar_without_a_key_gives_none() -> None:
     assert here.registrar.gruu(Uri.parse(f"sip:204@example.com;gr={INSTANCE}")) is None
 
 
+def test_a_gruu_of_another_domain_is_none_of_this_gates() -> None:
+    here = bench()
+    public, temporary = gruus_of(here.register(PHONE, headers=SUPPORTED))
+    for uri in (public, temporary):
+        assert read(here, uri.replace("example.com", "EXAMPLE.com")) == read(here, uri)
+        assert here.registrar.gruu(Uri.parse(uri.replace("example.com", "pbx.example.com"))) is None
+
+
 def test_a_phone_asks_for_what_it_has() -> None:
     here = bench()
     told = here.register(PHONE, headers=SUPPORTED)
