@@ -81,7 +81,7 @@ async def save_account(visit: Keeper) -> Response:
         now = conflict.current if isinstance(conflict.current, PortalAccount) else known
         return await _account_page(visit, now, status=409, error=visit.texts("accounts.conflict"))
     except ConfigurationError as error:
-        return await _account_page(visit, known, status=422, fields=fields, error=str(error))
+        return await _account_page(visit, known, status=422, fields=fields, error=visit.texts.told(error))
     if made:
         return await _account_page(visit, kept, made=made)
     return go_to("/accounts/edit", id=kept.id, said="changed")
@@ -127,7 +127,7 @@ async def delete_account(visit: Keeper) -> Response:
     try:
         await run_in_threadpool(visit.store.accounts.delete, known.id)
     except ConfigurationError as error:
-        return await _account_page(visit, known, status=409, error=str(error))
+        return await _account_page(visit, known, status=409, error=visit.texts.told(error))
     return go_to("/accounts", said="deleted")
 
 

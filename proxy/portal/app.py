@@ -137,12 +137,14 @@ async def _say_why(request: Request, error: Exception) -> Response:
             logger.error("portal: %s", error)
             status, key, values = 503, "error.store", {}
         case TollgateError():
-            status, key, values = 422, "error.refused", {"reason": str(error)}
+            status, key, values = 422, "error.refused", {"reason": error}
         case _:
             status, key, values = 500, "error.own", {}
     visit = await _whoever(request)
     if status == 403 and key == "password.change_first":
         return go_to("/password")
+    if isinstance(error, TollgateError):
+        values = {name: visit.texts.told(value) for name, value in values.items()}
     return await page(visit, "error.html", status=status, message=visit.texts(key, **values))
 
 

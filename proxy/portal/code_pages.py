@@ -72,7 +72,7 @@ async def add_code(visit: Changer, view: InView) -> Response:
     try:
         await run_in_threadpool(visit.store.codes.add, fields.make(visit.portal.plan))
     except ConfigurationError as error:
-        return await list_page(visit, view, status=422, adding=fields, error=str(error))
+        return await list_page(visit, view, status=422, adding=fields, error=visit.texts.told(error))
     return _back(view, "added", 1)
 
 
@@ -103,7 +103,7 @@ async def change_ticked(visit: Changer, view: InView) -> Response:
         enabled = action == "enable"
         count = await run_in_threadpool(_enable, visit, ids, enabled)
     except ConfigurationError as error:
-        return await list_page(visit, view, status=409, error=str(error))
+        return await list_page(visit, view, status=409, error=visit.texts.told(error))
     return _back(view, "enabled" if enabled else "disabled", count)
 
 
@@ -122,7 +122,9 @@ async def change_code(visit: Changer, view: InView, code_id: int) -> Response:
             visit, view, status=409, editing=code_id, error=_told(visit, conflict), fields=fields
         )
     except ConfigurationError as error:
-        return await list_page(visit, view, status=422, editing=code_id, error=str(error), fields=fields)
+        return await list_page(
+            visit, view, status=422, editing=code_id, error=visit.texts.told(error), fields=fields
+        )
     return _back(view, "changed", 1)
 
 
@@ -139,7 +141,9 @@ async def change_facts(visit: Changer, view: InView, code_id: int) -> Response:
     except VersionConflict as conflict:
         return await list_page(visit, view, status=409, panel=code_id, panel_error=_told(visit, conflict))
     except ConfigurationError as error:
-        return await list_page(visit, view, status=422, panel=code_id, panel_error=str(error), facts=facts)
+        return await list_page(
+            visit, view, status=422, panel=code_id, panel_error=visit.texts.told(error), facts=facts
+        )
     return _back(view, "changed", 1)
 
 

@@ -81,7 +81,9 @@ async def try_group(visit: Viewer) -> Response:
         group = group_from({**fields, "name": fields["name"] or "?"}, base, visit.texts)
         decision = await run_in_threadpool(_decide, visit, group, dialled) if dialled else None
     except ConfigurationError as error:
-        return await group_page(visit, found, status=422, fields=fields, version=version, error=str(error))
+        return await group_page(
+            visit, found, status=422, fields=fields, version=version, error=visit.texts.told(error)
+        )
     return await group_page(
         visit, found, fields=fields, version=version, tried=group, dialled=dialled, decision=decision
     )
@@ -110,7 +112,9 @@ async def save_group(visit: Changer) -> Response:
         theirs = now if isinstance(now, Versioned) and isinstance(now.value, UserGroup) else found
         return await group_page(visit, theirs, status=409, fields=fields, error=_told(visit, theirs, fields))
     except ConfigurationError as error:
-        return await group_page(visit, found, status=422, fields=fields, version=version, error=str(error))
+        return await group_page(
+            visit, found, status=422, fields=fields, version=version, error=visit.texts.told(error)
+        )
     return go_to("/groups/edit", name=group.name, said="added" if found is None else "changed")
 
 
@@ -123,7 +127,7 @@ async def delete_group(visit: Changer) -> Response:
     try:
         await run_in_threadpool(visit.store.groups.delete, found.value.name)
     except ConfigurationError as error:
-        return await group_page(visit, found, status=409, error=str(error))
+        return await group_page(visit, found, status=409, error=visit.texts.told(error))
     return go_to("/groups", said="deleted")
 
 

@@ -72,7 +72,7 @@ async def change_prompt(visit: Changer) -> Response:
         error = visit.texts("prompts.disk", reason=problem.strerror or "")
         return await group_page(visit, found, status=507, error=error)
     except (ConfigurationError, VersionConflict) as problem:
-        return await group_page(visit, found, status=409, error=str(problem))
+        return await group_page(visit, found, status=409, error=visit.texts.told(problem))
     return await _taken_up(visit, found.value.name, "prompt_saved")
 
 

@@ -94,7 +94,7 @@ async def correct_record(visit: Corrector, view: InUsageView, record_id: str) ->
     except VersionConflict:
         return await refused(409, visit.texts("record.conflict"))
     except ConfigurationError as error:
-        return await refused(422, str(error))
+        return await refused(422, visit.texts.told(error))
     said = "same" if made is None else "corrected"
     return go_to(f"/usage/{record_id}{view.query(said=said)}")
 

@@ -49,7 +49,7 @@ async def add_schedule(visit: Sender) -> Response:
     try:
         await run_in_threadpool(work)
     except ConfigurationError as error:
-        return await _list_page(visit, fields=fields, status=422, error=str(error))
+        return await _list_page(visit, fields=fields, status=422, error=visit.texts.told(error))
     return go_to("/reports/mail", said="added")
 
 
@@ -78,7 +78,7 @@ async def change_schedule(visit: Sender, schedule_id: int) -> Response:
         now = await _expect(visit, schedule_id)
         return await _one_page(visit, now, status=409, error=visit.texts("mailed.conflict"))
     except ConfigurationError as error:
-        return await _one_page(visit, old, fields=fields, status=422, error=str(error))
+        return await _one_page(visit, old, fields=fields, status=422, error=visit.texts.told(error))
     return go_to("/reports/mail", said="changed")
 
 

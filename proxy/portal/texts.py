@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
 from importlib import resources
 
 __all__ = ["LANGUAGES", "Texts", "preferred", "texts_of"]
+
+_LONGEST = 2_000
+_DEEPEST = 4
+_SLOTS = {
+    "call_class": r"\w+",
+    "treatment": "allow|optional code|required code|block",
+    # A name in quotes holds anything, as Python writes it; one without is a word.
+    "name": r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s'";,]+""",
+}
 
 LANGUAGES = {"en": "English", "es": "Español", "de": "Deutsch"}
 
@@ -21,6 +31,48 @@ class Texts:
     def __call__(self, key: str, /, **values: object) -> str:
         """Return a text. Raises KeyError for one that is not there."""
         return self.words[key].format_map(values) if values else self.words[key]
+
+    def told(self, said: object) -> str:
+        """Return what gate, policy or store say in English (a refusal, a reason) in this language.
+
+        The English sentence is the key, as in gettext: those who say it know nothing of languages. What the
+        catalogue does not hold stays as it is.
+        """
+        sentence = str(said)
+        if self.language == "en" or len(sentence) > _LONGEST:
+            return sentence
+        return "\n".join(self._told(line) for line in sentence.split("\n"))
+
+    def _told(self, sentence: str, depth: int = 0) -> str:
+        for key, pattern in _sentences():
+            if depth < _DEEPEST and (found := pattern.fullmatch(sentence)):
+                values = {name: self._value(name, value, depth) for name, value in found.groupdict().items()}
+                return self(f"said.{key}", **values)
+        return sentence
+
+    def _value(self, name: str, value: str, depth: int) -> str:
+        """What stood in a sentence: a word of a list, a sentence of its own, or what somebody has typed."""
+        match name:
+            case "call_class":
+                return self.words.get(f"class.{value}", value)
+            case "treatment":
+                return self.words.get(f"groups.treatment_{value.partition(' ')[0]}", value)
+            case "how" | "reason" | "outside" | "held":
+                return self._told(value, depth + 1)
+        return value
+
+
+@cache
+def _sentences() -> list[tuple[str, re.Pattern[str]]]:
+    """The English sentences, those that leave least open first."""
+    keys = [key.removeprefix("said.") for key in texts_of("en").words if key.startswith("said.")]
+    keys.sort(key=lambda key: (-len(re.sub(r"{\w+}", "", key)), key))
+    return [(key, re.compile(re.sub(r"\\{(\w+)\\}", _slot, re.escape(key)))) for key in keys]
+
+
+def _slot(found: re.Match[str]) -> str:
+    """What may stand in the place of a value."""
+    return f"(?P<{found[1]}>{_SLOTS.get(found[1], '.+')})"
 
 
 @cache

@@ -56,7 +56,7 @@ async def add_token(visit: Keeper) -> Response:
         )
     except ConfigurationError as error:
         return await _tokens_page(
-            visit, status=422, error=str(error), name=name, scopes=scopes, days=int(days)
+            visit, status=422, error=visit.texts.told(error), name=name, scopes=scopes, days=int(days)
         )
     return await _tokens_page(visit, made=secret)
 

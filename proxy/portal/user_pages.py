@@ -118,7 +118,7 @@ async def save_user(visit: Changer) -> Response:
         found = now if isinstance(now, Versioned) and isinstance(now.value, User) else known
         return await _user_page(visit, found, status=409, fields=fields, error=_told(visit, found))
     except ConfigurationError as error:
-        return await _user_page(visit, known, status=422, fields=fields, error=str(error))
+        return await _user_page(visit, known, status=422, fields=fields, error=visit.texts.told(error))
     if made:
         found = await run_in_threadpool(visit.portal.store.users.versioned, user.extension)
         return await _user_page(visit, found, made=made)
@@ -137,7 +137,7 @@ async def delete_user(visit: Changer) -> Response:
     try:
         await run_in_threadpool(visit.store.users.delete_many, [extension])
     except ConfigurationError as error:
-        return await _user_page(visit, found, status=409, error=str(error))
+        return await _user_page(visit, found, status=409, error=visit.texts.told(error))
     return go_to("/users", said="deleted")
 
 

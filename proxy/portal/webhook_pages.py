@@ -45,7 +45,7 @@ async def add_webhook(visit: Keeper) -> Response:
         given = WebhookEndpoint(url, events)
         added = await run_in_threadpool(visit.store.webhooks.add, given, now=visit.portal.clock())
     except ConfigurationError as error:
-        return await _list_page(visit, status=422, error=str(error), url=url, chosen=events)
+        return await _list_page(visit, status=422, error=visit.texts.told(error), url=url, chosen=events)
     return await _list_page(visit, made=added)
 
 
@@ -107,7 +107,7 @@ async def change_webhook(visit: Keeper, endpoint_id: int) -> Response:
         now = await _expect(visit, endpoint_id)
         return await _one_page(visit, now, status=409, error=visit.texts("webhooks.conflict"))
     except ConfigurationError as error:
-        return await _one_page(visit, old, status=422, error=str(error))
+        return await _one_page(visit, old, status=422, error=visit.texts.told(error))
     return go_to("/webhooks", said="changed")
 
 
