@@ -91,16 +91,25 @@ class DigestClient:
         return anyone or realm == self.registrar_realm or server.may_ask_in(realm)
 
 
-class _Server:
-    """What one server has asked for."""
+class _Asked:
+    """A challenge, and how often it was answered."""
 
-    __slots__ = ("_realms", "challenge", "count", "header")
+    __slots__ = ("challenge", "count")
+
+    def __init__(self, challenge: Challenge) -> None:
+        self.challenge = challenge
+        self.count = 0
+
+
+class _Server:
+    """What one server has asked for, and a proxy before it."""
+
+    __slots__ = ("_realms", "asked")
 
     def __init__(self) -> None:
-        self.challenge: Challenge | None = None
-        """The last one, None while its answer is not known or was refused."""
-        self.header = ""
-        self.count = 0
+        self.asked: dict[str, _Asked] = {}
+        """The last challenges whose answers were not refused, by the headers that answer them: a proxy's
+        (407) and the server's own (401) are answered side by side (RFC 3261 §22.3)."""
         self._realms: dict[str, bool] = {}
         """Those it may ask in, each with whether the last answer was refused."""
 
@@ -110,19 +119,21 @@ class _Server:
 
     def take(self, challenge: Challenge, header: str, *, note: bool) -> None:
         """Answer this challenge from now on; ``note``: it may ask in this realm again."""
-        if self.challenge is None or challenge.nonce != self.challenge.nonce:
-            self.count = 0
-        self.challenge = challenge
-        self.header = header
+        asked = self.asked.get(header)
+        if asked is None or challenge.nonce != asked.challenge.nonce:
+            self.asked[header] = _Asked(challenge)
+        else:
+            asked.challenge = challenge
         if note:
             if len(self._realms) >= MAX_REALMS and challenge.realm not in self._realms:
                 del self._realms[next(iter(self._realms))]
             self._realms[challenge.realm] = False
 
-    def refuse(self, answered: Challenge) -> None:
+    def refuse(self, answered: Challenge, header: str) -> None:
         """Note that the answer to a challenge was not the right one."""
-        if self.challenge is not None and self.challenge.nonce == answered.nonce:
-            self.challenge = None
+        asked = self.asked.get(header)
+        if asked is not None and asked.challenge.nonce == answered.nonce:
+            del self.asked[header]
         if answered.realm in self._realms:
             self._realms[answered.realm] = True
 
@@ -136,59 +147,64 @@ class DigestAttempt:
         self._client = client
         self._host = host
         self._urgent = urgent
-        self._answered: Challenge | None = None
+        self._answered: dict[str, Challenge] = {}
+        """By the headers that have answered them."""
         self._left = MAX_ANSWERS
 
     def headers(self, method: str, uri: str) -> tuple[tuple[str, str], ...]:
         """Return what the request is to carry, as far as the server's wishes are known."""
         server = self._client.server(method, self._host)
-        self._answered = challenge = server.challenge
-        if challenge is None:
-            return ()
-        server.count += 1
-        return ((server.header, self._client.credentials(challenge, server.count, method, uri)),)
+        self._answered = {header: asked.challenge for header, asked in server.asked.items()}
+        for asked in server.asked.values():
+            asked.count += 1
+        return tuple(
+            (header, self._client.credentials(asked.challenge, asked.count, method, uri))
+            for header, asked in server.asked.items()
+        )
 
     def may_repeat(self, response: Response) -> bool:
         """Take a final response; True: send the request again, with new `headers`."""
         status = response.status
         if status not in {401, 403, 407}:
             return False
-        client, answered = self._client, self._answered
+        client = self._client
         server = client.server(response.cseq.method, self._host)
         repeated = self._left < MAX_ANSWERS
-        kind = "Proxy" if status == 407 else "WWW"
-        values = response.headers.get_all(f"{kind}-Authenticate") if status != 403 else []
-        asked = [challenge for value in values if (challenge := choose_challenge([value])) is not None]
-        if answered is not None and _refuses(answered, asked, repeated=repeated, forbidden=status == 403):
-            server.refuse(answered)
+        if status == 403:
+            for header, challenge in self._answered.items() if repeated else ():
+                server.refuse(challenge, header)
+            return False
+        kind, header = ("Proxy", "Proxy-Authorization") if status == 407 else ("WWW", "Authorization")
+        values = response.headers.get_all(f"{kind}-Authenticate")
+        asked = [found for value in values if (found := choose_challenge([value])) is not None]
+        answered = self._answered.get(header)
+        if answered is not None and _refuses(answered, asked, repeated=repeated):
+            server.refuse(answered, header)
         if not asked or not self._left:
             return False
         registering = response.cseq.method == "REGISTER"
         anyone = registering or self._urgent
-        challenge = next((one for one in asked if client.may_answer(one.realm, server, anyone=anyone)), None)
-        if challenge is None:
+        chosen = next((one for one in asked if client.may_answer(one.realm, server, anyone=anyone)), None)
+        if chosen is None:
             logger.warning(
                 "account %s is challenged in another realm than before, which is not answered: "
                 "set the account's realm if it is the trunk's own",
                 client.account.username,
             )
             return False
-        if answered is not None and challenge.nonce == answered.nonce and not challenge.stale:
+        if answered is not None and chosen.nonce == answered.nonce and not chosen.stale:
             return False
         self._left -= 1
         if registering:
-            client.registrar_realm = challenge.realm
-        header = "Proxy-Authorization" if kind == "Proxy" else "Authorization"
-        server.take(challenge, header, note=not self._urgent)
+            client.registrar_realm = chosen.realm
+        server.take(chosen, header, note=not self._urgent)
         return True
 
 
-def _refuses(answered: Challenge, asked: list[Challenge], *, repeated: bool, forbidden: bool) -> bool:
+def _refuses(answered: Challenge, asked: list[Challenge], *, repeated: bool) -> bool:
     """Say whether a response to what answered a challenge says that the answer was wrong.
 
     A nonce of an earlier request may have run out meanwhile, even where the server does not call it stale.
     """
-    if forbidden:
-        return repeated
     again = next((challenge for challenge in asked if challenge.realm == answered.realm), None)
     return again is not None and not again.stale and (repeated or again.nonce == answered.nonce)

@@ -65,6 +65,28 @@ def test_rfc3261_22_2_a_challenge_is_answered_in_its_own_header(status: int, nam
     assert (credentials.nonce_count, credentials.qop, credentials.cnonce) == (1, "auth", "cnonce1")
 
 
+def test_rfc3261_22_3_a_proxy_and_the_server_behind_it_are_answered_side_by_side() -> None:
+    one = client()
+    attempt = one.attempt()
+    assert challenged(attempt, 407, challenge("p1", realm="edge"))
+    attempt.headers("REGISTER", URI)
+    assert challenged(attempt, 401, challenge("r1"))
+
+    def shown(attempt: DigestAttempt) -> list[tuple[str, str, int | None]]:
+        proofs = [checked((header,)) for header in attempt.headers("REGISTER", URI)]
+        return [(name, proof.nonce, proof.nonce_count) for name, proof in proofs]
+
+    assert shown(attempt) == [("Proxy-Authorization", "p1", 2), ("Authorization", "r1", 1)]
+    # The next request carries both at once; a nonce that has run out is that of one of them.
+    later = one.attempt()
+    assert shown(later) == [("Proxy-Authorization", "p1", 3), ("Authorization", "r1", 2)]
+    assert challenged(later, 401, challenge("r2", more=', qop="auth", stale=true'))
+    assert shown(later) == [("Proxy-Authorization", "p1", 4), ("Authorization", "r2", 1)]
+    # What is forbidden after it was proved was wrongly proved, whoever asked.
+    assert not later.may_repeat(refusal(403))
+    assert shown(one.attempt()) == []
+
+
 def test_rfc7616_3_4_the_next_request_answers_at_once_and_counts() -> None:
     trunk = client()
     first = trunk.attempt()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import RemoteProtocolError
 from proxy.sip.flow import Flow, ListenPoint
-from proxy.sip.reachability import NextHop, Surroundings, contact_problem, hop_to
+from proxy.sip.reachability import NextHop, Surroundings, contact_problem, hop_to, is_within, networks_of
 from proxy.sip.uri import Uri
 from proxy.sip.via import Via
 from tests.sip.registering import GATE, PHONE
@@ -204,3 +204,10 @@ def test_a_gate_on_loopback_reaches_phones_there() -> None:
     gate = Surroundings((ListenPoint("UDP", "127.0.0.1", 5060),))
     assert gate.may_be_sent_to("127.0.0.1", 5070)
     assert not gate.may_be_sent_to("127.0.0.1", 5060)
+
+
+def test_the_addresses_that_flows_lead_to_are_networks() -> None:
+    networks = networks_of([Flow("UDP", "192.0.2.9", 5060), Flow("TLS", "fe80::1%eth0", 5061)])
+    assert [str(network) for network in networks] == ["192.0.2.9/32", "fe80::1/128"]
+    assert is_within("192.0.2.9", networks)
+    assert not is_within("192.0.2.10", networks)

@@ -1,4 +1,4 @@
-"""A trunk carries so many calls at once, whichever way they go; calls for help go out all the same."""
+"""How calls are spread over trunks: so many at once over each, whichever way they go, and by weight."""
 
 from __future__ import annotations
 
@@ -54,3 +54,18 @@ def test_what_comes_in_takes_a_place_as_well(tmp_path: Path) -> None:
             (Direction.OUTBOUND, Disposition.ANSWERED, True, "first"),
         }
         assert "trunk first: 0 of 2 calls" in gate.tollgate("status")
+
+
+def test_trunks_of_one_priority_share_the_calls_by_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOLLGATE_TRUNKS__0__WEIGHT", "1")
+    monkeypatch.setenv("TOLLGATE_TRUNKS__1__WEIGHT", "2")
+    with running_gate(tmp_path) as gate:
+        light, heavy = (
+            carrier("takes_the_call", tmp_path, address=address, port=port, calls=calls)
+            for address, port, calls in zip(CARRIER_ADDRESSES, gate.carrier_ports, (2, 4), strict=True)
+        )
+        with playing(light, heavy):
+            caller(gate, tmp_path, calls=6).wait()
+        assert all(len(record.trunks) == 1 for record in wait_for_records(gate, 6))
