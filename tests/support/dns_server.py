@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -20,14 +20,15 @@ import dns.rrset
 class DnsServer(asyncio.DatagramProtocol):
     """Answers from `zone`: (name, kind) to TTL and values. A name that is not in it does not exist.
 
-    ``broken``: SERVFAIL to everything; ``silent``: no answer at all. CNAMEs are followed as a recursive
-    server does, and given up in a loop.
+    ``broken``: SERVFAIL to everything; ``silent``: no answer at all; ``garble`` makes of each answer what
+    goes out. CNAMEs are followed as a recursive server does, and given up in a loop.
     """
 
     def __init__(self) -> None:
         self.zone: dict[tuple[str, str], tuple[int, list[str]]] = {}
         self.broken = False
         self.silent = False
+        self.garble: Callable[[bytes], list[bytes]] = lambda answer: [answer]
         self.asked: Counter[tuple[str, str]] = Counter()
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -54,7 +55,8 @@ class DnsServer(asyncio.DatagramProtocol):
             answer.set_rcode(dns.rcode.SERVFAIL)
         else:
             self._answer(answer, question.name, kind)
-        self._transport.sendto(answer.to_wire(), addr)
+        for wire in self.garble(answer.to_wire()):
+            self._transport.sendto(wire, addr)
 
     def _answer(self, answer: dns.message.Message, name: dns.name.Name, kind: str) -> None:
         for _ in range(20):
