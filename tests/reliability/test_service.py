@@ -1,0 +1,78 @@
+"""A gate in service: reloaded, told to end, started again, with calls all the while."""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import signal
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from proxy.cdr.record import Disposition, HungUpBy
+from reliability.gate import ROOT, GateProcess
+from reliability.traffic import Callee, Caller, place_calls
+from tests.net.waiting import happens, until
+
+pytestmark = pytest.mark.system
+
+NUMBER = "4155550123"
+CALLS = 100
+
+
+def test_systemd_is_told_and_restarts_a_gate_whose_loop_stands_still_within_15_s() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # names of directives have capitals
+    unit.read(ROOT / "config" / "tollgate.service")
+    service = unit["Service"]
+    assert (service["Type"], service["Restart"]) == ("notify", "always")
+    # The loop itself says that it runs (test_server_process.py), twice per limit.
+    assert 0 < int(service["WatchdogSec"]) <= 15
+
+
+async def test_no_call_is_lost_by_reloads_nor_before_its_end_by_a_drain(tmp_path: Path) -> None:
+    callee = Callee()
+    await callee.start()
+    gate = GateProcess(tmp_path, callee.port, "timers.drain = 60", media_ports="30000-32699")
+    await gate.start()
+    await gate.listens()
+    caller = Caller(gate.port)
+    await caller.start()
+    traffic = asyncio.create_task(
+        place_calls(caller, Random(23), rate=20.0, seconds=2.0, number=NUMBER, hold=0.5)
+    )
+    for settings in (
+        "timers.drain = 60",
+        "limits.max_calls = 0",
+        "timers.drain = 60\nlimits.max_calls = 500",
+    ):
+        gate.configure(settings)
+        gate.process.send_signal(signal.SIGHUP)
+        await asyncio.sleep(0.5)
+    await until(lambda: "settings not taken, the old ones stay" in gate.log)
+    for call in await traffic:
+        await happens(call.over)
+        assert (call.answered, bool(call.ended_at), bool(call.hung_up_at)) == (True, True, True)
+
+    up = [caller.place(NUMBER, hold=3600.0) for _ in range(CALLS)]
+    await until(lambda: all(call.answered for call in up))
+    gate.process.send_signal(signal.SIGTERM)
+    while not (await gate.status())["draining"]:  # noqa: ASYNC110 - nothing here would set an event
+        await asyncio.sleep(0.05)
+    late, emergency = caller.place(NUMBER), caller.place("911", hold=0.1)
+    await happens(late.over)
+    assert (late.status, late.retry_after) == (503, "")
+    await happens(emergency.over)
+    assert emergency.answered
+    assert not any(call.over.is_set() for call in up)
+    for call in up:
+        caller.hang_up(call)
+    assert await asyncio.wait_for(gate.process.wait(), 30.0) == 0
+    records = {record.a_call_id: record for record in gate.records()}
+    assert len(records) == len(caller.calls)
+    ends = {(records[call.call_id].disposition, records[call.call_id].hung_up_by) for call in up}
+    assert ends == {(Disposition.ANSWERED, HungUpBy.A_LEG)}
+    assert "Traceback" not in gate.log
+    await caller.close()
+    await callee.close()
