@@ -281,6 +281,14 @@ def test_rfc7616_5_4_a_nonce_serves_one_source() -> None:
     assert verdict(gate, answer(challenge_of(gate)), source="198.51.100.1") is Verdict.STALE
 
 
+def test_a_nonce_of_ours_is_known_however_old_it_is() -> None:
+    gate = server()
+    nonce = challenge_of(gate).nonce
+    assert gate.was_given(nonce, SOURCE)
+    assert not gate.was_given(nonce, "198.51.100.1")
+    assert not gate.was_given(f"{nonce}0", SOURCE)
+
+
 @pytest.mark.parametrize("nonce", ["x", "ff.1.00", "", "..", "ü.1.2", "a0.1.ü"])
 def test_a_foreign_nonce_with_the_right_password_is_stale(nonce: str) -> None:
     gate = server()
