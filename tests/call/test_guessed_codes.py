@@ -382,6 +382,23 @@ class TestGuard:
         assert not guard.alarm(0.0)
 
 
+@pytest.mark.parametrize(("keys", "found"), [("012345670", False), ("00001234", True)])
+def test_an_entry_is_cut_at_its_length_and_no_window_slides_over_the_keys(keys: str, found: bool) -> None:
+    """Else a sequence that holds every code once would try a whole run of codes at the price of one."""
+    plain = default_policy()
+    staff = plain.groups["staff"]
+    group = replace(staff, fixed_length=4)
+    with GateBench(policy=default_policy(groups=[group])) as bench:
+        call = bench.pbx.call(NUMBER)
+        bench.run(0.5)
+        bench.press(keys)
+        bench.run(1.0)
+        assert bool(bench.carrier.calls) is found
+        if not call.has_ended():
+            call.bye()
+        bench.run(3.0)
+
+
 def test_the_group_may_give_fewer_tries_than_lock() -> None:
     plain = default_policy()
     staff = plain.groups["staff"]

@@ -125,3 +125,12 @@ async def manager(person: Callable[..., Person], account: Callable[..., PortalAc
     someone = person()
     assert (await someone.log_in("phone_manager")).status_code == 303
     return someone
+
+
+@pytest_asyncio.fixture
+async def decider(person: Callable[..., Person], account: Callable[..., PortalAccount]) -> Person:
+    """A Decision Maker, logged in."""
+    account(Role.DECISION_MAKER)
+    someone = person()
+    assert (await someone.log_in("decision_maker")).status_code == 303
+    return someone

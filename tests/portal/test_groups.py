@@ -9,7 +9,6 @@ from html import unescape
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from proxy.policy import (
     ALL_CLASSES,
@@ -36,15 +35,6 @@ SALES = UserGroup(
     tries=4,
     fixed_length=6,
 )
-
-
-@pytest_asyncio.fixture
-async def decider(person: New, account: Account) -> Person:
-    """A Decision Maker, logged in."""
-    account(Role.DECISION_MAKER)
-    someone = person()
-    await someone.log_in("decision_maker")
-    return someone
 
 
 def form_of(group: UserGroup, **changes: str | list[str]) -> dict[str, str | list[str]]:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-import pytest_asyncio
 
 from proxy.policy import CallerLock, CallLimits, UserGroup
 from proxy.portal.group_form import fields_of
-from proxy.store import PortalAccount, Role, Store
+from proxy.store import Store
 from proxy.store.audit import AuditFilter
 from tests.portal.conftest import NOW
 from tests.portal.person import Person, notice, rows
 
-Account = Callable[..., PortalAccount]
-New = Callable[..., Person]
-
 HOSTILE = 'peer pbx <script>alert("x")</script>'
-
-
-@pytest_asyncio.fixture
-async def decider(person: New, account: Account) -> Person:
-    """A Decision Maker, logged in."""
-    account(Role.DECISION_MAKER)
-    someone = person()
-    await someone.log_in("decision_maker")
-    return someone
 
 
 @pytest.fixture
