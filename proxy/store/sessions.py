@@ -131,13 +131,6 @@ class SessionsRepository:
         with self._database.write() as connection:
             connection.execute(delete(portal_sessions).where(column == secret_hash(session_id)))
 
-    def close_all(self, account_id: int, *, keep: str = "") -> int:
-        """End the sessions of an account, but not the one whose hash is ``keep``; returns how many ended."""
-        column = portal_sessions.c
-        statement = delete(portal_sessions).where(column.account_id == account_id)
-        with self._database.write() as connection:
-            return connection.execute(statement.where(column.session_hash != keep)).rowcount
-
 
 class TokensRepository:
     """All tokens of programs."""

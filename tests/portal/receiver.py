@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+
+from tests.support.http_server import HttpServer
 
 __all__ = ["Receiver", "Taken", "happens"]
 
@@ -34,7 +34,7 @@ class Taken:
 
 
 @dataclass
-class Receiver:
+class Receiver(HttpServer):
     """An HTTP server on loopback. ``answers`` is what it says, in order; the last one for ever after."""
 
     answers: list[int | str] = field(default_factory=lambda: [204])
@@ -44,30 +44,17 @@ class Receiver:
         self.taken: list[Taken] = []
         self.release = threading.Event()
         """Set: who is kept waiting ("hang", "drip") is let go."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        if self.certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        super().__init__(self._handler(), self.certificate)
 
     @property
     def url(self) -> str:
         return f"{'http' if self.certificate is None else 'https'}://127.0.0.1:{self.port}/hook?a=1"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__(kind, error, trace)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         receiver = self

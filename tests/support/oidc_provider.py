@@ -11,16 +11,15 @@ import hashlib
 import hmac
 import json
 import secrets
-import threading
 from collections.abc import Callable, Mapping
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
+
+from tests.support.http_server import HttpServer
 
 __all__ = ["CLIENT", "SECRET", "OidcProvider", "new_key"]
 
@@ -41,7 +40,7 @@ def new_key(_name: str) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
 
 
-class OidcProvider:
+class OidcProvider(HttpServer):
     """One provider; a context manager. What it shall do wrong is set from outside."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -86,23 +85,11 @@ class OidcProvider:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parameter's name
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        super().__init__(Handler)
 
     @property
     def issuer(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        return f"http://127.0.0.1:{self.port}"
 
     def change_keys(self, kid: str) -> None:
         self.key, self.kid = new_key(kid), kid
