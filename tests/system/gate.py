@@ -209,8 +209,8 @@ def running_gate(
     """Start a gate and wait until it says that it is ready; stop it by its process id.
 
     ``listen`` are sockets besides those over UDP and TCP, ``first_trunk`` more settings of the first trunk,
-    ``extra`` more sections of the file. Nobody is locked for wrong codes unless ``wrong_codes`` says after how
-    many.
+    ``extra`` more sections of the file. Nobody is locked for wrong codes unless ``wrong_codes`` says after
+    how many.
     """
     port = free_port()
     pbx_port = free_port(PBX_ADDRESS)
