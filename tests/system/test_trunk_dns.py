@@ -71,7 +71,7 @@ def test_rfc3263_4_calls_go_where_naptr_and_srv_say_by_priority_and_weight_also_
         assert second.answered_after is not None
         assert 0.9 <= second.answered_after <= 3.9
         assert len(records) == CALLS
-        assert all(len(record.trunks) == 1 for record in records[2:]), "whoever is down is tried last"
+        assert all(len(record.trunks) == 1 for record in records[2:-1]), "whoever is down is tried last"
 
 
 @needs_kamailio
