@@ -20,7 +20,17 @@ from typing import Any
 import pytest
 
 from proxy.cdr.record import CallRecord
-from proxy.policy import CodeCollection, NumberPlan, User, UserGroup, new_code
+from proxy.policy import (
+    CallClass,
+    CallerLock,
+    CallLimits,
+    ClassOfService,
+    CodeCollection,
+    NumberPlan,
+    User,
+    UserGroup,
+    new_code,
+)
 from proxy.store import digest_credentials
 from tests.support.pcap import VOICES, Keys, caller_stream, tone_stream, write_pcap
 from tests.support.run_again import LOST, read_machine
@@ -71,6 +81,9 @@ def lane(folder: Path, number: int) -> Iterator[Gate]:
             UserGroup("curt", collection=CodeCollection.REQUIRED, tries=2, first_digit=1.0, prompts="curt")
         )
         store.groups.add(UserGroup("four digits", collection=CodeCollection.REQUIRED, fixed_length=4))
+        free = ClassOfService(frozenset(CallClass))
+        store.groups.add(UserGroup("three seconds", free, limits=CallLimits(talk_seconds=3)))
+        store.locks.add([CallerLock("user 207", time.time(), None, 5)])
         for extension, group in (
             ("201", "required"),
             ("202", "optional"),
@@ -78,6 +91,8 @@ def lane(folder: Path, number: int) -> Iterator[Gate]:
             ("204", "curt"),
             ("205", "required"),
             ("206", "four digits"),
+            ("207", "required"),
+            ("208", "three seconds"),
             *((extension, "required") for extension in PHONES),
         ):
             credentials = digest_credentials(extension, "tollgate", PASSWORD)
