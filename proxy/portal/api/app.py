@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from proxy.errors import TollgateError
-from proxy.portal.api import calls, codes, codes_bulk, groups, reports, usage, users
+from proxy.portal.api import accounts, calls, codes, codes_bulk, groups, reports, usage, users
 from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.problems import MEDIA_TYPE, Problem, problem_response, say_problem
 from proxy.portal.api.scopes import Scope
@@ -53,6 +53,7 @@ def api_routes() -> list[BaseRoute]:
         usage.router,
         reports.router,
         calls.router,
+        accounts.router,
     )
     found = [route for room in rooms for route in room.routes]
     for route in found:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from fastapi import Request, Response
 
 from proxy.portal.api.problems import Problem
-from proxy.store import VersionConflict, Versioned
+from proxy.store import PortalAccount, VersionConflict, Versioned
 
-__all__ = ["expected_version", "not_modified", "preconditions", "tag"]
+__all__ = ["changed_if_match", "expected_version", "not_modified", "preconditions", "tag"]
 
+_Value = TypeVar("_Value")
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 
 
@@ -56,6 +58,22 @@ def conflict(current: int) -> Problem:
     )
 
 
+def changed_if_match(
+    request: Request,
+    response: Response,
+    read: Callable[[], Versioned[_Value]],
+    write: Callable[[_Value, int], None],
+) -> _Value:
+    """Change what ``If-Match`` names, and give the answer its new entity tag. Blocks; raises `Problem`."""
+    old = read()
+    version = expected_version(request, old.version)
+    with preconditions():
+        write(old.value, version)
+    changed = read()
+    response.headers["ETag"] = tag(changed.version)
+    return changed.value
+
+
 @contextlib.contextmanager
 def preconditions() -> Iterator[None]:
     """Turn the store's conflict into the answer 412."""
@@ -63,7 +81,8 @@ def preconditions() -> Iterator[None]:
         yield
     except VersionConflict as error:
         current = error.current
-        raise conflict(current.version if isinstance(current, Versioned) else 0) from None
+        known = current.version if isinstance(current, Versioned | PortalAccount) else 0
+        raise conflict(known) from None
 
 
 def _tags(request: Request, header: str) -> set[str] | None:

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, CodeCollection, Treatment, UserGroup
 from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
-from proxy.portal.api.concurrency import expected_version, not_modified, preconditions, tag
+from proxy.portal.api.concurrency import changed_if_match, not_modified, tag
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Service, Values, service_document
@@ -147,16 +147,13 @@ async def change_group(
 ) -> GroupDocument:
     """Change what is given of a group; everything else stays. Needs If-Match."""
 
-    def work() -> Versioned[UserGroup]:
-        old = _expect(client.portal.store.groups.versioned(name))
-        version = expected_version(request, old.version)
-        with preconditions():
-            client.store.groups.change(fields.make(old.value), version=version)
+    def read() -> Versioned[UserGroup]:
         return _expect(client.portal.store.groups.versioned(name))
 
-    changed = await run_in_threadpool(work)
-    response.headers["ETag"] = tag(changed.version)
-    return _document(changed.value)
+    def write(old: UserGroup, version: int) -> None:
+        client.store.groups.change(fields.make(old), version=version)
+
+    return _document(await run_in_threadpool(changed_if_match, request, response, read, write))
 
 
 @router.delete("/groups/{name:path}", status_code=204)

@@ -24,6 +24,10 @@ class Scope(enum.StrEnum):
     REPORTS_READ = "reports:read"
     CALLS_READ = "calls:read"
     CALLS_HANGUP = "calls:hangup"
+    ACCOUNTS_READ = "accounts:read"
+    """See who may log in to the portal."""
+    ACCOUNTS_WRITE = "accounts:write"
+    """Say who may, which is everything: whoever has such a token can make a Decision Maker."""
     EXPLAIN = "explain"
     """Ask what would happen with a call."""
 

@@ -13,7 +13,7 @@ from proxy.errors import ConfigurationError, RemoteProtocolError
 from proxy.policy import User, refuse_emergency_user
 from proxy.policy.dial_string import read_dial_string
 from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
-from proxy.portal.api.concurrency import expected_version, not_modified, preconditions, tag
+from proxy.portal.api.concurrency import changed_if_match, not_modified, tag
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Values
@@ -149,20 +149,17 @@ async def change_user(
 ) -> UserDocument:
     """Change what is given of a user; everything else stays. Needs If-Match."""
 
-    def work() -> Versioned[User]:
-        old = _expect(client.portal.store.users.versioned(extension))
-        version = expected_version(request, old.version)
-        user = fields.make(client, old.value, fields.password)
-        try:
-            with preconditions():
-                client.store.users.change(user, version=version)
-        except ConfigurationError as error:
-            raise Problem(422, str(error), field=_field_of(error)) from None
+    def read() -> Versioned[User]:
         return _expect(client.portal.store.users.versioned(extension))
 
-    changed = await run_in_threadpool(work)
-    response.headers["ETag"] = tag(changed.version)
-    return _document(changed.value)
+    def write(old: User, version: int) -> None:
+        user = fields.make(client, old, fields.password)
+        try:
+            client.store.users.change(user, version=version)
+        except ConfigurationError as error:
+            raise Problem(422, str(error), field=_field_of(error)) from None
+
+    return _document(await run_in_threadpool(changed_if_match, request, response, read, write))
 
 
 @router.delete("/users/{extension}", status_code=204)
