@@ -138,6 +138,7 @@ BENCHES: dict[str, Bench[Any]] = {
             "rows": _figure("rows", ","),
             "median ms": lambda cost: "" if cost.per_second else f"{cost.median_ms:.1f}",
             "worst ms": lambda cost: "" if cost.per_second else f"{cost.worst_ms:.1f}",
+            "median CPU ms": lambda cost: "" if cost.per_second else f"{cost.cpu_ms:.1f}",
             "rows/s": lambda cost: f"{cost.per_second:,.0f}" if cost.per_second else "",
         },
     ),

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Self, TypeVar
 
 from proxy import composition
-from proxy.cdr.record import UsedCode
+from proxy.cdr.record import CallRecord, Disposition, UsedCode
 from proxy.demo_agents import Carrier, Phone, PhoneCall
 from proxy.policy import CallClass, ClassOfService, CodeCollection, User, UserGroup, new_code
 from proxy.portal.passwords import Passwords
@@ -180,14 +180,45 @@ class Site:
                 extension = EXTENSION if role is Role.USER else ""
                 account = PortalAccount(role.value, role, passwords.hash_now(PASSWORD), extension)
                 store.accounts.add(account, now=time.time())
-            used = UsedCode("ACME-12/7", "2263127", "2263127", "ACME, appeal")
-            call = replace(full_record("sample"), dialled_number="16502530123", code=used, first_record_id="")
-            store.usage.insert_many([replace(call, start_time=time.time() - 600)])
+            store.usage.insert_many(_some_weeks(time.time()))
             store.tokens.add("billing", ["codes:read", "usage:read"], now=time.time())
             # No mail server is set: what comes of it is in the delivery log.
             told = WebhookEndpoint("mailto:security@example.com", frozenset({"emergency.dialed"}))
             store.webhooks.add(told, now=time.time())
         passwords.close()
+
+
+def _some_weeks(now: float) -> list[CallRecord]:
+    """Calls of the last weeks; the newest is called ``sample``."""
+    clients = (
+        UsedCode("ACME-12/7", "2263127", "2263127", "ACME, appeal"),
+        UsedCode(CODE, CODE, CODE, "ACME, general"),
+        None,
+    )
+    ends = (Disposition.ANSWERED, Disposition.ANSWERED, Disposition.BUSY, Disposition.ANSWERED)
+    found = []
+    for number in range(60):
+        end = ends[number % len(ends)]
+        call = replace(
+            full_record(f"sample {number}" if number else "sample"),
+            start_time=now - 600 - number * 50_000,
+            ended_after=40.0 + number * 173 % 900,
+            answered_after=6.0 if end is Disposition.ANSWERED else None,
+            disposition=end,
+            dialled_number=f"1650253{number * 37 % 40:04d}",
+            normalised_number=f"+1650253{number * 37 % 40:04d}",
+            call_class="national",
+            user=EXTENSION if number % 3 else "205",
+            caller_number="+14155550104",
+            caller_name="Front desk",
+            group="Sales" if number % 3 else "Lobby",
+            code=clients[number % len(clients)],
+            code_entered_after=3.5 if clients[number % len(clients)] else None,
+            wrong_tries=int(number % 7 == 0),
+            first_record_id="",
+        )
+        found.append(call)
+    return found
 
 
 def until(condition: Callable[[], object]) -> None:
