@@ -15,6 +15,7 @@ PAGES = {
     "user-group": "/groups/edit?name=Sales",
     "user-group-new": "/groups/edit",
     "users": "/users",
+    "users-locked": "/users/locked",
     "user": "/users/edit?extension=204",
     "user-new": "/users/edit",
     "trunks": "/trunks",
