@@ -24,6 +24,7 @@ from proxy.sip.events import (
     ResponseReceived,
 )
 from proxy.sip.flow import Flow
+from proxy.sip.invite_client import InviteClientTransaction
 
 __all__ = ["Callee", "Caller", "PlacedCall", "place_calls"]
 
@@ -69,6 +70,7 @@ class PlacedCall:
     ended_at: float = 0.0
     """When the BYE of either side was answered."""
     dialog: Dialog | None = None
+    invite: InviteClientTransaction | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Refused, ended or given up."""
 
@@ -105,9 +107,15 @@ class Caller(_Mute):
             contact_user="204",
             call_id=call.call_id,
         )
-        self.endpoint.invite(spec, call, time.monotonic())
+        call.invite = self.endpoint.invite(spec, call, time.monotonic())
         self.driver.settle()
         return call
+
+    def give_up(self, call: PlacedCall) -> None:
+        """Cancel a call that nobody has answered."""
+        if call.invite is not None and not call.status and not call.over.is_set():
+            self.endpoint.cancel(call.invite, now=time.monotonic())
+            self.driver.settle()
 
     def hang_up(self, call: PlacedCall) -> None:
         """Send BYE, unless the other side was first."""
@@ -155,7 +163,9 @@ class Caller(_Mute):
 
 
 class Callee(_Mute):
-    """A carrier whose numbers answer after ``ring`` seconds; ``status_of`` makes some of them refuse."""
+    """A carrier whose numbers answer after ``ring`` seconds; ``status_of`` makes some of them refuse, or
+    (180) go on ringing.
+    """
 
     def __init__(self, *, ring: float = 0.0, status_of: Callable[[str], int] = lambda _number: 200) -> None:
         super().__init__("Traffic callee")
@@ -183,6 +193,8 @@ class Callee(_Mute):
         if event.transaction.answered:
             return
         status = self._status_of((event.request.request_uri.user or "").removeprefix("+"))
+        if status < 200:
+            return
         body = self.description() if status == 200 else b""
         self.endpoint.respond(event.transaction, status, body=body, now=time.monotonic())
         self.driver.settle()
