@@ -47,8 +47,8 @@ def test_rfc3263_4_calls_go_where_naptr_and_srv_say_by_priority_and_weight_also_
         started = time.monotonic()
         with running_gate(tmp_path) as gate:
             servers = [
-                carrier("takes_the_call", tmp_path, address=ADDRESS, port=heavy, calls=CALLS * 3 // 4),
-                carrier("takes_the_call", tmp_path, address=ADDRESS, port=light, calls=CALLS // 4),
+                carrier("called_at_once", tmp_path, address=ADDRESS, port=heavy, calls=CALLS * 3 // 4),
+                carrier("called_at_once", tmp_path, address=ADDRESS, port=light, calls=CALLS // 4),
             ]
             with playing(*servers):
                 # NAPTR's first transport is refused, the first server of its second says nothing for 4 s.
@@ -97,7 +97,7 @@ def test_rfc3263_4_1_within_a_call_the_name_of_a_proxy_leads_where_naptr_says(
         account = f'account = {{ username = "gate", password = "secret", realm = "{REALM}" }}\n'
         kamailio = running_kamailio(tmp_path / "kamailio", address=ADDRESS, port=port, routes=routes)
         with kamailio as proxy, running_gate(tmp_path, first_trunk=account, first_trunk_port=port) as gate:
-            answering = carrier("takes_the_call", tmp_path, address=BEHIND, port=behind, calls=2)
+            answering = carrier("called_at_once", tmp_path, address=BEHIND, port=behind, calls=2)
             with playing(answering):
                 caller(gate, tmp_path, name="first").wait()
                 until = time.monotonic() + PATIENCE

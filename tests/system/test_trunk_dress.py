@@ -49,7 +49,7 @@ def test_number_host_caller_and_privacy_are_as_each_trunk_is_set(
             (THIRD, port),
         ]
         carriers = [
-            carrier("takes_the_call" if at == 2 else "refuses", tmp_path, address=address, port=port)
+            carrier("called_at_once" if at == 2 else "refuses", tmp_path, address=address, port=port)
             for at, (address, port) in enumerate(places)
         ]
         with playing(*carriers):

@@ -19,9 +19,9 @@ def test_what_comes_in_takes_a_place_as_well(tmp_path: Path) -> None:
     with running_gate(tmp_path, first_trunk="max_calls = 2\nemergency_calls = 1\n") as gate:
         port = free_port(CARRIER_ADDRESSES[0])
         media = {"rtp_address": PBX_ADDRESS, "rtp_port": "9", "profile": "AVP", "crypto": "sendrecv"}
-        pbx = carrier("takes_the_call", tmp_path, name="pbx", address=PBX_ADDRESS, port=gate.pbx_port)
-        first = carrier("takes_the_call", tmp_path, address=CARRIER_ADDRESSES[0], port=gate.carrier_ports[0])
-        second = carrier("takes_the_call", tmp_path, address=CARRIER_ADDRESSES[1], port=gate.carrier_ports[1])
+        pbx = carrier("called_at_once", tmp_path, name="pbx", address=PBX_ADDRESS, port=gate.pbx_port)
+        first = carrier("called_at_once", tmp_path, address=CARRIER_ADDRESSES[0], port=gate.carrier_ports[0])
+        second = carrier("called_at_once", tmp_path, address=CARRIER_ADDRESSES[1], port=gate.carrier_ports[1])
         inbound = caller(
             gate,
             tmp_path,
@@ -63,7 +63,7 @@ def test_trunks_of_one_priority_share_the_calls_by_weight(
     monkeypatch.setenv("TOLLGATE_TRUNKS__1__WEIGHT", "2")
     with running_gate(tmp_path) as gate:
         light, heavy = (
-            carrier("takes_the_call", tmp_path, address=address, port=port, calls=calls)
+            carrier("called_at_once", tmp_path, address=address, port=port, calls=calls)
             for address, port, calls in zip(CARRIER_ADDRESSES, gate.carrier_ports, (2, 4), strict=True)
         )
         with playing(light, heavy):

@@ -10,11 +10,9 @@ import pytest
 
 from proxy.cdr.record import Direction, Disposition, HungUpBy
 from tests.support.certificates import Authority
-from tests.system import sipp
 from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, PBX_ADDRESS, free_port, running_gate
 from tests.system.kamailio import REALM, Tls, carrier_routes, needs_kamailio, running_kamailio
-from tests.system.test_kamailio import SCENARIOS as PROXIED
-from tests.system.trunk_traffic import caller, carrier
+from tests.system.trunk_traffic import caller, carrier, playing
 
 ADDRESS = CARRIER_ADDRESSES[0]
 BEHIND = "127.0.0.12"
@@ -58,11 +56,9 @@ def test_rfc5922_7_a_trunk_is_believed_by_its_name_believes_the_gate_and_shares_
         # Who answers there is not whom the settings name; it gets no word.
         gate.wait_for_log("the certificate names sip.carrier.example, not other.example")
         gate.wait_for_log(f"trunk first at tls:{ADDRESS}:{secure} is down")
-        with_second = carrier(
-            "takes_the_call", tmp_path, address=CARRIER_ADDRESSES[1], port=gate.carrier_ports[1]
-        )
-        caller(gate, tmp_path, name="meanwhile").wait()
-        with_second.wait()
+        second = carrier("called_at_once", tmp_path, address=CARRIER_ADDRESSES[1], port=gate.carrier_ports[1])
+        with playing(second):
+            caller(gate, tmp_path, name="meanwhile").wait()
         # Now it does, but does not believe the gate's own certificate, of an authority that it does not know.
         reload("other.example", "sip.carrier.example")
         gate.wait_for_log("unknown ca")
@@ -75,7 +71,7 @@ def test_rfc5922_7_a_trunk_is_believed_by_its_name_believes_the_gate_and_shares_
         handshakes = gate.log.read_text().count("TLS connection: TLSv1")
 
         # A call, while the gate's certificate is renewed.
-        answering = carrier("takes_the_call", tmp_path, address=BEHIND, port=behind, name="behind")
+        answering = carrier("called_at_once", tmp_path, address=BEHIND, port=behind, name="behind")
         calling = caller(gate, tmp_path, name="talks", scenario="caller_who_talks")
         proxy.wait_for(f"[routed ACK from {GATE_ADDRESS} over tls]")
         own.write_text(authority.issue("gate.pem", "IP:127.0.0.1").read_text())
@@ -88,28 +84,19 @@ def test_rfc5922_7_a_trunk_is_believed_by_its_name_believes_the_gate_and_shares_
         assert proxy.said(f"[routed BYE from {GATE_ADDRESS} over tls]") == 1
 
         # RFC 5923: the carrier's own call comes over the connection that the gate has opened.
-        pbx = sipp.start(
-            PROXIED / "called_hangs_up.xml",
-            tmp_path,
-            name="pbx",
-            address=PBX_ADDRESS,
-            port=gate.pbx_port,
-            media_port=free_port(PBX_ADDRESS),
-            keys={"rtp_address": PBX_ADDRESS, "rtp_port": "9"},
-        )
         known.add(record.record_id)
-        sipp.start(
-            PROXIED / "caller_of_did.xml",
-            tmp_path,
-            name="calls_the_gate",
-            address=BEHIND,
-            port=free_port(BEHIND),
-            media_port=free_port(BEHIND),
-            remote=f"{ADDRESS}:{port}",
-            service="+12025550123",
-            keys={"user": "+13125550199"},
-        ).wait()
-        pbx.wait()
+        pbx = carrier("called_hangs_up", tmp_path, name="pbx", address=PBX_ADDRESS, port=gate.pbx_port)
+        with playing(pbx):
+            caller(
+                gate,
+                tmp_path,
+                scenario="caller_of_did",
+                name="calls_the_gate",
+                address=BEHIND,
+                remote=f"{ADDRESS}:{port}",
+                dial="+12025550123",
+                user="+13125550199",
+            ).wait()
         record = gate.wait_for_record(known)
         assert (record.direction, record.hung_up_by) == (Direction.INBOUND, HungUpBy.B_LEG)
         assert gate.log.read_text().count("TLS connection: TLSv1") == handshakes, "one connection for all"

@@ -17,7 +17,7 @@ from tests.system import sipp
 from tests.system.gate import GATE_ADDRESS, PBX_ADDRESS, Gate, free_port
 from tests.system.media import PATIENCE
 
-SCENARIOS = Path(__file__).parent / "trunks"
+SCENARIOS = tuple(Path(__file__).parent / name for name in ("trunks", "proxied"))
 TOLL_FREE = "8005550123"
 """Needs no code."""
 
@@ -33,9 +33,9 @@ def carrier(
     calls: int = 1,
     keys: Mapping[str, str] | None = None,
 ) -> sipp.Sipp:
-    """Start somebody who is called, by a scenario of the folder ``trunks``."""
-    return sipp.start(
-        SCENARIOS / f"{scenario}.xml",
+    """Start somebody who is called; returns when it can be."""
+    process = sipp.start(
+        _file(scenario),
         folder,
         name=name or f"carrier_{port}",
         address=address,
@@ -45,6 +45,13 @@ def carrier(
         calls=calls,
         keys={"rtp_address": address, "rtp_port": "9", "user": "+13125550199"} | dict(keys or {}),
     )
+    # Else the kernel may tell the gate that nobody is there: a busy machine starts it late.
+    where = f"{socket.inet_aton(address)[::-1].hex().upper()}:{port:04X} 00000000:0000 "
+    until = time.monotonic() + PATIENCE
+    while where not in Path(f"/proc/net/{transport}").read_text():
+        assert time.monotonic() < until, f"{process.name} does not listen"
+        time.sleep(0.02)
+    return process
 
 
 def caller(
@@ -61,9 +68,9 @@ def caller(
     calls: int = 1,
     keys: Mapping[str, str] | None = None,
 ) -> sipp.Sipp:
-    """Start somebody who calls the gate."""
+    """Start somebody who calls the gate, or somebody else (``remote``)."""
     return sipp.start(
-        SCENARIOS / f"{scenario}.xml",
+        _file(scenario),
         folder,
         name=name,
         address=address,
@@ -74,6 +81,10 @@ def caller(
         calls=calls,
         keys={"user": user} | dict(keys or {}),
     )
+
+
+def _file(scenario: str) -> Path:
+    return next(path for folder in SCENARIOS if (path := folder / f"{scenario}.xml").exists())
 
 
 @contextmanager
