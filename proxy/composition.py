@@ -398,9 +398,7 @@ def _trunk_side(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Pee
         side=Side.TRUNK,
         allow_refer=trunk.allow_refer,
         auto_answer=trunk.auto_answer,
-        networks=trunk.networks
-        if trunk.certificate_names
-        else tuple(dict.fromkeys((*own, *trunk.networks))),
+        networks=trunk.networks if trunk.certificate_names else tuple(dict.fromkeys((*own, *trunk.networks))),
         certificate_names=tuple(name.lower() for name in trunk.certificate_names),
         trusted=trunk.trusted,
         latching=Latching(trunk.latching),
