@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -135,8 +136,12 @@ def _figures(source: str, found: Beside) -> list[Figure]:
     before, most, after = found.memory_mb
     p99, worst = found.lag_ms
     calls = len(found.delays) + len(found.failed)
+    refused = "".join(f", {count} times {status}" for status, count in Counter(found.failed).items())
     return [
-        Figure(5, f"{where}: calls beside it", "99 %", f"{found.share:.1%} of {calls}", found.share >= 0.99),
+        Figure(
+            5, f"{where}: calls beside it", "99 %",
+            f"{found.share:.1%} of {calls}{refused}", found.share >= 0.99,
+        ),
         Figure(
             5, f"{where}: post-dial delay, p95", "500 ms", f"{1000 * found.p95:.0f} ms", found.p95 <= 0.5
         ),
