@@ -190,6 +190,9 @@ def samples(gate: Gate) -> list[Sample]:
         Sample("registered_contacts", "Contacts of phones.", gate.phones.contacts if gate.phones else 0),
         Sample("subscriptions", "Busy and message waiting lamps.", len(core.subscriptions or ())),
         Sample("draining", "1 while the gate takes no new calls.", core.draining),
+        Sample(
+            "callers_locked", "Callers whom wrong codes have locked, some no longer.", len(core.policy.locks)
+        ),
         Sample("policy_version", "Number of the policy change in force.", core.policy.version),
         Sample("store_readable", "1 while the policy can be read.", not gate.store_trouble),
         Sample("journal_durable", "1 while records reach the disk.", gate.journal.durable),

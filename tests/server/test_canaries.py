@@ -20,6 +20,7 @@ from proxy.call.code_guard import GuessingRules
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Disposition
 from proxy.demo_agents import EVENT, Carrier, RtpStream
+from proxy.operations import samples
 from proxy.policy import new_code
 from proxy.sip.events import Event, RequestReceived
 from proxy.store import WebhookEndpoint
@@ -165,6 +166,7 @@ async def test_a_locked_caller_stays_locked_over_a_restart_until_somebody_unlock
     await house.open(fill=False)
     try:
         await until(lambda: "user 204" in house.gate.core.policy.locks)
+        assert {sample.name: sample.value for sample in samples(house.gate)}["callers_locked"] == 1
         call = house.dial()
         await happens(call.ended)
         assert call.status == 403
@@ -176,6 +178,8 @@ async def test_a_locked_caller_stays_locked_over_a_restart_until_somebody_unlock
         await until(lambda: not house.gate.core.policy.locks)
         await house.talk(NUMBER)
         records = await house.records(3)
+        metrics = {sample.name: sample.value for sample in samples(house.gate)}
+        assert metrics["callers_locked"] == 0
         refused = [one for one in records if one.disposition is Disposition.CODE_REFUSED]
         assert len(refused) == 2
     finally:
