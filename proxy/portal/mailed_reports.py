@@ -37,10 +37,12 @@ from proxy.store.audit import masked_code
 from proxy.store.days import midnight
 from proxy.store.schedules import covered
 
-__all__ = ["LARGEST", "NotSendable", "report_mail"]
+__all__ = ["LARGEST", "MOST_ROWS", "NotSendable", "report_mail"]
 
 LARGEST = 15 * 1024 * 1024
 """Octets of a file: encoded for e-mail it is a third larger, and few mail servers take more than 25 MB."""
+MOST_ROWS = 250_000
+"""Of calls in a workbook: it is as large then, and nobody waits for more to be written."""
 _SHOWN = 2_000
 """Lines in the text of an e-mail; a file holds all."""
 _TYPES = {
@@ -207,15 +209,19 @@ def _file(reader: _Reader) -> bytes:
                     if file.tell() > LARGEST:
                         break
         elif of_calls:
-            for _ in write_workbook(path, reader.calls(), zone=reader.store.usage.zone):
-                pass
+            for rows in write_workbook(path, reader.calls(), zone=reader.store.usage.zone):
+                if rows > MOST_ROWS:
+                    raise _too_large()
         else:
             _write_table(path, reader.rows())
         size = path.stat().st_size
         if size > LARGEST:
-            message = f"the file has more than {LARGEST >> 20} MB, which mail servers don't take"
-            raise NotSendable(message)
+            raise _too_large()
         return path.read_bytes()
+
+
+def _too_large() -> NotSendable:
+    return NotSendable(f"the file has more than {LARGEST >> 20} MB, which mail servers don't take")
 
 
 def _write_table(path: Path, rows: Iterable[tuple[str, ...]]) -> None:

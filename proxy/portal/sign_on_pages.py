@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from proxy.errors import ConfigurationError
-from proxy.portal.account_pages import ask_second_factor, inside, open_session
+from proxy.portal.account_pages import ask_second_factor, inside, minutes_of, open_session
 from proxy.portal.pages import page
 from proxy.portal.passwords import TooBusy
 from proxy.portal.permissions import Permission
@@ -29,12 +29,19 @@ Anyone = Annotated[Visit, Depends(Needs(Permission.PUBLIC))]
 
 _STATUS = {"sso.begin_again": 409, "sso.silent": 503, "sso.failed": 502, "sso.busy": 503}
 _LONGEST_SUBJECT = 255
+_BEGUN_PER_MINUTE = 30
+"""From one source."""
 
 
 @router.get("/login/oidc")
 async def leave_for_provider(visit: Anyone, next: str = "") -> Response:  # noqa: A002 - the parameter's name
     """Send the browser to the provider."""
-    sign_on = _expect(visit)
+    sign_on, portal = _expect(visit), visit.portal
+    # What waits for its answer is bounded in all: one source shall not push the others out.
+    limit = f"sign-on {source_of(visit.request)}"
+    if waits := portal.limits.wait(limit, _BEGUN_PER_MINUTE, portal.clock()):
+        error = visit.texts("login.locked", minutes=minutes_of(waits))
+        return await page(visit, "login.html", status=429, error=error, name="", next=inside(next))
     try:
         address, token = await sign_on.begin(inside(next))
     except SignOnFailed as error:

@@ -484,6 +484,13 @@ async def test_keys_that_cant_be_read(
     assert not await is_in(someone)
 
 
+async def test_one_source_begins_so_many_log_ins_a_minute(browser: Browser, clock: Clock) -> None:
+    someone = browser()
+    assert [(await someone.get("/login/oidc")).status_code for _ in range(31)] == [303] * 30 + [429]
+    clock.now += 2
+    assert (await someone.get("/login/oidc")).status_code == 303
+
+
 async def test_nobody_answers(browser: Browser, provider: OidcProvider) -> None:
     someone = browser(issuer="http://127.0.0.1:1")
     answer = await someone.get("/login/oidc")
