@@ -37,7 +37,7 @@ class Offered:
     completed: int = 0
     """Answered, talked, and their BYE answered."""
     declined: list[float] = field(default_factory=list)
-    """Seconds until each 503."""
+    """Seconds until each 503 that counts."""
     retry_after: int = 0
     """503s that had one."""
     other: dict[int, int] = field(default_factory=dict)
@@ -68,6 +68,7 @@ class Blaster:
         """When each call that has no final answer was placed, by Call-ID."""
         self._byes: list[tuple[float, str]] = []
         self._hanging: set[str] = set()
+        self._counted_from = 0.0
         self._dialogs: dict[str, str] = {}
         """The ACK of each answered call, by Call-ID."""
 
@@ -81,14 +82,19 @@ class Blaster:
         for sock in (self._caller, self._callee, self._sink):
             sock.close()
 
-    def offer(self, gate_port: int, *, rate: float, seconds: float, hold: float = 0.2) -> Offered:
-        """Place calls at an even rate, and wait for what becomes of them."""
+    def offer(
+        self, gate_port: int, *, rate: float, seconds: float, hold: float = 0.2, warm_up: float = 0.0
+    ) -> Offered:
+        """Place calls at an even rate, and wait for what becomes of them; how long a 503 took counts of those
+        that were placed after ``warm_up``.
+        """
         result = Offered(rate, seconds)
         gate = (HOST, gate_port)
         for kept in (self._placed, self._byes, self._hanging, self._dialogs):
             kept.clear()
         began = time.monotonic()
         end = began + seconds
+        self._counted_from = began + warm_up
         while (now := time.monotonic()) < end or (self._busy and now < end + 10.0):
             while now < end and result.sent < (now - began) * rate:
                 self._invite(gate, now)
@@ -144,16 +150,19 @@ class Blaster:
             self._hanging.add(call_id)
         if call_id in self._dialogs:
             self._caller.sendto(self._dialogs[call_id].encode(), gate)
-        if placed is None:
-            return True
+        if placed is not None:
+            self._count(result, message, status, placed, now)
+        return True
+
+    def _count(self, result: Offered, message: str, status: int, placed: float, now: float) -> None:
         if status == 503:
-            result.declined.append(now - placed)
+            if placed >= self._counted_from:
+                result.declined.append(now - placed)
             result.retry_after += "\r\nRetry-After" in message
         elif status >= 300:
             result.other[status] = result.other.get(status, 0) + 1
         else:
             result.answers.append(now - placed)
-        return True
 
     def _ack(self, call_id: str, response: str, branch: str) -> str:
         contact = _CONTACT.search(response)

@@ -15,11 +15,13 @@ SEARCHED = (100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 800.0)
 TIMES = (0.5, 1.0, 2.0, 5.0, 10.0)
 GOODPUT_SHARE = 0.8
 REFUSED_WITHIN = 0.050
+WARM_UP = 2.0
+"""Overload is what has stood for a second (`proxy.net.crowd`); before that calls are late."""
 
 
 async def offer(gate: GateProcess, blaster: Blaster, *, rate: float, seconds: float) -> Offered:
     """Offer so much and return what became of it, when the gate has come to rest."""
-    offered = await asyncio.to_thread(blaster.offer, gate.port, rate=rate, seconds=seconds)
+    offered = await asyncio.to_thread(blaster.offer, gate.port, rate=rate, seconds=seconds, warm_up=WARM_UP)
     await gate.rests()
     return offered
 

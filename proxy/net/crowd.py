@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 from proxy.sip.flow import Flow
+from proxy.sip.uas import DECLINED
 
 __all__ = ["MOST_WAITING", "Crowd", "Deliver"]
 
@@ -36,6 +37,8 @@ MOST_WAITING = 8_192
 
 _NEW = (b"INVITE ", b"REGISTER ", b"OPTIONS ", b"SUBSCRIBE ")
 """How a datagram begins that may begin something; a re-INVITE among them is only late."""
+
+_OF_DECLINED = f";tag={DECLINED}".encode()
 
 Deliver = Callable[[bytes, Flow], None]
 
@@ -77,7 +80,9 @@ class Crowd:
         return not self and not self._overload_until
 
     def add(self, data: bytes, flow: Flow) -> None:
-        """Let a datagram wait for its turn."""
+        """Let a datagram wait for its turn. The ACK of what was declined has nobody waiting for it."""
+        if data.startswith(b"ACK ") and _OF_DECLINED in data:
+            return
         if data.startswith(_NEW):
             new = self._known if self._is_known(flow.remote_host) else self._strangers
             new.append((self._clock(), data, flow))

@@ -37,14 +37,16 @@ from proxy.sip.reliable import OPTION_TAG, RAck, ReliableResponses
 from proxy.sip.transactions import MergeKey, ServerKey, TransactionLayer, server_key
 from proxy.sip.writer import ExtraHeaders, Fixed, ResponseLines, header_lines, response_flow
 
-__all__ = ["Uas"]
+__all__ = ["DECLINED", "Uas"]
 
 logger = logging.getLogger(__name__)
 
 _OF_CALLS = frozenset({"BYE", "INFO", "INVITE", "PRACK", "REFER", "UPDATE"})
 """Requests that mean nothing in the dialog of a subscription (RFC 5057 §5.3)."""
 
-_DECLINED = frozenset({"INVITE", "REGISTER", "OPTIONS", "SUBSCRIBE"})
+DECLINED = "declined."
+"""Begins the To tag of what is declined, so that its ACK is known at a glance."""
+_DECLINABLE = frozenset({"INVITE", "REGISTER", "OPTIONS", "SUBSCRIBE"})
 """Methods that begin something, and may be refused for want of time."""
 _WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
 """Requests that mean nothing without a dialog (§15.1.2; RFC 3262 §3, RFC 3311 §5.2, RFC 6086 §4.2.2)."""
@@ -82,13 +84,13 @@ class Uas:
         method = request.method
         try:
             validate_request(request)
-            if method not in _DECLINED or request.to.tag is not None or not may_decline(request.uri):
+            if method not in _DECLINABLE or request.to.tag is not None or not may_decline(request.uri):
                 return False
             if server_key(request, method, "") in self._layer.servers:
                 return False
-            self._refuse_stateless(
-                ResponseLines(request, flow, size), response_flow(request.top_via, flow), Refusal(503)
-            )
+            lines = ResponseLines(request, flow, size)
+            lines.choose_tag(DECLINED + self._ids.derived_tag(f"{lines.call_id} {lines.branch}"))
+            self._refuse_stateless(lines, response_flow(request.top_via, flow), Refusal(503))
         except RemoteProtocolError:
             return False
         return True

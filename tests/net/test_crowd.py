@@ -68,6 +68,12 @@ def test_what_belongs_to_calls_goes_before_new_ones() -> None:
     assert loop.crowd.calm
 
 
+def test_the_ack_of_what_was_declined_is_nothing_to_deliver() -> None:
+    loop = Loop()
+    loop.add(b"ACK sip:1@x SIP/2.0\r\nTo: <sip:1@x>;tag=declined.4711\r\n")
+    assert loop.crowd.calm
+
+
 def test_peers_and_phones_go_before_strangers() -> None:
     loop = Loop()
     loop.add(REGISTER, flow=STRANGER)
