@@ -11,6 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from argon2 import PasswordHasher
+from fastapi import APIRouter
 
 from proxy.policy import NumberPlan
 from proxy.portal.app import create_app
@@ -116,6 +117,18 @@ async def program(portal: Portal, store: Store) -> AsyncIterator[Callable[..., h
     yield make
     for client in opened:
         await client.aclose()
+
+
+@pytest.fixture
+def careless() -> APIRouter:
+    """A room whose route does not say whom it is for."""
+    room = APIRouter()
+
+    @room.get("/all-codes")
+    async def show() -> str:
+        return "4711"
+
+    return room
 
 
 @pytest_asyncio.fixture

@@ -68,14 +68,8 @@ def test_every_route_asks_for_one_scope_and_for_the_right_one() -> None:
 
 
 def test_the_portal_does_not_start_with_a_route_that_asks_for_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, careless: APIRouter
 ) -> None:
-    careless = APIRouter()
-
-    @careless.get("/all-codes")
-    async def show() -> str:
-        return "4711"
-
     monkeypatch.setattr("proxy.portal.api.codes.router", careless)
     with pytest.raises(RuntimeError, match=r"/all-codes.*does not say what it needs"):
         api_routes()

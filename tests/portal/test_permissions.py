@@ -64,14 +64,8 @@ def test_there_are_routes_and_all_are_of_the_kind_that_says_what_it_needs() -> N
 
 
 def test_the_portal_does_not_start_with_a_route_that_does_not_say_what_it_needs(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, careless: APIRouter
 ) -> None:
-    careless = APIRouter()
-
-    @careless.get("/all-codes")
-    async def show() -> str:
-        return "4711"
-
     monkeypatch.setattr("proxy.portal.code_pages.router", careless)
     with pytest.raises(RuntimeError, match=r"/all-codes.*does not say what it needs"):
         routes()
