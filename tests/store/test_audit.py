@@ -142,7 +142,7 @@ def test_filters_and_pages_newest_first(anna: Store) -> None:
 def test_hostile_text_is_kept_as_text(anna: Store) -> None:
     with anna.database.write() as connection:
         actor = Actor("x\0\ud800" + "y" * 500, "r" * 50, "s" * 500)
-        write_audit(connection, actor, "a" * 50, "k" * 50, "o" * 500, before={"a": "\ud800\0"}, after=[])
+        write_audit(connection, actor, "a" * 50, "k" * 50, "o" * 500, before={"a": "\ud800\0"}, after={})
     assert _last(anna).before == {"a": "\ud800\0"}
     assert anna.audit.verify().whole
 
