@@ -218,7 +218,7 @@ class TcpConnections:
             logger.warning(
                 "cannot connect: %s",
                 error or "time-out",
-                extra={"peer": f"{flow.remote_host}:{flow.remote_port}"},
+                extra={"peer": flow.source},
             )
             self._waiting.pop(key, None)
             self._on_failure(wanted)
