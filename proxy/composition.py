@@ -451,7 +451,8 @@ def _trunk(settings: Settings, trunk: TrunkSettings, lookup: Lookup) -> Trunk:
 
 
 def _account(account: TrunkAccountSettings) -> DigestAccount:
-    return DigestAccount(account.username, account.password.get_secret_value(), account.realm)
+    password = account.password.get_secret_value()
+    return DigestAccount(account.username, password, account.realm, account.own_user)
 
 
 def _port(address: Address) -> int:

@@ -5,6 +5,7 @@ As in `proxy.settings_sections` field names are the names in the file, and times
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -27,6 +28,7 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 LargeRequests = Literal["tcp-first", "tcp", "udp"]
 Reliability = Literal["off", "supported", "required"]
 Digits = Literal["auto", "rfc4733", "info"]
+_USER = r"^[A-Za-z0-9._~+*-]{0,255}$"
 
 
 class _CallingSide(Section):
@@ -174,8 +176,12 @@ class NumberFormatSettings(Section):
 class TrunkAccountSettings(Section):
     """Who the gate is to a trunk."""
 
-    username: str = Field(pattern=r"^[A-Za-z0-9._~+*-]+$")
-    """Name that the carrier gave."""
+    username: str = Field(pattern=r"^[\x20-\x7e]{1,255}$")
+    """Name that the carrier gave, by which the gate proves who it is."""
+    user: str = Field(default="", pattern=_USER)
+    """The account's own address: what stands before the @ where the gate registers, and where the carrier
+    calls it; empty: the username, up to its @ if it has one. The number called is then taken from
+    P-Called-Party-ID or To."""
     password: SecretStr
     """Password that the carrier gave."""
     realm: tuple[str, ...] = ()
@@ -189,6 +195,17 @@ class TrunkAccountSettings(Section):
         if isinstance(value, str):
             return (value,) if value else ()
         return value
+
+    @model_validator(mode="after")
+    def _addressable(self) -> Self:
+        if not (self.own_user and re.match(_USER, self.own_user)):
+            raise ValueError("user: needed where the username is no user part of a URI")
+        return self
+
+    @property
+    def own_user(self) -> str:
+        """User part of the account's own address."""
+        return self.user or self.username.partition("@")[0]
 
 
 class TrunkSettings(Section):

@@ -168,9 +168,38 @@ def test_an_account_of_a_trunk_reaches_the_call_core_and_hides_its_password(
         """,
     )
     (trunk,) = composition.gate_config(settings, BOUND, _lookup).trunks
-    assert trunk.account == DigestAccount("gate", "a-password", realms)
+    assert trunk.account == DigestAccount("gate", "a-password", realms, "gate")
     assert (trunk.register, trunk.register_expires, trunk.probe_interval) == (True, 600, 30.0)
     assert "a-password" not in f"{settings!r}{trunk!r}"
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "user"),
+    [
+        ('username = "100200@carrier.example"', "100200@carrier.example", "100200"),
+        ('username = "a/b c", user = "+12025550100"', "a/b c", "+12025550100"),
+    ],
+)
+def test_an_account_may_prove_itself_by_another_name_than_its_address(
+    tmp_path: Path, words: str, name: str, user: str
+) -> None:
+    settings = _load(tmp_path, _ACCOUNT.format(words))
+    (trunk,) = composition.gate_config(settings, BOUND, _lookup).trunks
+    assert trunk.account == DigestAccount(name, "a-password", (), user)
+
+
+@pytest.mark.parametrize("words", ['username = "a/b c"', 'username = "@carrier"', 'username = "ä"'])
+def test_an_account_without_a_usable_address_is_refused(tmp_path: Path, words: str) -> None:
+    with pytest.raises(ConfigurationError, match="user"):
+        _load(tmp_path, _ACCOUNT.format(words))
+
+
+_ACCOUNT = """
+[[trunks]]
+name = "carrier"
+addresses = ["sip:198.51.100.1"]
+account = {{ {}, password = "a-password" }}
+"""
 
 
 def test_a_registration_without_an_account_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from proxy.call.media_security import MediaSecurity
 from proxy.call.origin import Origin
 from proxy.call.outcome import cause_of_status, reason_header
 from proxy.call.ports import CallEvent, JournalRecord
-from proxy.call.routing import Caller, Route, RouteTable, did_of
+from proxy.call.routing import Caller, Route, RouteTable
 from proxy.call.takeover import Takeover, find_place
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Direction, Disposition, HungUpBy
@@ -207,7 +207,7 @@ class Admission:
 
     def _inbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
         """Pass a call from a trunk to the PBX or phone behind the gate (DESIGN 1.9)."""
-        did = did_of(event.request.uri)
+        did = self.routes.called(event.request, caller.peer.name)
         number = self._core.policy.normalise(did)
         known = None if isinstance(number, NumberRefused) or number.emergency else number
         decision = Decision(Treatment.ALLOW, "calls from a trunk are not gated", number.dialled or did, known)

@@ -203,7 +203,7 @@ class Trunk:
     account: DigestAccount | None = None
     """Answers the trunk's challenges; None: they are refusals."""
     register: bool = False
-    """Keep the gate registered there; needs an account."""
+    """Keep the gate registered there; needs an account. Calls then come to the account's user."""
     register_expires: int = 3600
     probe_interval: float = 0.0
     """An OPTIONS goes to each destination so often; 0: never."""

@@ -11,11 +11,14 @@ from typing import NamedTuple
 from proxy.call.config import CodeMode, DidRoute, GateConfig, Peer, Side, Trunk
 from proxy.call.headers import Crossing
 from proxy.cdr.record import Direction
+from proxy.errors import RemoteProtocolError
 from proxy.policy import CallClass, Decision
 from proxy.policy.trunk_format import TrunkNumberFormat
+from proxy.sip.address import NameAddr
 from proxy.sip.bindings import Bindings
 from proxy.sip.flow import Flow
 from proxy.sip.large import LargeRequests
+from proxy.sip.message import Request
 from proxy.sip.reachability import networks_of
 from proxy.sip.uri import format_host
 
@@ -138,13 +141,21 @@ class Route:
 class RouteTable:
     """Where calls of each direction go, worked out once per configuration."""
 
-    __slots__ = ("_config", "_noted", "_outbound_codecs", "_pbx", "_reach", "line")
+    __slots__ = ("_config", "_noted", "_outbound_codecs", "_pbx", "_reach", "_registered_as", "line")
 
     def __init__(self, config: GateConfig) -> None:
         self._config = config
         self._outbound_codecs = _taken_by_all(config.trunks)
         self._reach = _addresses(config)
         self._noted: set[str] = set()
+        named = {route.prefix for route in config.did_routes}
+        self._registered_as = {
+            trunk.name: trunk.account.user
+            for trunk in config.trunks
+            if trunk.register and trunk.account is not None and trunk.account.user not in named
+        }
+        """Users that calls from trunks are for when their Request-URI tells no number; a DID route for all of
+        one's name makes it a number like any other."""
         phones = config.phones
         self.line: Trunk | None = None
         """How phones are spoken with as callees: they get no identities but From, and are behind NAT."""
@@ -224,6 +235,17 @@ class RouteTable:
                 host,
             )
 
+    def called(self, invite: Request, trunk: str) -> str:
+        """Return the number that a trunk calls, or "".
+
+        A registrar sends calls to the Contact that was registered (RFC 3261 §16.5), so the Request-URI is
+        the account, and the number stands in P-Called-Party-ID (RFC 7315 §4.2) or else in To.
+        """
+        did = did_of(invite.uri)
+        if did and did == self._registered_as.get(trunk):
+            return _party_called(invite) or did_of(invite.to.uri_text) or did
+        return did
+
     def did_user(self, did: str) -> str:
         """Return the extension that has this number by the DID routes, or ""."""
         best = self._did_route(did)
@@ -284,8 +306,19 @@ def _taken_by_all(trunks: Iterable[Trunk]) -> tuple[str, ...]:
     return shared or first.codecs
 
 
+def _party_called(invite: Request) -> str:
+    """Return the user part of P-Called-Party-ID, "" where it is missing or broken."""
+    value = invite.headers.get("P-Called-Party-ID")
+    if value is None:
+        return ""
+    try:
+        return did_of(NameAddr.parse(value).uri_text)
+    except RemoteProtocolError:
+        return ""
+
+
 def did_of(uri: str) -> str:
-    """Return the user part of a Request-URI as it stands there, without password and parameters, or ""."""
+    """Return the user part of a URI as it stands there, without password and parameters, or ""."""
     scheme, _, rest = uri.partition(":")
     scheme = scheme.lower()
     if scheme == "tel":

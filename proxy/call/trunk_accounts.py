@@ -152,7 +152,7 @@ class TrunkRegistration:
         flow = trunk.flows[self._flow_index % len(trunk.flows)]
         host = format_host(trunk.host)
         point = self._endpoint.config.listen_points[flow.listener]
-        user = self._client.account.username
+        user = self._client.account.user
         uri = f"sip:{host}"
         self._cseq += 1
         if self.state is RegistrationState.WAITING:
@@ -197,7 +197,7 @@ class TrunkRegistration:
         hosts = {(point.host.lower(), point.port) for point in own}
         for contact in response.contacts:
             uri = contact.uri
-            if uri.user == self._client.account.username and (uri.host.lower(), uri.port) in hosts:
+            if uri.user == self._client.account.user and (uri.host.lower(), uri.port) in hosts:
                 expires = delta_seconds(contact.params.get("expires"))
                 default = default if expires is None else expires
                 break

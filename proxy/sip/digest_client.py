@@ -40,6 +40,8 @@ class DigestAccount:
     realms: tuple[str, ...] = ()
     """Only challenges of these are answered; none: the registrar's and those that the trunk's servers ask in
     first (their addresses are checked already: credentials go nowhere else)."""
+    user: str = ""
+    """User part of the address-of-record and of the Contact that are registered there (RFC 3261 §10.2)."""
 
 
 class DigestClient:

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.call.config import DidRoute
+from proxy.call.config import DidRoute, Trunk
 from proxy.cdr.record import Direction, Disposition
-from tests.support.gate import PBX, GateBench, default_config
+from proxy.sip.digest_client import DigestAccount
+from proxy.sip.flow import Flow
+from tests.support.gate import CARRIER, PBX, GateBench, default_config
 from tests.support.ua import ANSWER, RING_AND_ANSWER
 
 TOLL_FREE = "918005550123"
@@ -38,6 +40,69 @@ def test_passes_ungated_with_did_intact_and_a_record() -> None:
     assert record.peer == "carrier"
     assert record.disposition is Disposition.ANSWERED
     assert record.code is None
+
+
+REGISTERED = Trunk(
+    "carrier",
+    (Flow("UDP", *CARRIER),),
+    "carrier.example.com",
+    account=DigestAccount("name@carrier.example.com", "password", (), "100200"),
+    register=True,
+)
+DID = "sip:+12125550204@carrier.example.com"
+
+
+@pytest.mark.parametrize(
+    ("to", "headers", "called"),
+    [
+        (DID, (), "+12125550204"),
+        ("tel:+12125550204", (), "+12125550204"),
+        ("sip:+442079460000@b.example", (("P-Called-Party-ID", f"<{DID}>"),), "+12125550204"),
+        (DID, (("P-Called-Party-ID", "<sip:broken"),), "+12125550204"),
+        (DID, (("P-Called-Party-ID", "<urn:service:x>"),), "+12125550204"),
+        ("sip:carrier.example.com", (), "100200"),
+    ],
+    ids=["to", "to_tel", "party_called", "broken", "no_party", "nobody"],
+)
+def test_rfc3261_16_5_a_call_to_the_registered_contact_is_for_the_number_in_to(
+    to: str, headers: tuple[tuple[str, str], ...], called: str
+) -> None:
+    with GateBench(config=default_config(trunks=(REGISTERED,))) as bench:
+        bench.pbx.script = RING_AND_ANSWER
+        call = bench.carrier.call("", uri="sip:100200@192.0.2.1", to=to, headers=headers)
+        bench.run(2.0)
+        received = bench.pbx.calls[0].invite
+        assert received is not None
+        assert received.uri == f"sip:{called}@{PBX[0]}:{PBX[1]}"
+        assert called in (received.headers.get("To") or "")
+        call.bye()
+        bench.core.reconfigure(default_config())
+        bench.run(60.0)
+    assert bench.record.dialled_number == called
+
+
+@pytest.mark.parametrize(
+    ("trunk", "routes", "uri"),
+    [
+        (REGISTERED, (), "sip:+13105550177@192.0.2.1"),
+        (REGISTERED, (DidRoute("100200", "pbx"),), "sip:100200@192.0.2.1"),
+        (replace(REGISTERED, register=False), (), "sip:100200@192.0.2.1"),
+    ],
+    ids=["a_number_is_called", "the_account_has_a_route", "not_registered"],
+)
+def test_the_request_uri_counts_wherever_it_says_a_number(
+    trunk: Trunk, routes: tuple[DidRoute, ...], uri: str
+) -> None:
+    with GateBench(config=default_config(trunks=(trunk,), did_routes=routes)) as bench:
+        bench.pbx.script = RING_AND_ANSWER
+        call = bench.carrier.call("", uri=uri, to=DID)
+        bench.run(2.0)
+        received = bench.pbx.calls[0].invite
+        assert received is not None
+        assert received.uri.partition("@")[0] == uri.partition("@")[0]
+        call.bye()
+        bench.core.reconfigure(default_config())
+        bench.run(60.0)
 
 
 def test_emergency_number_from_a_trunk_is_no_emergency_call() -> None:

@@ -27,11 +27,11 @@ from tests.support.network import Address
 from tests.support.ua import ANSWER, Step, Ua, UaCall, sdp
 
 TOLL_FREE = "918005550123"
-ACCOUNT = DigestAccount("gate-user", "gate-password", ("carrier",))
+ACCOUNT = DigestAccount("gate-user", "gate-password", ("carrier",), "gate-line")
 A, B = Flow("UDP", "198.51.100.1", 5060, 0), Flow("TLS", "2001:db8::2", 5061, 1)
 TRUNK = Trunk("carrier", (A,), "carrier.example", account=ACCOUNT, register=True, register_expires=600)
 CHALLENGE = 'Digest realm="carrier", nonce="n1", qop="auth"'
-CONTACT = "<sip:gate-user@192.0.2.1:5060>"
+CONTACT = "<sip:gate-line@192.0.2.1:5060>"
 
 
 class Registrar:
@@ -112,7 +112,7 @@ def test_rfc3261_10_2_a_register_says_who_and_where() -> None:
     registrar = Registrar(TRUNK)
     register = registrar.expect()
     assert register.uri == "sip:carrier.example"
-    assert register.from_.uri_text == register.to.uri_text == "sip:gate-user@carrier.example"
+    assert register.from_.uri_text == register.to.uri_text == "sip:gate-line@carrier.example"
     assert register.headers.get("Contact") == CONTACT
     assert register.headers.get("Expires") == "600"
     assert "Authorization" not in register.headers
@@ -151,7 +151,7 @@ def test_rfc3261_22_2_a_challenge_is_answered_and_the_binding_renewed(
     ("headers", "refresh"),
     [
         (("Contact: <sip:other@198.51.100.9>;expires=50", f"Contact: {CONTACT};expires=100"), 80.0),
-        (("Contact: <sip:gate-user@198.51.100.9:5060>;expires=50", "Expires: 200"), 160.0),
+        (("Contact: <sip:gate-line@198.51.100.9:5060>;expires=50", "Expires: 200"), 160.0),
         ((f"Contact: {CONTACT}", "Expires: 200"), 160.0),
         ((f"Contact: {CONTACT};expires=soon",), 480.0),
         ((), 480.0),
@@ -235,7 +235,7 @@ def test_the_next_address_is_tried_at_once() -> None:
     registrar.fail()
     second = registrar.expect()
     assert registrar.flow == B
-    assert second.headers.get("Contact") == "<sip:gate-user@[2001:db8::1]:5061;transport=tls>"
+    assert second.headers.get("Contact") == "<sip:gate-line@[2001:db8::1]:5061;transport=tls>"
     registrar.fail()
     assert registrar.status == RegistrationStatus(RegistrationState.WAITING, "no answer to REGISTER")
     assert registrar.request(10.0) is None

@@ -217,6 +217,7 @@ class Ua:
         headers: Headers = (),
         caller: str = "204",
         uri: str = "",
+        to: str = "",
         max_forwards: int = 70,
         content_type: str = "application/sdp",
     ) -> UaCall:
@@ -224,10 +225,11 @@ class Ua:
         call = UaCall(self, outgoing=True)
         self.calls.append(call)
         target = uri or f"sip:{number}@gate.example.com"
+        to = to or target
         spec = InviteSpec(
             uri=target,
             from_=f"<sip:{caller}@{self.host}>",
-            to=f"<{target}>" if ":" in target else "<sip:x@example.com>",
+            to=f"<{to}>" if ":" in to else "<sip:x@example.com>",
             flow=Flow(self.transport, *self.gate),
             body=self.description if body is None else body,
             headers=tuple(headers),

@@ -66,11 +66,10 @@ FORKS
         t_relay();
         exit;
     }
-    # A carrier behind this proxy calls the gate, where it registered.
+    # A carrier behind this proxy calls the gate at its Contact, where it registered: the number stays in To.
     record_route();
     $rU = "USER";
     if (!lookup("location")) { sl_send_reply("480", "Not Registered"); exit; }
-    $rU = $tU;
     t_relay();
 }
 """

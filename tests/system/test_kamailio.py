@@ -90,7 +90,7 @@ def running_network(folder: Path, transport: str) -> Iterator[Network]:
     address = CARRIER_ADDRESSES[0]
     port = free_port(address)
     behind = (free_port(BEHIND[0]), free_port(BEHIND[1]))
-    account = f'account = {{ username = "gate", password = "{PASSWORD}", realm = "{REALM}" }}'
+    account = f'account = {{ username = "gate@{REALM}", password = "{PASSWORD}", realm = "{REALM}" }}'
     proxy = running_kamailio(
         folder / "kamailio",
         address=address,
@@ -246,5 +246,6 @@ def test_call_to_the_registered_gate_reaches_the_pbx(
     pbx.wait()
     record = the_record(gate, known)
     assert record.direction is Direction.INBOUND
+    assert record.dialled_number == "+12025550123", "the number is in To, the Request-URI is the account"
     assert record.hung_up_by is HungUpBy.B_LEG
     assert network.kamailio.said("[unrouted") == 0
