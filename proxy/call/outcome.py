@@ -90,8 +90,12 @@ _STATUS_FOR_CALLER = {
     # Redirection and challenges are between gate and trunk; the caller could not act on them.
     401: 500,
     407: 500,
+    # The caller's own 408 and 482 would speak of its INVITE to the gate. A loop is no reason to try another
+    # way, as a 5xx would be.
+    408: 504,
     415: 488,
     481: 500,
+    482: 483,
     487: 480,
     503: 500,
     606: 488,
@@ -106,7 +110,6 @@ _ABOUT_THE_HOP_TOO = frozenset({437, 438, 439, 440, 469, 470, 489, 491, 493, 494
 _BUSY = ("busy", "busy_tone", "busy_tone", "busy_tone")
 _ANNOUNCEMENTS = {
     403: ("not_allowed",),
-    408: ("no_answer",),
     480: ("no_answer",),
     486: _BUSY,
     600: _BUSY,

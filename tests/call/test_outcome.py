@@ -62,10 +62,16 @@ def test_rfc3326_cause_of_a_reason(values: list[str], cause: int | None) -> None
 def test_what_reaches_the_caller_is_always_a_failure_that_it_may_see(status: int) -> None:
     seen = status_for_caller(status)
     assert 400 <= seen <= 699
-    assert seen not in {401, 407, 422, 503}
+    assert seen not in {401, 407, 408, 422, 482, 503}
     assert announcement(seen)
     assert 1 <= cause_of_status(status) <= 127
     assert isinstance(disposition_of_status(status), Disposition)
+
+
+def test_rfc3261_8_1_3_1_what_a_trunk_says_of_time_and_loops_is_not_said_of_the_callers_invite() -> None:
+    assert status_for_caller(408) == 504  # as when the trunk says nothing at all
+    assert status_for_caller(482) == 483
+    assert not may_fail_over(status_for_caller(482))
 
 
 def test_failover_on_408_and_5xx_only() -> None:

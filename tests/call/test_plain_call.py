@@ -83,7 +83,7 @@ def test_media_over_ipv6_when_the_offer_says_so() -> None:
         (407, 500, Disposition.TRUNK_FAILED),
         (422, 500, Disposition.REJECTED),
         (488, 488, Disposition.NOT_ACCEPTABLE),
-        (408, 408, Disposition.NO_ANSWER),
+        (408, 504, Disposition.NO_ANSWER),
     ],
 )
 def test_final_response_reaches_the_caller_as_it_may(
