@@ -44,16 +44,15 @@ _EMERGENCY = _LOCATION | {"Call-Info", "Priority", "Resource-Priority"}
 """What a caller in need has to say (RFC 6442, RFC 7852 §3, RFC 3261 §20.26, RFC 4412): nothing drops it."""
 
 _TRUST_NAMES = """
-    P-Asserted-Identity P-Asserted-Service Remote-Party-ID Diversion History-Info Identity Identity-Info
-    P-Charging-Vector P-Charging-Function-Addresses P-Access-Network-Info P-Visited-Network-ID
-    P-Served-User P-Profile-Key P-Called-Party-ID P-Associated-URI P-User-Database P-Early-Media
-    P-Private-Network-Indication P-DCS-Billing-Info P-DCS-LAES P-DCS-OSPS P-DCS-Redirect
-    P-DCS-Trace-Party-ID Origination-Id Attestation-Info Cellular-Network-Info Additional-Identity
-    Answer-Mode Priv-Answer-Mode
+    Remote-Party-ID Diversion History-Info Identity Identity-Info Charge-Info Relayed-Charge
+    Origination-Id Attestation-Info Cellular-Network-Info Additional-Identity Answer-Mode Priv-Answer-Mode
+    Resource-Priority
 """
 _TRUST = frozenset(map(canonical_name, _TRUST_NAMES.split())) | _LOCATION
-"""What only a trusted side may say, and only a trusted side may hear: who calls, where from, and that a phone
-is to answer by itself (RFC 5373 §6), which would let an outsider listen."""
+"""What only a trusted side may say, and only a trusted side may hear: who calls and where from, who pays,
+what goes before others' calls (RFC 4412), and that a phone is to answer by itself (RFC 5373 §6), which would
+let an outsider listen. So is every header that begins with ``P-``, known here or not: they are meant for
+those who trust each other (RFC 3427 §4.1), and there will be more."""
 
 _ALERTING = frozenset(map(canonical_name, ("Alert-Info", "P-Auto-Answer", "P-Alerting-Mode")))
 """How the callee's phone rings: from an address of the caller's choice, or not at all, as most phones answer
@@ -135,7 +134,9 @@ class Crossing:
     def _passes(self, name: str, hidden: frozenset[str]) -> bool:
         if self.emergency and name in _EMERGENCY:
             return True
-        if name in self.dropped or name in hidden or (not self.trusted and name in _TRUST):
+        if name in self.dropped or name in hidden:
+            return False
+        if not self.trusted and (name in _TRUST or (name[:2] == "P-" and name not in _ALERTING)):
             return False
         return name[:2] != "X-" or self.x_headers.allow(name)
 

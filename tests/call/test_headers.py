@@ -14,7 +14,7 @@ from proxy.call.headers import _TRUST, Crossing, XHeaders, quote_display_name, w
 from proxy.call.loops import LOOP_HEADER
 from proxy.call.routing import did_of
 from proxy.sip.flow import Flow
-from proxy.sip.headers import Headers
+from proxy.sip.headers import Headers, canonical_name
 from proxy.sip.message import Request
 from proxy.sip.parser import parse_message
 from tests.call.phones import PhoneBench
@@ -113,7 +113,13 @@ def test_missing_max_forwards_counts_as_70() -> None:
         bench.run(40.0)
 
 
-ALL_TRUST = sorted(_TRUST)
+PRIVATE = """
+    P-Asserted-Identity P-Asserted-Service P-Charging-Vector P-Charging-Function-Addresses P-Charge-Info
+    P-Access-Network-Info P-Visited-Network-ID P-Served-User P-Profile-Key P-Called-Party-ID P-Associated-URI
+    P-User-Database P-Early-Media P-Media-Authorization P-Private-Network-Indication P-DCS-Billing-Info
+    P-DCS-LAES P-DCS-OSPS P-DCS-Redirect P-DCS-Trace-Party-ID P-Of-Tomorrow
+"""
+ALL_TRUST = sorted(_TRUST | set(map(canonical_name, PRIVATE.split())))
 X_ANSWER = (Step(0.0, 200, with_sdp=True, headers=[("X-CRM-Back", "1"), ("X-Back", "2")]),)
 
 TRUST = [
@@ -122,6 +128,12 @@ TRUST = [
     "Diversion",
     "History-Info",
     "P-Charging-Vector",
+    "P-Charge-Info",
+    "Charge-Info",
+    "Relayed-Charge",
+    "P-Media-Authorization",
+    "P-Of-Tomorrow",
+    "Resource-Priority",
     "Identity",
 ]
 
@@ -213,6 +225,41 @@ def test_an_untrusted_pbx_asserts_nothing(name: str) -> None:
         invite = bench.carrier.calls[0].invite
         assert invite is not None
         assert "12125550999" not in "".join(invite.headers.lines())
+        call.bye()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "P-Charge-Info: <sip:+13105550000@x>",
+        "p-charge-info : <sip:+13105550000@x>;npi=ISDN",
+        "Charge-Info: <sip:+13105550000@x>",
+        "Relayed-Charge: 13105550000",
+        "P-Media-Authorization: 13105550000",
+        "P-Of-Tomorrow: 13105550000",
+        "Resource-Priority: dsn.flash, 13105550000.0",
+    ],
+)
+def test_rfc8496_a_phone_does_not_choose_who_is_billed_nor_whose_call_goes_first(line: str) -> None:
+    name, _, value = line.partition(":")
+    with PhoneBench() as bench:
+        call = bench.desk.call(TOLL_FREE, headers=[(name, value.strip())])
+        bench.run(0.5)
+        invite = bench.carrier.calls[0].invite
+        assert invite is not None
+        assert "3105550000" not in "".join(invite.headers.lines())
+        call.bye()
+
+
+def test_rfc4412_who_calls_for_help_may_say_how_urgent_it_is() -> None:
+    headers = [("Resource-Priority", "esnet.0"), ("P-Charge-Info", "<sip:+13105550000@x>")]
+    with PhoneBench() as bench:
+        call = bench.desk.call("911", headers=headers)
+        bench.run(0.5)
+        invite = bench.carrier.calls[0].invite
+        assert invite is not None
+        assert invite.headers.get("Resource-Priority") == "esnet.0"
+        assert invite.headers.get("P-Charge-Info") is None
         call.bye()
 
 
