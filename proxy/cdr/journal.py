@@ -26,7 +26,7 @@ from pathlib import Path
 
 from proxy.cdr.encoding import encode_record
 from proxy.cdr.frames import FrameKind, pack_frame
-from proxy.cdr.record import CallRecord
+from proxy.cdr.record import CallRecord, RecordPhase
 from proxy.cdr.recovery import recover
 from proxy.cdr.segments import Position, SegmentDirectory
 from proxy.cdr.tail import JournalEntry, JournalTail
@@ -154,6 +154,9 @@ class Journal:
     def append(self, record: CallRecord, confirm: Confirm | None = None) -> None:
         """Write this state of a call. ``confirm`` is called in the event loop when it is on the disk, or
         not; at once while the journal could not be opened.
+
+        The first word of a call, whose caller is being answered, waits for no company either: a call that
+        somebody saw answered must not be gone after a crash.
         """
         now = self._clock()
         if not self._open:
@@ -163,16 +166,12 @@ class Journal:
             return
         if confirm is None:
             self._pending.append(_Item(record, now, 0))
-            if not self._roused:
-                self._roused = True
-                self._event.set()
+            self._rouse(urgent=record.phase is RecordPhase.SETUP)
             return
         self._ticket = ticket = self._ticket + 1
         self._waiting[ticket] = (record.record_id, confirm, now)
         self._pending.append(_Item(record, now, ticket))
-        if not self._urgent:
-            self._urgent = True
-            self._event.set()
+        self._rouse(urgent=True)
 
     def heartbeat(self) -> None:
         """All calls that are live in the journal still are. Every 3 s; costs one short line for all of
@@ -181,7 +180,14 @@ class Journal:
         if not self._open:
             return
         self._pending.append(_Item(None, self._clock(), 0))
-        if not self._roused:
+        self._rouse(urgent=False)
+
+    def _rouse(self, *, urgent: bool) -> None:
+        """Let the thread look: within the lazy interval, or now."""
+        if urgent and not self._urgent:
+            self._urgent = self._roused = True
+            self._event.set()
+        elif not self._roused:
             self._roused = True
             self._event.set()
 

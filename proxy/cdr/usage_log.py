@@ -192,8 +192,8 @@ _CALL_TYPES = {
 
 
 def clock_time(seconds: float) -> str:
-    """Seconds as ``00:01:05``."""
-    whole = round(seconds)
+    """Seconds as ``00:01:05``: the nearest whole one, but no talk looks like none at all."""
+    whole = round(seconds) or int(seconds > 0)
     if 0 <= whole < _DAY:
         return _MINUTES[whole // 60] + _SECONDS[whole % 60]
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"

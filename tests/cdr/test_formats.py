@@ -246,7 +246,15 @@ def test_the_hour_that_summer_time_takes_or_gives_is_told_right() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0, "00:00:00"), (59.6, "00:01:00"), (86_399.0, "23:59:59"), (360_000.0, "100:00:00")],
+    [
+        (0.0, "00:00:00"),
+        (0.004, "00:00:01"),
+        (0.5, "00:00:01"),
+        (1.4, "00:00:01"),
+        (59.6, "00:01:00"),
+        (86_399.0, "23:59:59"),
+        (360_000.0, "100:00:00"),
+    ],
 )
 def test_durations_are_hours_minutes_seconds(seconds: float, text: str) -> None:
     assert clock_time(seconds) == text

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -183,6 +184,23 @@ def test_a_call_cut_off_at_the_prompt_has_its_record(open_journal: OpenJournal) 
     _crash(journal)
     (record,) = _finals(open_journal())
     assert (record.disposition, record.answered_after) == (Disposition.INTERRUPTED, None)
+
+
+@pytest.mark.parametrize("lazy_one_waits", [False, True])
+def test_the_first_word_of_a_call_waits_for_no_company(
+    tmp_path: Path, open_journal: OpenJournal, lazy_one_waits: bool
+) -> None:
+    # Its caller is being answered: who kills the gate then finds the call all the same.
+    journal = open_journal(replace(FAST, lazy_interval=3600.0))
+    if lazy_one_waits:
+        journal.heartbeat()
+        journal.append(_answered("r0"))
+    journal.append(replace(full_record("r1", phase=RecordPhase.SETUP), answered_after=None, code=None))
+    file = tmp_path / "journal" / "journal-00000001.log"
+    until = time.monotonic() + 60
+    while "r1" not in [frame.key for frame in scan_frames(file.read_bytes())]:
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 def test_recovery_happens_once(open_journal: OpenJournal) -> None:
