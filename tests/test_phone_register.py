@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import server
+from proxy import recordings
 from proxy.clock import epoch
 from proxy.net.control import ask
 from proxy.operations import samples
@@ -35,7 +35,7 @@ def _no_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().startswith("TOLLGATE_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(server, "_encoded", lambda _library, _codec: [])
+    monkeypatch.setattr(recordings, "_encoded", lambda _library, _codec: [])
 
 
 def settings(folder: Path, extra: str = "") -> Settings:
