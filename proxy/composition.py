@@ -7,7 +7,7 @@ settings give new flows when an address behind a name has changed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -156,9 +156,14 @@ def tls_names(settings: Settings, lookup: Lookup) -> dict[tuple[str, int], str]:
 
 
 def endpoint_config(
-    settings: Settings, bound: Sequence[tuple[str, int]], peer_names: PeerLookup = nothing_known
+    settings: Settings,
+    bound: Sequence[tuple[str, int]],
+    peer_names: PeerLookup = nothing_known,
+    *,
+    machine: Collection[str] = (),
 ) -> EndpointConfig:
-    """Return the endpoint's settings; ``bound`` says which port each socket really has."""
+    """Return the endpoint's settings; ``bound`` says which port each socket really has, ``machine`` which
+    addresses one has that listens at all of them."""
     advertised = {ip_address(host).version: host for host in settings.sip.advertised}
     points = [
         ListenPoint(
@@ -166,6 +171,7 @@ def endpoint_config(
             advertised.get(ip_address(host).version, host),
             port,
             alias=settings.sip.tcp.alias and address.transport != "UDP",
+            bound=_bound(host, machine),
         )
         for address, (host, port) in zip(settings.sip.listen, bound, strict=True)
     ]
@@ -183,6 +189,13 @@ def endpoint_config(
         invites_to_tu=True,
         lookup=peer_names,
     )
+
+
+def _bound(host: str, machine: Collection[str]) -> tuple[str, ...]:
+    own = ip_address(host)
+    if not own.is_unspecified:
+        return (host,)
+    return tuple(one for one in machine if ip_address(one).version == own.version)
 
 
 def registrar_config(settings: Settings) -> RegistrarConfig:

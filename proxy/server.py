@@ -38,6 +38,7 @@ from proxy.errors import ConfigurationError
 from proxy.events import TrunkNews
 from proxy.media.embedded import EmbeddedEngine
 from proxy.metrics import LoopLag, MetricsServer
+from proxy.net.addresses import addresses_of_machine
 from proxy.net.control import ControlServer
 from proxy.net.driver import Driver
 from proxy.net.resolver import NameTable, PeerNames
@@ -197,7 +198,10 @@ class Gate:
             tried = ", ".join(map(str, settings.sip.listen))
             raise ConfigurationError(f"sip.listen: {reason} ({tried})") from error
         ids = KeyedIds(secrets.token_bytes(32))
-        endpoint = Endpoint(composition.endpoint_config(settings, self.bound, peer_names.get), ids)
+        machine = addresses_of_machine()
+        endpoint = Endpoint(
+            composition.endpoint_config(settings, self.bound, peer_names.get, machine=machine), ids
+        )
         key = settings.auth.secret.get_secret_value().encode() or secrets.token_bytes(32)
         # No nonce of an earlier run is good: how far it was used nobody remembers.
         digest = DigestServer(

@@ -246,6 +246,13 @@ def test_via_and_contact_say_the_advertised_address(settings: Settings) -> None:
     assert (config.t1, config.user_agent) == (0.25, "Gate")
 
 
+def test_the_gate_knows_the_addresses_behind_the_advertised_ones(settings: Settings) -> None:
+    machine = ("127.0.0.1", "192.0.2.20", "::1")
+    bound = [("0.0.0.0", 5060), ("::", 5060), ("192.0.2.20", 5062)]
+    points = composition.endpoint_config(settings, bound, machine=machine).listen_points
+    assert [point.bound for point in points] == [machine[:2], machine[2:], ("192.0.2.20",)]
+
+
 def test_limits_reach_sockets_and_parser(settings: Settings) -> None:
     limits = settings.limits.model_copy(update={"message_size": 8_000, "header_lines": 100})
     settings = settings.model_copy(update={"limits": limits})

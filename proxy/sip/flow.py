@@ -69,6 +69,8 @@ class ListenPoint:
     alias: bool = False
     """Reliable transports: offer peers to send their requests over connections of the gate's making
     (RFC 5923)."""
+    bound: tuple[str, ...] = ()
+    """IP addresses of the socket itself, which peers need not know: requests to them come here, too."""
 
     @property
     def sent_by(self) -> str:

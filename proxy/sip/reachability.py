@@ -64,7 +64,11 @@ class Surroundings:
     _own: frozenset[tuple[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        own = frozenset((_spelled(point.host), point.port) for point in self.listen_points)
+        own = frozenset(
+            (_spelled(host), point.port)
+            for point in self.listen_points
+            for host in (point.host, *point.bound)
+        )
         object.__setattr__(self, "_own", own)
 
     def means_gate(self, host: str, port: int) -> bool:
@@ -175,13 +179,15 @@ def hop_to(uri: Uri, source: Flow, via: Via, *, direct: bool, gate: Surroundings
 
 
 def _behind_nat(host: str, port: int, source: Flow, via: Via) -> bool:
-    if (host, port) == (source.remote_host, source.remote_port):
+    observed = (source.remote_host, source.remote_port)
+    if (via.host.lower(), via.port or DEFAULT_PORTS["UDP"]) != observed:
+        # Even where the Contact names what was observed: the phone knows of the NAT then (RFC 3581 §4).
+        return True
+    if (host, port) == observed:
         return False
     address = _parse(host)
     if address is None:
         # A name in a phone's own Contact is its host name more often than one that can be looked up.
-        return True
-    if (via.host.lower(), via.port or DEFAULT_PORTS["UDP"]) != (source.remote_host, source.remote_port):
         return True
     return host != source.remote_host and _is_local(address) and not _is_local(_parse(source.remote_host))
 

@@ -43,7 +43,18 @@ def test_rfc3581_a_phone_behind_nat_is_reached_where_its_request_came_from() -> 
     own = Via.parse("SIP/2.0/UDP 203.0.113.7:32000;branch=z9hG4bK-1")
     assert hop("sip:204@100.64.3.4:5060", PUBLIC, own) == NextHop(PUBLIC, True)
     assert hop("sip:204@desk.invalid", PUBLIC, own) == NextHop(PUBLIC, True)
-    assert hop("sip:204@203.0.113.7:32000", PUBLIC, INSIDE_VIA) == NextHop(PUBLIC._replace(), False)
+    # A phone that has learned what the gate sees (RFC 3581 §4), and has put it into its Contact alone.
+    assert hop("sip:204@203.0.113.7:32000", PUBLIC, INSIDE_VIA) == NextHop(PUBLIC, True)
+    assert hop("sip:204@203.0.113.7:32000", PUBLIC, own) == NextHop(PUBLIC, False)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.9", "192.0.2.1", "198.51.100.3", "[::ffff:192.0.2.1]"])
+def test_the_addresses_of_the_socket_behind_the_advertised_one_are_the_gate_too(host: str) -> None:
+    point = ListenPoint("UDP", "203.0.113.9", 5060, bound=("192.0.2.1", "198.51.100.3"))
+    gate = Surroundings((point,))
+    assert contact_problem(Uri.parse(f"sip:204@{host}"), PHONE, gate) == "address of the gate itself"
+    assert contact_problem(Uri.parse(f"sip:204@{host}:5070"), PHONE, gate) == ""
+    assert not gate.may_be_sent_to(host.strip("[]"), 5060)
 
 
 def test_within_one_private_network_there_is_no_nat() -> None:

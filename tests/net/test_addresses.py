@@ -1,0 +1,31 @@
+"""Which addresses the machine has."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from proxy.net.addresses import addresses_of_machine
+
+
+def test_they_are_those_that_a_socket_can_have() -> None:
+    found = addresses_of_machine()
+    assert "127.0.0.1" in found
+    for address in found:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        if not address.startswith("fe80"):
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.bind((address, 0))
+
+
+def test_networks_and_broadcast_addresses_are_none(tmp_path: Path) -> None:
+    (tmp_path / "fib_trie").write_text(
+        "Main:\n  |-- 192.0.2.0\n     /24 link UNICAST\n  |-- 192.0.2.2\n     /32 host LOCAL\n"
+        "Local:\n  |-- 192.0.2.2\n     /32 host LOCAL\n  |-- 192.0.2.255\n     /32 link BROADCAST\n"
+    )
+    (tmp_path / "if_inet6").write_text("20010db8000000000000000000000001 04 40 00 82     eth0\n")
+    assert addresses_of_machine(tmp_path) == ("192.0.2.2", "2001:db8::1")
+
+
+def test_where_the_system_does_not_say_there_are_none(tmp_path: Path) -> None:
+    assert addresses_of_machine(tmp_path) == ()
