@@ -272,6 +272,8 @@ def _changed(
         seconds = registration.expiry(contact)
         identity = registration.identity(contact, alone=len(contacts) == 1 or not seconds)
         at = _find(after, contact, identity)
+        if at is None and seconds and len(contacts) == 1:
+            at = _find_moved(after, contact, identity, registration.call_id)
         if at is not None:
             if any(after[at] is binding for binding in made):
                 raise RegistrationRefused(400, "Contact given twice")
@@ -286,6 +288,26 @@ def _changed(
         elif at is not None:
             del after[at]
     return after, made
+
+
+def _find_moved(
+    bindings: Sequence[Binding], contact: NameAddr, identity: Identity, call_id: str
+) -> int | None:
+    """Find the binding that the same instance has made by the same Call-ID for another host or port: a NAT or
+    DHCP has given it a new one. Left there, dead bindings would fill what the user may have."""
+    if identity.reg_id or not identity.instance:
+        return None
+    wanted = _way(contact.uri)
+    for at, known in enumerate(bindings):
+        its_own = not known.reg_id and (known.instance, known.call_id) == (identity.instance, call_id)
+        if its_own and _way(Uri.parse(known.contact)) == wanted:
+            return at
+    return None
+
+
+def _way(uri: Uri) -> tuple[str, str | None, str | None]:
+    """Return what a phone's Contact keeps when only its address changes."""
+    return uri.scheme, uri.user, uri.params.get("transport")
 
 
 def _reached_anew(binding: Binding) -> Binding:

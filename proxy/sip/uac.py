@@ -197,6 +197,9 @@ class Uac:
         extra = self._fixed.user_agent
         if method in TARGET_REFRESH:
             extra = self._contact(dialog, flow) + extra
+        if method == "UPDATE":
+            # RFC 4028 §7.1: without it the peer takes the gate for one that knows no session timer.
+            extra = self._fixed.supported_again + extra
         data = lines.request(method, self._fixed.overridden(extra, headers), body, content_type)
         usual = Outgoing(lines, data, flow)
         # A BYE is never that large, and has to arrive.

@@ -143,6 +143,8 @@ class TestRefresh:
             bench.run(901.0)
             (refresh,) = asked(callee(bench))
             assert (refresh.method, refresh.body) == ("UPDATE", b"")
+            assert "timer" in refresh.headers.values("Supported"), "RFC 4028 §7.1"
+            assert "100rel" not in refresh.headers.values("Supported")
             bench.run(1800.0)
             assert len(asked(callee(bench))) == 3
 

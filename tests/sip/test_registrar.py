@@ -18,6 +18,7 @@ from proxy.sip.registration import RegistrarConfig
 from tests.sip.registering import (
     CONTACT,
     GATE,
+    INSTANCE,
     OTHER,
     OUTBOUND,
     PATH,
@@ -115,6 +116,44 @@ def test_rfc3261_10_3_step_7_another_call_id_has_an_order_of_its_own() -> None:
     bench = Bench()
     bench.register(CONTACT, cseq=50)
     assert bench.register(CONTACT, cseq=1, call_id="after a restart").status == 200
+
+
+def test_a_phone_whose_port_changes_keeps_one_binding() -> None:
+    bench = Bench(RegistrarConfig(max_contacts=2))
+    bench.register(OTHER)
+    for port in range(40_000, 40_010):
+        assert bench.register(f"<sip:204@192.0.2.20:{port}>;{INSTANCE}").status == 200
+        assert bench.contacts() == [OTHER.strip("<>"), f"sip:204@192.0.2.20:{port}"]
+    late = bench.register(f"<sip:204@192.0.2.20:40005>;{INSTANCE}", cseq=3)
+    assert (late.status, bench.contacts()[1]) == (500, "sip:204@192.0.2.20:40009")
+
+
+@pytest.mark.parametrize(
+    ("contact", "call_id"),
+    [
+        (f"<sip:204@192.0.2.20:5070>;{INSTANCE}", "another phone"),
+        ('<sip:204@192.0.2.20:5070>;+sip.instance="<urn:uuid:1>"', "r1"),
+        ("<sip:204@192.0.2.20:5070>", "r1"),
+        (f"<sip:desk@192.0.2.20:5070>;{INSTANCE}", "r1"),
+        (f"<sip:204@192.0.2.20:5070;transport=tcp>;{INSTANCE}", "r1"),
+    ],
+    ids=["call_id", "instance", "no_instance", "user", "transport"],
+)
+def test_what_else_may_be_another_phone_has_a_binding_of_its_own(contact: str, call_id: str) -> None:
+    bench = Bench()
+    bench.register(f"{CONTACT};{INSTANCE}")
+    assert bench.register(contact, call_id=call_id).status == 200
+    assert len(bench.contacts()) == 2
+
+
+def test_of_several_contacts_of_one_request_each_stays() -> None:
+    bench = Bench()
+    both = (f"<sip:204@192.0.2.20:5070>;{INSTANCE}", f"<sip:204@192.0.2.21:5070>;{INSTANCE}")
+    assert bench.register(*both).status == 200
+    assert bench.register(*both).status == 200
+    assert len(bench.contacts()) == 2
+    assert bench.register(f"<sip:204@192.0.2.22:5070>;{INSTANCE};expires=0").status == 200
+    assert len(bench.contacts()) == 2
 
 
 def test_rfc3261_10_3_all_or_nothing() -> None:
