@@ -152,6 +152,7 @@ class BLeg(Leg):
         spec = spec._replace(call_id=before.call_id, local_tag=before.local_tag, cseq=before.cseq + 1)
         self.state = BLegState.CALLING
         self._invite(spec, now)
+        self.call.b_asked_again(now)
         return True
 
     def _end(self, state: BLegState) -> None:

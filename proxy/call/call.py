@@ -66,8 +66,6 @@ _ANSWER_GUARD = 10.0
 _CLOSE_GUARD = 5.0
 """How long the media engine may take to give ports back before the record goes without its figures."""
 _ANNOUNCEMENT_GUARD = 20.0
-_HELP_RINGS = 900.0
-"""A call for help rings so long at least; it ends then because its caller may be gone unheard."""
 
 _UNDER_WAY = frozenset({CallState.DIALLING, CallState.RINGING})
 _AUDIBLE = frozenset({CallState.RINGING, CallState.TALKING})
@@ -265,7 +263,7 @@ class Call:
     def dial(self, now: float) -> None:
         """Look for the callee."""
         self.enter(CallState.DIALLING, now)
-        self.bound_at = self.rings_until(now)
+        self.bound_at = due.rings_until(self, now)
         hunt = self.called.seek(now)
         hunt.advance(now)
         if self.route.emergency:  # told of when it is on its way, or can't be
@@ -280,16 +278,16 @@ class Call:
             self.a.media.play(("connecting",), group=self.route.prompts)
         self.rearm()
 
-    def rings_until(self, now: float) -> float:
-        """Return how long a search that begins now may take. No setting cuts a call for help short, which may
-        have to wait in a queue."""
-        longest = self.config.ring_timeout
-        return now + (max(longest, _HELP_RINGS) if self.route.emergency else longest)
-
     def b_trying(self, leg: BLeg, now: float) -> None:
         """A trunk has taken the INVITE."""
         assert self.called.hunt is not None  # noqa: S101
         self.called.hunt.trying(leg, now)
+        self.rearm()
+
+    def b_asked_again(self, now: float) -> None:
+        """The INVITE has gone out once more, with credentials or another session interval."""
+        assert self.called.hunt is not None  # noqa: S101
+        self.called.hunt.asked_again(now)
         self.rearm()
 
     def b_progressed(self, leg: BLeg, response: Response, now: float) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.call import asking
+from proxy.call.b_leg import BLeg
+from proxy.call.config import Side
 from proxy.call.limits import limits_of
 from proxy.call.outcome import NO_ANSWER, NO_CIRCUIT, NORMAL_CLEARING, Ending
 from proxy.call.state import CallState
@@ -14,7 +16,10 @@ from proxy.sip.timers import NEVER
 if TYPE_CHECKING:
     from proxy.call.call import Call
 
-__all__ = ["bound_talk", "handle_timer", "next_deadline"]
+__all__ = ["bound_talk", "handle_timer", "next_deadline", "rings_until"]
+
+_HELP_RINGS = 900.0
+"""A call for help rings so long at least; it ends then because its caller may be gone unheard."""
 
 _WARNING = 60.0
 """So long before the end of the longest talk its caller is warned; of a short one, at half of it."""
@@ -50,15 +55,38 @@ def handle_timer(call: Call, now: float) -> None:
         call.sides.hunt.handle_timer(now)
 
 
+def rings_until(call: Call, now: float) -> float:
+    """Return how long a search that begins now may take: no longer than who is there may still talk. No
+    setting cuts a call for help short, which may have to wait in a queue."""
+    longest = call.config.ring_timeout
+    if call.route.emergency:
+        return now + max(longest, _HELP_RINGS)
+    return min(now + longest, _left_to(call))
+
+
 def bound_talk(call: Call, now: float) -> None:
-    """Let a talk that begins now end some day: as the gate's settings say, or the group's."""
+    """Let a talk that begins now end some day: as the gate's settings say, or the group's.
+
+    What has begun to count stays with the legs, whatever segment they go on in: the gate's bound with both,
+    the group's with the one that is paid for. So no REFER and no takeover begins it anew.
+    """
     if call.route.emergency:
         return
-    bounds = (call.config.max_duration, float(limits_of(call.route.decision).talk_seconds))
-    longest = min(filter(None, bounds), default=0.0)
-    if longest:
-        call.bound_at = now + longest
-        call.repeat_at = call.bound_at - min(_WARNING, longest / 2)
+    at_most = now + (call.config.max_duration or NEVER)
+    paid = now + (limits_of(call.route.decision).talk_seconds or NEVER)
+    for leg in (call.a, call.b):
+        assert leg is not None  # noqa: S101  (both have answered)
+        outside = isinstance(leg, BLeg) and leg.party.peer.side is Side.TRUNK
+        leg.talks_until = min(leg.talks_until, at_most, paid if outside else NEVER)
+    call.bound_at = min(paid, _left_to(call))
+    if call.bound_at < NEVER:
+        call.repeat_at = call.bound_at - min(_WARNING, (call.bound_at - now) / 2)
+
+
+def _left_to(call: Call) -> float:
+    """Return how long those who are there may still talk."""
+    legs = (call.sides.caller.leg, call.b)
+    return min((leg.talks_until for leg in legs if leg is not None), default=NEVER)
 
 
 def _repeat(call: Call, now: float) -> None:

@@ -104,6 +104,7 @@ class Leg:
         "security",
         "session",
         "signalled_from",
+        "talks_until",
         "told",
         "wish",
     )
@@ -145,6 +146,8 @@ class Leg:
         self.digits = DigitForm.AUTO
         """How the peer is told keys."""
         self.signalled_from = ""
+        self.talks_until = NEVER
+        """When its talk has lasted its longest, in whatever segments of a call (`proxy.call.due`)."""
         self.established = False
         """A 2xx has made the dialog: it is for BYE to end it."""
         self.codecs: tuple[str, ...] = ()

@@ -111,6 +111,11 @@ class PhoneHunt:
     def trying(self, leg: BLeg, now: float) -> None:
         """A phone has taken the INVITE: that it is no longer CALLING says so."""
 
+    def asked_again(self, now: float) -> None:
+        """A phone has answered, and the INVITE has gone out anew as it wants it."""
+        self._silent_at = now + self._call.config.phone_response_timeout
+        self._set_deadline()
+
     def progressed(self, leg: BLeg) -> None:
         """A phone rings."""
 

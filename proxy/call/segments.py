@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.call import due
 from proxy.call.a_leg import ALeg
 from proxy.call.outcome import ELSEWHERE, NORMAL_CLEARING, Ending, not_acceptable
 from proxy.call.state import CallState
@@ -71,7 +72,7 @@ def join(segment: Call, consultation: Call, leaving: Leg, now: float) -> None:
         segment.confirm(now)
         return
     segment.enter(state, now)
-    segment.bound_at = segment.rings_until(now)
+    segment.bound_at = due.rings_until(segment, now)
     assert segment.a.media is not None  # noqa: S101  (it has talked)
     if state is CallState.RINGING:
         segment.a.media.play(("ringback",), repeat=True, group=segment.route.prompts)

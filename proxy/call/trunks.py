@@ -2,8 +2,9 @@
 
 The next trunk is tried after 408, 5xx, a transport failure, silence, or nothing but 100 for too long; never
 after a 404, 486, 603 and the like, and never once an 18x has come. A call for help knows no such limits: it
-goes on until somebody takes it, or is busy. An INVITE that is left behind is cancelled by its own leg
-(`proxy.call.b_leg`), which also ends it should it be answered after all.
+goes on until somebody takes it, or is busy, and comes back once to each that was only left for its silence,
+which may be that of a long way or of two lost datagrams. An INVITE that is left behind is cancelled by its
+own leg (`proxy.call.b_leg`), which also ends it should it be answered after all.
 """
 
 from __future__ import annotations
@@ -35,7 +36,19 @@ _HELP_PROGRESS = 4.0
 class TrunkHunt:
     """The search for a trunk that takes one call. ``leg`` is the INVITE that counts now."""
 
-    __slots__ = ("_call", "_hop", "_hops", "_next", "_rang", "_slow", "_taken", "deadline", "leg", "media")
+    __slots__ = (
+        "_call",
+        "_hop",
+        "_hops",
+        "_next",
+        "_rang",
+        "_silent",
+        "_slow",
+        "_taken",
+        "deadline",
+        "leg",
+        "media",
+    )
 
     _hop: Hop
     """The one whose INVITE counts now."""
@@ -47,6 +60,8 @@ class TrunkHunt:
         self._rang = False
         self._slow: list[Hop] = []
         """Those that a call for help has left behind, and comes back to last."""
+        self._silent: list[Hop] = []
+        """Those of them that had not even said 100."""
         self._taken = ""
         self.media = media
         """The called side's ports: the same for every trunk of one address family that is tried."""
@@ -81,11 +96,24 @@ class TrunkHunt:
         spec = invite_spec(route, hop, call.origin.invite, body)
         leg.send(call.origin.dress(spec, hop.trunk), now)
         call.record.b_call_id = leg.transaction.call_id
+        self._await(now)
+
+    def _await(self, now: float) -> None:
+        """Wait for a first word, as long as there is anybody else to go to."""
         if self._next is not None:
-            silence = hop.trunk.response_timeout
-            if route.emergency:
-                silence = min(silence, call.config.emergency_response_timeout)
+            silence = self._hop.trunk.response_timeout
+            if self._hurries:
+                silence = min(silence, self._call.config.emergency_response_timeout)
             self.deadline = now + silence
+
+    @property
+    def _hurries(self) -> bool:
+        """A call for help waits little where it will come back, but for one that has said nothing itself."""
+        return self._comes_back and self._next not in self._silent
+
+    @property
+    def _comes_back(self) -> bool:
+        return self._call.route.emergency and self._hop not in self._slow
 
     def without_ports(self, now: float) -> bool:
         """There are no ports for the next trunk: go on with one of the other address family, if any."""
@@ -99,9 +127,14 @@ class TrunkHunt:
         self._lives(now)
         if self._next is not None:
             patience = leg.trunk.progress_timeout
-            if self._call.route.emergency and self._hop not in self._slow:
+            if self._hurries:
                 patience = min(patience, _HELP_PROGRESS)
             self.deadline = now + patience
+
+    def asked_again(self, now: float) -> None:
+        """The trunk has answered, and the INVITE has gone out anew as it wants it."""
+        self._lives(now)
+        self._await(now)
 
     @property
     def early_media(self) -> bool:
@@ -158,7 +191,8 @@ class TrunkHunt:
         self._call.record.trunk_ended(0)
         if self.leg.state is BLegState.CALLING:
             self._fails("no answer", now)
-        elif self._call.route.emergency and self._hop not in self._slow:
+            self._silent.append(self._hop)
+        if self._comes_back:
             # It may be no worse than slow. Should the others take the call no better, it is waited for.
             self._slow.append(self._hop)
             self._hops = chain(self._hops, (self._hop,))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -18,6 +20,7 @@ from proxy.policy import (
     UserGroup,
 )
 from tests.call import phones
+from tests.call.test_replaces import replacing
 from tests.call.transfers import SLOW, TransferBench, refer
 from tests.support.gate import NUMBER, GateBench, default_config, default_policy
 from tests.support.ua import RING_AND_ANSWER, UaCall
@@ -224,6 +227,122 @@ class TestOneTalk:
 
 def phone_policy(limits: CallLimits) -> Snapshot:
     return policy(limits, base=phones.phone_policy())
+
+
+@contextmanager
+def paid_talk(seconds: int = 120, *, max_duration: float = 0.0) -> Iterator[tuple[TransferBench, UaCall]]:
+    """Let the desk talk outside for 1.5 s, within one bound or the other."""
+    with TransferBench(policy=phone_policy(CallLimits(talk_seconds=seconds))) as bench:
+        bench.core.reconfigure(replace(bench.core.config, max_duration=max_duration))
+        yield bench, bench.talk(bench.desk, NUMBER)
+        bench.hang_up()
+
+
+BOUNDS = pytest.mark.parametrize(
+    ("seconds", "max_duration"), [(120, 0.0), (0, 120.0)], ids=["of the group", "of the gate"]
+)
+
+
+class TestTalkThatGoesOn:
+    """Its longest counts from when it began, whoever takes part in it since."""
+
+    def ends_in_time(self, bench: TransferBench) -> None:
+        """From half a minute on, a talk of two minutes."""
+        carrier = bench.carrier.calls[0]
+        bench.run(85.0)
+        assert not carrier.has_ended()
+        bench.run(5.0)
+        assert carrier.has_ended()
+        bench.run(1.0)
+        assert not bench.core.calls
+
+    @BOUNDS
+    def test_rfc5589_6_who_is_outside_is_transferred_to_a_colleague(
+        self, seconds: int, max_duration: float
+    ) -> None:
+        with paid_talk(seconds, max_duration=max_duration) as (bench, call):
+            bench.run(27.0)
+            refer(call, "205")
+            bench.run(2.0)
+            assert call.has_ended()
+            assert bench.second.calls[0].connected
+            self.ends_in_time(bench)
+
+    @BOUNDS
+    def test_rfc5589_7_a_colleague_who_was_called_takes_the_talk_over(
+        self, seconds: int, max_duration: float
+    ) -> None:
+        with paid_talk(seconds, max_duration=max_duration) as (bench, call):
+            bench.run(26.0)
+            consultation = bench.talk(bench.desk, "205")
+            refer(call, "205", replaces=consultation.dialog)
+            bench.run(1.5)
+            assert call.has_ended()
+            assert consultation.has_ended()
+            self.ends_in_time(bench)
+
+    @BOUNDS
+    def test_rfc5589_7_a_colleague_who_still_rings_takes_the_talk_over(
+        self, seconds: int, max_duration: float
+    ) -> None:
+        with paid_talk(seconds, max_duration=max_duration) as (bench, call):
+            bench.second.script = SLOW
+            bench.run(26.0)
+            consultation = bench.desk.call("205", caller="204")
+            bench.run(1.0)
+            refer(call, "205", replaces=consultation.dialog)
+            bench.run(2.0)
+            assert call.has_ended()
+            self.ends_in_time(bench)
+
+    @BOUNDS
+    def test_rfc3891_3_phones_of_one_user_take_the_talk_from_each_other(
+        self, seconds: int, max_duration: float
+    ) -> None:
+        with paid_talk(seconds, max_duration=max_duration) as (bench, call):
+            talks = [call]
+            for number in range(2):
+                bench.run(13.5)
+                phone = bench.phone(f"192.0.2.{40 + number}")
+                talks.append(phone.call("1", caller="204", headers=replacing(talks[-1])))
+                bench.run(1.0)
+                assert (talks[-1].status, talks[-2].has_ended()) == (200, True)
+            self.ends_in_time(bench)
+
+    def test_who_comes_in_late_is_warned_as_well(self) -> None:
+        with paid_talk() as (bench, call):
+            bench.run(98.5)
+            phone = bench.phone("192.0.2.40")
+            phone.call("1", caller="204", headers=replacing(call))
+            bench.run(8.0)
+            before = sum(isinstance(one, PlayPrompts) for one in bench.media.commands)
+            bench.run(4.0)
+            assert sum(isinstance(one, PlayPrompts) for one in bench.media.commands) == before + 1
+            bench.run(10.0)
+            assert phone.calls[0].has_ended()
+
+    @BOUNDS
+    def test_help_that_is_called_in_stays(self, seconds: int, max_duration: float) -> None:
+        with paid_talk(seconds, max_duration=max_duration) as (bench, call):
+            refer(call, "911")
+            bench.run(300.0)
+            assert call.has_ended()
+            assert not any(one.has_ended() for one in bench.carrier.calls)
+
+    def test_the_bound_of_a_group_ends_with_what_it_paid_for(self) -> None:
+        """RFC 5589 §6: the carrier transfers its caller, and is out of it."""
+        with paid_talk() as (bench, call):
+            trunks = tuple(replace(trunk, allow_refer=True) for trunk in bench.core.config.trunks)
+            peers = tuple(replace(peer, allow_refer=True) for peer in bench.core.config.peers)
+            bench.core.reconfigure(replace(bench.core.config, trunks=trunks, peers=peers))
+            call.bye()
+            bench.run(1.0)
+            transferred = bench.talk(bench.desk, NUMBER)
+            refer(bench.carrier.calls[1], "205")
+            bench.run(3.0)
+            assert bench.carrier.calls[1].has_ended()
+            bench.run(300.0)
+            assert not transferred.has_ended()
 
 
 class TestCallsThatAreSentOn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from proxy.call.config import DidRoute
@@ -31,6 +33,23 @@ def invite_of(phone: Ua, number: int = -1) -> Request:
 def caller(bench: PhoneBench, number: str = "205") -> UaCall:
     """Call from the desk phone, 204."""
     return bench.desk.call(number)
+
+
+def test_rfc4028_7_3_a_phone_that_asks_for_a_longer_interval_is_not_silent() -> None:
+    def script(call: UaCall) -> Sequence[Step]:
+        if call is phone.calls[0]:
+            return (Step(3.5, 422, headers=[("Min-SE", "3600")]),)
+        return (Step(3.5, 200, with_sdp=True),)
+
+    with PhoneBench() as bench:
+        phone = bench.phone("192.0.2.25")
+        bench.register(phone, "205")
+        phone.script = script
+        bench.network.drop = lambda sender, _receiver, data: sender == phone.address and b" 100 " in data[:20]
+        call = caller(bench)
+        bench.run(7.5)
+        assert call.status == 200
+        call.bye()
 
 
 def test_a_registered_phone_rings_and_answers() -> None:

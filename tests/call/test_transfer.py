@@ -304,18 +304,24 @@ def test_a_transferred_call_is_transferred_again() -> None:
     assert second.first_record_id == third.first_record_id == first.record_id
 
 
-def test_the_longest_call_counts_while_it_is_transferred() -> None:
+@pytest.mark.parametrize("transferor_stays", [True, False])
+def test_the_longest_call_counts_while_it_is_transferred(transferor_stays: bool) -> None:
     with TransferBench() as bench:
         object.__setattr__(bench.core.config, "max_duration", 10.0)
         call = bench.talk(bench.desk, "205")
         bench.third.script = RING
         refer(call, "206")
-        bench.run(12.0)
-        assert call.has_ended()
-        assert not bench.second.calls[0].has_ended()
-        assert CallState.RINGING.value in [live.state for live in bench.core.live_calls()]
-        bench.second.calls[0].bye()
         bench.run(1.0)
+        assert CallState.RINGING.value in [live.state for live in bench.core.live_calls()]
+        if not transferor_stays:
+            call.bye()
+        bench.run(7.0)
+        assert not bench.second.calls[0].has_ended()
+        # Who is left alone hears why before it is released.
+        bench.run(2.0 + 20.0)
+        assert call.has_ended()
+        assert bench.second.calls[0].has_ended()
+        assert bench.third.calls[0].was_cancelled()
 
 
 def test_a_refer_that_crosses_the_end_of_the_call() -> None:
