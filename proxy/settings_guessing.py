@@ -25,6 +25,10 @@ class GuessingSettings(Section):
     """From so many callers at least."""
     slow_prompt: float = Field(default=3.0, ge=0, le=10)
     """Seconds by which every entry is answered later then."""
+    shared_numbers: tuple[str, ...] = ()
+    """Numbers under which many people call, as a PBX's main number where it sends that for all of them, as
+    they come or as `+E.164`: no lock for callers that match no user and have one of these, or no number at
+    all. Each of their calls counts as a caller of its own towards `many_callers`."""
     wrong_passwords: int = Field(default=10, ge=0, le=1_000)
     """So many wrong passwords for one user from one address within `password_window`, and those that follow
     from there for it are not looked at: the user's own phone elsewhere is not meant; 0: never."""

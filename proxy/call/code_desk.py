@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.call import security_log
-from proxy.call.code_guard import CodeGuard, caller_name
+from proxy.call.code_guard import CodeGuard
 from proxy.call.ports import CallEvent, LockCaller
 from proxy.call.security_log import SecurityEvent
 from proxy.cdr.builder import RecordBuilder
@@ -45,8 +45,8 @@ class CodeDesk:
 
     def is_locked(self, record: RecordBuilder) -> bool:
         """Tell whether the caller of a record may enter no code at the moment."""
-        at = self._wall_clock().timestamp()
-        return self.guard.is_locked(caller_name(record), self._core.policy.locks, at)
+        caller, at = self.guard.name(record), self._wall_clock().timestamp()
+        return bool(caller) and self.guard.is_locked(caller, self._core.policy.locks, at)
 
     def judge(self, call: Call, entry: str, now: float) -> CodeVerdict:
         """Judge an entry that has digits, and reserve the use of an accepted code.
@@ -69,7 +69,7 @@ class CodeDesk:
 
     def _wrong(self, call: Call, now: float, at: float) -> None:
         record, guard = call.record, self.guard
-        lock = guard.wrong(caller_name(record), now, at)
+        lock = guard.wrong(guard.name(record), now, at, call=record.record_id)
         if lock is not None:
             self._core.emit(LockCaller(lock))
             self._core.tell(CallEvent.CALLER_LOCKED, record, now)

@@ -2,7 +2,8 @@
 
 One caller is locked after a few wrong codes within a while; the lock is kept by the store, from where it
 comes back with the policy, and where an administrator takes it away. Many wrong codes of many callers slow
-every prompt down: then one caller is as good as another.
+every prompt down: then one caller is as good as another. So does what comes from a number that many share:
+nobody is locked for what somebody else has typed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from proxy.cdr.builder import RecordBuilder
 from proxy.policy.locks import MAX_CALLER, CallerLock
 
 __all__ = ["CodeGuard", "GuessingRules", "caller_name"]
+
+_NOBODY = frozenset({"", "anonymous"})
+"""What a peer calls those whom it does not name (RFC 3323 §4.1.1.3)."""
 
 _MOST_FRESH = 10_000
 """Locks that the store has not got yet."""
@@ -35,6 +39,9 @@ class GuessingRules:
     many_callers: int = 10
     slow_prompt: float = 3.0
     """Every entry is answered so much later then."""
+    shared_numbers: frozenset[str] = frozenset()
+    """Numbers under which many call, as the main number of a PBX: no lock for those, and each call counts as
+    a caller of its own."""
 
 
 def caller_name(record: RecordBuilder) -> str:
@@ -68,16 +75,25 @@ class CodeGuard:
         if rules != self.rules:
             self._take(rules)
 
+    def name(self, record: RecordBuilder) -> str:
+        """Return which caller is to be locked; "" for one who can't be told from others."""
+        number, shared = record.caller_number, self.rules.shared_numbers
+        many = number.lower() in _NOBODY or number in shared or record.caller_e164 in shared
+        return "" if many and not record.user else caller_name(record)
+
     def is_locked(self, caller: str, locks: Mapping[str, CallerLock], at: float) -> bool:
         """Tell whether a caller may enter no code."""
         found = (self._fresh.get(caller), locks.get(caller))
         return any(lock is not None and lock.holds(at) for lock in found)
 
-    def wrong(self, caller: str, now: float, at: float) -> CallerLock | None:
-        """Count a wrong code; returns the lock if this one was too many."""
+    def wrong(self, caller: str, now: float, at: float, *, call: str = "") -> CallerLock | None:
+        """Count a wrong code; returns the lock if this one was too many. Who has no name is only the one who
+        makes this ``call``."""
         rules = self.rules
         self._altogether.note(_ALL, now)
-        self._callers.note(caller, now)
+        self._callers.note(caller or call, now)
+        if not caller:
+            return None
         count = self._wrong.note(caller, now)
         if not rules.wrong_codes or count < rules.wrong_codes:
             return None

@@ -217,6 +217,47 @@ class TestOneCaller:
             assert len(bench.gate.locks) == 1
 
 
+class TestNobodyInParticular:
+    """Five wrong codes of one may not shut out all who call under the same number."""
+
+    MAIN = "+14155550100"
+    RULES = GuessingRules(many_wrong_codes=12, many_callers=4, shared_numbers=frozenset({MAIN, "100"}))
+
+    @pytest.mark.parametrize("caller", [MAIN, "14155550100", "100", "anonymous", "Anonymous"])
+    def test_who_shares_a_number_is_not_locked_but_slowed(self, caller: str) -> None:
+        with GateBench(config=default_config(guessing=self.RULES)) as bench:
+            bench.core.telling = True
+            for _ in range(3):
+                guess(bench, 3, caller=caller)
+            assert not bench.core.desk.guard.attacked(bench.now)
+            guess(bench, 3, caller=caller)
+            assert not bench.gate.locks
+            assert bench.core.desk.guard.attacked(bench.now)
+            assert [one.event for one in bench.gate.told].count(CallEvent.CODES_GUESSED) == 1
+            call = bench.pbx.call(NUMBER, caller=caller)
+            bench.run(0.5)
+            bench.press("1234#")
+            bench.run(4.0)
+            assert bench.carrier.calls[-1].connected
+            call.bye()
+
+    def test_a_user_is_itself_whatever_number_it_has(self) -> None:
+        shared = replace(self.RULES, shared_numbers=frozenset({"204"}))
+        with GateBench(config=default_config(guessing=shared)) as bench:
+            lock(bench)
+
+    def test_a_lock_of_before_holds_nobody_who_shares_the_number_now(self) -> None:
+        locks = [CallerLock(f"peer pbx {self.MAIN}", START.timestamp(), None, 5)]
+        policy = default_policy().with_changes(version=1, locks=locks)
+        for rules, status in ((GuessingRules(), 403), (self.RULES, 200)):
+            with GateBench(config=default_config(guessing=rules), policy=policy) as bench:
+                call = bench.pbx.call(NUMBER, caller=self.MAIN)
+                bench.run(0.5)
+                assert call.statuses == [status]
+                if status == 200:
+                    call.bye()
+
+
 class TestOneCodeInADay:
     def test_one_caller_finds_a_6_digit_code_with_less_than_0_1_percent_a_day(self) -> None:
         """However cleverly it stays below the lock or waits for its end: so many entries are looked at."""
