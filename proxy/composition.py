@@ -360,13 +360,18 @@ def trusted_networks(config: GateConfig) -> Callable[[str], bool]:
 
 
 def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:
-    flows = _flows(settings, peer.address, lookup) if peer.address is not None else ()
+    addresses = () if peer.address is None else (peer.address,)
+    flows, shares = _destinations(settings, addresses, lookup)
     return Peer(
         name=peer.name,
         side=Side.PBX,
         networks=peer.networks,
         certificate_names=tuple(name.lower() for name in peer.certificate_names),
         flow=flows[0] if flows else None,
+        further_flows=flows[1:],
+        shares=shares,
+        # Each of several servers knows the name that is theirs together; another one's address it need not.
+        host=peer.address.host if peer.address is not None and len(flows) > 1 else "",
         default_group=peer.default_group,
         trusted=peer.trusted,
         code_mode=CodeMode(peer.code_mode),

@@ -115,7 +115,17 @@ def test_flows_go_over_the_socket_of_their_transport_and_ip_version(settings: Se
     )
     assert (first.host, second.host) == ("sip.carrier.example", "carrier.example")
     assert second.flows == (Flow("UDP", "2001:db8:2::1", 5080, 1),)
-    assert gate.peers[0].flow == Flow("TCP", "192.0.2.11", 5070, 2)
+    pbx = as_trunk(gate.peers[0])
+    assert (pbx.flows, pbx.host) == ((Flow("TCP", "192.0.2.11", 5070, 2),), "192.0.2.11:5070")
+
+
+def test_rfc3263_4_2_a_pbx_may_have_several_servers(settings: Settings) -> None:
+    targets = (Target("TCP", "192.0.2.11", 5070, 1, 10), Target("TCP", "192.0.2.12", 5072, 1, 20))
+    gate = composition.gate_config(settings, BOUND, lambda _name: targets)
+    pbx = as_trunk(gate.peers[0])
+    assert [flow.remote_host for flow in pbx.flows] == ["192.0.2.11", "192.0.2.12"]
+    assert [weight for _, weight in pbx.shares] == [10, 20]
+    assert pbx.host == "pbx.example.com", "the name of both"
 
 
 def test_rfc2782_what_dns_shares_is_kept_apart_name_by_name(settings: Settings) -> None:

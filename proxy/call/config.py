@@ -126,6 +126,12 @@ class Peer:
     ``networks`` then let it come from anywhere."""
     flow: Flow | None = None
     """Where calls to this peer go (the PBX for calls from the trunk), or None: it only calls."""
+    further_flows: tuple[Flow, ...] = ()
+    """Where they go when that fails, in order."""
+    shares: tuple[tuple[int, int], ...] = ()
+    """As `Trunk.shares`, for all `flows`."""
+    host: str = ""
+    """Host part of what goes to it; "": the address of ``flow``."""
     default_group: str | None = None
     """User group of callers that match no user; None: such callers have no group and are refused."""
     trusted: bool = True
@@ -152,6 +158,11 @@ class Peer:
     reliable: Reliability = Reliability.SUPPORTED
     """Which provisional responses to it ask for a PRACK."""
     digits: DigitForm = DigitForm.AUTO
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """Every way to it, in order."""
+        return () if self.flow is None else (self.flow, *self.further_flows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,10 @@ class PeerTable:
         self._local: _Networks = config.local_networks
         # Of peers on one address (a PBX and a carrier simulated on one host) the port tells which one it is.
         self._by_address = {
-            (peer.flow.remote_host, peer.flow.remote_port): peer
+            (flow.remote_host, flow.remote_port): peer
             for peer in config.peers
-            if peer.flow is not None and not peer.certificate_names
+            if not peer.certificate_names
+            for flow in peer.flows
         }
         self._certified = {name: peer for peer in config.peers for name in peer.certificate_names}
         networks = [
@@ -81,7 +82,7 @@ class PeerTable:
 def peer_networks(config: GateConfig) -> _Networks:
     """Return the addresses of all trunks and PBXs: where they may call from, and where they are called."""
     networks = [network for peer in config.peers for network in peer.networks]
-    flows = [peer.flow for peer in config.peers if peer.flow is not None]
+    flows = [flow for peer in config.peers for flow in peer.flows]
     flows += [flow for trunk in config.trunks for flow in trunk.flows]
     addresses = [_parse(flow.remote_host) for flow in flows]
     return tuple(

@@ -271,8 +271,9 @@ def as_trunk(peer: Peer) -> Trunk:
     assert flow is not None  # noqa: S101
     return Trunk(
         peer.name,
-        (flow,),
-        f"{format_host(flow.remote_host)}:{flow.remote_port}",
+        peer.flows,
+        peer.host or f"{format_host(flow.remote_host)}:{flow.remote_port}",
+        shares=peer.shares,
         codecs=peer.codecs,
         number_format=TrunkNumberFormat(),
         trusted=peer.trusted,
@@ -289,8 +290,7 @@ def _addresses(config: GateConfig) -> dict[str, Networks]:
     """Return what every peer and trunk has for addresses, by name."""
     found: dict[str, Networks] = {}
     for peer in config.peers:
-        flows = () if peer.flow is None else (peer.flow,)
-        found[peer.name] = (*peer.networks, *networks_of(flows))
+        found[peer.name] = (*peer.networks, *networks_of(peer.flows))
     for trunk in config.trunks:
         found[trunk.name] = (*found.get(trunk.name, ()), *networks_of(trunk.flows))
     return found

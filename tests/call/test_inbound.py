@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
-from proxy.call.config import DidRoute, Trunk
+from proxy.call.config import DidRoute, GateConfig, Trunk
+from proxy.call.identity import PeerTable, peer_networks
 from proxy.cdr.record import Direction, Disposition
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import Flow
-from tests.support.gate import CARRIER, PBX, GateBench, default_config
+from tests.support.gate import CARRIER, CARRIER_2, PBX, GateBench, default_config
 from tests.support.ua import ANSWER, RING_AND_ANSWER
 
 TOLL_FREE = "918005550123"
@@ -103,6 +105,34 @@ def test_the_request_uri_counts_wherever_it_says_a_number(
         call.bye()
         bench.core.reconfigure(default_config())
         bench.run(60.0)
+
+
+def test_rfc3263_4_3_a_pbx_of_several_servers_is_called_at_the_next_one() -> None:
+    config = default_config()
+    pbx, carrier = config.peers
+    second = Flow("UDP", *CARRIER_2)
+    pair = replace(pbx, further_flows=(second,), shares=((1, 0), (2, 0)), host="pbx.example.com")
+    with GateBench(config=replace(config, peers=(pair, carrier))) as bench:
+        bench.network.drop = lambda _sender, receiver, _data: receiver == PBX
+        call = bench.carrier.call("+12125550204")
+        bench.run(3.0)
+        assert not bench.carrier_2.calls
+        bench.run(2.0)
+        received = bench.carrier_2.calls[0]
+        assert call.status == 200
+        assert received.invite is not None
+        assert received.invite.uri == "sip:+12125550204@pbx.example.com"
+        call.bye()
+        bench.run(40.0)
+    assert [trunk.trunk for trunk in bench.record.trunks] == ["pbx", "pbx"]
+
+
+def test_each_server_of_a_pbx_is_known_by_its_address() -> None:
+    pbx = replace(default_config().peers[0], networks=(), further_flows=(Flow("UDP", *CARRIER_2),))
+    peers = PeerTable(GateConfig(peers=(pbx,), trunks=()))
+    assert peers.find(Flow("UDP", *CARRIER_2)) is pbx
+    assert peers.find(Flow("UDP", *PBX)) is pbx
+    assert ip_network(CARRIER_2[0]) in peer_networks(GateConfig(peers=(pbx,), trunks=()))
 
 
 def test_emergency_number_from_a_trunk_is_no_emergency_call() -> None:
