@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from proxy.call.identity import Challenge
 from proxy.call.password_guard import BanRules, Heed, PasswordGuard
-from proxy.policy import DigestCredential, Snapshot, User
+from proxy.policy import CallRequest, DigestCredential, Snapshot, User, decide
 from proxy.sip.digest import Algorithm, Credentials, Ha1, find_credentials
 from proxy.sip.digest_server import DigestServer, Verdict
 from proxy.sip.flow import Flow
@@ -36,7 +36,7 @@ class DigestAuthenticator:
 
     def authenticate(self, invite: Request, flow: Flow, policy: Snapshot, now: float) -> User | Challenge:
         """Return the user whom the credentials prove, or the challenge that goes out instead; one without
-        headers to who has guessed too often.
+        headers to who has guessed too often, unless help is called.
         """
         server, guard = self._server, self._guard
         credentials = find_credentials(invite.headers.get_all("Authorization"), server.realm)
@@ -44,8 +44,10 @@ class DigestAuthenticator:
             return self._challenge(flow, now)
         name, genuine = credentials.username, server.was_given(credentials.nonce, flow.remote_host)
         heed = guard.heed(flow, name, genuine=genuine, now=now)
-        if heed is not Heed.VERIFY:
-            return Challenge(()) if heed is Heed.REFUSE else self._challenge(flow, now)
+        if heed is Heed.CHALLENGE:
+            return self._challenge(flow, now)
+        if heed is Heed.REFUSE and not _is_for_help(invite, policy):
+            return Challenge(())
         user = policy.user_by_digest_name(name)
         verdict = server.verify(
             credentials,
@@ -77,3 +79,8 @@ class DigestAuthenticator:
             if (stored := looked_at.credential(algorithm.value, credentials.realm)) is not None
         ]
         return found if proved else []
+
+
+def _is_for_help(request: Request, policy: Snapshot) -> bool:
+    """Say whether an emergency number is called: whoever was banned, and why, its right password counts."""
+    return request.method == "INVITE" and decide(CallRequest(request.uri), policy).emergency

@@ -80,13 +80,14 @@ class Bench(GateBench):
         *,
         method: str = "REGISTER",
         user: str = "204",
+        uri: str = "",
         challenged_at: Flow | None = None,
     ) -> str:
         """Get a challenge and answer it."""
         first = self.send(method, challenged_at or flow)
         challenge = choose_challenge(first.headers.get_all("WWW-Authenticate"))
         assert challenge is not None
-        uri = f"sip:{NUMBER}@gate.example.com" if method == "INVITE" else GATE
+        uri = uri or (f"sip:{NUMBER}@gate.example.com" if method == "INVITE" else GATE)
         return str(
             answer_challenge(
                 challenge, method=method, uri=uri, username=user, password=password, cnonce=str(self._serial)
@@ -156,6 +157,22 @@ class TestBan:
             assert bench.answers("INVITE", THIEF, wrong, uri="sip:911@gate.example.com") == []
             (call,) = bench.core.calls.values()
             assert call.route.emergency
+
+    def test_a_call_for_help_is_challenged_all_the_same_and_placed_with_the_right_password(self) -> None:
+        bench, help_ = Bench(), "sip:911@gate.example.com"
+        assert bench.guess(times=12, method="INVITE")[-1] == 403
+        for _ in range(3):
+            wrong = bench.credentials("wrong", THIEF, method="INVITE", uri=help_)
+            refused = bench.send("INVITE", THIEF, wrong, uri=help_)
+            assert (refused.status, "WWW-Authenticate" in refused.headers) == (401, True)
+        right = bench.credentials("secret", THIEF, method="INVITE", uri=help_)
+        assert bench.answers("INVITE", THIEF, right, uri=help_) == []
+        (call,) = bench.core.calls.values()
+        assert call.route.emergency
+        # For all else the ban goes on.
+        assert bench.guess(method="INVITE") == bench.guess() == [403]
+        subscribed = bench.credentials("secret", THIEF, method="SUBSCRIBE")
+        assert bench.send("SUBSCRIBE", THIEF, subscribed, uri=help_).status == 403
 
     def test_it_can_be_switched_off(self) -> None:
         guard = PasswordGuard(BanRules(tries=0))
