@@ -57,7 +57,8 @@ class PeerSettings(_CallingSide):
     certificate_names: tuple[str, ...] = ()
     """Only calls over TLS are its calls, from one who shows a certificate for one of these domains."""
     address: AddressText | None = None
-    """Where calls to it go; without one it only places calls."""
+    """Where calls to it go; without one it only places calls. Of a name with several addresses the next one
+    is called when one does not answer."""
     tls_name: str = ""
     """What its own certificate must name when the gate connects to it; empty: the host of the address."""
     trusted: bool = True

@@ -110,7 +110,16 @@ class LiveUas:
     # REGISTER -----------------------------------------------------------------------------------------------
 
     def ask(
-        self, ua: Ua, method: str, user: str, headers: Headers = (), *, to: str = "", uri: str = ""
+        self,
+        ua: Ua,
+        method: str,
+        user: str,
+        headers: Headers = (),
+        *,
+        to: str = "",
+        uri: str = "",
+        call_id: str = "",
+        cseq: int = 1,
     ) -> Response:
         """Send one request outside any dialog; returns its final response."""
         before = len(ua.other_responses)
@@ -122,6 +131,8 @@ class LiveUas:
             to=f"<sip:{to or user}@{domain}>",
             headers=headers,
             flow=Flow("UDP", *ua.gate),
+            call_id=call_id,
+            cseq=cseq,
             now=time.monotonic(),
         )
         self.until(lambda: len(ua.other_responses) > before, f"no answer to {method}")
@@ -136,15 +147,18 @@ class LiveUas:
         headers: Headers = (),
         algorithm: str = "SHA-256",
         to: str = "",
+        call_id: str = "",
+        cseq: int = 1,
     ) -> Response:
         """Register or unregister, with credentials when they are asked for; without contacts just ask."""
         # The removal of one that is not there asks for the others: the agent would name itself instead.
         named = contacts or (f"<sip:nothing@{ua.host}:9>;expires=0",)
         wanted = (*(("Contact", contact) for contact in named), *headers)
-        challenged = self.ask(ua, "REGISTER", user, wanted, to=to)
+        challenged = self.ask(ua, "REGISTER", user, wanted, to=to, call_id=call_id, cseq=cseq)
         assert challenged.status == 401
         proof = authorization(challenged, user, password, algorithm=algorithm)
-        return self.ask(ua, "REGISTER", user, (*wanted, ("Authorization", proof)), to=to)
+        proved = (*wanted, ("Authorization", proof))
+        return self.ask(ua, "REGISTER", user, proved, to=to, call_id=call_id, cseq=cseq + 1)
 
 
 def challenges(response: Response) -> dict[str, dict[str, str]]:

@@ -125,6 +125,22 @@ def test_rfc3261_10_3_expiries_contacts_and_what_a_star_may_say(uas: LiveUas) ->
     assert bound(uas.register(phone, "213", PASSWORD, "*", headers=[("Expires", "0")])) == []
 
 
+def test_rfc3261_10_3_no_contact_leads_to_the_gate_a_peer_or_everybody(gate: Gate, uas: LiveUas) -> None:
+    phone = uas.add(STRANGER_ADDRESS)
+    for host in (f"{GATE_ADDRESS}:{gate.port}", f"{PBX_ADDRESS}:{gate.pbx_port}", "224.0.1.75", "0.0.0.0"):
+        assert uas.register(phone, "220", PASSWORD, f"<sip:+19005550123@{host}>").status == 403, host
+    assert bound(uas.register(phone, "220", PASSWORD)) == []
+
+
+def test_a_phone_whose_port_changes_is_not_shut_out_by_itself(uas: LiveUas) -> None:
+    phone = uas.add(STRANGER_ADDRESS)
+    for turn in range(4):
+        new = f"<sip:221@{STRANGER_ADDRESS}:{7011 + turn}>"
+        named = f'{new};+sip.instance="<{INSTANCES[0]}>"'
+        answer = uas.register(phone, "221", PASSWORD, named, call_id="one-phone", cseq=2 * turn + 1)
+        assert bound(answer) == [new.strip("<>")], "two contacts are all that a user may have"
+
+
 # Proxies between --------------------------------------------------------------------------------------------
 
 
