@@ -8,6 +8,7 @@ from proxy.call.gate import CodeGate, GateEnd, GateResult
 from proxy.call.outcome import CALL_REJECTED, TEMPORARY_FAILURE, Ending
 from proxy.call.state import CallState
 from proxy.cdr.record import Disposition
+from proxy.dtmf.collector import GRACE_S
 from proxy.sip.timers import NEVER
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ def go_on(call: Call, result: GateResult | None, now: float) -> None:
     if result is None:
         call.rearm()
         return
+    assert call.gate is not None and call.a.media is not None  # noqa: S101, PT018  (who has said it)
+    passed = result.end is GateEnd.PASSED and result.emergency is None
+    if passed and call.gate.leaves_keys:
+        # The leg is listened to a moment more, which keeps their sound and their events from the bridge.
+        call.leftovers_until = now + GRACE_S
+    else:
+        call.a.media.listen_no_more()
     call.gate = None
     call.bound_at = NEVER
     if result.end is GateEnd.REFUSED:

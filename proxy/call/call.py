@@ -46,7 +46,6 @@ from proxy.call.state import CallState
 from proxy.call.two_sides import TwoSides
 from proxy.cdr.builder import RecordBuilder
 from proxy.cdr.record import Disposition, HungUpBy, RecordPhase
-from proxy.dtmf.digits import DigitMeans
 from proxy.errors import RemoteProtocolError
 from proxy.sip.message import Request, Response
 from proxy.sip.timers import NEVER
@@ -88,6 +87,7 @@ class Call:
         "gate",
         "guard_at",
         "id",
+        "leftovers_until",
         "origin",
         "record",
         "referred_by",
@@ -138,6 +138,8 @@ class Call:
         """Where a phone has sent the call besides, should it fail here."""
         self.gate: CodeGate | None = None
         """It asks the caller for a code now."""
+        self.leftovers_until = NEVER
+        """Keys of the caller that come until then belong to its code (`heard_keys`); NEVER: none do."""
         self._answer_headers: Sequence[tuple[str, str]] = ()
         self.failure: Ending | None = None
         """What the call came to, while its caller still hears why."""
@@ -202,23 +204,7 @@ class Call:
         """The caller never acknowledged a provisional response (RFC 3262 §3)."""
         self.end(Ending(Disposition.FAILED, 504, RECOVERY_ON_TIMER), HungUpBy.GATE, now)
 
-    # Keys and prompts ---------------------------------------------------------------------------------------
-
-    def digit_pressed(self, leg: Leg, digit: str, means: DigitMeans, now: float, duration_ms: int) -> None:
-        """A digit came: for the gate, or in talk for the other side, which is told it as it understands.
-
-        A phone may tell each key twice, the second one late: the code's last keys must not reach the callee
-        so, nor any key count double.
-        """
-        if self.gate is not None:
-            if leg is self.a:
-                leg.note_key(means)
-                asking.go_on(self, self.gate.digit(digit, means, now), now)
-        elif self.state is CallState.TALKING and (means is not DigitMeans.INFO or leg.speaks_info):
-            leg.note_key(means)
-            other = self.partner(leg)
-            if other is not None:
-                other.tell_key(digit, duration_ms, now)
+    # Prompts ------------------------------------------------------------------------------------------------
 
     def prompts_finished(self, now: float) -> None:
         """What was played to the caller has ended by itself."""
@@ -529,7 +515,7 @@ class Call:
         self.core.uses.give_back(self.id)
         self.gate = None
         self.renegotiation.end(now)
-        self.bound_at = self.repeat_at = NEVER
+        self.bound_at = self.repeat_at = self.leftovers_until = NEVER
         # 0 keeps the 200 of a call that was answered.
         kept = record.answered and ending.disposition is Disposition.ANSWERED
         sip_code = 0 if kept else ending.b_status or ending.status

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 
+from proxy.call import heard_keys
 from proxy.call.a_leg import ALeg
 from proxy.call.admission import Admission, describe
 from proxy.call.b_leg import BLeg
@@ -283,7 +284,7 @@ class CallCore:
         if isinstance(answer, DigitHeard):
             leg = call.sides.leg_of(media)
             if leg is not None and media.listening:
-                call.digit_pressed(leg, answer.digit, answer.means, now, answer.duration_ms)
+                heard_keys.pressed(leg, answer.digit, answer.means, now, answer.duration_ms)
         elif isinstance(answer, MediaLegOpened):
             call.media_opened(answer, media, now)
         elif isinstance(answer, PromptsFinished):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.call import asking
+from proxy.call import asking, heard_keys
 from proxy.call.b_leg import BLeg
 from proxy.call.config import Side
 from proxy.call.limits import limits_of
@@ -29,7 +29,9 @@ def next_deadline(call: Call) -> float:
     """Return when something is due next."""
     deadline = call.guard_at
     if call.state is not CallState.ENDED:
-        deadline = min(deadline, call.bound_at, call.repeat_at, call.renegotiation.deadline)
+        deadline = min(
+            deadline, call.bound_at, call.repeat_at, call.leftovers_until, call.renegotiation.deadline
+        )
         if call.gate is not None:
             deadline = min(deadline, call.gate.deadline)
         elif call.sides.hunt is not None:
@@ -47,6 +49,8 @@ def handle_timer(call: Call, now: float) -> None:
         _out_of_time(call, now)
     elif now >= call.repeat_at:
         _repeat(call, now)
+    elif now >= call.leftovers_until:
+        heard_keys.drop_leftovers(call)
     elif now >= call.renegotiation.deadline:
         call.renegotiation.handle_timer(now)
     elif call.gate is not None:

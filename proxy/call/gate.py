@@ -103,6 +103,7 @@ class CodeGate:
         "_rules",
         "_tries_left",
         "deadline",
+        "leaves_keys",
     )
 
     def __init__(self, call: Call) -> None:
@@ -124,6 +125,8 @@ class CodeGate:
         """An entry that is judged, and whose caller does not know yet."""
         self.deadline = NEVER
         """When `handle_timer` is due."""
+        self.leaves_keys = False
+        """More keys of the last entry may come, although it is over."""
 
     def begin(self, now: float) -> None:
         """Play the first prompt and listen."""
@@ -158,6 +161,7 @@ class CodeGate:
         self._collector.give_up()
         while (event := self._collector.poll_event()) is not None:
             if isinstance(event, EntryFinished) and event.digits:
+                self.leaves_keys = event.leaves_keys
                 result = self._take(event, self._desk.judge(self._call, event.digits, now), now)
                 if result is None:
                     self._wrong(event, now)
@@ -180,6 +184,7 @@ class CodeGate:
         return None
 
     def _judge(self, entry: EntryFinished, now: float) -> GateResult | None:
+        self.leaves_keys = entry.leaves_keys
         if entry.kind is EntryKind.EMPTY and not self._required:
             return self._pass_without(now)
         verdict = self._desk.judge(self._call, entry.digits, now) if entry.digits else None
@@ -218,12 +223,10 @@ class CodeGate:
         if verdict is None:
             return None
         if verdict.outcome is CodeOutcome.EMERGENCY:
-            self._media.listen_no_more()
             self._record.code_forgone(now=now)
             return GateResult(GateEnd.PASSED, verdict.emergency)
         if verdict.accepted and verdict.code is not None and entry.means is not None:
             code = verdict.code
-            self._media.listen_no_more()
             self._record.code_accepted(
                 UsedCode(verdict.recorded_form, verdict.entry, code.digits, code.description),
                 entry.means.value,
@@ -233,12 +236,8 @@ class CodeGate:
         return None
 
     def _out_of_tries(self, now: float) -> GateResult:
-        if not self._required:
-            return self._pass_without(now)
-        self._media.listen_no_more()
-        return _REFUSED
+        return _REFUSED if self._required else self._pass_without(now)
 
     def _pass_without(self, now: float) -> GateResult:
-        self._media.listen_no_more()
         self._record.code_forgone(now=now)
         return _PASSED

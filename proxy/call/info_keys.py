@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from proxy.call.state import CallState
 from proxy.dtmf.info import DTMF_RELAY, build_info
 from proxy.sip.events import ClientTransaction
+from proxy.sip.timers import NEVER
 
 if TYPE_CHECKING:
     from proxy.call.call import Call
@@ -98,6 +99,8 @@ def convert_keys(call: Call) -> None:
     for leg, other in ((a, b), (b, a)):
         if leg.media is None or not leg.media.bridged:
             continue
+        if leg is a and call.leftovers_until < NEVER:
+            continue  # it is listened to, so that they go nowhere
         if not other.takes_info:
             leg.media.listen_no_more()
         elif not leg.media.listening:

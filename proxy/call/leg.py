@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.call import heard_keys
 from proxy.call.bye import Bye
 from proxy.call.config import DigitForm, Side
 from proxy.call.info_keys import InfoKeys, convert_keys
@@ -405,7 +406,7 @@ class Leg:
             return
         self.endpoint.respond(event.transaction, 200, now=now)
         if press is not None and not self.over:
-            self.call.digit_pressed(self, press.digit, DigitMeans.INFO, now, press.duration_ms)
+            heard_keys.pressed(self, press.digit, DigitMeans.INFO, now, press.duration_ms)
 
     def accept_within(
         self, transaction: ServerTransaction, request: Request, body: bytes, now: float

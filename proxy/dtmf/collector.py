@@ -24,6 +24,7 @@ What a caller may rely on:
   with just these digits: then the caller may go on, and ``#`` or time ends it.
 * After an entry that ended without ``#`` (by its length or by time), callers still press ``#`` out of habit.
   The next entry, given the last one as ``after``, swallows one ``#`` that comes first and within `GRACE_S`.
+  Where no entry follows, `EntryFinished.leaves_keys` says that such keys may come.
 * The first means by which a key arrives in an entry is the only one heard for that entry. A phone that sends
   each key twice, say as RFC 4733 and as INFO, may be late with the second: for its first `GRACE_S` seconds an
   entry does not hear other means than the entry before it heard.
@@ -137,6 +138,11 @@ class EntryFinished:
     """By which means the keys came; None when there was no key."""
     ended_by: EntryEnd
 
+    @property
+    def leaves_keys(self) -> bool:
+        """More keys of it may come: it ended before its caller said so."""
+        return self.ended_by is not EntryEnd.POUND and self.kind is not EntryKind.NO_INPUT
+
 
 EntryEvent = PromptInterrupted | EntryFinished
 
@@ -174,11 +180,7 @@ class EntryCollector:
         self._deadline = self._total_deadline
         self._grace_until = now + GRACE_S
         self._means_before = None if after is None else after.means
-        self._swallow_pound = (
-            after is not None
-            and after.ended_by is not EntryEnd.POUND
-            and after.kind is not EntryKind.NO_INPUT
-        )
+        self._swallow_pound = after is not None and after.leaves_keys
 
     @property
     def finished(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.call import heard_keys
 from proxy.call.ports import LegId
 from proxy.cdr.record import Disposition
 from proxy.dtmf.digits import DigitMeans
@@ -141,7 +142,7 @@ class TestInfo:
             other: Leg = Leg(
                 "b", live, bench.gate.endpoint, a.party, latching=a.latching, security=a.security
             )
-            live.digit_pressed(other, "#", DigitMeans.INFO, bench.now, 160)
+            heard_keys.pressed(other, "#", DigitMeans.INFO, bench.now, 160)
             assert live.record.wrong_tries == 0
             first.bye()
 

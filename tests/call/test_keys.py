@@ -7,14 +7,15 @@ from functools import partial
 
 import pytest
 
-from proxy.call.config import DigitForm, GateConfig
+from proxy.call.config import CodeMode, DigitForm, GateConfig
 from proxy.call.ports import BridgeMedia, DigitHeard, LegId, ListenForDigits
 from proxy.dtmf.digits import DigitMeans
+from proxy.policy import CodeCollection
 from proxy.sip.events import RequestReceived
 from tests.call.forking import ONE, ForkingCarrier, with_account
 from tests.call.test_reliable import refuse
 from tests.call.transfers import SLOW, TransferBench, refer
-from tests.support.gate import NUMBER, GateBench, default_config
+from tests.support.gate import NUMBER, GateBench, default_config, default_policy
 from tests.support.ua import ANSWER, Step, UaCall, sdp
 
 TOLL_FREE = "918005550123"
@@ -322,3 +323,147 @@ def test_a_side_that_was_handed_on_is_told_nothing_by_the_call_that_it_left() ->
         assert not any(leg.digits_sent for leg in bench.media.all.values())
         first.bye()
         second.bye()
+
+
+class TestLeftovers:
+    """Keys of a caller whose entry has ended by its length or by time go nowhere for a moment."""
+
+    MEANS = pytest.mark.parametrize("means", [DigitMeans.RFC4733, DigitMeans.INBAND, DigitMeans.INFO])
+
+    @staticmethod
+    def bench(script: tuple[Step, ...] = ANSWER, *, fixed: int | None = 4, **options: object) -> GateBench:
+        policy = default_policy(collection=options.pop("collection", CodeCollection.REQUIRED))  # type: ignore[arg-type]
+        groups = tuple(replace(group, fixed_length=fixed) for group in policy.groups.values())
+        policy = policy.with_changes(version=1, groups=groups)
+        return GateBench(policy=policy, script=script, **options)  # type: ignore[arg-type]
+
+    @staticmethod
+    def type(bench: GateBench, call: UaCall, keys: str, means: DigitMeans, every: float = 0.2) -> None:
+        for digit in keys:
+            bench.run(every)
+            if means is DigitMeans.INFO:
+                call.info(digit)
+                bench.run(0.01)
+            elif bench.media.legs[LegId(1)].listening:
+                bench.answer(DigitHeard(LegId(1), digit, means, 100))
+
+    def crossed(self, bench: GateBench) -> tuple[str, list[bytes]]:
+        return bench.media.all[LegId(2)].digits_sent, told(bench.carrier.calls[0])
+
+    @MEANS
+    @pytest.mark.parametrize("script", [ANSWER, INFO_CARRIER, TONE_CARRIER])
+    def test_the_habitual_pound_and_a_digit_too_many_stay_here(
+        self, means: DigitMeans, script: tuple[Step, ...]
+    ) -> None:
+        with self.bench(script) as bench:
+            call = bench.pbx.call(NUMBER, body=sdp(events=means is DigitMeans.RFC4733))
+            bench.run(0.5)
+            self.type(bench, call, "1234", means)
+            bench.run(0.1)
+            leg = bench.media.legs[LegId(1)]
+            # The engine relays nothing of what it hears while it listens.
+            assert leg.listening
+            self.type(bench, call, "5#", means)
+            assert bench.carrier.calls[0].connected
+            assert self.crossed(bench) == ("", [])
+            bench.run(1.4)
+            assert leg.listening
+            bench.run(0.4)
+            b = next(iter(bench.core.calls.values())).b
+            assert b is not None
+            assert leg.listening is b.takes_info  # what comes from now on is for the callee
+            if means is not DigitMeans.INBAND:  # tones cross within the audio
+                self.type(bench, call, "7", means)
+                bench.run(0.5)
+                by_engine = means is DigitMeans.RFC4733 and not b.takes_info
+                assert [body[:8] for body in told(bench.carrier.calls[0])] == [b"Signal=7"] * b.takes_info
+                assert bench.media.all[LegId(2)].digits_sent == "7" * (not by_engine and not b.takes_info)
+            call.bye()
+
+    def test_a_pound_behind_the_time_between_digits_stays_here(self) -> None:
+        with self.bench(fixed=None) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            self.type(bench, call, "1234", DigitMeans.RFC4733)
+            bench.run(5.1)
+            assert bench.carrier.calls
+            assert bench.media.legs[LegId(1)].listening
+            self.type(bench, call, "#", DigitMeans.RFC4733)
+            assert self.crossed(bench) == ("", [])
+            call.bye()
+
+    def test_those_of_the_last_wrong_try_of_an_optional_code_stay_here(self) -> None:
+        with self.bench(collection=CodeCollection.OPTIONAL) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            for _ in range(3):
+                self.type(bench, call, "9999#", DigitMeans.INFO)
+            bench.run(0.5)
+            assert bench.carrier.calls[0].connected
+            assert self.crossed(bench) == ("", [])
+            call.bye()
+
+    def test_early_mode_when_its_time_is_over_in_the_middle_of_an_entry(self) -> None:
+        config = default_config(code_mode=CodeMode.EARLY, early_gate_bound=10.0)
+        with self.bench(fixed=None, config=config) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(8.0)
+            self.type(bench, call, "1234", DigitMeans.RFC4733)
+            bench.run(1.3)
+            assert bench.carrier.calls
+            assert bench.media.legs[LegId(1)].listening
+            bench.run(2.0)
+            assert not bench.media.legs[LegId(1)].listening
+            call.bye()
+
+    @pytest.mark.parametrize("keys", ["1234#", "#", "911", "911#"])
+    def test_who_has_said_that_it_is_all_or_calls_for_help_is_heard_at_once(self, keys: str) -> None:
+        with self.bench(fixed=None, collection=CodeCollection.OPTIONAL) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            self.type(bench, call, keys, DigitMeans.RFC4733)
+            bench.run(0.0 if "#" in keys else 5.1)
+            assert bench.carrier.calls
+            assert not bench.media.legs[LegId(1)].listening
+            bench.run(0.5)
+            call.bye()
+
+    def test_silence_leaves_no_keys(self) -> None:
+        with self.bench(collection=CodeCollection.OPTIONAL) as bench:
+            call = bench.pbx.call(NUMBER)
+            for _ in range(100):
+                if not bench.carrier.calls:
+                    bench.run(1.0)
+            assert bench.carrier.calls
+            assert not bench.media.legs[LegId(1)].listening
+            bench.run(0.5)
+            call.bye()
+
+    @pytest.mark.parametrize("over", ["caller", "callee", "failure"])
+    def test_a_call_that_ends_meanwhile_leaves_nothing(self, over: str) -> None:
+        script = (Step(0.0, 486),) if over == "failure" else ANSWER
+        with self.bench(script) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            self.type(bench, call, "1234", DigitMeans.RFC4733)
+            bench.run(0.5)
+            self.type(bench, call, "#", DigitMeans.RFC4733)
+            if over != "callee":
+                call.bye()
+            else:
+                bench.carrier.calls[0].bye()
+            bench.run(40.0)
+
+    def test_keys_of_the_callee_cross_meanwhile(self) -> None:
+        with self.bench(INFO_CARRIER) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            self.type(bench, call, "1234", DigitMeans.RFC4733)
+            bench.run(0.3)
+            bench.carrier.calls[0].info("9")
+            call.info("#")
+            bench.run(0.3)
+            assert bench.media.legs[LegId(1)].listening
+            assert bench.media.all[LegId(1)].digits_sent == "9"
+            assert self.crossed(bench) == ("", [])
+            call.bye()
