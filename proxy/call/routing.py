@@ -141,21 +141,14 @@ class Route:
 class RouteTable:
     """Where calls of each direction go, worked out once per configuration."""
 
-    __slots__ = ("_config", "_noted", "_outbound_codecs", "_pbx", "_reach", "_registered_as", "line")
+    __slots__ = ("_accounts", "_config", "_noted", "_outbound_codecs", "_pbx", "_reach", "line")
 
     def __init__(self, config: GateConfig) -> None:
         self._config = config
         self._outbound_codecs = _taken_by_all(config.trunks)
         self._reach = _addresses(config)
         self._noted: set[str] = set()
-        named = {route.prefix for route in config.did_routes}
-        self._registered_as = {
-            trunk.name: trunk.account.user
-            for trunk in config.trunks
-            if trunk.register and trunk.account is not None and trunk.account.user not in named
-        }
-        """Users that calls from trunks are for when their Request-URI tells no number; a DID route for all of
-        one's name makes it a number like any other."""
+        self._accounts = _registered_users(config)
         phones = config.phones
         self.line: Trunk | None = None
         """How phones are spoken with as callees: they get no identities but From, and are behind NAT."""
@@ -242,7 +235,7 @@ class RouteTable:
         the account, and the number stands in P-Called-Party-ID (RFC 7315 §4.2) or else in To.
         """
         did = did_of(invite.uri)
-        if did and did == self._registered_as.get(trunk):
+        if did and did in self._accounts.get(trunk, ()):
             return _party_called(invite) or did_of(invite.to.uri_text) or did
         return did
 
@@ -294,6 +287,22 @@ def _addresses(config: GateConfig) -> dict[str, Networks]:
     for trunk in config.trunks:
         found[trunk.name] = (*found.get(trunk.name, ()), *networks_of(trunk.flows))
     return found
+
+
+def _registered_users(config: GateConfig) -> dict[str, frozenset[str]]:
+    """Return the users that are no number in calls of a trunk, by its name: the accounts that are registered
+    there, those of other trunks to the same addresses included, since by its address alone a call is one's or
+    the other's. A DID route for the whole of an account makes it a number like any other."""
+    named = {route.prefix for route in config.did_routes}
+    users: dict[str, set[str]] = {}
+    for trunk in config.trunks:
+        if trunk.register and trunk.account is not None and trunk.account.user not in named:
+            for flow in trunk.flows:
+                users.setdefault(flow.remote_host, set()).add(trunk.account.user)
+    return {
+        trunk.name: frozenset().union(*(users.get(flow.remote_host, ()) for flow in trunk.flows))
+        for trunk in config.trunks
+    }
 
 
 def _taken_by_all(trunks: Iterable[Trunk]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.call.config import DidRoute, GateConfig, Trunk
 from proxy.call.identity import PeerTable, peer_networks
+from proxy.call.routing import RouteTable
 from proxy.cdr.record import Direction, Disposition
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import Flow
@@ -81,6 +82,20 @@ def test_rfc3261_16_5_a_call_to_the_registered_contact_is_for_the_number_in_to(
         bench.core.reconfigure(default_config())
         bench.run(60.0)
     assert bench.record.dialled_number == called
+
+
+def test_a_second_account_at_the_same_carrier_is_no_number_either() -> None:
+    second = replace(REGISTERED, name="second", account=DigestAccount("other", "password", (), "100300"))
+    table = RouteTable(default_config(trunks=(REGISTERED, second)))
+    with GateBench() as bench:
+        bench.pbx.script = RING_AND_ANSWER
+        call = bench.carrier.call("", uri="sip:100300@192.0.2.1", to=DID)
+        bench.run(2.0)
+        (running,) = bench.core.calls.values()
+        invite = running.origin.invite
+        assert table.called(invite, "carrier") == table.called(invite, "second") == "+12125550204"
+        assert table.called(invite, "elsewhere") == "100300"
+        call.bye()
 
 
 @pytest.mark.parametrize(
