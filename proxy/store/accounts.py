@@ -16,6 +16,7 @@ from proxy.errors import ConfigurationError
 from proxy.store.audit import Actor, changed_only, write_audit
 from proxy.store.database import Database, StoreUnavailable
 from proxy.store.models_portal import login_failures, portal_accounts, portal_sessions
+from proxy.store.schedules import end_schedules
 from proxy.store.versions import VersionConflict
 
 __all__ = ["AccountsRepository", "LockoutRules", "LoginGuard", "PortalAccount", "Role", "read_account"]
@@ -168,7 +169,9 @@ class AccountsRepository:
             return bool(connection.execute(statement.values(totp_step=step)).rowcount)
 
     def delete(self, account_id: int) -> None:
-        """Delete an account and its sessions. Raises `ConfigurationError` for the last Decision Maker."""
+        """Delete an account and its sessions, and end its reports by e-mail. Raises `ConfigurationError` for
+        the last Decision Maker.
+        """
         with self._database.write() as connection:
             old = _expect(connection, account_id)
             if _administers(old):
@@ -176,6 +179,7 @@ class AccountsRepository:
             _end_sessions(connection, account_id)
             connection.execute(delete(portal_accounts).where(portal_accounts.c.id == account_id))
             self._tell(connection, "delete", old, _facts(old), None)
+            end_schedules(connection, self._actor, account_id=account_id)
 
     def _add(self, connection: Connection, account: PortalAccount, now: float) -> PortalAccount:
         _refuse_taken(connection, account)

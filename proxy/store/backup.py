@@ -107,11 +107,17 @@ def _write(database: Database, file: IO[bytes], progress: Progress | None) -> No
         # One transaction: SQLite shows it the store of one moment, however long it takes.
         with database.read() as connection:
             counts = {table.name: _count(connection, table.name) for table in tables}
+            # So that what is added after a restore gets no number that something deleted had.
+            given: dict[str, int] = {
+                str(name): int(last)
+                for name, last in connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")
+            }
             done, total = 0, sum(counts.values())
             put({"tollgate_backup": _FORMAT, "revision": HEAD, "made_at": made_at, "rows": total})
             for table in tables:
                 columns = [column.name for column in table.columns]
-                put({"table": table.name, "columns": columns, "rows": counts[table.name]})
+                last = {"last_id": given[table.name]} if table.name in given else {}
+                put({"table": table.name, "columns": columns, "rows": counts[table.name], **last})
                 for row in _rows(connection, table.name, columns):
                     put(row)
                     done += 1
@@ -162,15 +168,20 @@ class _Reader:
         """Return the error that names the line."""
         return BackupRefused(f"{self._name}: line {self._number}: {why}")
 
-    def tables(self) -> Iterator[tuple[str, list[str], int]]:
-        """Yield each table's name, columns and number of rows; its rows have to be taken in between."""
+    def tables(self) -> Iterator[tuple[str, list[str], int, int]]:
+        """Yield each table's name, columns, number of rows, and the last number that it has given to a row
+        (0 if the file does not say); its rows have to be taken in between.
+        """
         while "end" not in (said := self._object()):
             match said:
                 case {"table": str(name), "columns": list(columns), "rows": int(rows)}:
                     if name in self.summary.rows:
                         raise self.broken(f"table {name} comes twice")
+                    last_id = said.get("last_id", 0)
+                    if type(last_id) is not int or not 0 <= last_id < 1 << 63:
+                        raise self.broken("here a table should begin")
                     self.summary.rows[name] = rows
-                    yield name, columns, rows
+                    yield name, columns, rows, last_id
                 case _:
                     raise self.broken("here a table should begin")
         if said != {"end": self._digest.hexdigest()} or self._read(1):
@@ -298,11 +309,12 @@ def _fill(connection: sa.Connection, reader: _Reader) -> None:
         for name in sa.inspect(connection).get_table_names()
         if name not in _LEFT_OUT | {"alembic_version", "sqlite_sequence"}
     }
-    for table, columns, count in reader.tables():
+    for table, columns, count, last_id in reader.tables():
         if table not in expected or len(columns) != len(expected[table]) or set(columns) != expected[table]:
             raise reader.broken(f"table {table[:40]!r} is not one of revision {reader.summary.revision}")
         try:
             _fill_table(connection, reader, table, columns, count)
+            _go_on_after(connection, table, last_id)
         except (sa.exc.SQLAlchemyError, OverflowError, ValueError) as error:
             raise reader.broken(f"table {table} does not take its rows") from error
     if missing := expected.keys() - reader.summary.rows.keys():
@@ -326,6 +338,15 @@ def _fill_table(
         found.update(_JSON.encode(row).encode())
     if written.digest() != found.digest():
         raise reader.broken(f"table {table} is not read as it was written")
+
+
+def _go_on_after(connection: sa.Connection, table: str, last_id: int) -> None:
+    """Let the numbers of new rows begin after this one."""
+    numbers = sa.table("sqlite_sequence", sa.column("name"), sa.column("seq"))
+    known = sa.select(numbers.c.seq).where(numbers.c.name == table)
+    if last_id > int(connection.execute(known).scalar() or 0):
+        connection.execute(sa.delete(numbers).where(numbers.c.name == table))
+        connection.execute(sa.insert(numbers).values(name=table, seq=last_id))
 
 
 def _leave_write_ahead(path: Path) -> None:

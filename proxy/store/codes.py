@@ -26,6 +26,7 @@ from proxy.store.code_rows import (
 from proxy.store.database import Database
 from proxy.store.models import account_codes
 from proxy.store.rows import code_row, read_code
+from proxy.store.schedules import end_schedules
 from proxy.store.versions import VersionConflict, Versioned
 
 __all__ = ["CodeOrder", "CodesRepository", "Progress", "UpsertResult"]
@@ -178,6 +179,7 @@ class CodesRepository:
         log_change(connection, ChangeKind.CODE, ChangeAction.DELETED, digits)
         gone = [(key, told(code.value), "") for key, code in found.items()]
         tell_changes(connection, self._actor, "delete", gone)
+        end_schedules(connection, self._actor, code_ids=found)
 
     def delete_many(self, typed: Sequence[str]) -> int:
         """Delete codes by any form of them: all, or none when one is unknown (`ConfigurationError`)."""

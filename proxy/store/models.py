@@ -115,7 +115,9 @@ account_codes = Table(
     Column("uses", Integer, nullable=False),
     Column("change_id", Integer, nullable=False, index=True),
     Column("version", Integer, nullable=False, server_default="1"),
+    sqlite_autoincrement=True,
 )
+"""``id`` is never given twice: schedules, the audit log and pages that are open name codes by it."""
 
 call_records = Table(
     "call_records",

@@ -11,11 +11,11 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, tzinfo
 
-from sqlalchemy import Connection, RowMapping, Select, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, delete, insert, or_, select, update
 
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass
@@ -33,6 +33,7 @@ __all__ = [
     "Rhythm",
     "SchedulesRepository",
     "covered",
+    "end_schedules",
     "next_due",
 ]
 
@@ -320,6 +321,29 @@ class SchedulesRepository:
     def _write(self, mail_id: int, **values: float | str | None) -> None:
         with self._database.write() as connection:
             connection.execute(update(report_mails).where(report_mails.c.id == mail_id).values(**values))
+
+
+def end_schedules(
+    connection: Connection, actor: Actor, *, account_id: int | None = None, code_ids: Collection[int] = ()
+) -> None:
+    """Switch off the schedules of an account or of codes that go; what is due already says so."""
+    column = report_schedules.c
+    theirs = or_(column.account_id == account_id, column.report == MailedReport.STATEMENT.value)
+    for row in connection.execute(select(report_schedules).where(column.enabled, theirs)).mappings().all():
+        old = _read_schedule(row)
+        if old.account_id != account_id and old.code_id not in code_ids:
+            continue
+        statement = update(report_schedules).where(column.id == old.id)
+        connection.execute(statement.values(enabled=False, version=old.version + 1))
+        write_audit(
+            connection,
+            actor,
+            "change",
+            "schedule",
+            str(old.id),
+            before={"enabled": True},
+            after={"enabled": False},
+        )
 
 
 _FILTERS = ("code_id", "user", "group", "call_class")

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from proxy.cdr.record import CallRecord, UsedCode
-from proxy.policy import NumberPlan, User, UserGroup, new_code
+from proxy.policy import AccountCode, NumberPlan, User, UserGroup, new_code
 from proxy.portal import mailed_reports
 from proxy.portal.report_sender import ReportSender
 from proxy.portal.webhook_mail import Mailer
@@ -308,7 +308,9 @@ def test_what_can_never_be_sent_is_given_up_with_its_reason(
     assert found is not None
     assert owner is not None
     gone = made(report=MailedReport.STATEMENT, code_id=found.id)
+    assert log.schedules.note_due(now=gone.next_at) == 1
     log.codes.delete_one(found.id)
+    log.codes.add(AccountCode("300003", description="Client C"))  # which gets another number
     large = made(report=MailedReport.USAGE)
     book = made(report=MailedReport.USAGE, format=ReportFormat.XLSX)
     monkeypatch.setattr(mailed_reports, "LARGEST", 100)

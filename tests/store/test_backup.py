@@ -99,6 +99,27 @@ def test_a_restored_store_holds_every_row_and_who_restored_it(
         assert (note.who, note.action, note.name) == ("cli:test", "restored", "store.backup")
 
 
+def test_what_is_added_after_a_restore_gets_no_number_that_something_deleted_had(
+    filled: Path, tmp_path: Path, target: Path
+) -> None:
+    plan = NumberPlan()
+    with Store(f"sqlite:///{filled}") as store:
+        store.codes.add(new_code("200002", "Client B", plan=plan))
+        billing = store.accounts.add(PortalAccount("billing", Role.BILLING_CONTACT, "x"), now=1.0)
+        gone = store.codes.find("200002")
+        assert gone
+        store.codes.delete_ids([gone.id])
+        store.accounts.delete(billing.id)
+        write_backup(store.database, tmp_path / "numbers.backup")
+    restore_backup(tmp_path / "numbers.backup", target, actor=RESTORER)
+    with Store(f"sqlite:///{target}") as store:
+        store.codes.add(new_code("300003", "Client C", plan=plan))
+        found = store.codes.find("300003")
+        assert found
+        made = store.accounts.add(PortalAccount("other", Role.BILLING_CONTACT, "x"), now=1.0)
+        assert (found.id, made.id) == (gone.id + 1, billing.id + 1)
+
+
 def test_all_is_private_and_nothing_else_is_left(backup: Path, target: Path) -> None:
     restore_backup(backup, target, actor=RESTORER)
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
@@ -204,6 +225,8 @@ def _spoiled_row(table: str, row: object) -> Spoil:
         (lambda lines: lines[1]["columns"].append("name) VALUES (1); DROP TABLE users; --"), "is not one of"),
         (lambda lines: lines[1]["columns"].__setitem__(0, lines[1]["columns"][1]), "is not one of"),
         (lambda lines: lines[1].update(rows="1"), "here a table should begin"),
+        (lambda lines: lines[1].update(last_id="9"), "here a table should begin"),
+        (lambda lines: lines[1].update(last_id=1 << 63), "here a table should begin"),
         (lambda lines: lines.insert(1, [1]), "here a table should begin"),
         (lambda lines: lines.insert(1, dict(lines[1])), "comes twice"),
         (lambda lines: lines.pop(place_of(lines, "login_failures")), "table login_failures is missing"),

@@ -12,11 +12,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
 
 from proxy.errors import ConfigurationError
 from proxy.policy import AccountCode
 from proxy.store import Store, StoreUnavailable
-from proxy.store.database import HEAD, Database, public_name
+from proxy.store.database import HEAD, Database, migrate, public_name
 from proxy.store.models import metadata
 
 
@@ -83,6 +84,42 @@ def test_migrations_go_back_to_nothing(url: str) -> None:
     database.close()
     with Store(url) as store:
         assert store.codes.count() == 0
+
+
+def test_a_store_of_before_gives_no_code_a_number_that_is_known_anywhere(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "tollgate.db"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        migrate(connection, "0010")
+        facts = '[{"id":7,"description":"x\\"id\\":99,"},{"id":41,"code":"****"}]'
+        connection.exec_driver_sql(
+            "INSERT INTO account_codes (id, digits, typed, description, enabled, uses, change_id) "
+            "VALUES (5, '200002', '200002', 'Client B', 1, 3, 9)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO audit_log VALUES (100, 0, 'a', '', '', 'delete', 'code', '2 of 2', ?, NULL, '', '')",
+            (facts,),
+        )
+    engine.dispose()
+    with Store(url) as store:
+        kept = store.codes.by_id(5)
+        assert kept
+        assert (kept.value.description, kept.value.uses, kept.version) == ("Client B", 3, 1)
+        with pytest.raises(ConfigurationError, match="exists already"):
+            store.codes.add(AccountCode("200002"))
+        store.codes.add(AccountCode("300003"))
+        found = store.codes.find("300003")
+        assert found
+        assert found.id == 42
+    with sqlite3.connect(file) as raw:
+        indexes = raw.execute(
+            "SELECT name FROM sqlite_master WHERE tbl_name = 'account_codes' AND sql IS NOT NULL"
+        )
+        assert {name for (name,) in indexes} == {
+            "account_codes",
+            *(f"ix_account_codes_{column}" for column in ("owner_group", "owner_user", "change_id")),
+        }
+    raw.close()
 
 
 def test_migrations_need_the_databases_connection(url: str) -> None:

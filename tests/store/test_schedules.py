@@ -10,11 +10,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from proxy.errors import ConfigurationError
+from proxy.policy import AccountCode
 from proxy.store import (
     MailedReport,
+    PortalAccount,
     ReportFormat,
     ReportSchedule,
     Rhythm,
+    Role,
     Store,
     StoreUnavailable,
     VersionConflict,
@@ -228,3 +231,37 @@ def test_a_row_that_nobody_has_written_is_named(store: Store) -> None:
         connection.exec_driver_sql("UPDATE report_schedules SET filters = '[]'")
     with pytest.raises(StoreUnavailable, match="schedule can't be read"):
         utc(store).all()
+
+
+def test_what_was_deleted_ends_its_schedules_and_nobody_gets_its_number(store: Store) -> None:
+    owner, other = (
+        store.accounts.add(PortalAccount(name, Role.BILLING_CONTACT, "x"), now=NOW) for name in ("a", "b")
+    )
+    for digits in ("100001", "200002"):
+        store.codes.add(AccountCode(digits))
+    kept, gone = (store.codes.find(digits) for digits in ("100001", "200002"))
+    assert kept
+    assert gone
+    statement = replace(PLAIN, report=MailedReport.STATEMENT, account_id=other.id, code_id=kept.id)
+    of_kept = store.schedules.add(statement, now=NOW)
+    of_gone = store.schedules.add(replace(statement, code_id=gone.id), now=NOW)
+    of_owner = store.schedules.add(replace(PLAIN, account_id=owner.id), now=NOW)
+    of_other = store.schedules.add(replace(PLAIN, account_id=other.id), now=NOW)
+    store.schedules.send_now(of_gone.id, now=NOW)
+    store.codes.delete_many(["200002"])
+    store.accounts.delete(owner.id)
+    store.codes.add(AccountCode("300003"))
+    new = store.codes.find("300003")
+    assert new
+    assert new.id > gone.id
+    with pytest.raises(ConfigurationError, match="do not exist"):
+        store.codes.delete_ids([gone.id])
+    assert store.accounts.add(PortalAccount("c", Role.BILLING_CONTACT, "x"), now=NOW).id > other.id
+    going_on = {schedule.id: schedule.enabled for schedule in store.schedules.all()}
+    assert going_on == {of_kept.id: True, of_gone.id: False, of_owner.id: False, of_other.id: True}
+    told = [(entry.action, entry.name) for entry in store.audit.page() if entry.kind == "schedule"][:2]
+    assert told == [("change", str(of_owner.id)), ("change", str(of_gone.id))]
+    with pytest.raises(VersionConflict):
+        store.schedules.change(of_gone, version=of_gone.version, now=NOW)
+    ((due, _mail),) = store.schedules.take_due(now=NOW, limit=9)
+    assert due.id == of_gone.id, "what was due before says that its code is gone"
