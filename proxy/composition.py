@@ -302,6 +302,7 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         did_routes=tuple(DidRoute(route.prefix, route.peer, route.user) for route in settings.did_routes),
         local_domains=tuple(name.lower() for name in (*settings.sip.local_domains, *sorted(own))),
         site=settings.site,
+        callback=settings.notify.callback,
         realm=settings.auth.realm,
         phones=_phones(settings) if settings.phones.enabled else None,
         local_networks=settings.local_networks,

@@ -48,7 +48,8 @@ class NotifySettings(Section):
     location: str = Field(default="", max_length=200)
     """What messages of emergency calls say about where the callers are, such as street and floor."""
     callback: str = Field(default="", max_length=40)
-    """The number in such messages for callers who have none that can be called back."""
+    """The number in such messages for callers who have none that can be called back. Emergency calls of those
+    who are neither proved nor registered go out under it; without it, under what they claim, unasserted."""
     private_networks: tuple[Network, ...] = ()
     """Networks in which receivers of webhooks may be, and by plain ``http:`` too; others only at public
     addresses, by ``https:``."""

@@ -17,7 +17,14 @@ from proxy.call.a_leg import ALeg
 from proxy.call.call import Call
 from proxy.call.config import GateConfig, Peer, Side, Trunk
 from proxy.call.headers import is_unknown_privacy_critical
-from proxy.call.identity import Authenticator, Challenge, PeerTable, asserted_caller
+from proxy.call.identity import (
+    Authenticator,
+    Challenge,
+    PeerTable,
+    asserted_caller,
+    registered_user,
+    unproved_caller,
+)
 from proxy.call.leg import Leg
 from proxy.call.media_security import MediaSecurity
 from proxy.call.origin import Origin
@@ -38,6 +45,7 @@ from proxy.policy import (
     decide,
 )
 from proxy.sip.events import RequestReceived
+from proxy.sip.flow import Flow
 from proxy.sip.gruu import Gruu
 from proxy.sip.inspection import Refusal
 from proxy.sip.message import Request
@@ -121,7 +129,9 @@ class Admission:
         """Decide about a call of a user or a PBX."""
         invite = event.request
         dialled, gruu = self.dialled(invite.uri)
-        asked = CallRequest(dialled, caller.proved, caller.asserted, caller.peer.default_group)
+        # Who is not proved calls for help, for which all are equal: the user is for the record then.
+        name = caller.proved or caller.registered
+        asked = CallRequest(dialled, name, caller.asserted, caller.peer.default_group)
         decision = decide(asked, self._core.policy)
         record = self._record(event, caller, decision, now)
         refusal = event.refusal or _unmet_privacy(invite)
@@ -199,11 +209,23 @@ class Admission:
             challenge = found.headers
         here = self._peers.is_local(flow) or self._has_phone_at(flow.remote_host)
         if here and self._is_for_help(invite.uri):
-            return replace(asserted_caller(self._local_peer, invite), asserted="")
+            return self._in_need(invite, flow)
         # Nobody may learn here whether a user or a number exists: one answer for everything.
         status = 401 if challenge else 403
         self._core.endpoint.reject_stateless(event.transaction, status, headers=challenge)
         return None
+
+    def _in_need(self, invite: Request, flow: Flow) -> Caller:
+        """Say who calls for help without a proof, as far as its address tells."""
+        core, user, callback = self._core, None, ""
+        try:
+            if core.registrations is not None:
+                bindings = core.registrations.registered_from(flow.remote_host)
+                user = registered_user(bindings, flow, invite, core.policy)
+            callback = core.policy.caller_e164(core.config.callback, None)
+        except Exception:  # noqa: BLE001  (a broken policy must not stop an emergency call)
+            _log.exception("nobody can tell who calls for help")
+        return unproved_caller(self._local_peer, invite, user, callback)
 
     def _inbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
         """Pass a call from a trunk to the PBX or phone behind the gate (DESIGN 1.9)."""
@@ -311,7 +333,7 @@ class Admission:
         record = RecordBuilder(self._record_ids(), start_time=self._wall_clock().timestamp(), now=now)
         record.peer = caller.peer.name if caller.peer.side is not Side.PHONES else ""
         user = decision.user
-        record.caller_number = caller.number or (user.extension if user is not None else "")
+        record.caller_number = caller.claimed or caller.number or (user.extension if user is not None else "")
         record.caller_name = caller.name
         record.caller_e164 = self._e164_of(caller, user)
         record.location = self._core.config.site
@@ -320,6 +342,8 @@ class Admission:
         if decision.group is not None:
             record.group = decision.group.name
         describe(record, decision)
+        if caller.claimed:
+            record.reason += "; nobody has proved the caller, its number is what it claims"
         return record
 
     def _e164_of(self, caller: Caller, user: User | None) -> str:

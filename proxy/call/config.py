@@ -280,6 +280,8 @@ class GateConfig:
     """Host names and addresses that mean the gate itself, in lower case."""
     site: str = ""
     """Name of the site, for the records."""
+    callback: str = ""
+    """The site's number for help to call back callers whom nobody has proved; "": what they say is theirs."""
     realm: str = "tollgate"
     phones: Peer | None = None
     """How phones are treated that authenticate by digest; None: only trusted addresses may call."""

@@ -15,11 +15,20 @@ from proxy.call.routing import Caller, did_of
 from proxy.errors import RemoteProtocolError
 from proxy.policy import Snapshot, User
 from proxy.sip.address import NameAddr
+from proxy.sip.bindings import Bindings
 from proxy.sip.flow import Flow
 from proxy.sip.message import Request
 from proxy.sip.uri import Uri
 
-__all__ = ["Authenticator", "Challenge", "PeerTable", "asserted_caller", "peer_networks"]
+__all__ = [
+    "Authenticator",
+    "Challenge",
+    "PeerTable",
+    "asserted_caller",
+    "peer_networks",
+    "registered_user",
+    "unproved_caller",
+]
 
 _Networks = tuple[IPv4Network | IPv6Network, ...]
 _REMEMBERED = 16384
@@ -130,6 +139,33 @@ def asserted_caller(peer: Peer, invite: Request) -> Caller:
     except RemoteProtocolError:
         return Caller(peer, "", "")
     return Caller(peer, number, address.display_name, asserted=address.uri_text)
+
+
+def unproved_caller(peer: Peer, invite: Request, user: User | None, callback: str) -> Caller:
+    """Return the caller of a call for help that nobody has proved.
+
+    Whose phone it is by its registration calls under the number of that user. Of anybody else the number is a
+    claim, which the gate asserts to nobody (RFC 3325 §5); help calls back ``callback`` then, if there is one.
+    """
+    if user is not None:
+        return Caller(peer, user.outside_number, user.name, registered=user.digest_name)
+    said = asserted_caller(peer, invite)
+    return Caller(peer, callback, said.name, claimed=said.number)
+
+
+def registered_user(bindings: Bindings, flow: Flow, invite: Request, policy: Snapshot) -> User | None:
+    """Return whose phone sent an INVITE, by the ``bindings`` that were registered from its address.
+
+    Of several users behind one address it is the one who registered over the same flow. Where that tells none
+    of them or, through a proxy, several, From may name one of them, and nobody else.
+    """
+    way = flow[:3]
+    users = {one.user for one in bindings if one.source[:3] == way} or {one.user for one in bindings}
+    if len(users) > 1:
+        name = did_of(invite.from_.uri_text)
+        named = policy.user_by_caller(name) or policy.user_by_digest_name(name)
+        users &= {"" if named is None else named.extension}
+    return policy.users.get(users.pop()) if users else None
 
 
 class Authenticator(Protocol):

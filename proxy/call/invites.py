@@ -40,7 +40,8 @@ def invite_spec(route: Route, hop: Hop, invite: Request, description: bytes) -> 
         user = format_for_trunk(number, trunk.number_format).replace("#", "%23")
     uri = _uri(user, trunk.host, trunk)
     caller_number = _caller_number(route, trunk)
-    caller_uri = _uri(caller_number, trunk.from_host or trunk.host, trunk)
+    from_number = caller_number or route.caller.claimed
+    caller_uri = _uri(from_number, trunk.from_host or trunk.host, trunk)
     crossing = route.crossing(trunk)
     keeps_asserted = (
         crossing.trusted
@@ -63,7 +64,7 @@ def invite_spec(route: Route, hop: Hop, invite: Request, description: bytes) -> 
     content_type, body = with_description(invite, description, crossing.parts)
     return InviteSpec(
         uri=uri,
-        from_=_from(route, invite, caller_number, caller_uri, trunk.privacy),
+        from_=_from(route, invite, from_number, caller_uri, trunk.privacy),
         to=f"<{uri}>",
         flow=hop.flow,
         body=body,

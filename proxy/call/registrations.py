@@ -99,6 +99,10 @@ class Registrations:
         """Tell whether a phone is registered from this address (DESIGN 1.4)."""
         return self.registrar.bound_from(host)
 
+    def registered_from(self, host: str) -> Bindings:
+        """Return the bindings of the phones that are registered from this address."""
+        return self.registrar.registered_from(host)
+
     # Time, connections, store -------------------------------------------------------------------------------
 
     def next_timer(self) -> float | None:

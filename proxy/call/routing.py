@@ -54,6 +54,11 @@ class Caller:
     """URI that a trusted peer asserts; "" for a phone."""
     proved: str | None = None
     """User name that the caller authenticated as."""
+    registered: str | None = None
+    """User name of whose phone is registered where a call for help comes from that nobody has proved: that
+    tells who calls, and gives no right."""
+    claimed: str = ""
+    """What such a caller says its number is, where no phone is registered: told on, asserted by nobody."""
 
 
 @dataclass(frozen=True, slots=True)

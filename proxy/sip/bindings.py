@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from proxy.sip.flow import Flow
 from proxy.sip.timers import Timed, TimerHeap
@@ -151,7 +151,7 @@ class BindingTable:
         self._records: dict[str, _Record] = {}
         self._timers: Final = TimerHeap()
         self._changed: dict[str, Bindings] = {}
-        self._hosts: dict[str, int] = {}
+        self._hosts: dict[str, dict[str, int]] = {}
         self._connections: dict[int, dict[str, int]] = {}
         self._count = 0
 
@@ -181,6 +181,11 @@ class BindingTable:
         """Say whether a live binding was registered from this IP address."""
         return host in self._hosts
 
+    def from_host(self, host: str) -> Bindings:
+        """Return the live bindings that were registered from this IP address."""
+        users = self._hosts.get(host, ())
+        return tuple(one for user in users for one in self.get(user) if one.source.remote_host == host)
+
     def on_connection(self, connection: int) -> list[str]:
         """Return the users with a binding that is reached over this connection."""
         return list(self._connections.get(connection, ()))
@@ -207,20 +212,15 @@ class BindingTable:
 
     def _count_in(self, binding: Binding) -> None:
         self._count += 1
-        host = binding.source.remote_host
-        self._hosts[host] = self._hosts.get(host, 0) + 1
+        _increment(self._hosts, binding.source.remote_host, binding.user)
         if connection := binding.flow.connection:
-            users = self._connections.setdefault(connection, {})
-            users[binding.user] = users.get(binding.user, 0) + 1
+            _increment(self._connections, connection, binding.user)
 
     def _count_out(self, binding: Binding) -> None:
         self._count -= 1
-        _decrement(self._hosts, binding.source.remote_host)
+        _decrement(self._hosts, binding.source.remote_host, binding.user)
         if connection := binding.flow.connection:
-            users = self._connections[connection]
-            _decrement(users, binding.user)
-            if not users:
-                del self._connections[connection]
+            _decrement(self._connections, connection, binding.user)
 
     def take_changes(self) -> Mapping[str, Bindings]:
         """Take the users whose bindings have changed, each with all it has now."""
@@ -236,9 +236,20 @@ class BindingTable:
         self._timers.run(now)
 
 
-def _decrement(counts: dict[str, int], key: str) -> None:
-    left = counts[key] - 1
-    if left:
-        counts[key] = left
-    else:
-        del counts[key]
+_Key = TypeVar("_Key")
+
+
+def _increment(counts: dict[_Key, dict[str, int]], key: _Key, user: str) -> None:
+    """Count a binding of a user at this place."""
+    users = counts.setdefault(key, {})
+    users[user] = users.get(user, 0) + 1
+
+
+def _decrement(counts: dict[_Key, dict[str, int]], key: _Key, user: str) -> None:
+    """Count it no more; who has none there any more is forgotten."""
+    users = counts[key]
+    users[user] -= 1
+    if not users[user]:
+        del users[user]
+        if not users:
+            del counts[key]

@@ -185,6 +185,10 @@ class Registrar:
         """Say whether a live binding was registered from this IP address (DESIGN 1.4)."""
         return self._table.has_host(host)
 
+    def registered_from(self, host: str) -> Bindings:
+        """Return the live bindings that were registered from this IP address."""
+        return self._table.from_host(host)
+
     # Time, connections, policy ------------------------------------------------------------------------------
 
     def next_expiry(self) -> float | None:

@@ -4,17 +4,19 @@ at all."""
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import ClassVar, Never
 
 import pytest
 
 from proxy.call.authentication import DigestAuthenticator
-from proxy.call.config import CodeMode, GateConfig, Peer, Side
+from proxy.call.config import CallerIdPolicy, CodeMode, GateConfig, Peer, Side, Trunk
 from proxy.call.identity import PeerTable
 from proxy.cdr.record import Disposition
 from proxy.policy import CodeTable, DigestCredential, Snapshot, User
 from proxy.sip.digest import Algorithm, Ha1, answer_challenge, choose_challenge
 from proxy.sip.digest_server import DigestServer, RecentNonceCounts
 from proxy.sip.flow import Flow
+from tests.call.phones import PhoneBench, phone_policy
 from tests.support.gate import CARRIER, NUMBER, PBX, GateBench, default_config, default_policy
 
 TOLL_FREE = "918005550123"
@@ -127,9 +129,26 @@ class TestDigest:
             assert call.statuses == [401]
 
 
+def told_of(bench: GateBench) -> tuple[str, list[str]]:
+    """From, and what is asserted, of the latest call at the carrier."""
+    invite = bench.carrier.calls[-1].invite
+    assert invite is not None
+    asserted = invite.headers.get_all("P-Asserted-Identity") + invite.headers.get_all("P-Preferred-Identity")
+    return invite.from_.uri_text, asserted
+
+
+LIES = (
+    ("P-Asserted-Identity", "<sip:+13105550000@x>"),
+    ("P-Preferred-Identity", "<sip:+13105550000@x>"),
+    ("Remote-Party-ID", "<sip:+13105550000@x>"),
+)
+
+
 class TestEmergencyFromALocalNetwork:
+    LOCAL: ClassVar = (ip_network("203.0.113.0/24"),)
+
     def test_is_never_challenged(self) -> None:
-        config = default_config(local_networks=(ip_network("203.0.113.0/24"),))
+        config = default_config(local_networks=self.LOCAL)
         with GateBench(config=config) as bench:
             call = bench.stranger.call("911", caller="lobby")
             bench.run(0.5)
@@ -137,6 +156,45 @@ class TestEmergencyFromALocalNetwork:
             call.bye()
         assert bench.record.emergency
         assert bench.record.caller_number == "lobby"
+
+    @pytest.mark.parametrize("claim", ["+12125559999", "204", "+12125550204"])
+    def test_rfc3325_5_a_claimed_number_is_asserted_by_nobody(self, claim: str) -> None:
+        with GateBench(config=default_config(local_networks=self.LOCAL)) as bench:
+            call = bench.stranger.call("911", caller=claim, headers=LIES)
+            bench.run(0.5)
+            assert told_of(bench) == (f"sip:{claim}@carrier.example.com", [])
+            call.bye()
+        record = bench.record
+        assert (record.user, record.caller_number, record.caller_e164) == ("", claim, "")
+        assert record.reason.endswith("its number is what it claims")
+
+    def test_help_calls_the_site_back_if_that_has_a_number(self) -> None:
+        config = default_config(local_networks=self.LOCAL, callback="+1 (212) 555-0100")
+        with GateBench(config=config) as bench:
+            call = bench.stranger.call("911", caller="+12125559999", headers=LIES)
+            bench.run(0.5)
+            site = "sip:+12125550100@carrier.example.com"
+            assert told_of(bench) == (site, [f"<{site}>"])
+            call.bye()
+        record = bench.record
+        assert (record.caller_number, record.caller_e164) == ("+12125559999", "+12125550100")
+
+    @pytest.mark.parametrize("callback", ["", "ask the porter"])
+    def test_a_trunks_fixed_number_is_the_trunks_own(self, callback: str) -> None:
+        fixed = Trunk(
+            "carrier",
+            (Flow("UDP", *CARRIER),),
+            "carrier.example.com",
+            caller_id=CallerIdPolicy.FIXED,
+            fixed_caller_number="+12125550111",
+        )
+        config = default_config(local_networks=self.LOCAL, trunks=(fixed,), callback=callback)
+        with GateBench(config=config) as bench:
+            call = bench.stranger.call("911", caller="+12125559999")
+            bench.run(0.5)
+            line = "sip:+12125550111@carrier.example.com"
+            assert told_of(bench) == (line, [f"<{line}>"])
+            call.bye()
 
     @pytest.mark.parametrize("number", [NUMBER, "nonsense"])
     def test_other_calls_are_refused(self, number: str) -> None:
@@ -146,6 +204,102 @@ class TestEmergencyFromALocalNetwork:
             bench.run(0.5)
             assert call.statuses == [403]
             assert not bench.journal.records
+
+
+class TestEmergencyOfARegisteredPhone:
+    """Nobody challenges it: whose phone it is stands in its registration."""
+
+    NAT: ClassVar = "203.0.113.7"
+    DESK: ClassVar = "sip:+12125550204@carrier.example.com"
+
+    def test_rfc3325_5_it_calls_under_the_number_of_its_user_whatever_it_claims(self) -> None:
+        with PhoneBench() as bench:
+            bench.register(bench.desk, "204")
+            for claim in ("+12125559999", "desk-205", "desk"):
+                call = bench.desk.call("911", caller=claim, headers=LIES)
+                bench.run(0.5)
+                assert told_of(bench) == (self.DESK, [f"<{self.DESK}>"])
+                call.bye()
+                bench.run(0.5)
+        for record in bench.journal.final:
+            assert (record.user, record.group, record.caller_name) == ("204", "staff", "Desk 204")
+            assert record.caller_number == record.caller_e164 == "+12125550204"
+
+    def test_of_phones_behind_one_nat_the_flow_tells_which(self) -> None:
+        with PhoneBench() as bench:
+            first = bench.phone("10.0.0.1", seen_as=(self.NAT, 32000))
+            second = bench.phone("10.0.0.2", seen_as=(self.NAT, 32001))
+            bench.register(first, "204")
+            bench.register(second, "206")
+            for phone, user in ((first, "204"), (second, "206")):
+                call = phone.call("911", caller="+12125550204")
+                bench.run(0.5)
+                call.bye()
+                bench.run(0.5)
+                assert bench.journal.final[-1].user == user
+
+    @pytest.mark.parametrize(
+        ("claim", "user"), [("+12125550204", "204"), ("desk-206", "206"), ("desk-207", ""), ("+1212555", "")]
+    )
+    def test_from_names_one_of_those_behind_the_address_and_nobody_else(self, claim: str, user: str) -> None:
+        """Two users over one flow, as an edge proxy's are; and a phone there that has not registered."""
+        policy = with_names(phone_policy(), "206", "207")
+        with PhoneBench(policy=policy) as bench:
+            edge = bench.phone("10.0.0.1", seen_as=(self.NAT, 32000))
+            other = bench.phone("10.0.0.2", seen_as=(self.NAT, 32001))
+            bench.register(edge, "204")
+            bench.register(edge, "206")
+            for phone in (edge, other):
+                call = phone.call("911", caller=claim)
+                bench.run(0.5)
+                assert call.status == 200
+                assert bool(told_of(bench)[1]) == bool(user)
+                call.bye()
+                bench.run(0.5)
+                assert bench.journal.final[-1].user == user
+
+    def test_a_registration_that_has_ended_tells_nothing(self) -> None:
+        with PhoneBench() as bench:
+            bench.register(bench.desk, "204", headers=["Expires: 60"])
+            bench.run(70.0)
+            call = bench.desk.call("911", caller="+12125550204")
+            bench.run(0.5)
+            assert call.status == 401
+
+    def test_it_gives_no_right(self) -> None:
+        """Who was only taken for a user transfers nobody anywhere on that user's account."""
+        with PhoneBench() as bench:
+            bench.register(bench.desk, "204")
+            call = bench.desk.call("911", caller="+12125550204")
+            bench.run(0.5)
+            assert call.status == 200
+            call.request("REFER", headers=[("Refer-To", f"<sip:{TOLL_FREE}@gate.example.com>")])
+            bench.run(1.0)
+            assert call.replies[-1].status >= 400
+            assert len(bench.carrier.calls) == 1
+            call.bye()
+            bench.run(0.5)
+
+    def test_a_policy_that_breaks_stops_no_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object) -> Never:
+            raise RuntimeError
+
+        with PhoneBench() as bench:
+            bench.register(bench.desk, "204")
+            monkeypatch.setattr(Snapshot, "caller_e164", broken)
+            call = bench.desk.call("911", caller="+12125559999")
+            bench.run(0.5)
+            assert call.status == 200
+            call.bye()
+            bench.run(0.5)
+        assert bench.record.emergency
+
+
+def with_names(policy: Snapshot, *known: str) -> Snapshot:
+    """Let users authenticate under another name than their extension."""
+    users = [policy.users[one] for one in policy.users if one not in known]
+    users += [User(one, "staff", digest_name=f"desk-{one}") for one in known]
+    return Snapshot(policy.plan, policy.groups.values(), users, CodeTable.of(policy.codes))
 
 
 class TestTrustedPeer:

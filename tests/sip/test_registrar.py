@@ -379,6 +379,14 @@ def test_rfc3261_10_3_bindings_end_at_their_expiry() -> None:
     assert not bench.registrar.bound_from("192.0.2.20")
 
 
+def test_bindings_are_found_by_the_address_they_were_registered_from() -> None:
+    bench = Bench()
+    bench.register(CONTACT, OTHER)
+    found = bench.registrar.registered_from("192.0.2.20")
+    assert [one.contact for one in found] == bench.contacts()
+    assert bench.registrar.registered_from("192.0.2.21") == ()
+
+
 def test_a_refresh_moves_the_expiry() -> None:
     bench = Bench()
     bench.register(CONTACT, expires="100")
