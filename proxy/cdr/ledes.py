@@ -48,6 +48,7 @@ _TELEPHONE = "E105"
 _LONGEST_ID = 20
 _HIGHEST_RATE = Decimal(9999)
 _CENT = Decimal("0.01")
+_UNIT_COST = Decimal("0.0001")
 _UNFIT = re.compile(r"[^\x20-\x7e]|[|\[\]]")
 
 
@@ -76,6 +77,10 @@ class LedesInvoice:
                 raise ConfigurationError(message)
         if not (self.rate.is_finite() and 0 <= self.rate <= _HIGHEST_RATE):
             message = f"rate: write an amount per minute from 0 to {_HIGHEST_RATE}"
+            raise ConfigurationError(message)
+        if self.rate != self.rate.quantize(_UNIT_COST):
+            # The format has no place for more: units times cost would not be the total.
+            message = "rate: write at most 4 decimals"
             raise ConfigurationError(message)
 
 

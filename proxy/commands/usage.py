@@ -31,7 +31,7 @@ app = typer.Typer(help="The usage log: one record per call.", no_args_is_help=Tr
 
 Since = Annotated[str | None, typer.Option("--from", metavar="DATE", help="First day (local time).")]
 Until = Annotated[str | None, typer.Option("--until", metavar="DATE", help="Last day.")]
-OfUser = Annotated[str, typer.Option("--user", help="Only calls of this extension.")]
+OfUser = Annotated[str, typer.Option("--user", help="Only calls of and to this extension.")]
 OfGroup = Annotated[str, typer.Option("--group", help="Only calls of this user group.")]
 OfCode = Annotated[str, typer.Option("--code", help="Only calls with this account code, in any form.")]
 OfNumber = Annotated[str, typer.Option("--number", help="Part of the number called or calling.")]

@@ -27,7 +27,7 @@ router = APIRouter()
 
 Reader = Annotated[Visit, Depends(Needs(Permission.AUDIT_VIEW))]
 
-_KINDS = ("code", "group", "user", "account", "token", "record", "webhook", "schedule", "call")
+_KINDS = ("code", "group", "user", "account", "token", "record", "webhook", "schedule", "call", "caller")
 _LONGEST_ID = 12
 _SHOWN = 20
 """Facts or objects of one entry; a file has all."""
@@ -74,9 +74,12 @@ def _view(request: Request) -> AuditView:
     first, last = day_given(given, "first"), day_given(given, "last")
     if first and last and first > last:
         raise Refused(422, "error.parameter", names="first, last")
+    kind = text_given(given, "kind", 16)
+    if kind and kind not in _KINDS:
+        raise Refused(422, "error.not_on_list", name="kind", allowed=", ".join(_KINDS))
     return AuditView(
         who=text_given(given, "who", 128),
-        kind=text_given(given, "kind", 16),
+        kind=kind,
         name=text_given(given, "name", 255),
         first=first,
         last=last,

@@ -31,6 +31,8 @@ _Networks = Sequence[IPv4Network | IPv6Network]
 
 _TRANSLATED = ip_network("64:ff9b::/96")
 """IPv4 addresses behind a translator (RFC 6052 §2.1)."""
+_DOCUMENTATION = ip_network("3fff::/20")
+"""Nobody's (RFC 9637), which Python does not know yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,8 @@ def is_public(address: _Address) -> bool:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        if address.is_site_local or address in _DOCUMENTATION:
+            return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

@@ -15,13 +15,15 @@ from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from proxy.cdr.record import UsedCode
 from proxy.errors import ConfigurationError
-from proxy.policy import dial_form
+from proxy.policy import CodeTable, dial_form
 from proxy.store.audit import SYSTEM, Actor, masked_code, write_audit
 from proxy.store.database import Database
 from proxy.store.days import month_of
 from proxy.store.models import account_codes, call_records
 from proxy.store.models_usage import corrections
+from proxy.store.rows import read_code
 from proxy.store.totals import CODE_MONTH, add_to_totals, milliseconds
+from proxy.store.usage_lists import code_recorded
 from proxy.store.versions import VersionConflict
 
 __all__ = ["Correction", "CorrectionsRepository", "last_corrections"]
@@ -124,8 +126,10 @@ class CorrectionsRepository:
             return None if made is None else made.after
         if not row["code_key"]:
             return None
-        code = _find_by_key(connection, str(row["code_key"]))
-        description = "" if code is None else code.description
+        # What the code was when the call was made: its digits may be another's today.
+        column = call_records.c
+        told = select(code_recorded(connection, 3)).where(column.id == row["id"]).select_from(call_records)
+        description = str(connection.execute(told).scalar())
         return UsedCode(str(row["code_form"]), "", str(row["code_key"]), description)
 
 
@@ -139,7 +143,8 @@ def last_corrections(connection: Connection, record_ids: Collection[str]) -> dic
 
 
 def _find_code(connection: Connection, typed: str) -> UsedCode:
-    code = _find_by_key(connection, dial_form(typed))
+    key = dial_form(typed)
+    code = _find_by_key(connection, key) or _find_wildcard(connection, key)
     if code is None:
         message = f"code {typed.strip()} does not exist"
         raise ConfigurationError(message)
@@ -151,6 +156,16 @@ def _find_by_key(connection: Connection, key: str) -> UsedCode | None:
     statement = select(column.typed, column.description).where(column.digits == key)
     row = connection.execute(statement).first()
     return None if row is None else UsedCode(str(row[0]) or key, "", key, str(row[1]))
+
+
+def _find_wildcard(connection: Connection, entry: str) -> UsedCode | None:
+    """These digits as a ``?`` code takes them at a call."""
+    column = account_codes.c
+    statement = select(account_codes).where(
+        column.digits.contains("?", autoescape=True), func.length(column.digits) == len(entry)
+    )
+    found = CodeTable.of(read_code(row) for row in connection.execute(statement).mappings()).match(entry)
+    return None if found is None else UsedCode(entry, entry, entry, found.description)
 
 
 def _key(code: UsedCode | None) -> str:

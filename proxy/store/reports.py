@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import calendar
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta, tzinfo
 from typing import Any
@@ -34,12 +34,13 @@ from sqlalchemy import (
 
 from proxy.errors import ConfigurationError
 from proxy.policy import dial_form
+from proxy.store.corrections import last_corrections
 from proxy.store.database import Database
 from proxy.store.days import cover, is_whole_months, midnight, months, site_zone
 from proxy.store.models import account_codes, call_records, users
 from proxy.store.models_usage import usage_totals
 from proxy.store.totals import CODE_MONTH, USER_MONTH
-from proxy.store.usage_lists import UsageFilter
+from proxy.store.usage_lists import COLUMNS, UsageFilter, UsageOrder, choose_access, code_recorded
 
 __all__ = ["Report", "ReportBy", "ReportLine", "ReportOrder", "ReportsRepository", "Statement", "WrongCodes"]
 
@@ -48,6 +49,10 @@ _CHUNK = 5_000
 _COUNTED = ("calls", "answered", "talk_ms")
 _PAGE, _TOP, _WHOLE = range(3)
 """The parts of a report."""
+_MEANINGS = 10
+"""So many of one code's are told."""
+_Named = tuple[str, str, str, int]
+"""Name, description, today and code_id of a line."""
 
 
 class ReportBy(enum.StrEnum):
@@ -82,7 +87,9 @@ class ReportLine:
     name: str = field(default="", repr=False)
     """A code as it was typed, or the name of a user; "" where the key says all."""
     description: str = ""
-    """Of a code."""
+    """Of a code: what it was at the last of these calls. Digits may be another's by and by."""
+    today: str = ""
+    """What the code of these digits is today, when that is something else."""
     code_id: int = 0
     """Of a code that exists: names it without its digits."""
 
@@ -109,6 +116,8 @@ class Statement:
     first: date
     last: date
     wanted: UsageFilter
+    meanings: tuple[str, ...] = ()
+    """What its digits have stood for at these calls, when that is more than one thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +169,8 @@ class ReportsRepository:
         ]
         with self._database.read() as connection:
             rows = connection.execute(union_all(*parts)).all()
-            names = _names(connection, by, [str(row[1]) for row in rows if row[0] != _WHOLE])
+            keys = {str(row[1]) for row in rows if row[0] != _WHOLE}
+            names = self._names(connection, by, keys, first, last)
         told: dict[int, list[ReportLine]] = {_PAGE: [], _TOP: [], _WHOLE: []}
         for part, *row in rows:
             told[part].append(_line(row, names))
@@ -185,7 +195,7 @@ class ReportsRepository:
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
             with self._database.read() as connection:
-                names = _names(connection, by, [str(row[0]) for row in chunk])
+                names = self._names(connection, by, {str(row[0]) for row in chunk}, first, last)
             yield from (_line(row, names) for row in chunk)
 
     def statement(self, typed: str, year: int, month: int) -> Statement:
@@ -195,16 +205,25 @@ class ReportsRepository:
             raise ConfigurationError("statement: there is no such month")
         first = date(year, month, 1)
         last = date(year, month, calendar.monthrange(year, month)[1])
+        since, until = self._range(first, last)
+        wanted = UsageFilter(since=since, until=until, code_key=key)
         column = usage_totals.c
         statement = select(column.calls, column.answered, column.talk_ms).where(
             column.dimension == CODE_MONTH, column.period == f"{year:04d}-{month:02d}", column.key == key
         )
         with self._database.read() as connection:
-            calls, answered, talk_ms = connection.execute(statement).one_or_none() or (0, 0, 0)
-            names = _names(connection, ReportBy.CODE, [key])
-        total = ReportLine(key, int(calls), int(answered), int(talk_ms) / 1000, *names.get(key, ()))
-        since, until = self._range(first, last)
-        return Statement(total, first, last, UsageFilter(since=since, until=until, code_key=key))
+            if "?" in key:
+                # Its calls are added up under the digits that were dialled.
+                access = choose_access(connection, wanted, UsageOrder.START)
+                calls = [COLUMNS["talk_time"].label("talk_time")]
+                found = select(*calls).select_from(access.source).where(*access.conditions).subquery()
+                statement = select(func.count(), func.sum(_answered(found.c)), func.sum(_talk_ms(found.c)))
+            counts = [int(cell or 0) for cell in connection.execute(statement).one_or_none() or (0, 0, 0)]
+            names = self._names(connection, ReportBy.CODE, {key}, first, last)
+            meanings = self._meanings(connection, wanted)
+        calls_, answered, talk_ms = counts
+        total = ReportLine(key, calls_, answered, talk_ms / 1000, *names.get(key, ()))
+        return Statement(total, first, last, wanted, meanings if len(meanings) > 1 else ())
 
     def wrong_codes(self, since: float, *, limit: int = 10) -> list[WrongCodes]:
         """Who has typed wrong codes in calls since then, who did in the most calls first. A call that a
@@ -263,9 +282,7 @@ class ReportsRepository:
                 total.dimension == CODE_MONTH, total.period.in_(months_)
             )
         ]
-        # As in `proxy.store.totals`, which knows whole milliseconds only.
-        answered = case((column.talk_time > 0.0005, 1), else_=0)
-        talk_ms = func.round(column.talk_time * 1000)
+        answered, talk_ms = _answered(column), _talk_ms(column)
         for sign, days in (*((1, days) for days in more), *((-1, days) for days in less)):
             since, until = self._range(*days)
             parts.append(
@@ -275,6 +292,92 @@ class ReportsRepository:
             )
         found = union_all(*parts).subquery()
         return _added_up(found, found.c.key, found.c.calls, found.c.answered, found.c.talk_ms)
+
+    def _names(
+        self, connection: Connection, by: ReportBy, keys: Collection[str], first: date, last: date
+    ) -> dict[str, _Named]:
+        """What else is to be said of keys."""
+        if by is ReportBy.CODE:
+            return self._codes(connection, keys, first, last)
+        if by is ReportBy.USER:
+            named = select(users.c.extension, users.c.name).where(users.c.extension.in_(keys))
+            return {str(key): (str(name), "", "", 0) for key, name in connection.execute(named)}
+        return {}
+
+    def _codes(
+        self, connection: Connection, keys: Collection[str], first: date, last: date
+    ) -> dict[str, _Named]:
+        """What codes were at the last of their calls in these days; those without any as they are today."""
+        code = account_codes.c
+        rows = connection.execute(select(account_codes).where(code.digits.in_(keys))).mappings()
+        names: dict[str, _Named] = {
+            str(row["digits"]): (
+                str(row["typed"]) or str(row["digits"]),
+                str(row["description"]),
+                "",
+                int(row["id"]),
+            )
+            for row in rows
+        }
+        for key, form, description in self._last_calls(connection, keys, first, last):
+            _, today, _, code_id = names.get(key, ("", "", "", 0))
+            # One that had none may have got it later: that is no other code.
+            names[key] = (
+                form,
+                description or today,
+                today if description not in {"", today} else "",
+                code_id,
+            )
+        return names
+
+    def _last_calls(
+        self, connection: Connection, keys: Collection[str], first: date, last: date
+    ) -> list[tuple[str, str, str]]:
+        """Digits, form and description of the code in the last call that each of these digits has."""
+        since, until = self._range(first, last)
+        total, call = usage_totals.c, call_records.c
+        newest = (
+            select(call.id)
+            .where(call.code_key == total.key, call.start_time >= since, call.start_time < until)
+            .order_by(call.start_time.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        # One look into the index for each key: the months that have a total of it say where to look.
+        ids = select(newest).where(
+            total.dimension == CODE_MONTH,
+            total.period.between(f"{first:%Y-%m}", f"{last:%Y-%m}"),
+            total.key.in_(keys),
+        )
+        told = code_recorded(connection, 3)
+        names = (*(COLUMNS[name] for name in ("record_id", "code_key", "code_form", "corrected")), told)
+        statement = select(*names).select_from(call_records).where(COLUMNS["id"].in_(ids))
+        rows = connection.execute(statement).all()
+        made = last_corrections(connection, [str(row[0]) for row in rows if row[3]])
+        found = []
+        for record_id, key, form, _, description in rows:
+            code = made[record_id].after if record_id in made else None
+            found.append((str(key), str(form), str(description) if code is None else code.description))
+        return found
+
+    def _meanings(self, connection: Connection, wanted: UsageFilter) -> tuple[str, ...]:
+        """What the digits of a code have stood for at calls whose code nobody has corrected, and do today."""
+        access = choose_access(connection, wanted, UsageOrder.START)
+        told = code_recorded(connection, 3).label("told")
+        conditions = (*access.conditions, COLUMNS["corrected"].is_(False))
+        found = select(told).select_from(access.source).where(*conditions).distinct()
+        today = select(account_codes.c.description).where(account_codes.c.digits == wanted.code_key)
+        both = {str(one) for one in connection.execute(found.order_by(told).limit(_MEANINGS)).scalars()}
+        return tuple(sorted((both | {str(one) for one in connection.execute(today).scalars()}) - {""}))
+
+
+def _answered(cells: Any) -> ColumnElement[int]:
+    """As in `proxy.store.totals`, which knows whole milliseconds only."""
+    return case((cells.talk_time > 0.0005, 1), else_=0)
+
+
+def _talk_ms(cells: Any) -> ColumnElement[Any]:
+    return func.round(cells.talk_time * 1000)
 
 
 def _in_order(
@@ -323,25 +426,6 @@ def _masked(key: ColumnElement[str]) -> tuple[ColumnElement[Any], ColumnElement[
     return length, case((length < 6, ""), else_=func.substr(key, length - 1))
 
 
-def _line(row: Sequence[Any], names: Mapping[str, tuple[str, str, int]]) -> ReportLine:
+def _line(row: Sequence[Any], names: Mapping[str, _Named]) -> ReportLine:
     key = str(row[0])
     return ReportLine(key, int(row[1]), int(row[2]), int(row[3]) / 1000, *names.get(key, ()))
-
-
-def _names(connection: Connection, by: ReportBy, keys: Sequence[str]) -> dict[str, tuple[str, str, int]]:
-    """What else is to be said of the keys of one page: name, description and id."""
-    if by is ReportBy.CODE:
-        code = account_codes.c
-        rows = connection.execute(select(account_codes).where(code.digits.in_(keys))).mappings()
-        return {
-            str(row["digits"]): (
-                str(row["typed"]) or str(row["digits"]),
-                str(row["description"]),
-                int(row["id"]),
-            )
-            for row in rows
-        }
-    if by is ReportBy.USER:
-        named = select(users.c.extension, users.c.name).where(users.c.extension.in_(keys))
-        return {str(key): (str(name), "", 0) for key, name in connection.execute(named)}
-    return {}

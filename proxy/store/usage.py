@@ -76,7 +76,7 @@ _CELLS: tuple[tuple[str, Callable[[CallRecord], _Cell]], ...] = (
     ("call_class", lambda record: _clean(record.call_class, 16)),
     ("disposition", lambda record: record.disposition.value),
     ("emergency", lambda record: record.emergency),
-    ("code_key", lambda record: "" if record.code is None else record.code.key),
+    ("code_key", lambda record: "" if record.code is None else _code_key(record.code)),
     ("code_form", lambda record: "" if record.code is None else _clean(record.code.form, 64)),
     ("location", lambda record: _clean(record.location, 64)),
 )
@@ -318,6 +318,11 @@ _INSERTS = {
     " ON CONFLICT (record_id) DO NOTHING"
     for count in _ROW_COUNTS
 }
+
+
+def _code_key(code: UsedCode) -> str:
+    """The digits under which calls are found and billed: of a ``?`` code those that were dialled."""
+    return code.dialled if "?" in code.key and code.dialled else code.key
 
 
 def _clean(value: str, width: int) -> str:

@@ -21,12 +21,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     CompoundSelect,
     Connection,
     Integer,
     Select,
     TextClause,
+    and_,
+    case,
+    cast,
     column,
     func,
     literal_column,
@@ -34,12 +38,13 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    type_coerce,
     union_all,
 )
 
 from proxy.cdr.record import Direction, Disposition
 from proxy.errors import ConfigurationError
-from proxy.store.models import call_records
+from proxy.store.models import account_codes, call_records
 from proxy.store.models_usage import call_numbers
 
 __all__ = [
@@ -49,6 +54,7 @@ __all__ = [
     "UsageFilter",
     "UsageOrder",
     "choose_access",
+    "code_recorded",
     "count_up_to",
     "find_page",
 ]
@@ -67,9 +73,10 @@ class UsageFilter:
     since: float | None = None
     until: float | None = None
     user: str = ""
+    """Extension that called or was called."""
     group: str = ""
     code_key: str = field(default="", repr=False)
-    """The digits under which the code is stored."""
+    """The digits of the code, those dialled of a ``?`` code; one with ``?`` is all that was dialled of it."""
     call_class: str = ""
     disposition: Disposition | None = None
     direction: Direction | None = None
@@ -270,9 +277,9 @@ def _candidates(
 ) -> list[_Candidate]:
     """What could lead, the most telling first."""
     found: list[_Candidate] = []
+    wildcard = "?" in wanted.code_key
     for name, value in (
-        ("code_key", wanted.code_key),
-        ("user", wanted.user),
+        ("code_key", "" if wildcard else wanted.code_key),
         ("group_name", wanted.group),
         ("call_class", wanted.call_class),
         ("direction", wanted.direction),
@@ -283,12 +290,31 @@ def _candidates(
             continue
         condition = COLUMNS[name] == (value if isinstance(value, bool) else str(value))
         found.append(_Candidate(condition, condition, _INDEXES[name]))
-    if wanted.party:
-        found.append(_any_of(connection, _PARTIES, [wanted.party], _is_of(wanted.party), times))
+    if wildcard:
+        taken = _taken_by(connection, wanted.code_key)
+        found.append(_Candidate(taken, taken, _INDEXES["start_time"]))
+    parties = [party for party in (wanted.party, wanted.user) if party]
+    found += [_any_of(connection, _PARTIES, [party], _is_of(party), times) for party in parties]
     for part, prefix in ((wanted.number, False), (wanted.number_prefix, True)):
         if part:
             found.append(_number(connection, _bare(part), times, prefix=prefix))
     return found
+
+
+def _taken_by(connection: Connection, wildcard: str) -> _Condition:
+    """Calls of a ``?`` code. The record tells of which one; corrected calls those that no other code has."""
+    key = COLUMNS["code_key"]
+    recorded = code_recorded(connection, 2)
+    exact = select(account_codes.c.id).where(account_codes.c.digits == key).exists()
+    taken = case((COLUMNS["corrected"], ~exact), else_=recorded == wildcard)
+    return or_(key == wildcard, and_(key.like(wildcard.replace("?", "_")), taken))
+
+
+def code_recorded(connection: Connection, place: int) -> ColumnElement[str]:
+    """One part of the code as the record has it: form, dialled digits, key or description."""
+    body = COLUMNS["body"]
+    document = type_coerce(body, JSON) if connection.dialect.name == "sqlite" else cast(body, JSON)
+    return func.coalesce(document[("code", place)].as_string(), "")
 
 
 def _is_of(party: str) -> _Condition:

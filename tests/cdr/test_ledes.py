@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import replace
 from datetime import date
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 from hypothesis import given
@@ -92,6 +92,9 @@ def test_the_sum_of_the_lines_is_the_total_on_each_of_them(times: list[float], r
     lines = read(*map(fact, times), invoice=replace(INVOICE, rate=rate))
     total = sum((Decimal(line["LINE_ITEM_TOTAL"]) for line in lines), Decimal())
     assert {line["INVOICE_TOTAL"] for line in lines} <= {f"{total:.2f}"}
+    for line in lines:
+        product = Decimal(line["LINE_ITEM_NUMBER_OF_UNITS"]) * Decimal(line["LINE_ITEM_UNIT_COST"])
+        assert Decimal(line["LINE_ITEM_TOTAL"]) == product.quantize(Decimal("0.01"), ROUND_HALF_UP)
 
 
 @given(st.text(), st.text())
@@ -115,7 +118,7 @@ def test_all_ids_but_the_clients_own_are_needed() -> None:
             replace(INVOICE, **{name: ""})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("rate", ["-0.01", "10000", "NaN", "Infinity", "-Infinity", "sNaN"])
+@pytest.mark.parametrize("rate", ["-0.01", "0.12345", "10000", "NaN", "Infinity", "-Infinity", "sNaN"])
 def test_rates_that_are_none_are_refused(rate: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^rate: "):
         replace(INVOICE, rate=Decimal(rate))

@@ -59,6 +59,21 @@ async def test_who_may_only_write_codes_learns_none(program: Program, store: Sto
     assert (added["code"], added["digits"]) == ("****", "****")
 
 
+@pytest.mark.parametrize("update", [True, False])
+async def test_who_may_only_write_codes_guesses_none_by_the_thousand(
+    program: Program, store: Store, update: bool
+) -> None:
+    store.codes.add(new_code("4711", plan=PLAN))
+    writer = program("codes:write")
+    guesses = {"codes": [{"code": str(digits)} for digits in range(4700, 4720)] + [{"code": "9*"}]}
+    dry = (await writer.post("/codes/bulk", json={**guesses, "update": update, "dry_run": True})).json()
+    assert dry["added"] == 19
+    assert [(line["index"], line["verdict"]) for line in dry["lines"]] == [(20, "refused")]
+    real = await writer.post("/codes/bulk", json={**guesses, "update": update})
+    assert (real.status_code, list(errors(real))) == (422, ["codes[20].code"])
+    assert real.json()["detail"].startswith("1 of 21" if update else "2 of 21")
+
+
 async def test_every_fact_of_a_code_comes_back_as_it_was_given(
     client: httpx.AsyncClient, store: Store
 ) -> None:

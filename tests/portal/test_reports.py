@@ -358,3 +358,17 @@ def test_charts_of_nothing_and_of_much_keep_inside_their_picture() -> None:
     long = lying_bars([("x" * 300, 5.0, "5"), ("", 0.0, "0"), ("negative", -1.0, "")])
     assert max(len(bar.name) for bar in long.bars) == 26
     assert all(bar.width >= 0 for bar in long.bars)
+
+
+async def test_a_report_and_a_statement_say_when_digits_have_become_anothers(
+    maker: Person, portal: Portal, log: Store
+) -> None:
+    code = UsedCode("300003", "300003", "300003", "Client <C>")
+    start = portal.clock() - 60
+    log.usage.insert_many([replace(full_record("handed"), start_time=start, code=code)])
+    log.codes.add(new_code("300003", "Client D", plan=NumberPlan()))
+    answer = await maker.get("/reports?by=code")
+    assert "Client &lt;C&gt; <small>today: Client D</small>" in answer.text
+    month = datetime.fromtimestamp(start, log.usage.zone).strftime("%Y-%m")
+    answer = await maker.get(f"/reports/statement?code=300003&month={month}")
+    assert "more than one thing: Client &lt;C&gt; · Client D." in answer.text

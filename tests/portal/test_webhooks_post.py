@@ -189,6 +189,11 @@ def test_a_name_that_is_none_is_a_failure_and_nothing_worse(url: str) -> None:
         ("64:ff9b::a00:1", False),
         ("64:ff9b::5db8:d822", True),
         ("2002:a00:1::", False),
+        ("fec0::1", False),
+        ("feff:ffff::1", False),
+        ("3fff::1", False),
+        ("3fff:fff:ffff::1", False),
+        ("2a00:1450::1", True),
     ],
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:

@@ -219,6 +219,77 @@ def test_a_statement_is_the_month_of_one_code(log: Store) -> None:
     log.close()
 
 
+ANY_MATTER = "??????"
+
+
+def _of_matter(name: str, dialled: str, *, day: int = 5) -> CallRecord:
+    code = UsedCode(dialled, dialled, ANY_MATTER, "Any matter")
+    start = datetime(2026, 1, day, 12, tzinfo=UTC).timestamp()
+    return replace(full_record(name), start_time=start, code=code)
+
+
+def test_calls_of_a_wildcard_code_are_found_billed_and_corrected_by_what_was_dialled(store: Store) -> None:
+    store.codes.add(new_code(ANY_MATTER, "Any matter", plan=NumberPlan()))
+    store.codes.add(new_code("471000", "A matter of its own", plan=NumberPlan()))
+    own = replace(_of_matter("own", "471000"), code=UsedCode("471000", "471000", "471000", "Own"))
+    calls = [_of_matter(f"w{n}", dialled) for n, dialled in enumerate(("471147", "471148", "471148"))]
+    store.usage.insert_many([*calls, own])
+    assert store.usage.count(UsageFilter(code_key="471147")) == 1
+    lines = store.reports.report(ReportBy.CODE, *JANUARY, order=ReportOrder.KEY, descending=False).lines
+    assert [(line.key, line.calls, line.description) for line in lines] == [
+        ("471000", 1, "Own"),
+        ("471147", 1, "Any matter"),
+        ("471148", 2, "Any matter"),
+    ]
+    assert store.reports.statement("471148", 2026, 1).total.calls == 2
+    whole = store.reports.statement(ANY_MATTER, 2026, 1)
+    assert (whole.total.calls, whole.total.answered) == (3, 3)
+    assert whole.total.talk_time == pytest.approx(3 * own.talk_time, abs=0.01)
+    assert {call.record_id for call in store.usage.stream(whole.wanted)} == {"w0", "w1", "w2"}
+    # What the form is filled with is what counts already; other digits of the same code, or another code.
+    assert store.corrections.correct("w0", "471147", "the same") is None
+    assert store.corrections.correct("w0", "471-148", "a matter's neighbour") is not None
+    assert store.corrections.correct("w1", "471000", "of its own") is not None
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        store.corrections.correct("w2", "47114", "too short")
+    lines = store.reports.report(ReportBy.CODE, *JANUARY, order=ReportOrder.KEY, descending=False).lines
+    assert [(line.key, line.calls) for line in lines] == [("471000", 2), ("471148", 2)]
+    whole = store.reports.statement(ANY_MATTER, 2026, 1)
+    assert {call.record_id for call in store.usage.stream(whole.wanted)} == {"w0", "w2"}
+    found = store.codes.find(ANY_MATTER)
+    assert found is not None
+    assert found.value.uses == 3
+    store.close()
+
+
+def test_a_report_says_what_its_digits_were_then_and_when_they_are_anothers_today(store: Store) -> None:
+    store.codes.add(new_code("300003", "Client C", plan=NumberPlan()))
+    then = UsedCode("300003", "300003", "300003", "Client C")
+    calls = [replace(_of_matter(f"c{day}", "", day=day), code=then) for day in (3, 4)]
+    store.usage.insert_many(calls)
+    before = store.reports.report(ReportBy.CODE, *JANUARY).lines
+    assert [(line.description, line.today) for line in before] == [("Client C", "")]
+    assert store.reports.statement("300003", 2026, 1).meanings == ()
+    store.codes.delete_many(["300003"])
+    store.codes.add(new_code("300-003", "Client D", plan=NumberPlan()))
+    for line in (
+        store.reports.report(ReportBy.CODE, *JANUARY).lines[0],
+        store.reports.report(ReportBy.CODE, date(2026, 1, 2), date(2026, 1, 4)).lines[0],
+        next(store.reports.lines(ReportBy.CODE, *JANUARY, order=ReportOrder.KEY, descending=True)),
+        store.reports.statement("300003", 2026, 1).total,
+    ):
+        assert (line.name, line.description, line.today) == ("300003", "Client C", "Client D")
+        assert line.code_id
+    assert store.reports.statement("300003", 2026, 1).meanings == ("Client C", "Client D")
+    assert store.reports.statement("300003", 2026, 2).meanings == ()
+    # Who corrects a call gives it the code of today, and the call keeps telling what it had.
+    assert store.corrections.correct("c4", "", "nobody's") is not None
+    assert store.corrections.correct("c4", "300003", "Client D's after all") is not None
+    assert store.corrections.of("c4")[0].before == UsedCode("300003", "", "300003", "Client C")
+    assert store.reports.report(ReportBy.CODE, *JANUARY).lines[0].description == "Client D"
+    store.close()
+
+
 def test_a_call_past_midnight_belongs_to_the_day_on_which_it_started(store: Store) -> None:
     berlin = ZoneInfo("Europe/Berlin")
     usage = UsageRepository(store.database, zone=berlin)

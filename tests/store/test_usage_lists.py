@@ -57,7 +57,7 @@ _FILTERS: list[tuple[UsageFilter, Callable[[CallRecord], bool]]] = [
     (UsageFilter(since=START + 5e6), lambda call: call.start_time >= START + 5e6),
     (
         UsageFilter(user="204", disposition=Disposition.BUSY),
-        lambda call: call.user == "204" and call.disposition is Disposition.BUSY,
+        lambda call: "204" in {call.user, call.destination_user} and call.disposition is Disposition.BUSY,
     ),
     (
         UsageFilter(code_key="217", call_class="premium", group="Group 1"),
@@ -79,7 +79,9 @@ _FILTERS: list[tuple[UsageFilter, Callable[[CallRecord], bool]]] = [
     (UsageFilter(number_prefix="+49 30 0000"), lambda call: _begins("+49300000", call)),
     (
         UsageFilter(number="00", number_prefix="92125551", user="203"),
-        lambda call: _holds("00", call) and _begins("92125551", call) and call.user == "203",
+        lambda call: (
+            _holds("00", call) and _begins("92125551", call) and "203" in {call.user, call.destination_user}
+        ),
     ),
     (
         UsageFilter(since=_SINCE, until=_UNTIL, call_class="local", number="7"),

@@ -16,6 +16,7 @@ from proxy.portal.api.client import Client, GuardedRoute
 from proxy.portal.api.codes import CodeFields, Writer, placed
 from proxy.portal.api.concurrency import tag
 from proxy.portal.api.problems import FieldError, Problem, naming
+from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Values
 from proxy.store import ImportPlan, LineResult, LineVerdict, Store, carry_out
 
@@ -58,7 +59,10 @@ class BulkAnswer(Values):
     changed: int
     unchanged: int
     refused: int
-    lines: list[BulkLine] = Field(description="Of a dry run: every code, in the order of the request.")
+    lines: list[BulkLine] = Field(
+        description="Of a dry run: every code, in the order of the request. A token that is not for "
+        "codes:read is told only what is refused for other reasons than that a code exists."
+    )
 
 
 _BODY = {
@@ -92,6 +96,11 @@ def _upsert(client: Client, body: bytes, if_match: str) -> Response:
     lines = [judge.line(index, fields) for index, fields in enumerate(wanted.codes)]
     plan = ImportPlan(tuple(judge.results), wanted.update)
     etag = tag(_fingerprint(plan))
+    # Line by line, whoever only writes codes would learn of a hundred thousand guesses which ones exist.
+    sees_codes = client.may(Scope.CODES_READ)
+    told = [line for line in lines if line.verdict is LineVerdict.REFUSED]
+    if not sees_codes:
+        told = [line for line in told if line.index not in judge.taken]
     if not wanted.dry_run:
         if if_match.strip() not in {"*", etag}:
             raise Problem(
@@ -100,11 +109,11 @@ def _upsert(client: Client, body: bytes, if_match: str) -> Response:
                 field="If-Match",
                 headers={"ETag": etag},
             )
-        if refused := [line for line in lines if line.verdict is LineVerdict.REFUSED]:
+        if refused := plan.counts[LineVerdict.REFUSED]:
             raise Problem(
                 422,
-                f"{len(refused)} of {len(lines)} codes are refused: nothing is written",
-                errors=[FieldError(f"codes[{line.index}].{line.field}", line.reason) for line in refused],
+                f"{refused} of {len(lines)} codes are refused: nothing is written",
+                errors=[FieldError(f"codes[{line.index}].{line.field}", line.reason) for line in told],
             )
         with placed():
             carry_out(plan, client.store.codes)
@@ -115,7 +124,7 @@ def _upsert(client: Client, body: bytes, if_match: str) -> Response:
         changed=counts[LineVerdict.CHANGED],
         unchanged=counts[LineVerdict.UNCHANGED],
         refused=counts[LineVerdict.REFUSED],
-        lines=lines if wanted.dry_run else [],
+        lines=(lines if sees_codes else told) if wanted.dry_run else [],
     )
     return Response(answer.model_dump_json(), media_type="application/json", headers={"ETag": etag})
 
@@ -131,6 +140,8 @@ class _Judge:
     owners: dict[OwnerKind, set[str]]
     seen: dict[str, AccountCode] = field(default_factory=dict)
     results: list[LineResult] = field(default_factory=list)
+    taken: set[int] = field(default_factory=set)
+    """Those refused because their code exists."""
 
     @classmethod
     def of(cls, store: Store, plan: NumberPlan, wanted: BulkRequest) -> _Judge:
@@ -172,6 +183,7 @@ class _Judge:
             if twin is not code:
                 refuse_duplicate(code, twin)
             if old is not None and not self.update:
+                self.taken.add(index)
                 refuse_duplicate(code, old)
         return code if old is None else fields.make(self.plan, old)
 

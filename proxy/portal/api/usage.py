@@ -45,7 +45,7 @@ def _filter(
     *,
     since: Annotated[AwareDatetime | None, Query(description="Starts then or later (RFC 3339).")] = None,
     until: Annotated[AwareDatetime | None, Query(description="Starts before.")] = None,
-    user: Text = "",
+    user: Annotated[str, Query(max_length=64, description="Extension that called or was called.")] = "",
     group: Text = "",
     code: Annotated[
         str, Query(max_length=200, description="An account code in any form; needs codes:read too.")
