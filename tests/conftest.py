@@ -22,7 +22,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests that are."""
+    """Say which tests that are. With two workers (pytest -n 2) one has them all, one after the other."""
     for item in items:
         if item.path.relative_to(item.config.rootpath / "tests").parts[0] in REAL_TIME:
             item.add_marker(pytest.mark.system)
+        real_time = item.get_closest_marker("system") is not None
+        item.add_marker(pytest.mark.xdist_group("real-time" if real_time else "all-else"))

@@ -151,3 +151,21 @@ def test_this_machine_is_read_and_the_work_of_a_child_is_not_taken() -> None:
     after = read_machine()
     ticks = os.sysconf("SC_CLK_TCK") * (sum(os.times()[:4]) - used)
     assert after.total - before.total >= (after.taken - before.taken) + ticks - 5
+
+
+def test_what_a_worker_doubts_is_told_too(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nmarkers = system: real phones\nasyncio_default_fixture_loop_scope = function")
+    pytester.makeconftest(
+        """
+        from tests.support.run_again import RunAgain
+        from tests.test_run_again import Machine
+
+        def pytest_configure(config):
+            config.pluginmanager.register(RunAgain(Machine(40)))
+        """
+    )
+    pytester.makepyfile(FAILS_TWICE)
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-n", "1")
+    result.assert_outcomes(passed=1)
+    assert runs(pytester) == (3, 3)
+    result.stdout.fnmatch_lines(["*run again: others had the machine*", "*::test_call (run 2, 40% lost): *"])

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -109,6 +110,16 @@ class RunAgain:
                 # What a fixture of the module raised is kept for all its tests: so all are made anew.
                 item.session._setupstate.teardown_exact(None)
         return runtestprotocol(item, log=False, nextitem=nextitem)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Tell whoever gave this worker its tests."""
+        if (told := getattr(session.config, "workeroutput", None)) is not None:
+            told["doubted"] = self._doubted
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear it from a worker, unless that has crashed."""
+        self._doubted += getattr(node, "workeroutput", {}).get("doubted", [])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Name each failure that did not count, and the share of the machine that was lost meanwhile."""
