@@ -449,6 +449,30 @@ def test_a_log_of_before_is_added_up_when_it_is_migrated(
     engine.dispose()
 
 
+def test_calls_of_wildcard_codes_of_before_are_put_under_what_was_dialled(store: Store, url: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    store.codes.add(new_code(ANY_MATTER, "Any matter", plan=NumberPlan()))
+    plain = UsedCode("471148", "471148", "471148", "Once a code of its own")
+    calls = [_of_matter(f"w{n}", dialled) for n, dialled in enumerate(("471147", "471148", "471148"))]
+    store.usage.insert_many([*calls, replace(_of_matter("own", ""), code=plain)])
+    expected = store.reports.report(ReportBy.CODE, *JANUARY)
+    config = Config()
+    config.set_main_option("script_location", "proxy.store:migrations")
+    with store.database.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0011")
+        connection.execute(text("UPDATE call_records SET code_key = '??????' WHERE record_id LIKE 'w%'"))
+        connection.execute(
+            text("UPDATE usage_totals SET key = '??????' WHERE dimension = 'code_month' AND key = '471147'")
+        )
+    store.close()
+    with Store(url) as migrated:
+        assert migrated.reports.report(ReportBy.CODE, *JANUARY) == expected
+        assert migrated.usage.count(UsageFilter(code_key="471148")) == 3
+
+
 def test_wrong_codes_are_counted_by_caller_in_calls_that_ended_well_too(url: str) -> None:
     def call(number: int, wrong: int, **more: object) -> CallRecord:
         plain = CallRecord(
