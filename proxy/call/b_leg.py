@@ -23,7 +23,7 @@ from proxy.call.media_leg import MediaLeg
 from proxy.call.media_security import MediaSecurity
 from proxy.call.outcome import NORMAL_CLEARING, reason_header
 from proxy.errors import RemoteProtocolError
-from proxy.sdp import Codec
+from proxy.sdp import Codec, Direction
 from proxy.sip.body import session_description
 from proxy.sip.dialog import Dialog
 from proxy.sip.digest_client import DigestAttempt
@@ -101,10 +101,17 @@ class BLeg(Leg):
         """Those that have no final response yet."""
 
     def offer_as_caller(self, codecs: Iterable[Codec]) -> bytes:
-        """Return the offer of the INVITE: packet time and attributes are those of the caller's audio."""
+        """Return the offer of the INVITE, with packet time, attributes and direction of the caller's audio.
+
+        Help is offered both ways, whatever the caller wants: a callee who takes no held call is no help.
+        """
         caller = self.call.a
-        ptime_ms = 20 if caller.chosen is None else caller.chosen.ptime_ms
-        return self.offer(codecs, ptime_ms=ptime_ms, attributes=caller.carried_attributes)
+        return self.offer(
+            codecs,
+            ptime_ms=20 if caller.chosen is None else caller.chosen.ptime_ms,
+            attributes=caller.carried_attributes,
+            direction=Direction.SENDRECV if self.call.route.emergency else caller.wish,
+        )
 
     def send(self, spec: InviteSpec, now: float) -> None:
         """Send the INVITE."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.sip.message import Request
 from tests.call.offers import (
     CALLEE,
     MIRROR,
+    TOLL_FREE,
     asked,
     callee,
     direction_of,
@@ -17,6 +19,13 @@ from tests.call.offers import (
 )
 from tests.support.gate import NUMBER, GateBench
 from tests.support.ua import Step, sdp
+
+
+def invite_of(bench: GateBench) -> Request:
+    """The INVITE that the carrier got."""
+    invite = callee(bench).invite
+    assert invite is not None
+    return invite
 
 
 class TestHold:
@@ -102,6 +111,45 @@ class TestHold:
             bench.run(0.2)
             assert direction_of(call.replies[-1].body) == "recvonly"
             assert not bench.carrier.calls
+            call.bye()
+
+    @pytest.mark.parametrize("direction", ["sendonly", "inactive", "recvonly"])
+    def test_rfc3264_5_1_a_caller_who_begins_with_it_is_offered_as_it_is(self, direction: str) -> None:
+        answer = sdp(CALLEE, direction=MIRROR[direction])
+        with GateBench(script=(Step(0.0, 200, body=answer),)) as bench:
+            call = bench.pbx.call(TOLL_FREE, body=sdp(direction=direction))
+            bench.run(1.0)
+            assert direction_of(invite_of(bench).body) == direction
+            assert direction_of(call.last.body) == MIRROR[direction]
+            assert not asked(callee(bench))  # nothing is left to be said
+            assert not asked(call)
+            bench.carrier.within = follows(bench.carrier)
+            call.request("INVITE", sdp(version=2))
+            bench.run(0.5)
+            assert [direction_of(request.body) for request in asked(callee(bench))] == ["sendrecv"]
+            assert direction_of(call.replies[-1].body) == "sendrecv"
+            call.bye()
+
+    def test_of_at_the_prompt_is_what_the_callee_is_offered(self) -> None:
+        with GateBench(script=(Step(0.0, 200, body=sdp(CALLEE, direction="recvonly")),)) as bench:
+            call = bench.pbx.call(NUMBER)
+            bench.run(0.5)
+            call.request("INVITE", sdp(direction="sendonly", version=2))
+            bench.run(0.2)
+            bench.press("1234#")
+            bench.run(0.5)
+            assert direction_of(invite_of(bench).body) == "sendonly"
+            assert not asked(callee(bench))
+            call.bye()
+
+    def test_help_is_offered_both_ways_whatever_the_caller_begins_with(self) -> None:
+        with GateBench() as bench:
+            bench.carrier.within = follows(bench.carrier)
+            call = bench.pbx.call("911", body=sdp(direction="inactive"))
+            bench.run(2.0)
+            assert call.status == 200
+            assert direction_of(invite_of(bench).body) == "sendrecv"
+            assert direction_of(asked(callee(bench))[-1].body) == "inactive"
             call.bye()
 
     def test_of_before_the_talk_is_told_when_it_begins(self) -> None:
