@@ -11,7 +11,14 @@ from proxy.sip.message import Response
 from proxy.store import digest_credentials
 from tests.call.transfers import told
 from tests.support.ua import ANSWER, Step, Ua, UaCall
-from tests.system.gate import GATE_ADDRESS, PBX_ADDRESS, STRANGER_ADDRESS, Gate, running_gate
+from tests.system.gate import (
+    CARRIER_ADDRESSES,
+    GATE_ADDRESS,
+    PBX_ADDRESS,
+    STRANGER_ADDRESS,
+    Gate,
+    running_gate,
+)
 from tests.system.live_uas import LiveUas, authorization, challenges
 from tests.system.test_baresip import PASSWORD
 
@@ -35,6 +42,10 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
         running.store.users.add(User("222", "required", credentials=md5_only))
         sha_only = digest_credentials("223", "tollgate", PASSWORD, md5=False)
         running.store.users.add(User("223", "required", credentials=sha_only))
+        credentials = digest_credentials("224", "tollgate", PASSWORD)
+        running.store.users.add(
+            User("224", "required", name="Desk", caller_number="+12025550224", credentials=credentials)
+        )
         running.wait_for_policy()
         yield running
         assert "faults: 0" in running.tollgate("status").splitlines()
@@ -139,6 +150,33 @@ def test_a_phone_whose_port_changes_is_not_shut_out_by_itself(uas: LiveUas) -> N
         named = f'{new};+sip.instance="<{INSTANCES[0]}>"'
         answer = uas.register(phone, "221", PASSWORD, named, call_id="one-phone", cseq=2 * turn + 1)
         assert bound(answer) == [new.strip("<>")], "two contacts are all that a user may have"
+
+
+def test_rfc3325_5_help_is_told_whose_phone_it_is_and_of_others_asserted_nothing(
+    gate: Gate, uas: LiveUas
+) -> None:
+    carrier = uas.add(CARRIER_ADDRESSES[0], port=gate.carrier_ports[0], script=ANSWER)
+    desk, neighbour, stranger = (uas.add(STRANGER_ADDRESS) for _ in range(3))
+    for phone, user in ((desk, "224"), (neighbour, "218")):
+        assert uas.register(phone, user, PASSWORD, contact(phone, user)).status == 200
+    lies = [("P-Asserted-Identity", "<sip:+13105550000@x>"), ("P-Charge-Info", "<sip:+13105550000@x>")]
+
+    def told_of(phone: Ua) -> tuple[str | None, str, str, str]:
+        """Return From and what is asserted at the carrier, user and number in the record."""
+        known = {record.record_id for record in gate.records()}
+        call = phone.call("911", caller="+13125559999", headers=lies)
+        uas.until(lambda: call.connected)
+        invite = carrier.calls[-1].invite
+        assert invite is not None
+        assert "3105550000" not in "".join(invite.headers.lines())
+        call.bye()
+        uas.until(carrier.calls[-1].has_ended)
+        record = gate.wait_for_record(known)
+        asserted = invite.headers.get("P-Asserted-Identity") or ""
+        return invite.from_.uri.user, asserted.partition("@")[0], record.user, record.caller_number
+
+    assert told_of(desk) == ("+12025550224", "<sip:+12025550224", "224", "+12025550224")
+    assert told_of(stranger) == ("+13125559999", "", "", "+13125559999")
 
 
 # Proxies between --------------------------------------------------------------------------------------------
