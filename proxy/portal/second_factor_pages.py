@@ -89,7 +89,7 @@ async def switch_second_factor(visit: LoggedIn) -> Response:
     accounts = visit.store.accounts
 
     def switch_on(step: int) -> bool:
-        accounts.set_totp(account.id, offered or "")
+        accounts.set_totp(account.id, offered or "", keep=visit.session_hash)
         return accounts.use_totp_step(account.id, step)
 
     def switch_off(step: int) -> bool:

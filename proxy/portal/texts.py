@@ -18,7 +18,19 @@ _SLOTS = {
     "name": r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s'";,]+""",
 }
 
-LANGUAGES = {"en": "English", "es": "Español", "de": "Deutsch"}
+
+def _languages() -> dict[str, str]:
+    """The languages there are files of, by their own names; English first."""
+    found = {}
+    for file in resources.files(__package__).joinpath("texts").iterdir():
+        code, _, kind = file.name.partition(".")
+        if kind == "toml":
+            found[code] = str(tomllib.loads(file.read_text("utf-8"))["base"]["own_name"])
+    return dict(sorted(found.items(), key=lambda one: (one[0] != "en", one[1])))
+
+
+LANGUAGES = _languages()
+"""What a language is called in itself, by its code: a file in ``texts/`` is a language."""
 
 
 class Texts:

@@ -23,6 +23,8 @@ class ExportState:
     """All rows are written, and the file is being put together."""
     finished: bool = False
     failed: bool = False
+    refused: bool = False
+    """It never began: others are running."""
 
 
 class Exports:
@@ -37,17 +39,22 @@ class Exports:
 
     def begin(self, session: str, ticket: str, *, account: int) -> ExportState | None:
         """Begin an export that its session finds again by the ticket; None when too many are running, or one
-        of the account: who does not read theirs takes nobody's place.
+        of the account: who does not read theirs takes nobody's place. Who asks by the ticket is told so.
         """
         with self._lock:
             if len(self._running) >= self._most or account in self._running:
+                self._known.setdefault((session, ticket), ExportState(account, finished=True, refused=True))
+                self._forget()
                 return None
             self._running.add(account)
             state = self._known[session, ticket] = ExportState(account)
             self._known.move_to_end((session, ticket))
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            self._forget()
             return state
+
+    def _forget(self) -> None:
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
 
     def end(self, state: ExportState, *, failed: bool) -> None:
         """An export has ended, or was given up."""

@@ -44,6 +44,7 @@ router = APIRouter()
 
 Viewer = Annotated[Visit, Depends(Needs(Permission.USAGE_VIEW))]
 Ticket = Annotated[str, Query(pattern=r"^[\w-]{0,32}$")]
+Asked = Annotated[int, Query(ge=0, le=1_000_000)]
 
 _XLSX = "xlsx"
 _FORMATS = (ExportFormat.USAGE_LOG.value, _XLSX, "jsonl", "asterisk", "freeswitch")
@@ -60,6 +61,8 @@ _WITH_CORRECTIONS = _FORMATS[:3]
 _BLOCK = 256 * 1024
 _Item = TypeVar("_Item")
 _STOP_ASKING = 286
+_MOST_ASKED = 120
+"""Seconds in which an export begins, or does not."""
 """The status at which htmx ends its polling."""
 
 
@@ -139,11 +142,13 @@ async def show_export(visit: Viewer, view: InUsageView) -> Response:
 
 
 @router.get("/usage/export/progress")
-async def show_progress(visit: Viewer, ticket: Ticket = "") -> Response:
-    """Tell how far an export is: a part of the page that asks for itself again until the end."""
+async def show_progress(visit: Viewer, ticket: Ticket = "", asked: Asked = 0) -> Response:
+    """Tell how far an export is: a part of the page that asks for itself again until the end, and for one
+    that does not begin not for ever.
+    """
     state = visit.portal.exports.find(visit.session_hash, ticket)
-    html = part(visit, "usage_progress.html", state=state, ticket=ticket)
-    ended = state is not None and state.finished
+    html = part(visit, "usage_progress.html", state=state, ticket=ticket, asked=asked, most_asked=_MOST_ASKED)
+    ended = asked >= _MOST_ASKED if state is None else state.finished
     return HTMLResponse(html, _STOP_ASKING if ended else 200)
 
 

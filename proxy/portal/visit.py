@@ -148,8 +148,8 @@ async def visit_of(request: Request) -> Visit:
     session = None
     if cookie:
         now, idle = portal.clock(), portal.settings.session_idle
-        # A page that listens by itself keeps nobody logged in.
-        used = request.url.path != "/live/events"
+        # A page that listens or asks by itself keeps nobody logged in.
+        used = request.url.path not in {"/live/events", "/usage/export/progress"}
         session = await run_in_threadpool(portal.store.sessions.find, cookie, now=now, idle=idle, used=used)
     language = request.cookies.get("language", "")
     if language not in LANGUAGES:

@@ -142,14 +142,18 @@ class AccountsRepository:
             self._tell(connection, "password", new, None, {"must_change": must_change})
         return new
 
-    def set_totp(self, account_id: int, secret: str) -> PortalAccount:
-        """Set the second factor, or take it away with ""."""
+    def set_totp(self, account_id: int, secret: str, *, keep: str = "") -> PortalAccount:
+        """Set the second factor, or take it away with "". Sessions that were opened without it end, but the
+        one whose hash is ``keep``.
+        """
         with self._database.write() as connection:
             old = _expect(connection, account_id)
             new = replace(old, totp_secret=secret, version=old.version + 1)
             _write(connection, new)
             statement = update(portal_accounts).where(portal_accounts.c.id == account_id)
             connection.execute(statement.values(totp_step=0))
+            if secret:
+                _end_sessions(connection, account_id, keep=keep)
             self._tell(
                 connection,
                 "second_factor",

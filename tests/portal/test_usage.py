@@ -32,7 +32,7 @@ from proxy.portal.usage_workbook import write_workbook
 from proxy.portal.visit import Refused
 from proxy.store import PortalAccount, Role, Store, UsageRepository
 from tests.cdr.samples import full_record
-from tests.portal.conftest import NOW
+from tests.portal.conftest import NOW, Clock
 from tests.portal.person import Person, notice
 
 New = Callable[..., Person]
@@ -423,6 +423,27 @@ async def test_progress_is_told_to_its_session_only(
     portal.exports.end(state, failed=True)
     answer = await manager.get("/usage/export/progress?ticket=other")
     assert (answer.status_code, "broke off after 40" in answer.text) == (286, True)
+
+
+async def test_a_page_stops_asking_for_an_export_that_was_refused_or_never_begins(
+    manager: Person, portal: Portal, some: Store
+) -> None:
+    assert portal.exports.begin("another session", "x", account=portal.store.accounts.all()[0].id)
+    assert (await manager.get("/usage/export/file?ticket=mine")).status_code == 503
+    answer = await manager.get("/usage/export/progress?ticket=mine")
+    assert (answer.status_code, "Too many exports" in answer.text) == (286, True)
+    answer = await manager.get("/usage/export/progress?ticket=none")
+    assert (answer.status_code, "ticket=none&amp;asked=1" in answer.text) == (200, True)
+    answer = await manager.get("/usage/export/progress?ticket=none&asked=120")
+    assert (answer.status_code, "has not begun" in answer.text, "hx-get" in answer.text) == (286, True, False)
+
+
+async def test_a_page_that_asks_for_progress_keeps_nobody_logged_in(
+    manager: Person, portal: Portal, clock: Clock
+) -> None:
+    for status in (200, 303):
+        clock.now += portal.settings.session_idle / 2 + 1
+        assert (await manager.get("/usage/export/progress?ticket=mine")).status_code == status
 
 
 async def test_too_many_exports_are_refused_and_places_are_given_back(
