@@ -48,7 +48,9 @@ class ReportSender:
         self._looking.start()
 
     def stop(self) -> None:
-        """Begin nothing new; what is under way is finished."""
+        """Begin nothing new and break off what is being sent."""
+        self._looking.ending = True
+        self._mailer.close()
         self._looking.stop()
 
     def look(self) -> bool:

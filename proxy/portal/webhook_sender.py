@@ -64,6 +64,7 @@ class WebhookSender:
         """Begin nothing new and break off what is under way."""
         self._looking.ending = True
         self._poster.close()
+        self._mailer.close()
         self._looking.stop()
         self._pool.shutdown()
 

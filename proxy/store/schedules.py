@@ -39,8 +39,8 @@ __all__ = [
 
 BACK_OFF = (60.0, 300.0, 1_800.0, 7_200.0, 6 * 3_600.0)
 """Seconds until the next try; after the last one a mail is given up."""
-LEASE = 600.0
-"""Longer than a large report takes to be written and sent."""
+LEASE = 1_800.0
+"""Longer than a large report takes to be written, and a mail server to take it."""
 _LATE = 7 * 86_400.0
 """What was due longer ago, while nothing ran, is left out; the last one never is."""
 _MOST_RECIPIENTS = 20

@@ -39,6 +39,8 @@ EVENTS = (
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
 """Seconds until the next try; after the last one a delivery is given up."""
 LEASE = 60.0
+MAIL_LEASE = 900.0
+"""Longer than a mail server may take to take a message: who sends it twice meanwhile is read twice."""
 _EMERGENCY = "emergency.dialed"
 _CHUNK = 500
 _LOOKED_AT = 200
@@ -198,7 +200,8 @@ class WebhooksRepository:
         kept: int = 0,
     ) -> list[tuple[WebhookEndpoint, WebhookDelivery]]:
         """What is to be delivered now: emergencies first (where least is under way to the receiver foremost),
-        then the longest due. Nobody else gets it for `LEASE` seconds.
+        then the longest due. Nobody else gets it for `LEASE` or `MAIL_LEASE`
+        seconds.
 
         ``busy`` says how many deliveries to an endpoint are under way: it gets no more than ``most`` at a
         time, so that a slow receiver does not keep the others waiting. ``kept`` of ``limit`` and of ``most``
@@ -237,10 +240,11 @@ class WebhooksRepository:
                 if left > spared and len(found) < limit - spared:
                     room[item.endpoint_id] = left - 1
                     found.append(item)
-            ids = [delivery.id for delivery in found]
-            leased = update(webhook_deliveries).where(column.id.in_(ids))
-            connection.execute(leased.values(attempts=column.attempts + 1, next_try_at=now + LEASE))
             endpoints = {key: _expect(connection, key) for key in {item.endpoint_id for item in found}}
+            for by_mail, lease in ((False, LEASE), (True, MAIL_LEASE)):
+                ids = [item.id for item in found if bool(endpoints[item.endpoint_id].mail_to) is by_mail]
+                leased = update(webhook_deliveries).where(column.id.in_(ids))
+                connection.execute(leased.values(attempts=column.attempts + 1, next_try_at=now + lease))
         return [(endpoints[item.endpoint_id], replace(item, attempts=item.attempts + 1)) for item in found]
 
     def delivered(self, delivery_id: int, status: int, *, now: float) -> None:

@@ -26,6 +26,11 @@ class Postbox:
         self.refused: set[str] = set()
         """Addresses that it takes nothing for."""
         self.logins: list[object] = []
+        self.thinks = 0.0
+        """Seconds that it takes before it says that it has taken a message."""
+        self.thinking = False
+        self.bids = "221 Bye"
+        """Its answer to the farewell."""
 
     async def handle_RCPT(  # noqa: N802
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -37,12 +42,17 @@ class Postbox:
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         if self.says.startswith("250"):
+            self.thinking = True
+            await asyncio.sleep(self.thinks)
             content = envelope.content
             assert isinstance(content, bytes)
             message = email.message_from_bytes(content, policy=mail_policy)
             assert isinstance(message, EmailMessage)
             self.taken.append(message)
         return self.says
+
+    async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802
+        return self.bids
 
     def log_in(self, *arguments: Any) -> AuthResult:
         given = arguments[-1]

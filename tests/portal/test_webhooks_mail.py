@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from proxy.cdr.record import CallRecord, RecordPhase
-from proxy.portal.webhook_mail import Mailer, event_message
+from proxy.portal.webhook_mail import _DEADLINE, Mailer, event_message
 from proxy.portal.webhook_post import Outcome
 from proxy.settings_notify import MailSettings
 from proxy.store import WebhookDelivery
 from proxy.store.call_events import NewEvent, Site, of_call, of_trunk
+from proxy.store.schedules import LEASE
+from proxy.store.webhooks import MAIL_LEASE
 from tests.portal.postbox import MailServer, Postbox
+from tests.portal.receiver import happens
 from tests.support.certificates import Authority
 
 NOW = 1_790_000_000.0
@@ -140,6 +145,59 @@ def test_a_server_that_knows_no_starttls_gets_no_mail(server: Server, postbox: P
     )
     assert "STARTTLS" in outcome.error
     assert postbox.taken == []
+
+
+@pytest.mark.parametrize("bids", ["421 4.4.2 going down", "500 what?"])
+def test_a_message_that_was_taken_is_taken_whatever_comes_of_the_farewell(
+    server: Server, postbox: Postbox, bids: str
+) -> None:
+    postbox.bids = bids
+    mailer = Mailer(settings(server("none"), "none"), patience=60)
+    assert mailer.send(event_message(delivery(EMERGENCY), "a@b.example")) == Outcome(250)
+    assert len(postbox.taken) == 1
+
+
+@pytest.mark.parametrize("security", ["none", "starttls", "tls"])
+def test_a_server_that_never_takes_a_message_is_left_before_anybody_else_sends_it(
+    server: Server, postbox: Postbox, certificate: tuple[Authority, Path], security: str
+) -> None:
+    assert min(MAIL_LEASE, LEASE) > _DEADLINE + 60, "and the report has to be written before"
+    postbox.thinks = 3_600.0
+    mailer = Mailer(settings(server(security), security), tls=trusting(certificate), deadline=1)
+    outcome = mailer.send(event_message(delivery(EMERGENCY), "a@b.example"))
+    assert outcome == Outcome(0, "mail server: no answer in time")
+    assert postbox.taken == []
+
+
+def test_rfc5321_4_5_3_2_6_a_server_may_look_ten_minutes_at_a_message_but_for_the_end_of_the_portal(
+    server: Server, postbox: Postbox
+) -> None:
+    postbox.thinks = 3_600.0
+    mailer = Mailer(settings(server("none"), "none"))
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(mailer.send, event_message(delivery(EMERGENCY), "a@b.example"))
+        try:
+            happens(lambda: postbox.thinking)
+            (connection,) = mailer._open
+            assert connection.sock is not None
+            assert connection.sock.gettimeout() == 600.0
+        finally:
+            mailer.close()
+        assert under_way.result(60) == Outcome(0, "mail server: the portal ended meanwhile")
+    late = mailer.send(event_message(delivery(EMERGENCY), "a@b.example"))
+    assert late == Outcome(0, "mail server: the portal ended meanwhile")
+
+
+def test_a_server_that_greets_nobody_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        where = f"127.0.0.1:{listening.getsockname()[1]}"
+        under_way = pool.submit(
+            Mailer(settings(where, "none")).send, event_message(delivery(EMERGENCY), "a@b.example")
+        )
+        client, _ = listening.accept()
+        with client:
+            client.sendall(b"554 not you\r\n")
+            assert under_way.result(60) == Outcome(554, "mail server: not you")
 
 
 def test_no_mail_server_and_none_that_answers_are_told() -> None:

@@ -13,7 +13,7 @@ from proxy.portal.webhook_sender import WebhookSender
 from proxy.settings_notify import MailSettings
 from proxy.store import Store, WebhookDelivery, WebhookEndpoint
 from proxy.store.call_events import NewEvent
-from proxy.store.webhooks import BACK_OFF, LEASE
+from proxy.store.webhooks import BACK_OFF, LEASE, MAIL_LEASE
 from tests.portal.conftest import NOW, Clock
 from tests.portal.receiver import Receiver, happens
 
@@ -164,7 +164,7 @@ def test_an_event_that_nobody_can_write_is_given_back_to_its_lease(
     tell(store, "r1")  # its body has no data
     sender()
     happens(lambda: "in a way that nobody thought of" in caplog.text)
-    assert only(store).next_try_at == NOW + LEASE
+    assert only(store).next_try_at == NOW + MAIL_LEASE
 
 
 def test_what_was_done_long_ago_is_forgotten(

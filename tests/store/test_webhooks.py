@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import ConfigurationError
 from proxy.store import Actor, Store, StoreUnavailable, VersionConflict, WebhookEndpoint
 from proxy.store.call_events import NewEvent
-from proxy.store.webhooks import BACK_OFF, EVENTS, LEASE
+from proxy.store.webhooks import BACK_OFF, EVENTS, LEASE, MAIL_LEASE
 
 NOW = 1_800_000_000.0
 ENDED = WebhookEndpoint("https://billing.example/hook", frozenset({"call.ended"}))
@@ -89,6 +89,14 @@ def test_a_delivery_under_way_is_nobody_elses_until_its_lease_ends(
     assert store.webhooks.take_due(now=NOW + LEASE - 1) == []
     (again,) = store.webhooks.take_due(now=NOW + LEASE)
     assert (again[1].event_id, again[1].attempts) == ("e1", 2)
+
+
+def test_an_e_mail_under_way_has_longer(store: Store) -> None:
+    store.webhooks.add(WebhookEndpoint("mailto:a@example.com", frozenset({"call.ended"})), now=NOW)
+    store.webhooks.enqueue([NewEvent("e1", "call.ended", "{}")], now=NOW)
+    assert len(store.webhooks.take_due(now=NOW)) == 1
+    assert store.webhooks.take_due(now=NOW + MAIL_LEASE - 1) == []
+    assert len(store.webhooks.take_due(now=NOW + MAIL_LEASE)) == 1
 
 
 def test_some_places_are_kept_for_emergencies(store: Store, endpoint: WebhookEndpoint) -> None:
