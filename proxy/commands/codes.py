@@ -145,7 +145,7 @@ def import_(
     Other facts of codes that exist (owner, validity, uses) stay as they are.
     """
     from proxy.policy.code_file import read_code_file
-    from proxy.store.code_import import plan_import
+    from proxy.store.code_import import carry_out, plan_import
 
     settings = read_settings(config)
     text = _read_text(file)
@@ -159,9 +159,7 @@ def import_(
         if plan.refused:
             raise ConfigurationError(_refusal(file, plan.refused))
         with progress_bar("importing") as progress:
-            result = store.codes.upsert_many(
-                plan.codes, may_update=update, dry_run=dry_run, progress=progress
-            )
+            result = carry_out(plan, store.codes, progress, dry_run=dry_run)
     counts = f"{result.added} added, {result.changed} changed, {result.unchanged} unchanged"
     say(f"{file}: would be {counts}; nothing was written" if dry_run else f"{file}: {counts}, {_FOLLOWS}")
 

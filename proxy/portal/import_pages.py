@@ -18,7 +18,7 @@ from proxy.portal.headers import MAX_UPLOAD
 from proxy.portal.permissions import Permission
 from proxy.portal.uploads import Upload
 from proxy.portal.visit import Needs, Visit
-from proxy.store import StoreUnavailable, UpsertResult
+from proxy.store import StoreUnavailable, UpsertResult, VersionConflict
 from proxy.store.code_import import ImportPlan, LineVerdict, carry_out, plan_import
 
 __all__ = ["router"]
@@ -103,7 +103,10 @@ async def apply_import(visit: Changer, view: InView) -> Response:
         plan = _plan(visit, upload)
         if plan.refused or plan.fingerprint != upload.shown:
             return visit.texts("import.meanwhile")
-        return carry_out(plan, visit.store.codes)
+        try:
+            return carry_out(plan, visit.store.codes)
+        except VersionConflict:
+            return visit.texts("import.meanwhile")
 
     status = 409
     try:

@@ -9,7 +9,7 @@ was faster, it is all done again; at last under the lock, so that it comes to an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import (
@@ -35,6 +35,7 @@ from proxy.store.code_rows import Change, check_owners, chunks, codes_by_digits,
 from proxy.store.database import Database
 from proxy.store.models import account_codes
 from proxy.store.rows import code_row
+from proxy.store.versions import VersionConflict, Versioned
 
 __all__ = ["Progress", "UpsertResult", "upsert_codes"]
 
@@ -93,13 +94,14 @@ def upsert_codes(
     may_update: bool,
     dry_run: bool,
     progress: Progress | None,
+    held_against: Mapping[str, Versioned[AccountCode]] | None,
 ) -> UpsertResult:
     """Add codes, and with ``may_update`` replace those that exist: see `CodesRepository.upsert_many`."""
     given = _unique(codes)
     with database.alone() as connection:
         for _ in range(_TRIES if dry_run or len(given) > _FEW else 0):
             with database.transaction(connection):
-                ready = _make_ready(connection, given, may_update=may_update)
+                ready = _make_ready(connection, given, held_against, may_update=may_update)
                 if dry_run or not (ready.added or ready.changed):
                     return ready.result
                 _stage(connection, ready, progress)
@@ -108,7 +110,7 @@ def upsert_codes(
                     _write(connection, actor, ready)
                     return ready.result
         with database.transaction(connection, write=True):
-            ready = _make_ready(connection, given, may_update=may_update)
+            ready = _make_ready(connection, given, held_against, may_update=may_update)
             if ready.added or ready.changed:
                 _stage(connection, ready, progress)
                 _write(connection, actor, ready)
@@ -124,8 +126,14 @@ def _unique(codes: Sequence[AccountCode]) -> dict[str, AccountCode]:
     return found
 
 
-def _make_ready(connection: Connection, given: dict[str, AccountCode], *, may_update: bool) -> _Ready:
-    """Judge each code. Raises `ConfigurationError`."""
+def _make_ready(
+    connection: Connection,
+    given: dict[str, AccountCode],
+    held_against: Mapping[str, Versioned[AccountCode]] | None,
+    *,
+    may_update: bool,
+) -> _Ready:
+    """Judge each code. Raises `ConfigurationError` and `VersionConflict`."""
     added: list[tuple[AccountCode, str]] = []
     changed: list[tuple[AccountCode, Change]] = []
     version = current_version(connection)
@@ -134,6 +142,8 @@ def _make_ready(connection: Connection, given: dict[str, AccountCode], *, may_up
         present = codes_by_digits(connection, chunk)
         for digits in chunk:
             code, old = given[digits], present.get(digits)
+            if held_against is not None and _row_of(old) != _row_of(held_against.get(digits)):
+                raise VersionConflict(f"code {code.form}", old)
             if old is None:
                 added.append((code, told(code)))
             elif not may_update:
@@ -141,6 +151,11 @@ def _make_ready(connection: Connection, given: dict[str, AccountCode], *, may_up
             elif old.value != replace(code, uses=old.value.uses):
                 changed.append((code, (old.id, told(old.value), told(code))))
     return _Ready(version, added, changed, len(given) - len(added) - len(changed))
+
+
+def _row_of(code: Versioned[AccountCode] | None) -> tuple[int, int] | None:
+    """Return what stays the same until an administrator changes a code."""
+    return None if code is None else (code.id, code.version)
 
 
 def _stage(connection: Connection, ready: _Ready, progress: Progress | None) -> None:

@@ -15,6 +15,7 @@ from proxy.errors import ConfigurationError
 from proxy.policy import AccountCode, refuse_duplicate
 from proxy.policy.code_file import CodeFile
 from proxy.store.codes import CodesRepository, Progress, UpsertResult
+from proxy.store.versions import Versioned
 
 __all__ = ["ImportPlan", "LineResult", "LineVerdict", "carry_out", "plan_import"]
 
@@ -48,6 +49,8 @@ class ImportPlan:
 
     lines: tuple[LineResult, ...]
     may_update: bool
+    held_against: Mapping[str, Versioned[AccountCode]] = field(default_factory=dict, repr=False)
+    """The codes that were there when it was made, by their digits."""
 
     @property
     def counts(self) -> Mapping[LineVerdict, int]:
@@ -87,12 +90,15 @@ def plan_import(content: CodeFile, codes: CodesRepository, *, may_update: bool) 
     ]
     for line, code in zip(content.lines, content.codes, strict=True):
         lines.append(_judge(line, code, present.get(code.digits), may_update=may_update))
-    return ImportPlan(tuple(sorted(lines, key=lambda result: result.line)), may_update)
+    return ImportPlan(tuple(sorted(lines, key=lambda result: result.line)), may_update, present)
 
 
-def _judge(line: int, code: AccountCode, old: AccountCode | None, *, may_update: bool) -> LineResult:
-    if old is None:
+def _judge(
+    line: int, code: AccountCode, known: Versioned[AccountCode] | None, *, may_update: bool
+) -> LineResult:
+    if known is None:
         return LineResult(line, LineVerdict.ADDED, code)
+    old = known.value
     if not may_update:
         try:
             refuse_duplicate(code, old)
@@ -102,11 +108,19 @@ def _judge(line: int, code: AccountCode, old: AccountCode | None, *, may_update:
     return LineResult(line, LineVerdict.UNCHANGED if new == old else LineVerdict.CHANGED, new)
 
 
-def carry_out(plan: ImportPlan, codes: CodesRepository, progress: Progress | None = None) -> UpsertResult:
-    """Write what was planned: all of it, or nothing. Raises `ConfigurationError` when a line is refused, or
-    a code was added meanwhile that may not be updated.
+def carry_out(
+    plan: ImportPlan, codes: CodesRepository, progress: Progress | None = None, *, dry_run: bool = False
+) -> UpsertResult:
+    """Write what was planned: all of it, or nothing. Raises `ConfigurationError` when a line is refused or an
+    owner was deleted meanwhile, `VersionConflict` when one of the codes is not as it was when it was planned.
     """
     if refused := plan.refused:
         message = f"line {refused[0].line}: {refused[0].reason}"
         raise ConfigurationError(message)
-    return codes.upsert_many(plan.codes, may_update=plan.may_update, progress=progress)
+    return codes.upsert_many(
+        plan.codes,
+        may_update=plan.may_update,
+        dry_run=dry_run,
+        progress=progress,
+        held_against=plan.held_against,
+    )

@@ -67,14 +67,22 @@ class CodesRepository:
         may_update: bool,
         dry_run: bool = False,
         progress: Progress | None = None,
+        held_against: Mapping[str, Versioned[AccountCode]] | None = None,
     ) -> UpsertResult:
         """Add codes, and with ``may_update`` replace those that exist: all of them or none.
 
         Raises `ConfigurationError` naming both codes when two dial the same digits, or one that exists may
-        not be updated, or an owner is unknown.
+        not be updated, or an owner is unknown. With ``held_against`` (`present`, when they were made up)
+        raises `VersionConflict` when one of them was added, changed or deleted since.
         """
         return upsert_codes(
-            self._database, self._actor, codes, may_update=may_update, dry_run=dry_run, progress=progress
+            self._database,
+            self._actor,
+            codes,
+            may_update=may_update,
+            dry_run=dry_run,
+            progress=progress,
+            held_against=held_against,
         )
 
     def get(self, typed: str) -> AccountCode | None:
@@ -240,12 +248,12 @@ class CodesRepository:
         with self._database.read() as connection:
             return [versioned_code(row) for row in connection.execute(statement).mappings()]
 
-    def present(self, digits: Sequence[str]) -> dict[str, AccountCode]:
+    def present(self, digits: Sequence[str]) -> dict[str, Versioned[AccountCode]]:
         """Those of these dial forms that exist."""
-        found: dict[str, AccountCode] = {}
+        found: dict[str, Versioned[AccountCode]] = {}
         with self._database.read() as connection:
             for chunk in chunks(digits):
-                found |= {key: code.value for key, code in codes_by_digits(connection, chunk).items()}
+                found |= codes_by_digits(connection, chunk)
         return found
 
     def stream(self) -> Iterator[AccountCode]:

@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from proxy.policy import NumberPlan, UserGroup, new_code
-from proxy.store import Store
+from proxy.portal.api import codes_bulk
+from proxy.store import ImportPlan, Store, UpsertResult, carry_out
+from proxy.store.codes import CodesRepository
 
 Program = Callable[..., httpx.AsyncClient]
 PLAN = NumberPlan()
@@ -302,6 +304,34 @@ async def test_what_a_bulk_change_leaves_out_stays(client: httpx.AsyncClient, st
     await client.post("/codes/bulk", json={"codes": [{"code": "100", "enabled": False}]})
     [code] = store.codes.stream()
     assert (code.form, code.description, code.max_uses, code.enabled) == ("100", "old", 4, False)
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, 200), (99, 409), (1, 412)])
+async def test_a_bulk_change_undoes_nothing_that_somebody_does_meanwhile(
+    client: httpx.AsyncClient,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    status: int,
+) -> None:
+    store.codes.add(new_code("100", "old", plan=PLAN))
+    found = store.codes.find("100")
+    assert found
+    steps = iter(range(times))
+
+    def overtaken(plan: ImportPlan, codes: CodesRepository) -> UpsertResult:
+        if (step := next(steps, None)) is not None:
+            store.codes.enable_many([found.id], enabled=bool(step % 2))
+        return carry_out(plan, codes)
+
+    wanted = {"codes": [{"code": "100", "description": "new"}]}
+    told = (await client.post("/codes/bulk", json={**wanted, "dry_run": True})).headers["etag"]
+    monkeypatch.setattr(codes_bulk, "carry_out", overtaken)
+    given = {"if-match": told} if status == 412 else {}
+    answer = await client.post("/codes/bulk", json=wanted, headers=given)
+    assert answer.status_code == status
+    [code] = store.codes.stream()
+    assert (code.description, code.enabled) == ("new" if status == 200 else "old", False)
 
 
 async def test_without_update_codes_that_exist_are_refused(client: httpx.AsyncClient, store: Store) -> None:

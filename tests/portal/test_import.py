@@ -14,9 +14,11 @@ import httpx
 import pytest
 
 from proxy.policy import NumberPlan, new_code
+from proxy.portal import import_pages
 from proxy.portal.portal import Portal
 from proxy.portal.uploads import Upload, Uploads
-from proxy.store import PortalAccount, Role, Store
+from proxy.store import ImportPlan, PortalAccount, Role, Store, UpsertResult, carry_out
+from proxy.store.codes import CodesRepository
 from tests.portal.conftest import Clock
 from tests.portal.person import Person, notice
 
@@ -140,6 +142,24 @@ async def test_codes_that_came_meanwhile_stop_it(manager: Person, store: Store) 
     answer = await say_yes(manager, shown)
     assert (answer.status_code, "have changed meanwhile" in notice(answer)) == (409, True)
     assert store.codes.count() == 1
+
+
+async def test_what_somebody_changes_while_it_is_carried_out_is_not_undone(
+    manager: Person, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.codes.add(new_code("1001", "One", plan=PLAN))
+    found = store.codes.find("1001")
+    assert found
+    shown = await manager.upload(b"Code,Description\n1001,Uno\n", update="yes")
+
+    def overtaken(plan: ImportPlan, codes: CodesRepository) -> UpsertResult:
+        store.codes.enable_many([found.id], enabled=False)
+        return carry_out(plan, codes)
+
+    monkeypatch.setattr(import_pages, "carry_out", overtaken)
+    answer = await say_yes(manager, shown)
+    assert (answer.status_code, "have changed meanwhile" in notice(answer)) == (409, True)
+    assert [(code.description, code.enabled) for code in store.codes.page()] == [("One", False)]
 
 
 async def test_another_window_of_the_session_gets_its_own_yes(manager: Person, store: Store) -> None:

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from proxy.errors import ConfigurationError
-from proxy.policy import AccountCode, CodeOwner, OwnerKind, User, UserGroup
-from proxy.store import Store, UpsertResult
+from proxy.policy import AccountCode, CodeOwner, NumberPlan, OwnerKind, User, UserGroup
+from proxy.policy.code_file import read_code_file
+from proxy.store import Store, UpsertResult, VersionConflict, carry_out, plan_import
 from proxy.store.audit import masked_code
 
 MANY = [AccountCode(f"{number:06d}", description=f"Client {number}") for number in range(3_000)]
@@ -105,6 +106,60 @@ def test_a_code_that_was_deleted_meanwhile_is_added(store: Store, other: Store) 
 
     assert upsert(store, renamed, meanwhile) == UpsertResult(1, 2_999, 0)
     assert store.codes.count("Renamed") == 3_000
+
+
+def _disabled(store: Store) -> None:
+    found = store.codes.find("200002")
+    assert found
+    store.codes.enable_many([found.id], enabled=False)
+
+
+def _made_anew(store: Store) -> None:
+    store.codes.delete_many(["200002"])
+    store.codes.add(AccountCode("200002", description="Theirs"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _disabled,
+        _made_anew,
+        lambda store: store.codes.delete_many(["200002"]),
+        lambda store: store.codes.add(AccountCode("100001", description="Theirs")),
+    ],
+)
+@pytest.mark.parametrize("when", ["planned", "made ready"])
+def test_what_was_planned_undoes_nothing_that_somebody_else_did_since(
+    store: Store, other: Store, change: Callable[[Store], object], when: str
+) -> None:
+    others = [AccountCode(f"{number:06d}") for number in range(150)]
+    store.codes.add(AccountCode("200002", description="B"))
+    table = "Code,Description\n100001,A new\n200002,B new\n" + "".join(f"{one.form},x\n" for one in others)
+    plan = plan_import(read_code_file(table, NumberPlan()), store.codes, may_update=True)
+    if when == "planned":
+        change(other)
+    before: list[AccountCode] = []
+
+    def progress(done: int, total: int) -> None:
+        if when == "made ready" and done == total:
+            change(other)
+        before[:] = other.codes.page()
+
+    with pytest.raises(VersionConflict, match="changed by somebody else meanwhile"):
+        carry_out(plan, store.codes, progress)
+    assert store.codes.page() == (before or other.codes.page())
+    assert "x" not in {code.description for code in store.codes.page(limit=200)}
+
+
+def test_uses_that_calls_count_meanwhile_stop_no_plan(store: Store, other: Store) -> None:
+    store.codes.add(AccountCode("200002", description="B", max_uses=5))
+    table = "Code,Description\n200002,B new\n"
+    plan = plan_import(read_code_file(table, NumberPlan()), store.codes, may_update=True)
+    with other.database.write() as connection:
+        connection.exec_driver_sql("UPDATE account_codes SET uses = 3, change_id = change_id + 1")
+    assert carry_out(plan, store.codes) == UpsertResult(0, 1, 0)
+    (code,) = store.codes.page()
+    assert (code.description, code.uses) == ("B new", 3)
 
 
 def test_an_owner_that_was_deleted_meanwhile_is_refused(store: Store, other: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -18,13 +19,14 @@ from proxy.portal.api.concurrency import tag
 from proxy.portal.api.problems import FieldError, Problem, naming
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Values
-from proxy.store import ImportPlan, LineResult, LineVerdict, Store, carry_out
+from proxy.store import ImportPlan, LineResult, LineVerdict, Store, VersionConflict, Versioned, carry_out
 
 __all__ = ["BulkRequest", "router"]
 
 router = APIRouter(tags=["codes"], route_class=GuardedRoute)
 
 _MOST_AT_ONCE = 100_000
+_TRIES = 3
 
 
 def _let_others_run(line: object) -> object:
@@ -92,9 +94,18 @@ def _upsert(client: Client, body: bytes, if_match: str) -> Response:
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in details]) from None
+    for _ in range(_TRIES):
+        # Who changes one of the codes meanwhile has it judged again, and is not undone.
+        with suppress(VersionConflict):
+            return _judged(client, wanted, if_match)
+    raise Problem(409, "somebody else changes these codes all the time: nothing is written", field="codes")
+
+
+def _judged(client: Client, wanted: BulkRequest, if_match: str) -> Response:
+    """Do what is wanted with the codes as they are now. Raises `Problem`, `VersionConflict`."""
     judge = _Judge.of(client.portal.store, client.portal.plan, wanted)
     lines = [judge.line(index, fields) for index, fields in enumerate(wanted.codes)]
-    plan = ImportPlan(tuple(judge.results), wanted.update)
+    plan = ImportPlan(tuple(judge.results), wanted.update, judge.present)
     etag = tag(_fingerprint(plan))
     # Line by line, whoever only writes codes would learn of a hundred thousand guesses which ones exist.
     sees_codes = client.may(Scope.CODES_READ)
@@ -136,7 +147,7 @@ class _Judge:
     plan: NumberPlan
     update: bool
     made: list[AccountCode | Problem]
-    present: dict[str, AccountCode]
+    present: dict[str, Versioned[AccountCode]]
     owners: dict[OwnerKind, set[str]]
     seen: dict[str, AccountCode] = field(default_factory=dict)
     results: list[LineResult] = field(default_factory=list)
@@ -163,19 +174,24 @@ class _Judge:
             self.results.append(LineResult(index, LineVerdict.REFUSED, reason=problem.detail))
             [error] = problem.errors
             return BulkLine(index=index, verdict=LineVerdict.REFUSED, field=error.field, reason=error.detail)
-        old = self.present.get(code.digits)
+        old = self._old(code)
         verdict = LineVerdict.ADDED if old is None else LineVerdict.CHANGED
         if code == old:
             verdict = LineVerdict.UNCHANGED
         self.results.append(LineResult(index, verdict, code))
         return BulkLine(index=index, verdict=verdict)
 
+    def _old(self, code: AccountCode) -> AccountCode | None:
+        """Return the code that is there, if it is."""
+        known = self.present.get(code.digits)
+        return None if known is None else known.value
+
     def _code(self, index: int, fields: CodeFields) -> AccountCode:
         """Return the code as it will be. Raises `Problem`."""
         code = self.made[index]
         if isinstance(code, Problem):
             raise code
-        owner, old = code.owner, self.present.get(code.digits)
+        owner, old = code.owner, self._old(code)
         if owner.kind is not OwnerKind.ACCOUNT and owner.name not in self.owners[owner.kind]:
             raise Problem(422, f"{owner.kind} {owner.name!r} does not exist", field="owner.name")
         twin = self.seen.setdefault(code.digits, code)
