@@ -20,7 +20,17 @@ from proxy.demo_agents import Carrier, Phone, PhoneCall
 from proxy.policy import CallClass, ClassOfService, CodeCollection, User, UserGroup, new_code
 from proxy.portal.passwords import Passwords
 from proxy.settings import load_settings
-from proxy.store import PortalAccount, Role, Store, WebhookEndpoint, digest_credentials
+from proxy.store import (
+    MailedReport,
+    PortalAccount,
+    ReportFormat,
+    ReportSchedule,
+    Rhythm,
+    Role,
+    Store,
+    WebhookEndpoint,
+    digest_credentials,
+)
 from tests.cdr.samples import full_record
 from tests.support.ports import rtp_ports
 
@@ -182,6 +192,17 @@ class Site:
                 store.accounts.add(account, now=time.time())
             store.usage.insert_many(_some_weeks(time.time()))
             store.tokens.add("billing", ["codes:read", "usage:read"], now=time.time())
+            chief = store.accounts.by_name(Role.DECISION_MAKER.value)
+            assert chief is not None
+            month = ReportSchedule(
+                chief.id,
+                MailedReport.CODE,
+                Rhythm.MONTHLY,
+                ("billing@example.com",),
+                day=1,
+                format=ReportFormat.CSV,
+            )
+            store.schedules.add(month, now=time.time())
             # No mail server is set: what comes of it is in the delivery log.
             told = WebhookEndpoint("mailto:security@example.com", frozenset({"emergency.dialed"}))
             store.webhooks.add(told, now=time.time())
