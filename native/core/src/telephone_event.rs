@@ -5,8 +5,8 @@
 //!  | event, duration 160 | dur 320 | dur 480 |...| dur 800 | dur 800 | dur 800 |
 //! ```
 //!
-//! An event is named by its RTP timestamp and by nothing else: not by its code (the same key twice), not by the marker
-//! (often missing or lost), not by the first packet (lost) nor by the end bit (repeated, reordered, lost).
+//! An event is named by SSRC and RTP timestamp and by nothing else: not by its code (the same key twice), not by the
+//! marker (often missing or lost), not by the first packet (lost) nor by the end bit (repeated, reordered, lost).
 
 /// Codes 0 to 15 (RFC 4733 §3.2).
 pub const DIGITS: [u8; 16] = *b"0123456789*#ABCD";
@@ -76,6 +76,7 @@ pub struct Situation {
 }
 
 struct Event {
+    ssrc: u32,
     code: u8,
     /// Timestamp of the segment that is under way (§2.5.1.3); of the event itself when there is only one.
     segment: u32,
@@ -86,13 +87,19 @@ struct Event {
     relayed: bool,
 }
 
-/// Hears one stream of telephone-events.
+/// One that packets may still come of.
+#[derive(Clone, Copy)]
+struct Earlier {
+    ssrc: u32,
+    timestamp: u32,
+    relayed: bool,
+}
+
+/// Hears the telephone-events of one peer, whose stream may become another (RFC 3550 §8.2).
 #[derive(Default)]
 pub struct Receiver {
-    ssrc: u32,
     current: Option<Event>,
-    /// Events before the current one and whether they were relayed, for packets that come late.
-    earlier: [Option<(u32, bool)>; REMEMBERED],
+    earlier: [Option<Earlier>; REMEMBERED],
     next: usize,
 }
 
@@ -107,27 +114,35 @@ impl Receiver {
         situation: Situation,
         heard: &mut impl FnMut(Heard),
     ) -> bool {
-        if self.current.is_some() && ssrc != self.ssrc {
-            self.finish(situation.listening, heard);
-            self.current = None;
-            self.earlier = [None; REMEMBERED];
-        }
-        self.ssrc = ssrc;
         let mut relay = false;
         let mut timestamp = timestamp;
         // §2.5.1.5: a packet may carry several events, each beginning where the one before it ends.
         for block in payload.chunks_exact(4) {
             let Some(event) = Payload::parse(block) else { continue };
             if usize::from(event.code) < DIGITS.len() {
-                relay |= self.event(timestamp, event, situation, heard);
+                relay |= self.event(ssrc, timestamp, event, situation, heard);
             }
             timestamp = timestamp.wrapping_add(u32::from(event.duration));
         }
         relay
     }
 
-    fn event(&mut self, timestamp: u32, packet: Payload, at: Situation, heard: &mut impl FnMut(Heard)) -> bool {
-        let Some(current) = &mut self.current else { return self.begin(timestamp, packet, at, heard) };
+    fn event(
+        &mut self,
+        ssrc: u32,
+        timestamp: u32,
+        packet: Payload,
+        at: Situation,
+        heard: &mut impl FnMut(Heard),
+    ) -> bool {
+        let Some(current) = &mut self.current else { return self.begin(ssrc, timestamp, packet, at, heard) };
+        if ssrc != current.ssrc {
+            if let Some(relayed) = self.remembers(ssrc, timestamp) {
+                return relayed; // a late packet of the stream before
+            }
+            self.finish(at.listening, heard);
+            return self.begin(ssrc, timestamp, packet, at, heard);
+        }
         let ahead = timestamp.wrapping_sub(current.segment);
         if ahead == 0 {
             current.last_us = at.now_us;
@@ -144,14 +159,14 @@ impl Receiver {
             current.duration = packet.duration;
             current.last_us = at.now_us;
         } else if (ahead as i32) > 0 || at.now_us.saturating_sub(current.last_us) > LATE_US {
-            if self.remembers(timestamp).is_some() {
+            if self.remembers(ssrc, timestamp).is_some() {
                 return false;
             }
             self.finish(at.listening, heard);
-            return self.begin(timestamp, packet, at, heard);
+            return self.begin(ssrc, timestamp, packet, at, heard);
         } else {
             // Late, and whole since long: the receiver beyond the bridge knows it only if it was relayed.
-            return self.remembers(timestamp).unwrap_or(false);
+            return self.remembers(ssrc, timestamp).unwrap_or(false);
         }
         let relayed = current.relayed;
         if packet.end {
@@ -160,12 +175,21 @@ impl Receiver {
         relayed
     }
 
-    fn begin(&mut self, timestamp: u32, packet: Payload, at: Situation, heard: &mut impl FnMut(Heard)) -> bool {
+    fn begin(
+        &mut self,
+        ssrc: u32,
+        timestamp: u32,
+        packet: Payload,
+        at: Situation,
+        heard: &mut impl FnMut(Heard),
+    ) -> bool {
         if let Some(before) = &self.current {
-            self.earlier[self.next] = Some((before.segment, before.relayed));
+            let &Event { ssrc, segment: timestamp, relayed, .. } = before;
+            self.earlier[self.next] = Some(Earlier { ssrc, timestamp, relayed });
             self.next = (self.next + 1) % REMEMBERED;
         }
         self.current = Some(Event {
+            ssrc,
             code: packet.code,
             segment: timestamp,
             earlier_ticks: 0,
@@ -180,8 +204,10 @@ impl Receiver {
         at.relaying
     }
 
-    fn remembers(&self, timestamp: u32) -> Option<bool> {
-        self.earlier.iter().flatten().find(|(at, _)| *at == timestamp).map(|&(_, relayed)| relayed)
+    /// Say of an event before the current one whether it was relayed.
+    fn remembers(&self, ssrc: u32, timestamp: u32) -> Option<bool> {
+        let mut earlier = self.earlier.iter().flatten();
+        earlier.find(|one| one.ssrc == ssrc && one.timestamp == timestamp).map(|one| one.relayed)
     }
 
     fn finish(&mut self, listening: bool, heard: &mut impl FnMut(Heard)) {

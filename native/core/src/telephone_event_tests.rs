@@ -145,12 +145,46 @@ fn a_key_held_from_listening_into_the_bridge_stays_here_whole() {
 }
 
 #[test]
-fn a_new_ssrc_ends_the_event_and_its_memory() {
+fn a_new_ssrc_ends_the_event_of_the_one_before() {
     let mut receiver = Receiver::default();
     let mut digits = Vec::new();
     receiver.packet(1, 9000, &payload(1, false, 160), LISTENING, &mut |heard| digits.push(heard.code));
     receiver.packet(2, 1000, &payload(2, true, 800), LISTENING, &mut |heard| digits.push(heard.code));
     assert_eq!(digits, [1, 2]);
+}
+
+#[test]
+fn rfc3550_8_2_a_late_end_of_the_stream_before_a_new_ssrc_is_no_second_digit() {
+    let mut receiver = Receiver::default();
+    let mut digits = Vec::new();
+    // (SSRC, timestamp, code, end): 1 of one stream, 2 of the next, the end of 1 again, then 3 and 4, and back.
+    let packets = [(7, 1000, 1, true), (8, 500, 2, true), (7, 1000, 1, true), (8, 500, 2, true), (8, 2500, 3, true)];
+    let back = [(7, 1000, 1, true), (7, 9000, 4, false), (8, 2500, 3, true), (7, 9000, 4, true), (7, 1000, 1, true)];
+    for (ssrc, timestamp, code, end) in packets.into_iter().chain(back) {
+        receiver.packet(ssrc, timestamp, &payload(code, end, 800), LISTENING, &mut |heard| digits.push(heard.code));
+    }
+    assert_eq!(digits, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_new_ssrc_with_the_timestamp_of_the_one_before_is_another_event() {
+    let mut receiver = Receiver::default();
+    let mut digits = Vec::new();
+    for ssrc in [7, 8] {
+        receiver.packet(ssrc, 1000, &payload(5, true, 800), LISTENING, &mut |heard| digits.push(heard.code));
+    }
+    assert_eq!(digits, [5, 5]);
+}
+
+#[test]
+fn a_late_packet_of_the_ssrc_before_goes_where_its_event_went() {
+    let mut receiver = Receiver::default();
+    let mut ignore = |_| ();
+    assert!(!receiver.packet(7, 1000, &payload(11, true, 800), LISTENING, &mut ignore));
+    assert!(receiver.packet(8, 500, &payload(2, true, 800), RELAYING, &mut ignore));
+    assert!(!receiver.packet(7, 1000, &payload(11, true, 800), RELAYING, &mut ignore));
+    assert!(receiver.packet(9, 500, &payload(3, true, 800), RELAYING, &mut ignore));
+    assert!(receiver.packet(8, 500, &payload(2, true, 800), RELAYING, &mut ignore));
 }
 
 #[test]
