@@ -9,7 +9,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -49,7 +49,10 @@ async def takes_no_connection() -> AsyncIterator[int]:
 def _answering(words: bytes) -> Callable[[], AbstractAsyncContextManager[int]]:
     @asynccontextmanager
     async def server() -> AsyncIterator[int]:
+        writers: list[asyncio.StreamWriter] = []
+
         async def accepted(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
             writer.write(words)
             if not words:
                 writer.transport.abort()
@@ -57,6 +60,10 @@ def _answering(words: bytes) -> Callable[[], AbstractAsyncContextManager[int]]:
         serving = await asyncio.start_server(accepted, HOST, 0)
         yield serving.sockets[0].getsockname()[1]
         serving.close()
+        for writer in writers:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     return server
 

@@ -49,7 +49,7 @@ CODE_DIGITS = "2263127"
 PASSWORD = "a-sip-password"
 NO_RECORD = 0.5
 """Seconds after which a record that is not there will not come."""
-LANES = 3
+LANES = 4
 
 Outcome = tuple[Exception | None, float]
 """What went wrong, and the share of the machine that others took meanwhile."""
