@@ -33,6 +33,8 @@ class HalfLogin:
     name: str
     """As it was entered: under it failures are counted."""
     following: str
+    sign_on: str = ""
+    """Who has come from a provider of single sign-on, and gets the account by it."""
 
 
 class Waiting(Generic[_Value]):

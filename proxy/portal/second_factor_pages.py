@@ -54,6 +54,10 @@ async def take_second_step(visit: Anyone) -> Response:
             visit, "login_code.html", status=429 if locked else 401, error=_complaint(visit, locked)
         )
     portal.second_factors.logins.drop(visit.request.cookies[second_step_cookie(portal)])
+    if half.sign_on and not await run_in_threadpool(
+        portal.store.accounts.bind_sign_on, account.id, half.sign_on
+    ):
+        return await _begin_again(visit)
     logger.info("portal: %s logged in from %s", account.name, source_of(visit.request))
     answer = await open_session(visit, account, half.following)
     cookie = second_step_cookie(portal)

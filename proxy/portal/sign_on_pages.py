@@ -19,6 +19,7 @@ from proxy.portal.second_factor import HalfLogin
 from proxy.portal.single_sign_on import ANSWER_PATH, SignedOn, SignOnFailed, SingleSignOn
 from proxy.portal.visit import Needs, Refused, Visit, cookie_name, source_of
 from proxy.store import Actor, PortalAccount, Role
+from proxy.store.accounts import AccountsRepository, sign_on_key
 
 __all__ = ["router"]
 
@@ -62,13 +63,18 @@ async def come_back(visit: Anyone) -> Response:
         signed = await sign_on.finish(visit.request.cookies.get(_cookie(visit), ""), given)
         account = await _account_of(visit, signed)
         asks = bool(account.totp_secret) and not signed.second_factor
+        key = sign_on_key(sign_on.issuer, signed.subject)
+        if not asks and not await run_in_threadpool(
+            visit.portal.store.accounts.bind_sign_on, account.id, key
+        ):
+            raise SignOnFailed("sso.no_account", "somebody else has got the account meanwhile")
         await run_in_threadpool(_note, visit, sign_on, signed, account, asks=asks)
     except SignOnFailed as error:
         return await _refused(visit, error)
     logger.info("portal: %s signed on from %s", account.name, source_of(visit.request))
     if asks:
         answer = ask_second_factor(
-            visit, HalfLogin(account.id, account.version, account.name, signed.following)
+            visit, HalfLogin(account.id, account.version, account.name, signed.following, key)
         )
     else:
         answer = await open_session(visit, account, signed.following)
@@ -79,7 +85,8 @@ async def come_back(visit: Anyone) -> Response:
 async def _account_of(visit: Visit, signed: SignedOn) -> PortalAccount:
     """The account of who has signed on, made first where that is wanted. Raises `SignOnFailed`."""
     portal = visit.portal
-    account = await run_in_threadpool(portal.store.accounts.by_name, signed.name)
+    key = sign_on_key(_expect(visit).issuer, signed.subject)
+    account = await run_in_threadpool(_known, portal.store.accounts, key, signed.name)
     made = portal.settings.oidc.new_accounts
     if account is None and not made:
         raise SignOnFailed("sso.no_account", "the portal has no account of this name")
@@ -105,6 +112,22 @@ async def _account_of(visit: Visit, signed: SignedOn) -> PortalAccount:
         return await run_in_threadpool(work)
     except ConfigurationError as error:
         raise SignOnFailed("sso.no_account", str(error)) from None
+
+
+def _known(accounts: AccountsRepository, key: str, name: str) -> PortalAccount | None:
+    """Return the account of a person; or, as long as it is nobody's, of the name. Raises `SignOnFailed`.
+
+    Names may change hands at the provider, ``sub`` never does (Core 1.0 §5.7).
+    """
+    if (known := accounts.by_sign_on(key)) is not None:
+        return known
+    named = accounts.by_name(name)
+    if named is not None and named.sign_on:
+        raise SignOnFailed("sso.no_account", "the account is another's at the provider")
+    # Only A to Z have a case here: to the provider, "K" and the Kelvin sign are two people.
+    if named is not None and named.name.encode().lower() != name.encode().lower():
+        raise SignOnFailed("sso.no_account", "the account's name is written otherwise")
+    return named
 
 
 def _note(

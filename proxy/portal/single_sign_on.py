@@ -253,15 +253,15 @@ class SingleSignOn:
         )
         if party != self._settings.client_id:
             raise SignOnFailed("sso.failed", "the ID token was made for another program (azp)")
-        if not (isinstance(claims["sub"], str) and claims["sub"]):
+        if not (isinstance(claims["sub"], str) and claims["sub"] and claims["sub"].isprintable()):
             raise SignOnFailed("sso.failed", "the ID token names nobody")
         return claims
 
     def _name(self, claims: Mapping[str, object]) -> str:
         claim = self._settings.claim
         name = claims.get(claim)
-        if not (isinstance(name, str) and name.strip()):
-            raise SignOnFailed("sso.no_account", f"the ID token has no claim {claim}")
+        if not (isinstance(name, str) and name.strip() and name.isprintable()):
+            raise SignOnFailed("sso.no_account", f"the ID token has no name as its claim {claim}")
         if claim == "email" and claims.get("email_verified") is not True:
             raise SignOnFailed("sso.no_account", "the provider has not verified the e-mail address")
         return name.strip()

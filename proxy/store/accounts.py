@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +20,15 @@ from proxy.store.models_portal import login_failures, portal_accounts, portal_se
 from proxy.store.schedules import end_schedules
 from proxy.store.versions import VersionConflict
 
-__all__ = ["AccountsRepository", "LockoutRules", "LoginGuard", "PortalAccount", "Role", "read_account"]
+__all__ = [
+    "AccountsRepository",
+    "LockoutRules",
+    "LoginGuard",
+    "PortalAccount",
+    "Role",
+    "read_account",
+    "sign_on_key",
+]
 
 
 class Role(enum.StrEnum):
@@ -49,6 +58,8 @@ class PortalAccount:
     see_codes: bool = False
     """A Billing Contact sees account codes unmasked."""
     disabled: bool = False
+    sign_on: str = ""
+    """Whose it is at a provider of single sign-on (`sign_on_key`); "" until somebody came from there."""
     id: int = 0
     version: int = 0
     created_at: float = 0.0
@@ -87,6 +98,25 @@ class AccountsRepository:
         with self._database.read() as connection:
             row = connection.execute(statement).mappings().first()
         return None if row is None else read_account(row)
+
+    def by_sign_on(self, key: str) -> PortalAccount | None:
+        """The account of this person at a provider (`sign_on_key`), or None."""
+        statement = select(portal_accounts).where(portal_accounts.c.sign_on == key)
+        with self._database.read() as connection:
+            row = connection.execute(statement).mappings().first()
+        return None if row is None else read_account(row)
+
+    def bind_sign_on(self, account_id: int, key: str) -> bool:
+        """Give an account to a person at a provider, until it gets a password that is to be changed; False
+        when it is another's, or this person has another.
+        """
+        column = portal_accounts.c
+        others = select(column.id).where(column.sign_on == key, column.id != account_id)
+        statement = update(portal_accounts).where(column.id == account_id, column.sign_on.in_(["", key]))
+        with self._database.write() as connection:
+            if connection.execute(others).first() is not None:
+                return False
+            return bool(connection.execute(statement.values(sign_on=key)).rowcount)
 
     def add(self, account: PortalAccount, *, now: float) -> PortalAccount:
         """Add an account. Raises `ConfigurationError` when the name is taken."""
@@ -127,7 +157,9 @@ class AccountsRepository:
     def set_password(
         self, account_id: int, password_hash: str, *, now: float, must_change: bool = False, keep: str = ""
     ) -> PortalAccount:
-        """Set another password; all sessions end but the one whose hash is ``keep``."""
+        """Set another password; all sessions end but the one whose hash is ``keep``. Who has to change it
+        begins anew: it is nobody's at a provider of single sign-on.
+        """
         with self._database.write() as connection:
             old = _expect(connection, account_id)
             new = replace(
@@ -135,6 +167,7 @@ class AccountsRepository:
                 password_hash=password_hash,
                 password_changed_at=now,
                 must_change=must_change,
+                sign_on="" if must_change else old.sign_on,
                 version=old.version + 1,
             )
             _write(connection, new)
@@ -223,6 +256,7 @@ def read_account(row: RowMapping) -> PortalAccount:
             groups_write=bool(row["groups_write"]),
             see_codes=bool(row["see_codes"]),
             disabled=bool(row["disabled"]),
+            sign_on=str(row["sign_on"]),
             id=int(row["id"]),
             version=int(row["version"]),
             created_at=float(row["created_at"]),
@@ -230,6 +264,11 @@ def read_account(row: RowMapping) -> PortalAccount:
         )
     except (ConfigurationError, ValueError) as error:
         raise StoreUnavailable(f"store: a portal account can't be read: {type(error).__name__}") from error
+
+
+def sign_on_key(issuer: str, subject: str) -> str:
+    """What stands for a person at a provider: both are as long as they like (Core 1.0 §2)."""
+    return hashlib.sha256(json.dumps([issuer, subject]).encode()).hexdigest()
 
 
 def _row(account: PortalAccount) -> dict[str, object]:
@@ -244,6 +283,7 @@ def _row(account: PortalAccount) -> dict[str, object]:
         "groups_write": account.groups_write,
         "see_codes": account.see_codes,
         "disabled": account.disabled,
+        "sign_on": account.sign_on,
         "created_at": account.created_at,
         "password_changed_at": account.password_changed_at,
         "version": account.version,

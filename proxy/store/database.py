@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "Database", "StoreUnavailable", "known_revisions", "migrate", "public_name"]
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest revision that this version knows."""
 
 _BUSY_TIMEOUT_MS = 2_500

@@ -26,9 +26,11 @@ portal_accounts = Table(
     Column("created_at", Float, nullable=False),
     Column("password_changed_at", Float, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("sign_on", String(64), nullable=False, server_default="", index=True),
     sqlite_autoincrement=True,
 )
-"""``name_key`` is the name without case: two accounts can't differ by it alone. ``totp_step`` is the last
+"""``name_key`` is the name without case: two accounts can't differ by it alone. ``sign_on`` is its
+owner at a provider of single sign-on (`proxy.store.accounts.sign_on_key`), or "". ``totp_step`` is the last
 time step whose password was taken (RFC 6238 §5.2: none is taken twice)."""
 
 portal_sessions = Table(

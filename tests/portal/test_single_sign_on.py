@@ -22,6 +22,7 @@ from proxy.portal.portal import Portal
 from proxy.portal.single_sign_on import SingleSignOn
 from proxy.settings_portal import OidcSettings
 from proxy.store import AuditEntry, PortalAccount, Role, Store
+from proxy.store.accounts import sign_on_key
 from tests.portal.conftest import NOW, Clock
 from tests.portal.person import Person, notice
 from tests.portal.receiver import happens
@@ -350,6 +351,55 @@ async def test_who_is_refused_or_unknown_or_disabled_is_told_and_not_let_in(
     assert [one.name for one in store.accounts.all()] == ["decision_maker", "phone_manager"]
     assert signed_on(store) == []
     assert "access_denied" in caplog.text
+
+
+async def test_core_5_7_a_name_that_changes_hands_takes_no_account_along(
+    browser: Browser, account: Account, provider: OidcProvider, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager, chief = account(Role.PHONE_MANAGER), account(Role.DECISION_MAKER)
+    assert (await sign_on(browser())).status_code == 303
+    provider.claims = {"sub": "u-9", "preferred_username": "phone_manager"}
+    assert (await sign_on(browser())).status_code == 403, "the name of who has left"
+    assert "the account is another's at the provider" in caplog.text
+    provider.claims = {"sub": "u-1", "preferred_username": "decision_maker"}
+    renamed = browser()
+    assert (await sign_on(renamed)).status_code == 303
+    assert signed_on(store)[0].name == "phone_manager", "whoever calls himself otherwise is who he was"
+    assert not store.accounts.bind_sign_on(chief.id, sign_on_key(provider.issuer, "u-1"))
+    store.accounts.set_password(manager.id, "x", now=NOW, must_change=True)
+    provider.claims = {"sub": "u-9", "preferred_username": "phone_manager"}
+    assert (await sign_on(browser())).status_code == 303, "a new password of a Decision Maker begins anew"
+    provider.claims = {"sub": "u-1", "preferred_username": "phone_manager"}
+    assert (await sign_on(browser())).status_code == 403
+
+
+@pytest.mark.parametrize(("name", "status"), [("\u017fam", 403), ("SAM", 303), ("sam\ud800", 403)])
+async def test_names_are_the_same_in_any_case_of_a_to_z_alone(
+    browser: Browser, account: Account, provider: OidcProvider, name: str, status: int
+) -> None:
+    account(Role.PHONE_MANAGER, name="sam")
+    provider.claims = {"sub": "u-1", "preferred_username": name}
+    assert (await sign_on(browser())).status_code == status
+
+
+async def test_who_does_not_know_the_second_factor_keeps_its_owner_from_nothing(
+    browser: Browser, account: Account, provider: OidcProvider, store: Store, clock: Clock
+) -> None:
+    secret = pyotp.random_base32()
+    made = account(Role.PHONE_MANAGER)
+    store.accounts.set_totp(made.id, secret)
+    provider.claims = {"sub": "u-9", "preferred_username": "phone_manager"}
+    stranger, someone = browser(), browser()
+    assert (await sign_on(stranger)).headers["location"] == "/login/code"
+    provider.claims = {"sub": "u-1", "preferred_username": "phone_manager"}
+    assert (await sign_on(someone)).headers["location"] == "/login/code"
+    code = {"code": pyotp.TOTP(secret).at(int(clock.now))}
+    assert (await someone.post("/login/code", code, csrf="")).headers["location"] == "/codes"
+    assert store.accounts.by_sign_on(sign_on_key(provider.issuer, "u-1")) is not None
+    clock.now += 60
+    code = {"code": pyotp.TOTP(secret).at(int(clock.now))}
+    assert (await stranger.post("/login/code", code, csrf="")).status_code == 409
+    assert not await is_in(stranger)
 
 
 async def test_email_counts_once_it_is_verified(
