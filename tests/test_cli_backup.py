@@ -37,12 +37,18 @@ def test_what_the_journal_still_holds_comes_to_the_restored_store_once(
     _record(journal, "r2")
     # While a gate has the journal nobody takes its store away.
     assert run(["restore", "gate.backup", "--replace"]) == 1
-    assert "is in use by another process" in capsys.readouterr().err
+    says = capsys.readouterr().err
+    assert "is in use by another process (a gate on this store?); stop gate and portal first" in says
+    assert run(["restore", "nowhere.backup", "--replace"]) == 1
+    assert capsys.readouterr().err == "tollgate: nowhere.backup: No such file or directory\n"
     assert journal.stop()
     assert run(["restore", "gate.backup"]) == 1
     assert "--replace puts it aside" in capsys.readouterr().err
     assert run(["restore", "gate.backup", "--replace"]) == 0
-    assert "1 call records" in capsys.readouterr().out
+    says = capsys.readouterr().out
+    assert "1 call records" in says
+    assert "the store that was there is kept as " in says
+    assert "gate.db.before-restore\n" in says
     with Store(URL) as store:
         assert [record.record_id for record in store.usage.stream()] == ["r1"]
     journal = Journal(load_settings().journal_folder, post=lambda call: call())

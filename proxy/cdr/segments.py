@@ -47,7 +47,7 @@ class SegmentDirectory:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            message = f"journal directory {path} is in use by another process: a gate on this store?"
+            message = f"journal directory {path} is in use by another process (a gate on this store?)"
             raise ConfigurationError(message) from error
 
     def release_lock(self) -> None:

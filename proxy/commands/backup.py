@@ -53,16 +53,20 @@ def restore(
     Records that the journal still holds come to the restored store at the gate's next start.
     """
     from proxy.cdr.sinks import forget_position
-    from proxy.store.backup import restore_backup
+    from proxy.store.backup import look_at_backup, restore_backup
 
     settings = read_settings(config)
     target = settings.store.sqlite_path
     if target is None:
         raise ConfigurationError("store.url: only an SQLite file is restored; a server has its own tools")
+    # A wrong name is told at once, not after somebody has stopped his gate for it.
+    look_at_backup(file)
     with _journal(settings), progress_bar("restore") as progress:
         summary = restore_backup(file, target, actor=actor(), replace=replace, progress=progress)
         forget_position(settings.journal_folder, "store")
     _tell(f"{target}: restored from {file} of {summary.made_at}, and compared", summary)
+    if summary.put_aside is not None:
+        say(f"the store that was there is kept as {summary.put_aside}")
 
 
 @contextmanager
@@ -73,7 +77,11 @@ def _journal(settings: Settings) -> Iterator[None]:
     if not settings.journal_folder.exists():
         yield
         return
-    held = SegmentDirectory(settings.journal_folder, segment_bytes=0)
+    try:
+        held = SegmentDirectory(settings.journal_folder, segment_bytes=0)
+    except ConfigurationError as error:
+        message = f"{error}; stop gate and portal first"
+        raise ConfigurationError(message) from error
     try:
         yield
     finally:

@@ -34,7 +34,15 @@ from proxy.store.database import HEAD, Database, known_revisions, migrate
 from proxy.store.models import metadata
 from proxy.store.store import Store
 
-__all__ = ["BackupRefused", "BackupSummary", "Progress", "check_backup", "restore_backup", "write_backup"]
+__all__ = [
+    "BackupRefused",
+    "BackupSummary",
+    "Progress",
+    "check_backup",
+    "look_at_backup",
+    "restore_backup",
+    "write_backup",
+]
 
 _FORMAT = 1
 _LEFT_OUT = frozenset({"portal_sessions", "webhook_deliveries"})
@@ -62,6 +70,8 @@ class BackupSummary:
     """In UTC (ISO 8601)."""
     rows: dict[str, int] = field(default_factory=dict)
     """By table."""
+    put_aside: Path | None = None
+    """Where the store is kept that was there before."""
 
     @property
     def total(self) -> int:
@@ -253,13 +263,20 @@ def _check(path: Path, name: str, progress: Progress | None) -> BackupSummary:
         return _rebuild(path, name, Path(folder) / "store.db", progress)
 
 
+def look_at_backup(path: Path) -> BackupSummary:
+    """Read the first line of a backup, which says what it is. Raises `BackupRefused`, OSError."""
+    with path.open("rb") as file:
+        return _Reader(file, path.name, None).summary
+
+
 def restore_backup(
     path: Path, target: Path, *, actor: Actor, replace: bool = False, progress: Progress | None = None
 ) -> BackupSummary:
     """Make a store of a backup, prove that all of it is in there, and only then put it in its place.
 
     A store that is there stays as it is unless ``replace``; then it is kept beside the new one, with
-    ``.before-restore`` to its name. Raises `BackupRefused`, OSError.
+    ``.before-restore`` to its name, and a number if an earlier one is kept there. Raises `BackupRefused`,
+    OSError.
     """
     there = target.exists() and target.stat().st_size > 0
     if there and not replace:
@@ -273,7 +290,7 @@ def restore_backup(
             store.audit.note("restored", "store", path.name, after=made)
         _leave_write_ahead(fresh)
         if there:
-            _put_aside(target)
+            summary.put_aside = _put_aside(target)
         os.replace(fresh, target)
         _sync(target.parent)
     return summary
@@ -360,13 +377,24 @@ def _leave_write_ahead(path: Path) -> None:
         raise BackupRefused(f"the store {path} is in use: stop the gate and the portal first")
 
 
-def _put_aside(target: Path) -> None:
+def _put_aside(target: Path) -> Path:
+    """Give a store another name, which no file has yet, and return it."""
     with suppress(sqlite3.DatabaseError):  # it is broken, which is why somebody restores
         _leave_write_ahead(target)
-    for suffix in ("", "-wal", "-shm"):
-        file = target.with_name(f"{target.name}{suffix}")
+    first = aside = target.with_name(f"{target.name}.before-restore")
+    number = 1
+    while any(map(os.path.lexists, _files(aside))):
+        number += 1
+        aside = first.with_name(f"{first.name}-{number}")
+    for file, kept in zip(_files(target), _files(aside), strict=True):
         if file.exists():
-            os.replace(file, target.with_name(f"{target.name}.before-restore{suffix}"))
+            os.replace(file, kept)
+    return aside
+
+
+def _files(store: Path) -> list[Path]:
+    """Return the files that a store may consist of."""
+    return [store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm")]
 
 
 def _sync(folder: Path) -> None:

@@ -269,6 +269,23 @@ def test_a_store_that_is_there_is_put_aside_only_when_that_is_said(backup: Path,
         assert [group.name for group in old.groups.all()] == ["Before"]
 
 
+def test_no_store_that_was_put_aside_earlier_is_overwritten(backup: Path, target: Path) -> None:
+    kept = []
+    for number in range(4):
+        with Store(f"sqlite:///{make(target)}") as store:
+            store.groups.add(UserGroup(f"Before {number}"))
+        kept.append(restore_backup(backup, target, actor=RESTORER, replace=True).put_aside)
+        if number == 1:
+            # What is left of a store, and a name that leads nowhere, are no free names either.
+            target.with_name("tollgate.db.before-restore-3-wal").write_bytes(b"of another")
+            target.with_name("tollgate.db.before-restore-4").symlink_to("nowhere")
+    ends = ("", "-2", "-5", "-6")
+    assert kept == [target.with_name(f"tollgate.db.before-restore{end}") for end in ends]
+    for number, path in enumerate(kept):
+        with Store(f"sqlite:///{path}") as old:
+            assert f"Before {number}" in [group.name for group in old.groups.all()]
+
+
 def test_a_store_that_somebody_uses_is_not_replaced(backup: Path, target: Path) -> None:
     with Store(f"sqlite:///{make(target)}") as store:
         store.groups.add(UserGroup("Before"))
