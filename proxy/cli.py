@@ -18,6 +18,7 @@ import typer
 from typer.main import get_command
 
 from proxy.commands import accounts, audit, backup, callers, codes, gate, groups, portal, tokens, usage, users
+from proxy.commands.advice import with_advice
 from proxy.commands.common import ConfigOption, config_before_command
 from proxy.errors import TollgateError
 
@@ -92,7 +93,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _complain_of_usage(error)
         return error.exit_code
     except TollgateError as error:
-        _complain(str(error))
+        _complain(with_advice(str(error)))
         return 1
     except OSError as error:
         _give_up_output(error)

@@ -13,6 +13,7 @@ import pytest
 
 from proxy import cli
 from proxy.cli import run
+from proxy.commands.advice import with_advice
 from proxy.errors import ConfigurationError
 from proxy.net import control
 from proxy.settings import Settings
@@ -96,7 +97,7 @@ def test_help_is_quick_because_no_room_is_imported() -> None:
         (["--config", "missing.toml", "codes", "list"], 1, "tollgate: missing.toml: cannot be read"),
         (["codes", "list", "--config", "missing.toml"], 1, "tollgate: missing.toml: cannot be read"),
         (["check-config", "missing.toml"], 1, "tollgate: missing.toml: cannot be read"),
-        (["calls"], 1, "tollgate: no gate is running at cli.sock"),
+        (["calls"], 1, "; give the gate's --config or TOLLGATE_STORE__URL"),
         (["status"], 1, "tollgate: no gate is running at cli.sock"),
         (["reload"], 1, "tollgate: no gate is running at cli.sock"),
         (["hangup", "1"], 1, "tollgate: no gate is running at cli.sock"),
@@ -303,9 +304,83 @@ def test_a_store_that_was_not_there_is_said_with_its_whole_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     warning = f"tollgate: warning: there was no store at {tmp_path / 'cli.db'}; an empty one is made\n"
-    for expected in (warning, ""):
-        assert run(["users", "list"]) == 0
+    for code, expected in (("1001", warning), ("1002", "")):
+        assert run(["codes", "add", code]) == 0
         assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["codes", "list"],
+        ["codes", "export", "-"],
+        ["codes", "delete", "1001", "--yes"],
+        ["groups", "list"],
+        ["groups", "set", "staff", "--tries", "2"],
+        ["users", "list"],
+        ["users", "set", "204", "--disable"],
+        ["callers", "list"],
+        ["callers", "unlock", "--all"],
+        ["accounts", "list"],
+        ["tokens", "list"],
+        ["usage", "list"],
+        ["usage", "export"],
+        ["audit", "list"],
+        ["audit", "verify"],
+        ["explain", "--number", "204", "--user", "204"],
+        ["backup", "gate.backup"],
+        ["portal", "--new-password", "admin"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_adds_nothing_makes_no_store(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///var/cli.db")
+    assert run(arguments) == 1
+    where = tmp_path / "var" / "cli.db"
+    says = f"tollgate: there is no store at {where}: give --config or TOLLGATE_STORE__URL\n"
+    assert capsys.readouterr() == ("", says)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "advised"),
+    [
+        ("user 204 exists already", "; `tollgate users set` changes it"),
+        ("group 'my sales' exists already", "; `tollgate groups set` changes it"),
+        ("code 2263 exists already", "; --update replaces it"),
+        ("codes 22-63 and ACME both dial 2263", "; --update replaces it"),
+        ("user 204 does not exist", "; `tollgate users list` shows them"),
+        ("c.csv: line 2: code 2263 exists already", ""),
+        ("the call does not exist", ""),
+        ("no gate is running at x.sock (No such file)", "; give the gate's --config or TOLLGATE_STORE__URL"),
+        (
+            "journal directory x is in use by another process (a gate on this store?)",
+            "; stop it, or give another store.url",
+        ),
+        (
+            "journal directory x is in use by another process (a gate on this store?); stop gate first",
+            "",
+        ),
+        (
+            "portal.listen: ::1 port 80: Address already in use",
+            "; `ss -lntup` shows by whom; stop that, or set another",
+        ),
+        (
+            "sip.listen: Address already in use (udp://127.0.0.1:5060)",
+            "; `ss -lntup` shows by whom; stop that, or set another",
+        ),
+        ("portal.listen: ::1 port 80: Permission denied", ""),
+    ],
+)
+def test_a_refusal_says_what_can_be_done(refusal: str, advised: str) -> None:
+    assert with_advice(refusal) == refusal + advised
+
+
+def test_an_owner_that_is_unknown_is_named_as_the_option() -> None:
+    says = "--group: group 'nogroup' does not exist; `tollgate groups list` shows them"
+    assert with_advice("code owner: group 'nogroup' does not exist") == says
 
 
 def test_check_config_of_good_settings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -407,6 +482,7 @@ def test_explain_counts_groups_of_the_settings_that_serve_will_make(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("gate.toml").write_text('[[groups]]\nname = "callers"\npermissions = ["national"]\n')
+    Path("cli.db").touch()
     assert run(["explain", "--config", "gate.toml", "--group", "callers", "--number", "4155550100"]) == 0
     assert "decision: allow" in lines_of(capsys)
 

@@ -107,7 +107,10 @@ def test_add_code_of_a_user_and_replace_it(capsys: pytest.CaptureFixture[str]) -
         (["911"], "an emergency number"),
         (["12#"], "# ends it"),
         (["12", "--group", "a", "--user", "b"], "a code has one owner"),
-        (["12", "--group", "nobody"], "group 'nobody' does not exist"),
+        (
+            ["12", "--group", "nobody"],
+            "tollgate: --group: group 'nobody' does not exist; `tollgate groups list`",
+        ),
         (["12", "--until", "31.12.2026"], "--until: '31.12.2026' is no date"),
         (["12", "--classes", "lunar"], "there is no call class 'lunar'"),
         (["12", "--classes", ","], "name call classes"),
@@ -141,6 +144,7 @@ def test_list_codes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_list_on_a_terminal_is_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("cli.db").touch()
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     good("codes", "list")
     assert capsys.readouterr().out == "no account codes\n"
@@ -260,6 +264,7 @@ def test_export_comes_back_in_as_it_went_out(capsys: pytest.CaptureFixture[str])
 
 
 def test_export_that_cannot_be_written_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("cli.db").touch()
     assert "can't be written: No such file" in bad(capsys, "codes", "export", "no/out.csv")
     Path("taken").mkdir()
     assert "can't be written" in bad(capsys, "codes", "export", "taken")
@@ -353,8 +358,7 @@ def test_a_pattern_with_the_outside_prefix_gets_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TOLLGATE_NUMBER_PLAN__OUTSIDE_PREFIX", "9")
-    good("groups", "list")  # makes the store, and says so
-    capsys.readouterr()
+    Path("cli.db").touch()
     good("groups", "add", "sales", "--restrict", "9011.", "--permit", "411")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("tollgate: warning: pattern 9011.: numbers are compared without")
@@ -549,6 +553,7 @@ class TestLockedCallers:
             store.locks.add([CallerLock(caller, time.time(), until, 5) for caller in callers])
 
     def test_are_listed_and_unlocked(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("cli.db").touch()
         good("callers", "list")
         assert capsys.readouterr().out.splitlines() == ["Caller\tLocked\tUntil\tWrong codes"]
         self.lock("user 204", "peer pbx +13125550188")
@@ -564,6 +569,7 @@ class TestLockedCallers:
         assert "nobody is locked" in capsys.readouterr().out
 
     def test_have_to_be_named_rightly(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("cli.db").touch()
         assert "'user 204' is not locked" in bad(capsys, "callers", "unlock", "user 204")
         assert "name the callers, or give --all" in bad(capsys, "callers", "unlock")
         assert "name the callers, or give --all" in bad(capsys, "callers", "unlock", "x", "--all")

@@ -73,6 +73,7 @@ def test_a_token_may_be_for_everything_and_for_ever(capsys: pytest.CaptureFixtur
 def test_what_cannot_be_is_one_clear_line(
     capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
+    Path("cli.db").touch()
     assert run(["tokens", *arguments]) == 1
     assert says in capsys.readouterr().err.splitlines()[-1]
     assert run(["tokens", "add", "twice", "--scope", "explain"]) == 0

@@ -63,7 +63,7 @@ def add(
     settings, password = read_settings(config), one_time_password()
     account = PortalAccount(name, _role(role), "", extension or "", must_change=True, disabled=disabled)
     account = _granted(account, groups_write=groups_write, see_codes=see_codes)
-    with open_store(settings) as store:
+    with open_store(settings, make=True) as store:
         _refuse_unknown_user(store, account.extension)
         password_hash = Passwords().hash_now(password)
         store.accounts.add(replace(account, password_hash=password_hash), now=time.time())

@@ -84,7 +84,7 @@ def add(
     )
     settings = read_settings(config)
     made = new_code(code, description, plan=plan_of(settings), template=template)
-    with open_store(settings) as store:
+    with open_store(settings, make=True) as store:
         repository = store.codes
         if update:
             repository.save(made)
@@ -154,7 +154,7 @@ def import_(
     except ConfigurationError as error:
         message = f"{file}: {error}"
         raise ConfigurationError(message) from None
-    with open_store(settings) as store:
+    with open_store(settings, make=True) as store:
         plan = plan_import(content, store.codes, may_update=update)
         if plan.refused:
             raise ConfigurationError(_refusal(file, plan.refused))

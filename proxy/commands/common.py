@@ -88,13 +88,19 @@ def portal_command(config: Path | None) -> list[str]:
     return [sys.executable, "-m", "proxy", "portal", "--with-gate", *named]
 
 
-def open_store(settings: Settings) -> Store:
-    """Open the store that the settings name, for whoever runs the command: a context manager."""
+def open_store(settings: Settings, *, make: bool = False) -> Store:
+    """Open the store that the settings name, for whoever runs the command: a context manager.
+
+    Only a command that adds something ``make``s one; raises ConfigurationError for others where none is.
+    """
     from proxy.store.store import Store
 
     file = settings.store.sqlite_path
     if file is not None and not file.exists():
         # Most often a relative path, and the wrong working folder.
+        if not make:
+            message = f"there is no store at {file.absolute()}: give --config or TOLLGATE_STORE__URL"
+            raise ConfigurationError(message)
         warn(f"there was no store at {file.absolute()}; an empty one is made")
     return Store(settings.store.url, actor=actor())
 

@@ -158,7 +158,7 @@ def add(name: str, change: _Change, settings: Settings) -> None:
 
     group = change(UserGroup(name))
     _look_at_patterns(group, settings)
-    with open_store(settings) as store:
+    with open_store(settings, make=True) as store:
         store.groups.add(group)
     say(f"group {name!r} is in the store")
 

@@ -52,7 +52,7 @@ def add(
         message = f"--scope: there is no {unknown[0]!r}; there are {', '.join(GRANTABLE)}"
         raise ConfigurationError(message)
     now = time.time()
-    with open_store(read_settings(config)) as store:
+    with open_store(read_settings(config), make=True) as store:
         expires_at = now + days * _DAY if days else None
         secret, _ = store.tokens.add(name, scopes, now=now, expires_at=expires_at)
     say(secret)

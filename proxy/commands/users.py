@@ -86,7 +86,7 @@ def add(
     secret, shown = _password(password, ask=ask_password, make=True)
     credentials = digest_credentials(user.digest_name, settings.auth.realm, secret, md5=md5)
     user = replace(user, credentials=credentials)
-    with open_store(settings) as store:
+    with open_store(settings, make=True) as store:
         store.users.add(user)
     say(f"user {extension} is in the store")
     _tell(user, settings.auth.realm, secret if shown else None)
