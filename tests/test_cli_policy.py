@@ -315,7 +315,7 @@ def test_add_group_set_and_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert (group.permissions.restricted, group.unlock.classes) == ((), frozenset())
     assert [str(pattern) for pattern in group.permissions.permitted] == ["+4420."]
     capsys.readouterr()
-    good("groups", "list")  # makes the store, and says so
+    good("groups", "list")
     assert capsys.readouterr().out.splitlines()[1].split("\t") == [
         "sales",
         "off",

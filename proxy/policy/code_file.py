@@ -177,13 +177,17 @@ def _open(text: str) -> tuple[Reader, int]:
         io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
     )
     try:
-        header = [cell.strip().lower() for cell in next(reader, [])]
+        written = [cell.strip() for cell in next(reader, [])]
     except csv.Error as error:
         message = f"line 1: not CSV: {error}"
         raise ConfigurationError(message) from None
+    header = [cell.lower() for cell in written]
     if sorted(header) != sorted(_HEADER):
-        found = ", ".join(header)[:80] or "nothing"
+        found = ", ".join(written)[:80] or "nothing"
+        missing = " and ".join(name.capitalize() for name in _HEADER if name not in header)
         message = f"line 1: the header row must be Code and Description; found: {found}"
+        if missing:
+            message += f" ({missing} missing)"
         raise ConfigurationError(message)
     return reader, header.index("code")
 

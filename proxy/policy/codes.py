@@ -124,14 +124,15 @@ def dial_form(typed: str) -> str:
         if len(typed) > MAX_TYPED_LENGTH:
             message = f"code has {len(typed)} characters: at most {MAX_TYPED_LENGTH} are allowed"
             raise ConfigurationError(message)
-        digits = typed.translate(_SEPARATORS).upper().translate(_KEYPAD)
+        digits = _dialled(typed)
     if not digits:
         raise ConfigurationError("code is empty: write 1 to 20 digits or letters")
     if len(digits) > MAX_CODE_LENGTH:
         message = f"code dials {len(digits)} digits: at most {MAX_CODE_LENGTH} are allowed"
         raise ConfigurationError(message)
     if not _DIALLABLE.issuperset(digits):
-        bad = next(character for character in digits if character not in _DIALLABLE)
+        # As it was typed: who wrote a small letter looks for that.
+        bad = next(sign for sign in typed if not _DIALLABLE.issuperset(_dialled(sign)))
         if bad in "#*":
             message = f"code holds {bad!r}: while a code is entered, # ends it and * clears it"
         else:
@@ -139,6 +140,10 @@ def dial_form(typed: str) -> str:
             message += f" (spaces and {_WRITTEN_BETWEEN})"
         raise ConfigurationError(message)
     return digits
+
+
+def _dialled(typed: str) -> str:
+    return typed.translate(_SEPARATORS).upper().translate(_KEYPAD)
 
 
 def new_code(

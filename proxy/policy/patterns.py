@@ -93,7 +93,7 @@ def _translate(text: str) -> str:
     if len(text) > MAX_PATTERN_LENGTH:
         message = f"number pattern of {len(text)} characters: at most {MAX_PATTERN_LENGTH} are allowed"
         raise ConfigurationError(message)
-    rest = text.strip(_IGNORED).upper()
+    rest = text.strip(_IGNORED)
     parts: list[str] = []
     if rest.startswith("+"):
         parts.append(r"\+")
@@ -103,7 +103,7 @@ def _translate(text: str) -> str:
         rest = rest[:-1]
     position = 0
     while position < len(rest):
-        character = rest[position]
+        typed, character = rest[position], rest[position].upper()
         found = _SET.match(rest, position)
         if found:
             parts.append(_digit_set(found.group(), text))
@@ -114,7 +114,7 @@ def _translate(text: str) -> str:
             continue
         if not (character.isascii() and character.isdigit()) and character != "#" and character not in _ATOMS:
             message = (
-                f"number pattern {text!r}: {character!r} is not allowed here; use digits, X, N, Z, ?, [..], "
+                f"number pattern {text!r}: {typed!r} is not allowed here; use digits, X, N, Z, ?, [..], "
                 "a leading + and a final . or !"
             )
             raise ConfigurationError(message)

@@ -53,6 +53,7 @@ def test_dial_form(typed: str, digits: str) -> None:
         ("12#", "# ends it"),
         ("*12", r"\* clears it"),
         ("Ümit", "'Ü'"),
+        ("a-ä1", "'ä'"),
         ("１２", "only digits"),
         ("12\x00", "only digits"),
         ("9@@", r"holds '@': only digits.*\(spaces and - _"),
