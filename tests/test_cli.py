@@ -35,6 +35,9 @@ COMMANDS = (
     *(("users", name) for name in ("add", "set", "list", "delete")),
     *(("usage", name) for name in ("list", "export")),
     *(("accounts", name) for name in ("add", "set", "list", "delete")),
+    *(("callers", name) for name in ("list", "unlock")),
+    *(("tokens", name) for name in ("add", "list", "revoke")),
+    *(("audit", name) for name in ("list", "verify")),
 )
 
 
@@ -70,6 +73,17 @@ def test_help_of_the_whole_names_every_command(capsys: pytest.CaptureFixture[str
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
     assert {command[0] for command in COMMANDS} <= set(out.split())
+
+
+@pytest.mark.parametrize("command", ["", *sorted({one for one, *more in COMMANDS if more})])
+def test_no_summary_is_cut_on_a_terminal_of_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run([*command.split(), "--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:")[2].partition("Example")[0]
+    assert listed
+    assert [line for line in listed.splitlines() if line.endswith("...")] == []
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -365,6 +365,19 @@ def test_a_pattern_with_the_outside_prefix_gets_a_warning(
     assert line.endswith("write 011. if that was meant")
 
 
+def test_a_terminal_shows_what_the_mark_of_edited_cells_means(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good("groups", "add", "plain")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    capsys.readouterr()
+    good("groups", "list")
+    assert "*" not in capsys.readouterr().out
+    good("groups", "set", "plain", "--cell", "premium=block")
+    good("groups", "list")
+    assert capsys.readouterr().out.splitlines()[-1] == "* edited by hand (--cell)"
+
+
 def test_delete_group_only_when_nobody_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
     good("groups", "add", "sales")
     good("users", "add", "204", "--group", "sales")

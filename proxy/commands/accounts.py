@@ -56,7 +56,10 @@ def add(
     disabled: Annotated[bool, typer.Option("--disabled", help="May not log in yet.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Add an account and show its password, this once; it is good for one log-in."""
+    """Add an account and show its password, this once.
+
+    The password is good for one log-in.
+    """
     from proxy.portal.passwords import Passwords, one_time_password
     from proxy.store.accounts import PortalAccount
 
@@ -140,7 +143,10 @@ def set_(
 
 @app.command(epilog=example("tollgate accounts delete anna"))
 def delete(name: Name, *, yes: YesOption = False, config: ConfigOption = None) -> None:
-    """Delete an account and end its sessions; the last one that can administer the portal stays."""
+    """Delete an account and end its sessions.
+
+    The last one that can administer the portal stays.
+    """
     with open_store(read_settings(config)) as store:
         account = _expect(store, name)
         confirm_deletion(f"account {account.name!r}", yes=yes)

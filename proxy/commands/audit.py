@@ -15,9 +15,7 @@ from proxy.errors import ConfigurationError, TollgateError
 if TYPE_CHECKING:
     from proxy.store.audit import AuditEntry, AuditHead
 
-app = typer.Typer(
-    help="The audit log: every change of the policy, the portal and its records.", no_args_is_help=True
-)
+app = typer.Typer(help="The audit log: every change of policy, portal and records.", no_args_is_help=True)
 
 _HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
@@ -36,12 +34,15 @@ def list_(
     facts: Annotated[bool, typer.Option("--facts", help="Show before and after as JSON.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """List the latest changes."""
+    """List the latest changes.
+
+    A code is named by a number, which is no secret, and its description if the entry has it.
+    """
     from proxy.store.audit import AuditFilter
 
     with open_store(read_settings(config)) as store:
         found = store.audit.page(AuditFilter(who=who, kind=kind, name=name), limit=limit)
-    columns = ("Id", "When", "Who", "Role", "From", "Action", "Kind", "Object")
+    columns = ("Id", "When", "Who", "Role", "From", "Action", "Kind", "Object", "Description")
     rows = [_row(entry) + (_facts(entry) if facts else ()) for entry in found]
     show_table(columns + (("Before", "After") if facts else ()), rows, empty="no changes")
 
@@ -57,7 +58,16 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
         entry.action,
         entry.kind,
         entry.name,
+        _description(entry),
     )
+
+
+def _description(entry: AuditEntry) -> str:
+    """Say which code or other thing it was, where its name is a number: as it was then."""
+    for facts in (entry.after, entry.before):
+        if isinstance(facts, dict) and "description" in facts:
+            return str(facts["description"])
+    return ""
 
 
 def _facts(entry: AuditEntry) -> tuple[str, str]:
@@ -76,7 +86,10 @@ def verify(
     ] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Check that no row of the audit log was changed, removed or added by hand."""
+    """Check that nobody has tampered with the audit log.
+
+    A row that was changed, removed or added by hand is named.
+    """
     kept = _parse_head(head) if head else None
     with open_store(read_settings(config)) as store:
         verdict = store.audit.verify(kept)

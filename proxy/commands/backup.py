@@ -27,10 +27,11 @@ def backup(
     *,
     config: ConfigOption = None,
 ) -> None:
-    """Write the store into one file while the gate runs, and prove that it can be restored.
+    """Write the store into one file; the gate may run.
 
-    All of it is in there: groups, users with their passwords' hashes, account codes, the usage log, the
-    portal's accounts, the audit log. Keep it as you keep keys. Settings and own prompts are other files.
+    It is proved that the file can be restored. All of the store is in there: groups, users with their
+    passwords' hashes, account codes, the usage log, the portal's accounts, the audit log. Keep it as you keep
+    keys. Settings and own prompts are other files.
     """
     from proxy.store.backup import write_backup
 
@@ -48,9 +49,10 @@ def restore(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Make the store of a backup while gate and portal are stopped; it runs nothing that the file says.
+    """Make the store of a backup; gate and portal must be stopped.
 
-    Records that the journal still holds come to the restored store at the gate's next start.
+    Nothing that the file says is run. Records that the journal still holds come to the restored store at the
+    gate's next start.
     """
     from proxy.cdr.sinks import forget_position
     from proxy.store.backup import look_at_backup, restore_backup

@@ -42,7 +42,10 @@ def unlock(
     everybody: Annotated[bool, typer.Option("--all", help="All who are locked.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Let callers enter account codes again, live in a running gate within a second."""
+    """Let callers enter account codes again.
+
+    It is live in a running gate within a second.
+    """
     if everybody is bool(callers):
         raise ConfigurationError("name the callers, or give --all")
     with open_store(read_settings(config)) as store:

@@ -140,9 +140,9 @@ def import_(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Import account codes from a CSV file: all of them, or none when a line is bad.
+    """Import account codes from a CSV file: all of them or none.
 
-    Other facts of codes that exist (owner, validity, uses) stay as they are.
+    None when a line is bad. Other facts of codes that exist (owner, validity, uses) stay as they are.
     """
     from proxy.policy.code_file import read_code_file
     from proxy.store.code_import import carry_out, plan_import

@@ -37,7 +37,10 @@ def serve(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Run the gate until it is told to end (SIGTERM, Ctrl-C); SIGHUP reads the settings again."""
+    """Run the gate until it is told to end (SIGTERM, Ctrl-C).
+
+    SIGHUP reads the settings again.
+    """
     settings = read_settings(config)
     from proxy.serve import serve as run_gate
 
@@ -60,10 +63,10 @@ def check_config(
         bool, typer.Option("--resolve", help="Look up the names of trunks and peers in DNS, too.")
     ] = False,
 ) -> None:
-    """Check a settings file, the environment's changes to it included, without starting anything.
+    """Check a settings file without starting anything.
 
-    Certificates and keys (the portal's too) and prompts are read as the gate would read them; all that is
-    wrong is told at once.
+    The environment's changes to it count. Certificates and keys (the portal's too) and prompts are read as
+    the gate would read them; all that is wrong is told at once.
     """
     settings = read_settings(file)
     from proxy import composition
@@ -158,7 +161,10 @@ def _bracketed(reason: object) -> str:
 
 
 def reload(*, config: ConfigOption = None) -> None:
-    """Make the running gate read its settings again; bad ones are refused whole."""
+    """Make the running gate read its settings again.
+
+    Bad ones are refused whole.
+    """
     found = _ask(read_settings(config), "reload")
     later = found.get("after_restart") if isinstance(found, dict) else None
     waiting = ", ".join(map(str, later)) if isinstance(later, list) else ""
@@ -172,7 +178,10 @@ def hangup(
     *,
     config: ConfigOption = None,
 ) -> None:
-    """End one call of the running gate; the audit log tells who has."""
+    """End one call of the running gate.
+
+    The audit log tells who has.
+    """
     from proxy.portal.gate_acts import end_call, note_hang_up
     from proxy.portal.gate_link import GateLink
 
@@ -204,7 +213,10 @@ def explain(
     code: Annotated[str | None, typer.Option(help="An account code that is then entered.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Tell what would happen with a call, and why: every step of the decision."""
+    """Tell what would happen with a call, and why.
+
+    Every step of the decision is shown.
+    """
     from proxy.policy import CallRequest, decide
     from proxy.store.snapshots import load_snapshot
 
@@ -261,9 +273,9 @@ def _explain_code(code: str, decision: Decision, snapshot: Snapshot) -> None:
 
 
 def demo() -> None:
-    """Place four calls through a real gate on loopback, with a simulated phone and carrier, and show them.
+    """Place four calls through a real gate and show them.
 
-    Needs nothing else: no settings, no other software.
+    All is on loopback, phone and carrier are simulated. Needs nothing else: no settings, no other software.
     """
     from proxy.demo import run
 

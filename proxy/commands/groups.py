@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -172,7 +173,10 @@ def add(name: str, change: _Change, settings: Settings) -> None:
 )
 @_with_rules_as_options
 def set_(name: str, change: _Change, settings: Settings) -> None:
-    """Change what is given of a user group; everything else stays, edited cells too."""
+    """Change what is given of a user group; everything else stays.
+
+    Cells edited by hand stay, too.
+    """
 
     with open_store(settings) as store:
         repository = store.groups
@@ -205,13 +209,18 @@ def _look_at_patterns(group: UserGroup, settings: Settings) -> None:
 
 @app.command("list", epilog=example("tollgate groups list"))
 def list_(config: ConfigOption = None) -> None:
-    """List user groups and what happens with each call class; cells edited by hand bear a *."""
+    """List user groups and what happens with each call class.
+
+    Cells edited by hand bear a *.
+    """
     from proxy.policy import Treatment
 
     with open_store(read_settings(config)) as store:
         groups = store.groups.all()
     columns = ("Group", "Codes", *(treatment.value.capitalize() for treatment in Treatment), "Patterns")
     show_table(columns, [_row(group) for group in groups], empty="no user groups")
+    if any(group.edited for group in groups) and sys.stdout.isatty():
+        say("* edited by hand (--cell)")
 
 
 def _row(group: UserGroup) -> tuple[str, ...]:

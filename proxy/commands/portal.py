@@ -25,7 +25,9 @@ def portal(
     with_gate: Annotated[bool, typer.Option("--with-gate", hidden=True)] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Run the Account Portal until it is told to end (SIGTERM, Ctrl-C).
+    """Run the Account Portal until it is told to end.
+
+    It ends by SIGTERM or Ctrl-C.
 
     The first start makes the account admin and prints its password, which is good for one log-in.
     """

@@ -214,7 +214,10 @@ def delete(
     yes: YesOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Delete users: all of them, or none when one is unknown or owns account codes."""
+    """Delete users: all of them, or none.
+
+    None when one is unknown or owns account codes.
+    """
 
     with open_store(read_settings(config)) as store:
         repository = store.users

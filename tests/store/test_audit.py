@@ -279,9 +279,9 @@ def test_commands_are_told_with_the_user_of_the_system(cli: str, capsys: pytest.
     capsys.readouterr()
     assert run(["audit", "list", "--facts", "--who", f"cli:{user}"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[2:8] for line in lines[1:]] == [
-        [f"cli:{user}", "", "", "add", "code", "1"],
-        [f"cli:{user}", "", "", "add", "group", "Desk"],
+    assert [line.split("\t")[2:9] for line in lines[1:]] == [
+        [f"cli:{user}", "", "", "add", "code", "1", "Acme"],
+        [f"cli:{user}", "", "", "add", "group", "Desk", ""],
     ]
     assert "Acme" in lines[1]
     assert "2263127" not in "".join(lines)
