@@ -146,7 +146,7 @@ async def test_port_in_use_and_bad_certificate_are_told_in_one_line(folder: Fold
         folder.file.write_text(taken_too, encoding="utf-8")
         portal = await folder.run("portal")
         assert await portal.ends() == 1
-        assert f"tollgate: portal.listen: 127.0.0.1 port {port}: Address already in use\n" in portal.said
+        assert f"tollgate: portal.listen: 127.0.0.1 port {port}: Address already in use; `ss" in portal.said
     folder.write(f'certificate = "{folder.path}/none.pem"')
     portal = await folder.run("portal")
     assert await portal.ends() == 1
