@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.run_again import RunAgain
 
@@ -22,9 +26,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests that are. With two workers (pytest -n 2) one has them all, one after the other."""
+    """Mark them."""
     for item in items:
         if item.path.relative_to(item.config.rootpath / "tests").parts[0] in REAL_TIME:
             item.add_marker(pytest.mark.system)
-        real_time = item.get_closest_marker("system") is not None
-        item.add_marker(pytest.mark.xdist_group("real-time" if real_time else "all-else"))
+
+
+class TwoHalves(LoadScopeScheduling):  # type: ignore[misc]
+    """Of two workers (pytest -n 2) one has all that keeps real time, test after test, the other all else."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "real time" if Path(nodeid).parts[1] in REAL_TIME else "all else"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoHalves:
+    """Share the tests out."""
+    return TwoHalves(config, log)
