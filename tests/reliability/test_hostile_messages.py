@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,14 @@ async def test_rfc4475_and_rfc5118_every_message_gets_what_it_is_due_over_udp_tc
     require_corpora()
     async with exposed_gate(tmp_path, UNFINISHED) as exposed:
         for transport in ("UDP", "TCP", "TLS"):
-            assert await torture(exposed, transport) == []
+            try:
+                assert await torture(exposed, transport) == []
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                pytest.skip(
+                    "a program of this machine has a UDP port where a torture message wants its answer"
+                )
             await exposed.nothing_left()
 
 
