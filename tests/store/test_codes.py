@@ -211,7 +211,7 @@ def test_a_code_that_came_meanwhile_is_not_overwritten(store: Store, plan: Numbe
     content = read_code_file("Code,Description\n4711,New\n4712,Newer\n", plan)
     planned = plan_import(content, store.codes, may_update=False)
     store.codes.add(AccountCode("4712", description="somebody else's"))
-    with pytest.raises(ConfigurationError, match="exists already"):
+    with pytest.raises(VersionConflict, match="4712 was changed by somebody else meanwhile"):
         carry_out(planned, store.codes)
     assert store.codes.get("4711") is None
 
