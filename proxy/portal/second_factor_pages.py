@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from proxy.portal.account_pages import minutes_of, open_session, second_step_cookie
-from proxy.portal.pages import go_to, page
+from proxy.portal.pages import page
 from proxy.portal.passwords import TooBusy
 from proxy.portal.permissions import Permission
 from proxy.portal.second_factor import HalfLogin, new_secret, otpauth, step_of
@@ -93,7 +93,7 @@ async def switch_second_factor(visit: LoggedIn) -> Response:
     accounts = visit.store.accounts
 
     def switch_on(step: int) -> bool:
-        accounts.set_totp(account.id, offered or "", keep=visit.session_hash)
+        accounts.set_totp(account.id, offered or "")
         return accounts.use_totp_step(account.id, step)
 
     def switch_off(step: int) -> bool:
@@ -105,7 +105,9 @@ async def switch_second_factor(visit: LoggedIn) -> Response:
         status = 429 if locked else 422
         return await _factor_page(visit, account, status=status, error=_complaint(visit, locked))
     portal.second_factors.offered.drop(visit.session_hash)
-    return go_to("/password/second-factor", said="off" if account.totp_secret else "on")
+    # What guards the account has changed: this browser gets another session too, in case its own was known.
+    said = "off" if account.totp_secret else "on"
+    return await open_session(visit, account, f"/password/second-factor?said={said}")
 
 
 async def _try(

@@ -155,10 +155,10 @@ class AccountsRepository:
         return new
 
     def set_password(
-        self, account_id: int, password_hash: str, *, now: float, must_change: bool = False, keep: str = ""
+        self, account_id: int, password_hash: str, *, now: float, must_change: bool = False
     ) -> PortalAccount:
-        """Set another password; all sessions end but the one whose hash is ``keep``. Who has to change it
-        begins anew: it is nobody's at a provider of single sign-on.
+        """Set another password; all sessions end. Who has to change it begins anew: it is nobody's at a
+        provider of single sign-on.
         """
         with self._database.write() as connection:
             old = _expect(connection, account_id)
@@ -171,14 +171,12 @@ class AccountsRepository:
                 version=old.version + 1,
             )
             _write(connection, new)
-            _end_sessions(connection, account_id, keep=keep)
+            _end_sessions(connection, account_id)
             self._tell(connection, "password", new, None, {"must_change": must_change})
         return new
 
-    def set_totp(self, account_id: int, secret: str, *, keep: str = "") -> PortalAccount:
-        """Set the second factor, or take it away with "". Sessions that were opened without it end, but the
-        one whose hash is ``keep``.
-        """
+    def set_totp(self, account_id: int, secret: str) -> PortalAccount:
+        """Set the second factor, or take it away with "". Sessions that were opened without it end."""
         with self._database.write() as connection:
             old = _expect(connection, account_id)
             new = replace(old, totp_secret=secret, version=old.version + 1)
@@ -186,7 +184,7 @@ class AccountsRepository:
             statement = update(portal_accounts).where(portal_accounts.c.id == account_id)
             connection.execute(statement.values(totp_step=0))
             if secret:
-                _end_sessions(connection, account_id, keep=keep)
+                _end_sessions(connection, account_id)
             self._tell(
                 connection,
                 "second_factor",
@@ -317,11 +315,8 @@ def _write(connection: Connection, account: PortalAccount) -> None:
     connection.execute(statement.values(_row(account)))
 
 
-def _end_sessions(connection: Connection, account_id: int, *, keep: str = "") -> None:
-    column = portal_sessions.c
-    connection.execute(
-        delete(portal_sessions).where(column.account_id == account_id, column.session_hash != keep)
-    )
+def _end_sessions(connection: Connection, account_id: int) -> None:
+    connection.execute(delete(portal_sessions).where(portal_sessions.c.account_id == account_id))
 
 
 def _refuse_taken(connection: Connection, account: PortalAccount) -> None:

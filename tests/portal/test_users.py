@@ -69,10 +69,12 @@ async def beside_gate(portal: Portal, gate: TalkingGate, manager: Person) -> Asy
         yield Person(client)
 
 
-def registered(store: Store, *contacts: str) -> None:
+def registered(
+    store: Store, *contacts: str, user: str = "204", user_agent: str = "<b>Desk phone</b>"
+) -> None:
     bindings = [
         StoredBinding(
-            user="204",
+            user=user,
             contact=contact,
             params="",
             q=1.0,
@@ -86,11 +88,11 @@ def registered(store: Store, *contacts: str) -> None:
             path=(),
             instance="",
             reg_id=0,
-            user_agent="<b>Desk phone</b>",
+            user_agent=user_agent,
         )
         for contact in contacts
     ]
-    store.bindings.replace({"204": bindings})
+    store.bindings.replace({user: bindings})
 
 
 async def version_of(person: Person, extension: str = "204") -> str:

@@ -157,13 +157,14 @@ def test_what_takes_rights_away_ends_sessions(store: Store, chief: PortalAccount
     assert store.sessions.find(other, now=NOW, idle=600) is not None
 
 
-def test_who_changes_his_password_stays_logged_in_here_only(store: Store, chief: PortalAccount) -> None:
-    here = store.sessions.open(chief.id, source="", now=NOW, lifetime=3600)
-    there = store.sessions.open(chief.id, source="", now=NOW, lifetime=3600)
-    changed = store.accounts.set_password(chief.id, "$new", now=NOW + 5, keep=secret_hash(here))
+def test_another_password_or_second_factor_ends_every_session(store: Store, chief: PortalAccount) -> None:
+    cookie = store.sessions.open(chief.id, source="", now=NOW, lifetime=3600)
+    changed = store.accounts.set_password(chief.id, "$new", now=NOW + 5)
     assert (changed.password_hash, changed.password_changed_at) == ("$new", NOW + 5)
-    assert store.sessions.find(here, now=NOW, idle=600) is not None
-    assert store.sessions.find(there, now=NOW, idle=600) is None
+    assert store.sessions.find(cookie, now=NOW, idle=600) is None
+    cookie = store.sessions.open(chief.id, source="", now=NOW, lifetime=3600)
+    store.accounts.set_totp(chief.id, "SECRET")
+    assert store.sessions.find(cookie, now=NOW, idle=600) is None
 
 
 def test_ended_sessions_are_forgotten(store: Store, chief: PortalAccount) -> None:
