@@ -152,9 +152,12 @@ class Agent(CallControl):
         """Open the socket."""
         self.driver = Driver(self._nothing, resolver=Resolver())
         ((_, self.port),) = await self.driver.listen([Listener("UDP", HOST, 0)])
-        config = EndpointConfig((ListenPoint("UDP", HOST, self.port),), user_agent=self.name)
-        self.endpoint = Endpoint(config, self.ids)
+        self.endpoint = Endpoint(self.config(), self.ids)
         await self.driver.start(self.endpoint, self)
+
+    def config(self) -> EndpointConfig:
+        """Return what the endpoint is told; the socket is open."""
+        return EndpointConfig((ListenPoint("UDP", HOST, self.port),), user_agent=self.name)
 
     async def close(self) -> None:
         """Close the socket."""

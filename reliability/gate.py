@@ -100,22 +100,22 @@ class GateProcess:
         with Store(f"sqlite:///{self.folder}/gate.db") as store:
             return list(store.usage.stream())
 
-    async def settled(self) -> list[CallRecord]:
+    async def settled(self, patience: float = PATIENCE) -> list[CallRecord]:
         """Wait until no call is up and the store has every record; returns them."""
-        await self.rests()
+        await self.rests(patience)
         await self.end()
         assert self.process.returncode == 0, self.log[-2000:]
         return self.records()
 
-    async def rests(self) -> None:
+    async def rests(self, patience: float = PATIENCE) -> None:
         """Wait until no call is up."""
-        await self._says("calls", 0)
+        await self._says("calls", 0, patience)
 
     async def listens(self) -> None:
         """Wait until the store's policy is in force, so that more than emergency calls pass."""
         await self._says("store_trouble", "")
 
-    async def _says(self, fact: str, wanted: object) -> None:
-        async with asyncio.timeout(PATIENCE):
+    async def _says(self, fact: str, wanted: object, patience: float = PATIENCE) -> None:
+        async with asyncio.timeout(patience):
             while (await self.status())[fact] != wanted:  # noqa: ASYNC110 - nothing here would set an event
                 await asyncio.sleep(0.05)

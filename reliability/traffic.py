@@ -9,10 +9,11 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from proxy.demo_agents import HOST, Agent
+from proxy.sip.config import EndpointConfig
 from proxy.sip.dialog import Dialog
 from proxy.sip.endpoint import InviteSpec
 from proxy.sip.events import (
@@ -28,12 +29,18 @@ from proxy.sip.invite_client import InviteClientTransaction
 
 __all__ = ["Callee", "Caller", "PlacedCall", "place_calls"]
 
+T1 = 0.5
+"""RFC 3261's, in seconds."""
+
 
 class _Mute(Agent):
-    """An agent whose media is one socket that nobody reads."""
+    """An agent whose media is one socket that nobody reads; ``t1`` and what RFC 3261 makes of it are its
+    timers.
+    """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, t1: float) -> None:
         super().__init__(name, {})
+        self._t1 = t1
         self._sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         self._sink.bind((HOST, 0))
@@ -42,6 +49,10 @@ class _Mute(Agent):
         """Close the sockets."""
         self._sink.close()
         await super().close()
+
+    def config(self) -> EndpointConfig:
+        """Return what the endpoint is told."""
+        return replace(super().config(), t1=self._t1, t2=8 * self._t1, t4=10 * self._t1)
 
     def description(self) -> bytes:
         """Return the SDP that offers or answers."""
@@ -88,8 +99,8 @@ class PlacedCall:
 class Caller(_Mute):
     """A PBX that places calls and hangs up in its time."""
 
-    def __init__(self, gate_port: int) -> None:
-        super().__init__("Traffic caller")
+    def __init__(self, gate_port: int, *, t1: float = T1) -> None:
+        super().__init__("Traffic caller", t1)
         self._gate = Flow("UDP", HOST, gate_port, 0, 0)
         self.calls: list[PlacedCall] = []
 
@@ -167,8 +178,10 @@ class Callee(_Mute):
     (180) go on ringing.
     """
 
-    def __init__(self, *, ring: float = 0.0, status_of: Callable[[str], int] = lambda _number: 200) -> None:
-        super().__init__("Traffic callee")
+    def __init__(
+        self, *, ring: float = 0.0, status_of: Callable[[str], int] = lambda _number: 200, t1: float = T1
+    ) -> None:
+        super().__init__("Traffic callee", t1)
         self.numbers: list[str] = []
         """Those that were called, without a country code's ``+``."""
         self._ring = ring
