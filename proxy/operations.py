@@ -109,10 +109,20 @@ def _status(gate: Gate) -> dict[str, object]:
         "faults": gate.driver.faults,
         "trunks": _trunks(gate),
         "peers": _peers(gate),
+        "limits_reached": _limits_reached(gate),
         "certificate_expires": gate.tls.expires.isoformat() if gate.tls else None,
         "loop_lag_ms": round(gate.lag.worst * 1000, 1),
         "loop_lag_p99_ms": round(gate.lag.percentile(99) * 1000, 1),
     }
+
+
+def _limits_reached(gate: Gate) -> list[dict[str, object]]:
+    """The last alarms about limits of groups, the newest first."""
+    now = time.monotonic()
+    return [
+        {"caller": one.caller, "limit": one.limit, "seconds": round(now - one.at, 1)}
+        for one in reversed(gate.core.limits.reached)
+    ]
 
 
 def _trunks(gate: Gate) -> list[dict[str, object]]:

@@ -552,6 +552,7 @@ def test_status_reload_and_hangup(
             "journal_durable": True,
             "store_trouble": "",
             "certificate_expires": None,
+            "limits_reached": [{"caller": "user 204", "limit": "the group allows 2 calls", "seconds": 61.2}],
         }
     )
     assert run(["status"]) == 0
@@ -562,6 +563,7 @@ def test_status_reload_and_hangup(
         "journal durable: yes",
         "store trouble: none",
         "certificate expires: none",
+        "limit reached by user 204, 61 s ago: the group allows 2 calls",
     ]
     answering({"after_restart": ["sip.listen"]})
     assert run(["reload"]) == 0

@@ -7,7 +7,9 @@ so that nobody gets rid of them by sending calls on. Only groups with bounds are
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy.call import security_log
@@ -22,13 +24,15 @@ from proxy.policy.limits import NO_LIMITS, CallLimits
 if TYPE_CHECKING:
     from proxy.call.core import CallCore
 
-__all__ = ["CallCounts"]
+__all__ = ["CallCounts", "ReachedLimit"]
 
 _HOUR = 3600.0
 _MOST_AN_HOUR = 10_000
 """A higher bound of calls an hour counts as this one."""
 _QUIET = 900.0
 """One alarm about one bound in so many seconds."""
+_REMEMBERED = 20
+"""Alarms."""
 _FREE = frozenset({CallClass.EMERGENCY, CallClass.INTERNAL, CallClass.TOLL_FREE})
 
 
@@ -38,10 +42,21 @@ def limits_of(decision: Decision) -> CallLimits:
     return NO_LIMITS if group is None or decision.call_class in _FREE else group.limits
 
 
+@dataclass(frozen=True, slots=True)
+class ReachedLimit:
+    """One alarm: a bound that a call has met."""
+
+    at: float
+    caller: str
+    """Its name (`caller_name`)."""
+    limit: str
+    """The bound, in words."""
+
+
 class CallCounts:
     """The places of all calls."""
 
-    __slots__ = ("_alarms", "_core", "_hour", "_live", "_places")
+    __slots__ = ("_alarms", "_core", "_hour", "_live", "_places", "reached")
 
     def __init__(self, core: CallCore) -> None:
         self._core = core
@@ -50,6 +65,8 @@ class CallCounts:
         """By record id."""
         self._hour = Tally(_HOUR, _MOST_AN_HOUR)
         self._alarms = Tally(_QUIET, 1)
+        self.reached: deque[ReachedLimit] = deque(maxlen=_REMEMBERED)
+        """The last alarms, the oldest first: for whoever looks on."""
 
     @property
     def idle(self) -> bool:
@@ -124,4 +141,5 @@ class CallCounts:
         security_log.note(SecurityEvent.LIMIT_REACHED, record.source_address, caller=caller, limit=reason)
         if not self._alarms.count(name, now):
             self._alarms.note(name, now)
+            self.reached.append(ReachedLimit(now, caller, reason))
             self._core.tell(CallEvent.LIMIT_REACHED, record, now)

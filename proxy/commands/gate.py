@@ -127,10 +127,13 @@ def status(*, config: ConfigOption = None) -> None:
     if not isinstance(found, dict):
         raise ConfigurationError("the gate's answer is not understood; is it of another version?")
     trunks = found.pop("trunks", [])
+    limits = found.pop("limits_reached", [])
     for name, value in found.items():
         say(f"{str(name).replace('_', ' ')}: {_in_words(value)}")
     for trunk in trunks if isinstance(trunks, list) else ():
         say(_trunk_line(trunk))
+    for one in limits if isinstance(limits, list) else ():
+        say(f"limit reached by {one['caller']}, {one['seconds']:.0f} s ago: {one['limit']}")
 
 
 def _in_words(value: object) -> str:

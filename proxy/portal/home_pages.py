@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Annotated
@@ -29,6 +30,8 @@ router = APIRouter()
 AtHome = Annotated[Visit, Depends(Needs(Permission.HOME))]
 
 _EMERGENCY_DAYS = 30
+_LATELY = 86_400.0
+"""Seconds for which a limit that was reached is told."""
 _MOST_RESULTS = 50
 _MOST_EMERGENCIES = 50
 
@@ -52,17 +55,42 @@ class Overview:
     """Query of the usage log that shows them all."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReachedLimit:
+    """A limit of a group that a call has met."""
+
+    at: datetime
+    caller: str
+    limit: str
+    """As the gate says it."""
+
+
 @router.get("/")
 async def home(visit: AtHome) -> Response:
     """Show where one can go, and how things are."""
     overview, now = Overview(), Figures(0, 0, 0, 0)
+    limits: list[ReachedLimit] = []
     if visit.may(Permission.CALLS_HANG_UP):
         overview = await run_in_threadpool(
             read_overview, visit.portal.store, visit.portal.clock(), site_zone()
         )
         calls = await run_in_threadpool(visit.portal.gate.calls)
         now = figures(calls or ())
-    return await page(visit, "home.html", overview=overview, figures=now, days=_EMERGENCY_DAYS)
+        gate = await run_in_threadpool(visit.portal.gate.state)
+        limits = reached_limits(gate.facts, visit.portal.clock(), site_zone())
+    return await page(visit, "home.html", overview=overview, figures=now, days=_EMERGENCY_DAYS, limits=limits)
+
+
+def reached_limits(facts: Mapping[str, object], now: float, zone: tzinfo) -> list[ReachedLimit]:
+    """Return what the gate tells of limits that were reached lately, the newest first."""
+    told = facts.get("limits_reached")
+    found = []
+    for one in told if isinstance(told, list) else ():
+        ago = one.get("seconds") if isinstance(one, dict) else None
+        if isinstance(ago, int | float) and 0 <= ago < _LATELY:
+            at = datetime.fromtimestamp(now - ago, zone)
+            found.append(ReachedLimit(at, str(one.get("caller", "")), str(one.get("limit", ""))))
+    return found
 
 
 def read_overview(store: Store, now: float, zone: tzinfo) -> Overview:

@@ -86,6 +86,10 @@ class TestAtOnce:
             over(bench, up)
             events = [one.event for one in bench.gate.told]
             assert events.count(CallEvent.LIMIT_REACHED) == 2
+            reached = [(one.caller, one.limit) for one in bench.core.limits.reached]
+            assert reached == [("user 204", "the group allows 1 calls of one caller at once")] * 2
+            first, second = [one.at for one in bench.core.limits.reached]
+            assert second - first >= 900.0
 
     def test_a_call_that_nobody_answers_has_its_place_until_it_is_over(self) -> None:
         with GateBench(policy=policy(CallLimits(caller_calls=1)), script=()) as bench:

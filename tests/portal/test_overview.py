@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from pathlib import Path
 
 import httpx
 
 from proxy.cdr.record import CallRecord, Disposition
+from proxy.policy import CallerLock
 from proxy.store import Store
 from tests.portal.conftest import NOW
+from tests.portal.gate import TalkingGate
 from tests.portal.person import Person
 
 
@@ -52,3 +55,33 @@ async def test_more_emergency_calls_than_are_shown_are_said(manager: Person, sto
     link = re.search(r'href="(/usage\?[^"]*class=emergency[^"]*)"', answer.text)
     assert link
     assert "51 call" in (await manager.get(unescape(link[1]))).text
+
+
+async def test_limits_that_were_reached_and_locked_callers_are_told_first(
+    manager: Person, store: Store, tmp_path: Path
+) -> None:
+    hourly = "the group allows 10 calls of one caller an hour"
+    with TalkingGate(tmp_path / "none.sock") as gate:
+        gate.status["limits_reached"] = [
+            {"caller": "user <b>204", "limit": hourly, "seconds": 65.0},
+            {"caller": "user 205", "limit": "the group allows 2 calls to JM at once", "seconds": 86_400.0},
+            *(
+                "nonsense",
+                {"caller": "user 206"},
+                {"caller": 7, "seconds": "soon"},
+                {"seconds": float("nan")},
+            ),
+        ]
+        store.locks.add([CallerLock("user 207", NOW - 60, NOW + 3540, 5)])
+        answer = await manager.get("/")
+        shown = card(answer, "limits")
+        assert shown.startswith("Calls were refused by a limit ")
+        assert shown.endswith(f" user <b>204: {hourly}")
+        assert "206" not in shown
+        assert answer.text.index("Locked callers: 1") < answer.text.index('id="now"'), "before all else"
+        manager.client.cookies.set("language", "de")
+        assert "10 Anrufe eines Anrufers in der Stunde" in card(await manager.get("/"), "limits")
+
+
+async def test_without_limits_that_were_reached_nothing_is_said(manager: Person) -> None:
+    assert 'aria-labelledby="limits"' not in (await manager.get("/")).text
