@@ -19,11 +19,7 @@ __all__ = ["Bye"]
 class Bye:
     """One BYE; what it is refused with otherwise changes nothing."""
 
-    __slots__ = ("_attempt", "_dialog", "_endpoint", "_headers", "branch")
-
-    branch: str
-    """Of the latest transaction, whose responses are this object's. The transaction itself leads to the leg
-    that keeps this object: a ring."""
+    __slots__ = ("_attempt", "_endpoint", "_headers", "dialog")
 
     def __init__(
         self,
@@ -34,16 +30,18 @@ class Bye:
         now: float,
     ) -> None:
         self._endpoint = endpoint
-        self._dialog = dialog
+        self.dialog = dialog
+        """The responses to a BYE within it are this object's. A transaction would lead to the leg that keeps
+        this object: a ring."""
         self._headers = headers
         self._attempt = attempt
         self._send(now)
 
     def _send(self, now: float, *, again: bool = False) -> None:
-        dialog, headers = self._dialog, self._headers
+        dialog, headers = self.dialog, self._headers
         if self._attempt is not None:
             headers += self._attempt.headers("BYE", dialog.request_uri)
-        self.branch = self._endpoint.request(dialog, "BYE", headers=headers, again=again, now=now).branch
+        self._endpoint.request(dialog, "BYE", headers=headers, again=again, now=now)
 
     def responded(self, response: Response, now: float) -> None:
         """Take a response."""

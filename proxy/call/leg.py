@@ -428,9 +428,9 @@ class Leg:
             self.modification.responded(response, event.dialog, now)
         elif transaction.method == "INVITE":
             self._responded_late(event, now)
-        else:
+        elif transaction.method == "BYE":
             for bye in self._byes:
-                if bye.branch == transaction.branch:
+                if bye.dialog is event.dialog:
                     bye.responded(response, now)
 
     def _responded_late(self, event: ResponseReceived, now: float) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
-from proxy.sip.large import LargeRequests
+from proxy.sip.large import LargeRequests, Outgoing
 from proxy.sip.reachability import is_within
 from proxy.sip.routing import Lookup, Target, nothing_known
 from proxy.sip.uri import Uri
@@ -62,15 +62,15 @@ class Dialog:
         "_failed",
         "_named",
         "_next_hop",
-        "ack_cseq",
-        "ack_data",
+        "ack",
         "ack_due",
-        "ack_flow",
+        "ack_repeats",
         "awaited_ack",
         "call_id",
         "call_over",
         "flow",
         "for_calls",
+        "further",
         "invite_client",
         "invite_server",
         "large",
@@ -155,10 +155,10 @@ class Dialog:
         """RSeq of the peer's last reliable provisional response that was taken (RFC 3262 §4)."""
         self.ack_due: int | None = None
         """CSeq number of our INVITE whose 2xx the TU has to ACK."""
-        self.ack_cseq: int | None = None
-        """CSeq number of the ACK in ``ack_data``, which answers a repeated 2xx."""
-        self.ack_data = b""
-        self.ack_flow = flow
+        self.ack: Outgoing | None = None
+        """Our latest ACK of a 2xx, which answers the 2xx when it is repeated."""
+        self.ack_repeats = 0
+        """How often it was."""
         self.set_route(remote_target, route_set)
 
     @property
@@ -204,11 +204,14 @@ class Dialog:
         """Where a name led last: requests keep to it as long as DNS names it and it works."""
         self._failed: Target | None = None
         """Where a name led, and a request did not arrive."""
+        self.further: tuple[Target, ...] = ()
+        """Where else the name leads that the latest `next_hop` is one address of (RFC 3263 §4.3)."""
 
     def set_flow(self, flow: Flow) -> None:
         """Note the way the peer's last request came."""
         self.flow = flow
         self._next_hop = None
+        self.further = ()
 
     def refresh_target(self, remote_target: str) -> None:
         """Take the Contact of a target refresh (§12.2.1.2, §12.2.2); the route set stays."""
@@ -255,6 +258,7 @@ class Dialog:
         by then. That where the last request went is first among them, then those of the peer's own transport.
         """
         flow = self.flow
+        self.further = ()
         if self.reach == () or (said and said not in DEFAULT_PORTS):
             return self._settled(flow)  # whatever it is, it may be no other address
         found = lookup(uri.host, uri.port, said, flow.transport)
@@ -264,7 +268,8 @@ class Dialog:
         usable = [target for target in found if self._may_reach(target.host)]
         if usable:
             usable.sort(key=self._merit)
-            self._named = usable[0]
+            self._named, *further = usable
+            self.further = tuple(further)
         elif found:
             self.out_of_reach = found[0].host
             self._named = None
@@ -274,11 +279,23 @@ class Dialog:
         return target == self._failed, target != self._named, target.transport != self.flow.transport
 
     def not_reached(self, flow: Flow) -> None:
-        """Note that a request has not arrived there: the next one goes elsewhere, if its name leads to more
-        (RFC 3263 §4.3)."""
+        """Note that a request has not arrived there: what comes after it goes elsewhere, if its name leads to
+        more (RFC 3263 §4.3)."""
         named = self._named
         if named is not None and named[:3] == (flow.transport, flow.remote_host, flow.remote_port):
             self._failed = named
+
+    def elsewhere(
+        self, targets: tuple[Target, ...], listen_points: Sequence[ListenPoint]
+    ) -> tuple[Flow, tuple[Target, ...]] | None:
+        """Return the flow to the first of these addresses that the gate has a way to, and those behind it.
+        Requests keep to that one from now on."""
+        for used, target in enumerate(targets, 1):
+            flow = self._flow_to(target, listen_points)
+            if flow[:2] == target[:2]:
+                self._named = target
+                return flow, targets[used:]
+        return None
 
     def _may_reach(self, host: str) -> bool:
         return self.reach is None or host == self.flow.remote_host or is_within(host, self.reach)

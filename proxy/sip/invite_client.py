@@ -8,7 +8,8 @@
        +--Timer B or transport error--> Terminated
 
 Timer A (unreliable transports): T1, doubling; Timer B: 64*T1; Timer D: at least 32 s (0 when reliable);
-Timer M: 64*T1. An INVITE that went over TCP for its size only is on trial there (`proxy.sip.large`).
+Timer M: 64*T1. An INVITE that went over TCP for its size only is on trial there (`proxy.sip.large`); a
+re-INVITE whose address fails begins anew at another one, if there is any (`proxy.sip.further`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from proxy.sip.flow import Flow
+from proxy.sip.flow import Flow, Transmit
+from proxy.sip.further import PATIENCE
 from proxy.sip.large import LargeRequests
 from proxy.sip.timers import Timed
 
 if TYPE_CHECKING:
     from proxy.sip.dialog import Dialog
+    from proxy.sip.further import Further
     from proxy.sip.large import Outgoing
     from proxy.sip.transactions import TransactionLayer
     from proxy.sip.writer import RequestLines
@@ -60,11 +63,13 @@ class InviteClientTransaction(Timed):
         "dialog_flow",
         "dialogs",
         "flow",
+        "further",
         "large",
         "lines",
         "owner",
         "reinvite",
         "state",
+        "until",
     )
 
     method = "INVITE"
@@ -78,6 +83,8 @@ class InviteClientTransaction(Timed):
         self._ack = b""
         self._interval = layer.config.t1
         self._timer_b = 0.0
+        self.until = 0.0
+        """End of Timer B, whatever becomes of single addresses."""
         self._otherwise: Outgoing | None = None
         self.lines = lines
         """The headers that ACK and CANCEL repeat."""
@@ -99,6 +106,8 @@ class InviteClientTransaction(Timed):
         self.cancel_extra = ""
         """Header lines of the CANCEL, which may wait for the first provisional response (§9.1)."""
         self._orphaned = False
+        self.further: Further | None = None
+        """Where it may go on, until the peer has said anything."""
         self.reinvite = False
         """Whether the INVITE was sent within a dialog."""
 
@@ -129,12 +138,26 @@ class InviteClientTransaction(Timed):
         layer.add_client(self)
         self._data = data
         self._otherwise = otherwise
-        self._timer_b = now + 64 * layer.config.t1
+        t1 = layer.config.t1
+        self.until = self._timer_b = self.until or now + 64 * t1
+        if self.further is not None:
+            self._timer_b = min(now + PATIENCE * t1, self.until)
         layer.send(data, self.flow)
         if otherwise is not None:
             layer.timers.start(self, now + trial)
         else:
             layer.timers.start(self, self._timer_b if self.flow.reliable else now + self._interval)
+
+    def go_on(
+        self, branch: str, first: Outgoing, now: float, otherwise: Outgoing | None, trial: float
+    ) -> None:
+        """Begin anew at another address, after the failure at the one before (RFC 3263 §4.3)."""
+        if self.flow.reliable:
+            self._layer.withdrawn.append(Transmit(self._data, self.flow))
+        self.branch, self.flow, self.lines = branch, first.flow, first.lines
+        self.state = InviteClientState.CALLING
+        self._interval = self._layer.config.t1
+        self.start(first.data, now, otherwise, trial)
 
     def receive(self, status: int, to: str, now: float) -> bool:
         """Take a response with this To value; returns whether it is for the TU."""
@@ -150,6 +173,7 @@ class InviteClientTransaction(Timed):
 
     def _receive_pending(self, status: int, to: str, now: float) -> bool:
         layer = self._layer
+        self.further = None
         if status < 200:
             if self.state is InviteClientState.CALLING:
                 self.state = InviteClientState.PROCEEDING

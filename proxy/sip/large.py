@@ -45,7 +45,7 @@ class Outgoing(NamedTuple):
     flow: Flow
 
     def over(self, via: str, flow: Flow) -> Outgoing:
-        """Return the same request by another transport: nothing but its top Via changes."""
+        """Return the same request by another way: nothing but its top Via changes."""
         data = self.data.replace(self.lines.via.encode(), via.encode(), 1)
         return Outgoing(self.lines._replace(via=via), data, flow)
 

@@ -7,7 +7,7 @@
        +--Timer F or transport error (also in Proceeding)--> Terminated
 
 Timer E (unreliable transports): T1, doubling up to T2, in Proceeding T2; Timer F: 64*T1; Timer K: T4 (0
-when reliable).
+when reliable). Where a failure leaves another address to go to, it begins anew there (`proxy.sip.further`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from proxy.sip.flow import Flow
+from proxy.sip.flow import Flow, Transmit
+from proxy.sip.further import PATIENCE
 from proxy.sip.timers import Timed
 
 if TYPE_CHECKING:
     from proxy.sip.dialog import Dialog
+    from proxy.sip.further import Further
     from proxy.sip.large import Outgoing
     from proxy.sip.transactions import TransactionLayer
 
@@ -49,11 +51,13 @@ class NonInviteClientTransaction(Timed):
         "cseq",
         "dialog",
         "flow",
+        "further",
         "internal",
         "local_tag",
         "method",
         "owner",
         "state",
+        "until",
     )
 
     def __init__(
@@ -75,6 +79,8 @@ class NonInviteClientTransaction(Timed):
         self._data = b""
         self._interval = layer.config.t1
         self._timer_f = 0.0
+        self.until = 0.0
+        """End of Timer F, whatever becomes of single addresses."""
         self._otherwise: Outgoing | None = None
         self.method = method
         self.branch = branch
@@ -88,6 +94,8 @@ class NonInviteClientTransaction(Timed):
         """The dialog the request was sent in, if any."""
         self.internal = internal
         """The endpoint's own request (CANCEL): the TU hears nothing of it."""
+        self.further: Further | None = None
+        """Where it may go on, until the peer has said anything."""
         self.state = NonInviteClientState.TRYING
 
     @property
@@ -102,12 +110,26 @@ class NonInviteClientTransaction(Timed):
         layer.add_client(self)
         self._data = data
         self._otherwise = otherwise
-        self._timer_f = now + 64 * layer.config.t1
+        t1 = layer.config.t1
+        self.until = self._timer_f = self.until or now + 64 * t1
+        if self.further is not None:
+            self._timer_f = min(now + PATIENCE * t1, self.until)
         layer.send(data, self.flow)
         if otherwise is not None:
             layer.timers.start(self, now + trial)
         else:
             layer.timers.start(self, self._timer_f if self.flow.reliable else now + self._interval)
+
+    def go_on(
+        self, branch: str, first: Outgoing, now: float, otherwise: Outgoing | None, trial: float
+    ) -> None:
+        """Begin anew at another address, after the failure at the one before (RFC 3263 §4.3)."""
+        if self.flow.reliable:
+            self._layer.withdrawn.append(Transmit(self._data, self.flow))
+        self.branch, self.flow = branch, first.flow
+        self.state = NonInviteClientState.TRYING
+        self._interval = self._layer.config.t1
+        self.start(first.data, now, otherwise, trial)
 
     def abandon(self) -> None:
         """End a transaction that was never started: its request is no longer needed."""
@@ -120,13 +142,15 @@ class NonInviteClientTransaction(Timed):
         layer = self._layer
         if status < 200:
             self.state = NonInviteClientState.PROCEEDING
-            if self._otherwise is not None:
-                self._otherwise = None
-                layer.timers.start(self, self._timer_f)
+            if self._otherwise is not None or self.further is not None:
+                self._otherwise = self.further = None
+                self._timer_f = self.until
+                if self.flow.reliable:
+                    layer.timers.start(self, self._timer_f)
             return True
         self.state = NonInviteClientState.COMPLETED
         self._data = b""
-        self._otherwise = None
+        self._otherwise = self.further = None
         layer.client_answered(self)
         if self.flow.reliable:
             self._terminate()

@@ -27,6 +27,7 @@ from proxy.sip.events import (
     ResponseReceived,
 )
 from proxy.sip.flow import Flow
+from proxy.sip.further import Further
 from proxy.sip.ids import IdSource
 from proxy.sip.invite_client import InviteClientState, InviteClientTransaction
 from proxy.sip.large import MAX_DATAGRAM_REQUEST, TRIAL, LargeRequests, Outgoing
@@ -41,6 +42,9 @@ from proxy.sip.writer import ExtraHeaders, Fixed, RequestLines, header_lines, is
 __all__ = ["Uac"]
 
 logger = logging.getLogger(__name__)
+
+_ACKS_IN_VAIN = 2
+"""2xx that come again before their ACK takes another way."""
 
 _FORKS = 50
 """Early dialogs of one INVITE that are kept; a 2xx makes its dialog all the same."""
@@ -110,6 +114,7 @@ class Uac:
         if dialog is not None:
             transaction.dialog = dialog
             transaction.reinvite = True
+            transaction.further = _further(dialog, usual)
             dialog.invite_client = transaction
         otherwise = _otherwise(first, usual, LargeRequests.TCP_FIRST if urgent else large)
         transaction.start(first.data, now, otherwise, (1 if urgent else TRIAL) * self._layer.config.t1)
@@ -163,11 +168,24 @@ class Uac:
             raise LocalProtocolError("no 2xx of this dialog waits for an ACK")
         flow = dialog.next_hop(self._layer.config.listen_points, self._layer.config.lookup)
         lines = self._lines(dialog, flow, self._ids.branch(), dialog.ack_due)
-        dialog.ack_data = lines.request("ACK", header_lines(headers), body, content_type)
-        dialog.ack_flow = flow
-        dialog.ack_cseq = dialog.ack_due
+        dialog.ack = Outgoing(lines, lines.request("ACK", header_lines(headers), body, content_type), flow)
         dialog.ack_due = None
-        self._layer.send(dialog.ack_data, flow)
+        dialog.ack_repeats = 0
+        self._layer.send(dialog.ack.data, flow)
+
+    def _repeat_ack(self, dialog: Dialog, ack: Outgoing) -> None:
+        """ACK a 2xx that comes again; if that has not helped, by the next address of the name that the ACK
+        went to (RFC 3263 §4.3)."""
+        dialog.ack_repeats += 1
+        if dialog.ack_repeats == _ACKS_IN_VAIN:
+            dialog.ack_repeats = 0
+            config = self._layer.config
+            dialog.not_reached(ack.flow)
+            flow = dialog.next_hop(config.listen_points, config.lookup)
+            if flow != ack.flow:
+                ack = ack.over(self._fixed.via(flow.listener, self._ids.branch()), flow)
+                dialog.ack = ack
+        self._layer.send(ack.data, ack.flow)
 
     def request(
         self,
@@ -215,6 +233,7 @@ class Uac:
             owner=dialog.owner,
             dialog=dialog,
         )
+        transaction.further = _further(dialog, usual)
         if method == "BYE":
             dialog.state = DialogState.TERMINATED
             if dialog.invite_client is not None:
@@ -377,8 +396,8 @@ class Uac:
         """Confirm the dialog of a 2xx, or repeat its ACK (§13.2.2.4)."""
         dialog = transaction.dialog if transaction.reinvite else self._find_fork(transaction, response)
         if dialog is not None:
-            if dialog.ack_cseq == transaction.cseq:
-                self._layer.send(dialog.ack_data, dialog.ack_flow)
+            if dialog.ack is not None and dialog.ack.lines.cseq == transaction.cseq:
+                self._repeat_ack(dialog, dialog.ack)
                 return
             if dialog.ack_due == transaction.cseq:
                 return
@@ -442,8 +461,8 @@ class Uac:
 
     def client_timed_out(self, transaction: ClientTransaction, now: float) -> None:
         """Timer B or F, or the wait after a CANCEL (§8.1.3.1)."""
-        del now
-        _not_reached(transaction)
+        if self._goes_on(transaction, now):
+            return
         if isinstance(transaction, InviteClientTransaction):
             self._events.append(RequestTimedOut(transaction))
             self._end_invite(transaction)
@@ -453,14 +472,39 @@ class Uac:
 
     def client_failed(self, transaction: ClientTransaction, now: float) -> None:
         """The transport failed (§8.1.3.1, §17.1.4)."""
-        del now
-        _not_reached(transaction)
+        if self._goes_on(transaction, now):
+            return
         if isinstance(transaction, InviteClientTransaction):
             self._events.append(RequestFailed(transaction))
             self._end_invite(transaction)
         elif not transaction.internal:
             self._events.append(RequestFailed(transaction))
             self._end_non_invite(transaction)
+
+    def _goes_on(self, transaction: ClientTransaction, now: float) -> bool:
+        """Repeat a request within a dialog at the next address of its name, as long as it still means
+        something; returns whether it did (RFC 3263 §4.3)."""
+        dialog, further, method = transaction.dialog, transaction.further, transaction.method
+        if dialog is None:
+            return False
+        dialog.not_reached(transaction.flow)
+        transaction.further = None
+        if further is None or now >= transaction.until or not (method == "BYE" or dialog.takes(method)):
+            return False
+        if isinstance(transaction, InviteClientTransaction) and transaction.cancelled:
+            return False
+        found = dialog.elsewhere(further.targets, self._layer.config.listen_points)
+        if found is None:
+            return False
+        flow, left = found
+        branch = self._ids.branch()
+        usual = further.usual.over(self._fixed.via(flow.listener, branch), flow)
+        first = usual if method == "BYE" else self._sized(usual, branch, dialog.large, now)
+        if left:
+            transaction.further = Further(usual, left)
+        trial = TRIAL * self._layer.config.t1
+        transaction.go_on(branch, first, now, _otherwise(first, usual, dialog.large), trial)
+        return True
 
     def invite_settled(self, transaction: InviteClientTransaction) -> None:
         """No more 2xx can come (Timer M): forks that have not answered are gone (§13.2.2.4)."""
@@ -495,9 +539,9 @@ class Uac:
         transaction.dialogs.clear()
 
 
-def _not_reached(transaction: ClientTransaction) -> None:
-    if transaction.dialog is not None:
-        transaction.dialog.not_reached(transaction.flow)
+def _further(dialog: Dialog, usual: Outgoing) -> Further | None:
+    """Return where else a request may go whose way `Dialog.next_hop` has just chosen."""
+    return Further(usual, dialog.further) if dialog.further else None
 
 
 def _otherwise(first: Outgoing, usual: Outgoing, large: LargeRequests) -> Outgoing | None:

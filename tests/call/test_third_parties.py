@@ -139,7 +139,8 @@ def test_rfc3263_4_a_name_leads_where_dns_says_within_the_trunks_own(
         bench.vanished.add(bench.carrier)
 
 
-def test_rfc3263_4_3_after_a_request_that_got_no_answer_another_address_of_the_name_is_taken() -> None:
+def test_rfc3263_4_3_requests_go_on_to_the_next_address_of_the_name() -> None:
+    """Hold reaches the callee although the first address of its name is dead, and so does the BYE."""
     steps = (Step(0.0, 200, with_sdp=True, headers=contact(NAME)),)
     trunk = replace(ONE, name="carrier", flows=(Flow("UDP", *CARRIER), Flow("UDP", *CARRIER_2)))
     known: list[Target] = []
@@ -151,11 +152,32 @@ def test_rfc3263_4_3_after_a_request_that_got_no_answer_another_address_of_the_n
         bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER_2
         sent = receivers(bench)
         call.request("INVITE", sdp(version=2, direction="sendonly"))
-        bench.run(40.0)
-        assert {to for method, to in sent if method == "INVITE"} == {CARRIER_2}
+        bench.run(5.0)
+        assert [to for method, to in sent if method == "INVITE"] == [CARRIER_2] * 4 + [CARRIER]
+        assert [reply.status for reply in call.replies if reply.status > 100] == [200]
+        assert b"a=sendonly" in bench.carrier.calls[0].requests[-2].body
         call.bye()
         bench.run(1.0)
         assert [to for method, to in sent if method == "BYE"] == [CARRIER]
+        assert bench.carrier.calls[0].ended
+
+
+def test_rfc3263_4_3_a_bye_that_the_network_refuses_goes_to_the_next_address() -> None:
+    steps = (Step(0.0, 200, with_sdp=True, headers=contact(NAME)),)
+    trunk = replace(ONE, name="carrier", flows=(Flow("UDP", *CARRIER), Flow("UDP", *CARRIER_2)))
+    targets = [Target("UDP", *CARRIER_2), Target("UDP", *CARRIER)]
+    with GateBench(config=default_config(trunks=(trunk,)), script=steps) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.5)
+        object.__setattr__(bench.gate.endpoint.config, "lookup", lambda *_name: targets)
+        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER_2
+        sent = receivers(bench)
+        call.bye()
+        bench.run(0.1)
+        bench.gate.endpoint.transport_failed(Flow("UDP", *CARRIER_2), bench.now)
+        bench.run(0.1)
+        assert [to for method, to in sent if method == "BYE"] == [CARRIER_2, CARRIER]
+        assert bench.carrier.calls[0].ended
 
 
 def test_a_phone_names_nobody_else_either() -> None:
