@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from reliability.kills import kill_often, sync_delays
+from reliability.kills import disk_waits, kill_often
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +33,7 @@ def test_records_that_wait_for_the_disk_share_its_syncs(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fdatasync", counted)
-    waited = sync_delays(tmp_path, rate=1_000.0, seconds=1.0)
+    waited = disk_waits(tmp_path, rate=1_000.0, seconds=1.0)
     assert len(waited) > 500
     # At least 8 ms lie between two: what comes meanwhile goes together.
     assert len(syncs) < len(waited) / 2
