@@ -23,7 +23,7 @@ from proxy.portal.report_lines import report_rows
 from proxy.portal.texts import LANGUAGES, Texts, texts_of
 from proxy.portal.usage_workbook import write_workbook
 from proxy.store import (
-    MailedReport,
+    MailedCalls,
     PortalAccount,
     ReportBy,
     ReportFormat,
@@ -71,9 +71,9 @@ class _Reader:
     def title(self) -> str:
         """What the report is called."""
         report = self.schedule.report
-        if report is MailedReport.STATEMENT:
+        if report is MailedCalls.STATEMENT:
             return self.texts("statement.title")
-        if report is MailedReport.USAGE:
+        if report is MailedCalls.USAGE:
             return self.texts("usage.title")
         return f"{self.texts('report.title')}: {self.texts(f'report.by_{report.value}')}"
 
@@ -145,7 +145,7 @@ def report_mail(
 
 
 def _html(reader: _Reader) -> str:
-    if reader.schedule.report is MailedReport.STATEMENT:
+    if reader.schedule.report is MailedCalls.STATEMENT:
         return _statement(reader)
     columns, *rows = islice(found := reader.rows(), _SHOWN + 1)
     return _page(reader, columns=columns, rows=rows, missing=sum(1 for _ in found))
@@ -196,7 +196,7 @@ def _file(reader: _Reader) -> bytes:
     """Write the file, and read it if an e-mail can carry it."""
     with tempfile.TemporaryDirectory(prefix="tollgate-report-") as folder:
         path = Path(folder) / "report"
-        of_calls = reader.schedule.report in {MailedReport.STATEMENT, MailedReport.USAGE}
+        of_calls = isinstance(reader.schedule.report, MailedCalls)
         if reader.schedule.format is ReportFormat.CSV:
             lines = (
                 usage_log_lines(reader.calls(), zone=reader.store.usage.zone)

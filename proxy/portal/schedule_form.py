@@ -11,7 +11,8 @@ from starlette.datastructures import FormData
 from proxy.errors import ConfigurationError
 from proxy.portal.code_form import text_of
 from proxy.portal.texts import LANGUAGES, Texts
-from proxy.store import MailedReport, ReportFormat, ReportSchedule, Rhythm, Store
+from proxy.store import MAILED, MailedCalls, ReportBy, ReportFormat, ReportSchedule, Rhythm, Store
+from proxy.store.schedules import mailed
 
 __all__ = ["FIELDS", "WEEKDAYS", "Fields", "fields_from", "fields_of", "new_fields", "schedule_from"]
 
@@ -47,7 +48,7 @@ class _Choice:
 
 
 _CHOICES = (
-    _Choice("report", frozenset(MailedReport)),
+    _Choice("report", frozenset(MAILED)),
     _Choice("format", frozenset(ReportFormat)),
     _Choice("rhythm", frozenset(Rhythm)),
     _Choice("language", frozenset(LANGUAGES)),
@@ -61,7 +62,7 @@ def fields_from(form: FormData) -> Fields:
 
 def new_fields(language: str, *, code_id: int = 0) -> Fields:
     """Return the fields of a form that nobody has filled in yet."""
-    report = MailedReport.STATEMENT if code_id else MailedReport.CODE
+    report = MailedCalls.STATEMENT if code_id else ReportBy.CODE
     return dict.fromkeys(FIELDS, "") | {
         "report": report.value,
         "code_id": str(code_id or ""),
@@ -96,11 +97,11 @@ def schedule_from(
     for choice in _CHOICES:
         if fields[choice.name] not in choice.words:
             raise ConfigurationError(texts("mailed.bad_choice", name=choice.name))
-    report, rhythm = MailedReport(fields["report"]), Rhythm(fields["rhythm"])
+    report, rhythm = mailed(fields["report"]), Rhythm(fields["rhythm"])
     clock = _TIME.fullmatch(fields["time"])
     if clock is None:
         raise ConfigurationError(texts("mailed.bad_time"))
-    filtered = report is MailedReport.USAGE
+    filtered = report is MailedCalls.USAGE
     made = ReportSchedule(
         account_id=owner,
         report=report,
@@ -109,7 +110,7 @@ def schedule_from(
         day=_day(fields, rhythm, texts),
         minute=int(clock[1]) * 60 + int(clock[2]),
         format=ReportFormat(fields["format"]),
-        code_id=_code(fields, store, texts, sees_codes=sees_codes) if report is MailedReport.STATEMENT else 0,
+        code_id=_code(fields, store, texts, sees_codes=sees_codes) if report is MailedCalls.STATEMENT else 0,
         # What stands in a field that the report has no use for was left there when the report was changed.
         user=fields["user"] if filtered else "",
         group=fields["group"] if filtered else "",

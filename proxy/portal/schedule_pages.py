@@ -17,7 +17,7 @@ from proxy.portal.schedule_form import WEEKDAYS, Fields, fields_from, fields_of,
 from proxy.portal.times import site_time
 from proxy.portal.usage_view import sees_codes, shown_code
 from proxy.portal.visit import Needs, Refused, Visit
-from proxy.store import MailedReport, ReportFormat, ReportSchedule, Rhythm, VersionConflict
+from proxy.store import MAILED, ReportFormat, ReportSchedule, Rhythm, VersionConflict
 
 __all__ = ["MESSAGES", "router"]
 
@@ -177,7 +177,7 @@ async def _choices(visit: Visit, fields: Fields) -> dict[str, object]:
         chosen = await run_in_threadpool(store.codes.by_id, int(number))
     return {
         "fields": fields,
-        "reports": MailedReport,
+        "reports": MAILED,
         "formats": ReportFormat,
         "rhythms": Rhythm,
         "weekdays": WEEKDAYS,

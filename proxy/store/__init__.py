@@ -17,7 +17,8 @@ from proxy.store.example import ExampleUser, seed_example_data
 from proxy.store.people import GroupsRepository, UsersRepository
 from proxy.store.reports import Report, ReportBy, ReportLine, ReportOrder, ReportsRepository, Statement
 from proxy.store.schedules import (
-    MailedReport,
+    MAILED,
+    MailedCalls,
     ReportFormat,
     ReportMail,
     ReportSchedule,
@@ -40,6 +41,7 @@ from proxy.store.versions import VersionConflict, Versioned
 from proxy.store.webhooks import WebhookDelivery, WebhookEndpoint, WebhooksRepository
 
 __all__ = [
+    "MAILED",
     "AccountsRepository",
     "Actor",
     "ApiToken",
@@ -61,7 +63,7 @@ __all__ = [
     "LineVerdict",
     "LockoutRules",
     "LoginGuard",
-    "MailedReport",
+    "MailedCalls",
     "PortalAccount",
     "PortalSession",
     "Report",

@@ -23,10 +23,12 @@ from proxy.store.audit import Actor, changed_only, write_audit
 from proxy.store.database import Database, StoreUnavailable
 from proxy.store.days import site_zone
 from proxy.store.models_schedules import report_mails, report_schedules
+from proxy.store.reports import ReportBy
 from proxy.store.versions import VersionConflict
 
 __all__ = [
-    "MailedReport",
+    "MAILED",
+    "MailedCalls",
     "ReportFormat",
     "ReportMail",
     "ReportSchedule",
@@ -34,6 +36,7 @@ __all__ = [
     "SchedulesRepository",
     "covered",
     "end_schedules",
+    "mailed",
     "next_due",
 ]
 
@@ -50,17 +53,17 @@ _ADDRESS = re.compile(
 )
 
 
-class MailedReport(enum.StrEnum):
-    """What is sent: a report by one of these, the statement of a code, or the usage log."""
+class MailedCalls(enum.StrEnum):
+    """What is sent that tells of calls one by one; else it is a report by something (`ReportBy`)."""
 
-    CODE = "code"
-    USER = "user"
-    GROUP = "group"
-    CLASS = "class"
-    RESULT = "result"
-    DAY = "day"
     STATEMENT = "statement"
+    """Of one code."""
     USAGE = "usage"
+    """The usage log."""
+
+
+MAILED: tuple[ReportBy | MailedCalls, ...] = (*ReportBy, *MailedCalls)
+"""All that can be sent."""
 
 
 class ReportFormat(enum.StrEnum):
@@ -91,7 +94,7 @@ class ReportSchedule:
 
     account_id: int
     """Whose report it is: it shows what they may see."""
-    report: MailedReport
+    report: ReportBy | MailedCalls
     rhythm: Rhythm
     recipients: tuple[str, ...]
     day: int = 0
@@ -121,9 +124,9 @@ class ReportSchedule:
                 raise ConfigurationError(message)
         if self.day not in _DAYS[self.rhythm] or self.minute not in range(24 * 60):
             raise ConfigurationError("time: there is no such day or hour in each week or month")
-        if (self.report is MailedReport.STATEMENT) is not bool(self.code_id):
+        if (self.report is MailedCalls.STATEMENT) is not bool(self.code_id):
             raise ConfigurationError("code: a statement, and nothing else, is of an account code")
-        if self.report is MailedReport.USAGE:
+        if self.report is MailedCalls.USAGE:
             if self.format is ReportFormat.HTML:
                 raise ConfigurationError("format: the usage log is sent as CSV or XLSX")
         elif self.user or self.group or self.call_class:
@@ -143,6 +146,11 @@ class ReportMail:
     next_try_at: float | None
     sent_at: float | None
     last_error: str
+
+
+def mailed(word: str) -> ReportBy | MailedCalls:
+    """Return what is sent by its word. Raises ValueError."""
+    return MailedCalls(word) if word in set(MailedCalls) else ReportBy(word)
 
 
 def next_due(schedule: ReportSchedule, after: float, zone: tzinfo) -> float:
@@ -328,7 +336,7 @@ def end_schedules(
 ) -> None:
     """Switch off the schedules of an account or of codes that go; what is due already says so."""
     column = report_schedules.c
-    theirs = or_(column.account_id == account_id, column.report == MailedReport.STATEMENT.value)
+    theirs = or_(column.account_id == account_id, column.report == MailedCalls.STATEMENT.value)
     for row in connection.execute(select(report_schedules).where(column.enabled, theirs)).mappings().all():
         old = _read_schedule(row)
         if old.account_id != account_id and old.code_id not in code_ids:
@@ -399,7 +407,7 @@ def _read_schedule(row: RowMapping) -> ReportSchedule:
         filters = json.loads(str(row["filters"]))
         return ReportSchedule(
             account_id=int(row["account_id"]),
-            report=MailedReport(row["report"]),
+            report=mailed(str(row["report"])),
             rhythm=Rhythm(row["rhythm"]),
             recipients=tuple(str(address) for address in json.loads(str(row["recipients"]))),
             day=int(row["day"]),

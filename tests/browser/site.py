@@ -21,8 +21,8 @@ from proxy.policy import CallClass, ClassOfService, CodeCollection, User, UserGr
 from proxy.portal.passwords import Passwords
 from proxy.settings import load_settings
 from proxy.store import (
-    MailedReport,
     PortalAccount,
+    ReportBy,
     ReportFormat,
     ReportSchedule,
     Rhythm,
@@ -196,7 +196,7 @@ class Site:
             assert chief is not None
             month = ReportSchedule(
                 chief.id,
-                MailedReport.CODE,
+                ReportBy.CODE,
                 Rhythm.MONTHLY,
                 ("billing@example.com",),
                 day=1,

@@ -28,7 +28,7 @@ from proxy.portal.api.scopes import GRANTABLE
 from proxy.portal.app import routes
 from proxy.portal.permissions import Permission
 from proxy.store import (
-    MailedReport,
+    MailedCalls,
     PortalAccount,
     ReportSchedule,
     Rhythm,
@@ -119,7 +119,7 @@ def spoken(store: Store, account: Account) -> Store:
     store.tokens.add("<x-evil>", ["codes:read"], now=NOW)
     chief = account(Role.DECISION_MAKER)
     store.accounts.add(replace(chief, id=0, name="<x-evil onload=1>"), now=NOW)
-    month = ReportSchedule(chief.id, MailedReport.USAGE, Rhythm.DAILY, ("a@example.com",), user="2001")
+    month = ReportSchedule(chief.id, MailedCalls.USAGE, Rhythm.DAILY, ("a@example.com",), user="2001")
     store.schedules.add(month, now=NOW)
     told = WebhookEndpoint("https://example.com/<x-evil>?'onload=1", frozenset({"limit.reached"}))
     store.webhooks.add(told, now=NOW)

@@ -33,8 +33,8 @@ from proxy.portal.texts import LANGUAGES, preferred, texts_of
 from proxy.portal.visit import THEMES
 from proxy.settings_portal import PortalSettings
 from proxy.store import (
+    MAILED,
     CodesRepository,
-    MailedReport,
     ReportFormat,
     Rhythm,
     Role,
@@ -283,9 +283,8 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
     assert {f"accounts.grant_{grant}" for grant in GRANTS} <= words
     assert {"second.said_on", "second.said_off"} <= words
     assert {f"mailed.{said}" for said in schedule_pages.MESSAGES} <= words
-    for kind in (MailedReport, ReportFormat, Rhythm):
-        name = {MailedReport: "report", ReportFormat: "format", Rhythm: "rhythm"}[kind]
-        assert {f"mailed.{name}_{member.value}" for member in kind} <= words
+    kinds = {"report": MAILED, "format": tuple(ReportFormat), "rhythm": tuple(Rhythm)}
+    assert {f"mailed.{name}_{one.value}" for name, kind in kinds.items() for one in kind} <= words
     assert {f"mailed.weekday_{day}" for day in WEEKDAYS} <= words
     assert {f"webhooks.{said}" for said in webhook_pages.MESSAGES} <= words
     assert {f"webhooks.event_{event.replace('.', '_')}" for event in EVENTS} <= words

@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from proxy.store import MailedReport, PortalAccount, ReportSchedule, Rhythm, Role, Store
+from proxy.store import PortalAccount, ReportBy, ReportSchedule, Rhythm, Role, Store
 from tests.portal.postbox import MailServer, Postbox
 from tests.portal.receiver import happens
 from tests.portal.test_process import Folder, folder
@@ -41,9 +41,7 @@ async def test_somebody_signs_on_and_a_report_that_was_due_while_nothing_ran_is_
             anna = store.accounts.add(PortalAccount("anna", Role.DECISION_MAKER, "x"), now=time.time())
             due = time.localtime(time.time() - 300)
             minute = due.tm_hour * 60 + due.tm_min
-            daily = ReportSchedule(
-                anna.id, MailedReport.DAY, Rhythm.DAILY, ("boss@example.com",), minute=minute
-            )
+            daily = ReportSchedule(anna.id, ReportBy.DAY, Rhythm.DAILY, ("boss@example.com",), minute=minute)
             store.schedules.add(daily, now=time.time() - 3_600)
             portal = await folder.run("portal")
             await portal.says(r"ready at https://portal\.test")

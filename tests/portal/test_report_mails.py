@@ -19,7 +19,16 @@ from proxy.portal import mailed_reports
 from proxy.portal.report_sender import ReportSender
 from proxy.portal.webhook_mail import Mailer
 from proxy.settings_notify import MailSettings
-from proxy.store import MailedReport, PortalAccount, ReportFormat, ReportSchedule, Rhythm, Role, Store
+from proxy.store import (
+    MailedCalls,
+    PortalAccount,
+    ReportBy,
+    ReportFormat,
+    ReportSchedule,
+    Rhythm,
+    Role,
+    Store,
+)
 from proxy.store.schedules import BACK_OFF
 from tests.cdr.samples import full_record
 from tests.portal.conftest import NOW, Clock
@@ -75,7 +84,7 @@ def made(log: Store, account: Account, clock: Clock) -> Callable[..., ReportSche
     owner = account(Role.BILLING_CONTACT)
 
     def make(**more: object) -> ReportSchedule:
-        plain = ReportSchedule(owner.id, MailedReport.CODE, Rhythm.DAILY, ("boss@example.com",))
+        plain = ReportSchedule(owner.id, ReportBy.CODE, Rhythm.DAILY, ("boss@example.com",))
         added = log.schedules.add(replace(plain, **more), now=NOW)  # type: ignore[arg-type]
         clock.now = max(clock.now, added.next_at)
         return added
@@ -234,7 +243,7 @@ def test_reports_as_table_csv_and_workbook(
     made: Callable[..., ReportSchedule], sender: ReportSender, postbox: Postbox
 ) -> None:
     for form in ("html", "csv", "xlsx"):
-        made(format=ReportFormat(form), language="de", report=MailedReport.USER)
+        made(format=ReportFormat(form), language="de", report=ReportBy.USER)
     while sender.look():
         pass
     table, csv, book = postbox.taken
@@ -263,12 +272,12 @@ def test_statements_and_the_usage_log_show_what_their_owner_may_see(
 ) -> None:
     found = log.codes.find("ACME-12/7")
     assert found is not None
-    of_code = {"report": MailedReport.STATEMENT, "code_id": found.id}
+    of_code = {"report": MailedCalls.STATEMENT, "code_id": found.id}
     made(**of_code, format=ReportFormat.HTML)
     made(**of_code, format=ReportFormat.CSV)
-    made(report=MailedReport.USAGE, user="205")
-    made(report=MailedReport.USAGE, format=ReportFormat.XLSX)
-    made(report=MailedReport.CODE)
+    made(report=MailedCalls.USAGE, user="205")
+    made(report=MailedCalls.USAGE, format=ReportFormat.XLSX)
+    made(report=ReportBy.CODE)
     while sender.look():
         pass
     statement, calls, usage, book, codes = postbox.taken
@@ -291,7 +300,7 @@ def test_statements_and_the_usage_log_show_what_their_owner_may_see(
     owner = log.accounts.by_name("billing_contact")
     assert owner is not None
     log.accounts.change(replace(owner, see_codes=True), version=owner.version)
-    made(report=MailedReport.CODE)
+    made(report=ReportBy.CODE)
     sender.look()
     assert b"ACME-12/7" in attached(postbox.taken[-1])[1]
 
@@ -307,12 +316,12 @@ def test_what_can_never_be_sent_is_given_up_with_its_reason(
     owner = log.accounts.by_name("billing_contact")
     assert found is not None
     assert owner is not None
-    gone = made(report=MailedReport.STATEMENT, code_id=found.id)
+    gone = made(report=MailedCalls.STATEMENT, code_id=found.id)
     assert log.schedules.note_due(now=gone.next_at) == 1
     log.codes.delete_one(found.id)
     log.codes.add(AccountCode("300003", description="Client C"))  # which gets another number
-    large = made(report=MailedReport.USAGE)
-    book = made(report=MailedReport.USAGE, format=ReportFormat.XLSX)
+    large = made(report=MailedCalls.USAGE)
+    book = made(report=MailedCalls.USAGE, format=ReportFormat.XLSX)
     monkeypatch.setattr(mailed_reports, "LARGEST", 100)
     monkeypatch.setattr(mailed_reports, "MOST_ROWS", 2)
     for _ in range(3):
@@ -380,12 +389,7 @@ def test_two_processes_send_each_report_once_and_a_store_that_fails_is_waited_fo
         happens(lambda: sender._looking._failing and beside._looking._failing)
         with store.database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE gone RENAME TO report_mails")
-        happens(
-            lambda: (
-                all(mail.sent_at for mail in store.schedules.last_mails().values())
-                and len(store.schedules.last_mails()) == 5
-            )
-        )
+        happens(lambda: [bool(one.sent_at) for one in store.schedules.last_mails().values()] == [True] * 5)
         sender.stop()
         beside.stop()
     assert len(postbox.taken) == len({message["Message-ID"] for message in postbox.taken}) == 5

@@ -12,8 +12,9 @@ import pytest
 from proxy.errors import ConfigurationError
 from proxy.policy import AccountCode
 from proxy.store import (
-    MailedReport,
+    MailedCalls,
     PortalAccount,
+    ReportBy,
     ReportFormat,
     ReportSchedule,
     Rhythm,
@@ -27,7 +28,7 @@ from proxy.store.schedules import BACK_OFF, LEASE, SchedulesRepository, covered,
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAY = 86_400.0
-PLAIN = ReportSchedule(1, MailedReport.CODE, Rhythm.DAILY, ("a@example.com",), minute=6 * 60 + 30)
+PLAIN = ReportSchedule(1, ReportBy.CODE, Rhythm.DAILY, ("a@example.com",), minute=6 * 60 + 30)
 NOW = datetime(2026, 7, 15, 12, 0, tzinfo=UTC).timestamp()
 
 
@@ -94,10 +95,10 @@ def test_days_that_a_report_is_about() -> None:
         ({"minute": 24 * 60}, "there is no such day or hour"),
         ({"minute": -1}, "there is no such day or hour"),
         ({"code_id": 1}, "a statement, and nothing else"),
-        ({"report": MailedReport.STATEMENT}, "a statement, and nothing else"),
-        ({"report": MailedReport.USAGE, "format": ReportFormat.HTML}, "as CSV or XLSX"),
+        ({"report": MailedCalls.STATEMENT}, "a statement, and nothing else"),
+        ({"report": MailedCalls.USAGE, "format": ReportFormat.HTML}, "as CSV or XLSX"),
         ({"user": "204"}, "only the usage log"),
-        ({"report": MailedReport.USAGE, "call_class": "moon"}, "no such class"),
+        ({"report": MailedCalls.USAGE, "call_class": "moon"}, "no such class"),
     ],
 )
 def test_what_is_no_schedule(values: dict[str, object], complaint: str) -> None:
@@ -242,7 +243,7 @@ def test_what_was_deleted_ends_its_schedules_and_nobody_gets_its_number(store: S
     kept, gone = (store.codes.find(digits) for digits in ("100001", "200002"))
     assert kept
     assert gone
-    statement = replace(PLAIN, report=MailedReport.STATEMENT, account_id=other.id, code_id=kept.id)
+    statement = replace(PLAIN, report=MailedCalls.STATEMENT, account_id=other.id, code_id=kept.id)
     of_kept = store.schedules.add(statement, now=NOW)
     of_gone = store.schedules.add(replace(statement, code_id=gone.id), now=NOW)
     of_owner = store.schedules.add(replace(PLAIN, account_id=owner.id), now=NOW)

@@ -17,7 +17,18 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from proxy.errors import TollgateError
-from proxy.portal.api import accounts, calls, codes, codes_bulk, groups, reports, usage, users
+from proxy.portal.api import (
+    accounts,
+    calls,
+    codes,
+    codes_bulk,
+    groups,
+    locks,
+    reports,
+    schedules,
+    usage,
+    users,
+)
 from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.problems import MEDIA_TYPE, Problem, problem_response, say_problem
 from proxy.portal.api.scopes import Scope
@@ -50,8 +61,10 @@ def api_routes() -> list[BaseRoute]:
         codes.router,
         groups.router,
         users.router,
+        locks.router,
         usage.router,
         reports.router,
+        schedules.router,
         calls.router,
         accounts.router,
     )
@@ -84,7 +97,8 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title="Tollgate",
             version=version("tollgate"),
-            description="Account codes, groups, users, the usage log, reports and live calls of one gate.",
+            description="Account codes, groups, users, locked callers, the usage log, reports (by mail too), "
+            "accounts and live calls of one gate.",
             routes=app.routes,
             servers=[{"url": ROOT}],
         )

@@ -10,7 +10,7 @@ from typing import TypeVar
 from fastapi import Request, Response
 
 from proxy.portal.api.problems import Problem
-from proxy.store import PortalAccount, VersionConflict, Versioned
+from proxy.store import PortalAccount, ReportSchedule, VersionConflict, Versioned
 
 __all__ = ["changed_if_match", "expected_version", "not_modified", "preconditions", "tag"]
 
@@ -81,7 +81,7 @@ def preconditions() -> Iterator[None]:
         yield
     except VersionConflict as error:
         current = error.current
-        known = current.version if isinstance(current, Versioned | PortalAccount) else 0
+        known = current.version if isinstance(current, Versioned | PortalAccount | ReportSchedule) else 0
         raise conflict(known) from None
 
 
