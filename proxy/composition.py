@@ -385,6 +385,7 @@ def _peer(settings: Settings, peer: PeerSettings, lookup: Lookup) -> Peer:
         large_requests=LargeRequests(peer.large_requests),
         reliable=Reliability(peer.reliable),
         digits=DigitForm(peer.digits),
+        probe_interval=peer.probe_interval,
     )
 
 

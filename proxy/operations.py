@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from proxy.call.trunk_watch import TrunkState
+from proxy.call.trunk_watch import DestinationStatus, TrunkState
 from proxy.errors import ConfigurationError
 from proxy.metrics import Sample
 from proxy.net.control import Handler
@@ -126,36 +126,43 @@ def _limits_reached(gate: Gate) -> list[dict[str, object]]:
 
 
 def _trunks(gate: Gate) -> list[dict[str, object]]:
-    now = time.monotonic()
+    now, states = time.monotonic(), gate.core.watch.status()
     return [
         {
             "name": trunk.name,
             "calls": gate.core.load.calls_of(trunk.name),
             "max_calls": trunk.max_calls,
             "registration": _registration(gate, trunk.name),
-            "destinations": [
-                {
-                    "address": one.address,
-                    "state": one.state.value,
-                    "seconds": round(now - one.since, 1) if one.since else None,
-                    "reason": one.reason,
-                }
-                for one in gate.core.watch.status()
-                if one.trunk == trunk.name
-            ],
+            "destinations": _destinations(states, trunk.name, now),
         }
         for trunk in gate.core.config.trunks
     ]
 
 
+def _destinations(states: Iterable[DestinationStatus], name: str, now: float) -> list[dict[str, object]]:
+    """Say how the addresses of one trunk or peer are."""
+    return [
+        {
+            "address": one.address,
+            "state": one.state.value,
+            "seconds": round(now - one.since, 1) if one.since else None,
+            "reason": one.reason,
+        }
+        for one in states
+        if one.trunk == name
+    ]
+
+
 def _peers(gate: Gate) -> list[dict[str, object]]:
     calls = Counter(call.record.peer for call in gate.core.calls.values())
+    now, states = time.monotonic(), gate.core.watch.status(pbxs=True)
     return [
         {
             "name": peer.name,
             "networks": [*map(str, peer.networks), *peer.certificate_names],
             "default_group": peer.default_group,
             "calls": calls[peer.name],
+            "destinations": _destinations(states, peer.name, now),
         }
         for peer in gate.core.config.peers
     ]
@@ -184,6 +191,15 @@ def _trunk_samples(core: CallCore) -> list[Sample]:
                 labels=(("trunk", one.trunk), ("address", one.address)),
             )
             for one in states
+        ),
+        *(
+            Sample(
+                "peer_up",
+                "1 while the address that calls go to answers.",
+                one.state is TrunkState.UP,
+                labels=(("peer", one.trunk), ("address", one.address)),
+            )
+            for one in core.watch.status(pbxs=True)
         ),
     ]
 

@@ -73,6 +73,9 @@ class PeerSettings(_CallingSide):
     come."""
     srtp: Literal["off", "optional", "required"] = "off"
     """SRTP, keyed in SDP (RFC 4568): the keys are as safe as the signalling, so use TLS."""
+    probe_interval: float = Field(default=0.0, ge=0, le=86_400)
+    """An OPTIONS goes to each of its addresses so often, so that a dead one is known before a call waits for
+    it; 0: never, calls alone tell."""
     pass_refer: bool = False
     """When its party is transferred to another of its own numbers, it is asked to do that itself (REFER)."""
 

@@ -553,6 +553,22 @@ def test_status_reload_and_hangup(
             "store_trouble": "",
             "certificate_expires": None,
             "limits_reached": [{"caller": "user 204", "limit": "the group allows 2 calls", "seconds": 61.2}],
+            "peers": [
+                {
+                    "name": "pbx",
+                    "calls": 2,
+                    "destinations": [
+                        {
+                            "address": "udp:192.0.2.1:5060",
+                            "state": "down",
+                            "seconds": 9.6,
+                            "reason": "no answer",
+                        },
+                        {"address": "udp:192.0.2.2:5060", "state": "up", "seconds": None, "reason": ""},
+                    ],
+                },
+                {"name": "door", "calls": 0, "destinations": []},
+            ],
         }
     )
     assert run(["status"]) == 0
@@ -563,6 +579,8 @@ def test_status_reload_and_hangup(
         "journal durable: yes",
         "store trouble: none",
         "certificate expires: none",
+        "peer pbx: 2 calls; udp:192.0.2.1:5060 down for 10 s (no answer), udp:192.0.2.2:5060 up",
+        "peer door: 0 calls; no address",
         "limit reached by user 204, 61 s ago: the group allows 2 calls",
     ]
     answering({"after_restart": ["sip.listen"]})

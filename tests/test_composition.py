@@ -55,6 +55,7 @@ drop_headers = ["alert-info"]
 large_requests = "udp"
 reliable = "off"
 digits = "info"
+probe_interval = 20
 codecs = ["pcma"]
 
 [[trunks]]
@@ -176,6 +177,7 @@ def test_peers_and_trunks_carry_their_settings(settings: Settings) -> None:
     pbx, carrier = gate.peers
     assert (pbx.side, pbx.code_mode, pbx.latching) == (Side.PBX, CodeMode.EARLY, Latching.LEARNING)
     assert (pbx.codecs, pbx.default_group) == (("PCMA",), "callers")
+    assert as_trunk(pbx).probe_interval == 20.0
     assert (carrier.side, carrier.name) == (Side.TRUNK, "first")
     assert {str(network) for network in carrier.networks} == {
         "198.51.100.1/32",

@@ -158,6 +158,8 @@ class Peer:
     reliable: Reliability = Reliability.SUPPORTED
     """Which provisional responses to it ask for a PRACK."""
     digits: DigitForm = DigitForm.AUTO
+    probe_interval: float = 0.0
+    """As `Trunk.probe_interval`, for calls to it."""
 
     @property
     def flows(self) -> tuple[Flow, ...]:

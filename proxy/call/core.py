@@ -51,7 +51,7 @@ from proxy.call.ports import (
 from proxy.call.refer_notifier import ReferNotifier
 from proxy.call.referrals import Referrals
 from proxy.call.registrations import Registrations
-from proxy.call.routing import Hop, Route
+from proxy.call.routing import Hop, Route, pbxs_of
 from proxy.call.state import CallState
 from proxy.call.subscription import Subscription
 from proxy.call.subscriptions import Subscriptions
@@ -188,7 +188,7 @@ class CallCore:
         """Take a new configuration; calls that are under way keep theirs."""
         self.config = config
         self.accounts.reconfigure(config.trunks, config.peers)
-        self.watch.reconfigure(config.trunks)
+        self.watch.reconfigure(config.trunks, pbxs_of(config))
         self.load.reconfigure(config.trunks)
         if self.subscriptions is not None:
             self.subscriptions.reconfigure(config)

@@ -22,7 +22,7 @@ from proxy.sip.message import Request
 from proxy.sip.reachability import networks_of
 from proxy.sip.uri import format_host
 
-__all__ = ["Caller", "Hop", "Route", "RouteTable", "as_trunk", "did_of"]
+__all__ = ["Caller", "Hop", "Route", "RouteTable", "as_trunk", "did_of", "pbxs_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -171,9 +171,7 @@ class RouteTable:
                 reliable=phones.reliable,
                 digits=phones.digits,
             )
-        self._pbx = {
-            peer.name: as_trunk(peer) for peer in config.peers if peer.side is Side.PBX and peer.flow
-        }
+        self._pbx = {pbx.name: pbx for pbx in pbxs_of(config)}
 
     def outbound(self, caller: Caller, decision: Decision) -> Route:
         """Route a call of a user: over the trunks, or back inside when the number is internal."""
@@ -263,6 +261,11 @@ class RouteTable:
         return None if best is None else self._pbx.get(best.peer)
 
 
+def pbxs_of(config: GateConfig) -> list[Trunk]:
+    """Return the PBXs that calls go to, as destinations."""
+    return [as_trunk(peer) for peer in config.peers if peer.side is Side.PBX and peer.flow]
+
+
 def as_trunk(peer: Peer) -> Trunk:
     """See a PBX as a destination: it gets numbers and callers as they came."""
     flow = peer.flow
@@ -281,6 +284,7 @@ def as_trunk(peer: Peer) -> Trunk:
         large_requests=peer.large_requests,
         reliable=peer.reliable,
         digits=peer.digits,
+        probe_interval=peer.probe_interval,
     )
 
 

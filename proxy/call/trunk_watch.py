@@ -4,7 +4,8 @@ RFC 3261 §11.1 (OPTIONS as a probe), §21.5.4 (503 with Retry-After). A destina
 `DOWN_AFTER` failures in a row and UP again after `UP_AFTER` answers in a row, so that one lost packet, or one
 answer between long silences, does not make it flap. Calls tell too: silence and refused connections count as
 failures, any response as an answer. Where probing is off, a destination that is down gets its chance again
-after `REST` seconds. A trunk that is down is not given up: it is tried after all the others.
+after `REST` seconds. A trunk that is down is not given up: it is tried after all the others. The servers of a
+PBX are watched in the same way.
 
 States of a destination::
 
@@ -63,6 +64,7 @@ class DestinationStatus:
     """One destination as `tollgate status` shows it."""
 
     trunk: str
+    """Name of the trunk, or of the PBX."""
     address: str
     """``udp:192.0.2.1:5060``"""
     state: TrunkState
@@ -97,12 +99,13 @@ class Probe:
 
 
 class _Destination:
-    """One flow of one trunk."""
+    """One flow of one trunk, or of a PBX."""
 
     __slots__ = (
         "answers",
         "failures",
         "flow",
+        "pbx",
         "probe",
         "probe_at",
         "reason",
@@ -112,9 +115,10 @@ class _Destination:
         "trunk",
     )
 
-    def __init__(self, trunk: Trunk, flow: Flow) -> None:
+    def __init__(self, trunk: Trunk, flow: Flow, *, pbx: bool) -> None:
         self.trunk = trunk
         self.flow = flow
+        self.pbx = pbx
         self.state = TrunkState.UP
         self.since = 0.0
         self.reason = ""
@@ -163,13 +167,12 @@ class _Destination:
         if state is TrunkState.UP:
             self.reason = ""
         log = _log.warning if state is TrunkState.DOWN else _log.info
-        log(
-            "trunk %s at %s is %s%s", self.trunk.name, _address(self.flow), state.value, _because(self.reason)
-        )
+        kind, name = "peer" if self.pbx else "trunk", self.trunk.name
+        log("%s %s at %s is %s%s", kind, name, _address(self.flow), state.value, _because(self.reason))
 
 
 class TrunkWatch:
-    """Every destination of every trunk."""
+    """Every destination of every trunk and PBX."""
 
     __slots__ = ("_destinations", "_endpoint", "_shares", "_usable", "due")
 
@@ -185,20 +188,21 @@ class TrunkWatch:
         self.due = NEVER
         """When `handle_timer` is to be called next."""
 
-    def reconfigure(self, trunks: Collection[Trunk]) -> None:
-        """Watch these trunks; a destination that stays keeps its state."""
+    def reconfigure(self, trunks: Collection[Trunk], pbxs: Collection[Trunk] = ()) -> None:
+        """Watch these; a destination that stays keeps its state. No two of them have one name."""
         before, self._destinations = self._destinations, {}
-        for trunk in trunks:
+        watched = (*trunks, *pbxs)
+        for place, trunk in enumerate(watched):
             for flow in trunk.flows:
                 key = (trunk.name, flow)
-                destination = before.get(key) or _Destination(trunk, flow)
+                destination = before.get(key) or _Destination(trunk, flow, pbx=place >= len(trunks))
                 destination.trunk = trunk
                 if not trunk.probe_interval:
                     destination.probe_at = NEVER
                 elif destination.probe_at == NEVER:
                     destination.probe_at = 0.0
                 self._destinations[key] = destination
-        known = {trunk.name for trunk in trunks} | self._destinations.keys()
+        known = {trunk.name for trunk in watched} | self._destinations.keys()
         self._shares = {sharer: share for sharer, share in self._shares.items() if sharer in known}
         self._rearm()
 
@@ -211,7 +215,7 @@ class TrunkWatch:
             for trunk in self._by_priority(trunks)
             for flow in (self._by_weight(trunk) if trunk.shares else trunk.flows)
         ]
-        # Those of unknown trunks (a PBX behind the gate, phones) have no state and keep their places.
+        # Those of trunks that a reload has taken away meanwhile have no state and keep their places.
         poor = [hop for hop in hops if not self._serves(hop, now)]
         return hops if not poor else [hop for hop in hops if hop not in poor] + poor
 
@@ -303,11 +307,13 @@ class TrunkWatch:
 
     # For the world ------------------------------------------------------------------------------------------
 
-    def status(self) -> list[DestinationStatus]:
-        """Return the state of every destination, in the order of the settings."""
+    def status(self, *, pbxs: bool = False) -> list[DestinationStatus]:
+        """Return the state of every destination of the trunks, or of the PBXs, in the order of the
+        settings."""
         return [
             DestinationStatus(one.trunk.name, _address(one.flow), one.state, one.since, one.reason)
             for one in self._destinations.values()
+            if one.pbx is pbxs
         ]
 
 

@@ -128,10 +128,13 @@ def status(*, config: ConfigOption = None) -> None:
         raise ConfigurationError("the gate's answer is not understood; is it of another version?")
     trunks = found.pop("trunks", [])
     limits = found.pop("limits_reached", [])
+    peers = found.pop("peers", [])
     for name, value in found.items():
         say(f"{str(name).replace('_', ' ')}: {_in_words(value)}")
     for trunk in trunks if isinstance(trunks, list) else ():
         say(_trunk_line(trunk))
+    for peer in peers if isinstance(peers, list) else ():
+        say(f"peer {peer.get('name')}: {peer.get('calls')} calls; {_states(peer)}")
     for one in limits if isinstance(limits, list) else ():
         say(f"limit reached by {one['caller']}, {one['seconds']:.0f} s ago: {one['limit']}")
 
@@ -148,15 +151,19 @@ def _in_words(value: object) -> str:
 def _trunk_line(trunk: dict[str, object]) -> str:
     """Say how one trunk is: its calls, and each of its destinations."""
     limit = f" of {trunk['max_calls']}" if trunk.get("max_calls") else ""
-    destinations = trunk.get("destinations")
+    shown = _states(trunk)
+    if trunk.get("registration"):
+        shown += f"; registration: {trunk['registration']}"
+    return f"trunk {trunk.get('name')}: {trunk.get('calls')}{limit} calls; {shown}"
+
+
+def _states(side: Mapping[str, object]) -> str:
+    destinations = side.get("destinations")
     states = []
     for one in destinations if isinstance(destinations, list) else ():
         since = f" for {one['seconds']:.0f} s" if one.get("seconds") is not None else ""
         states.append(f"{one['address']} {one['state']}{since}{_bracketed(one.get('reason'))}")
-    shown = ", ".join(states) or "no address"
-    if trunk.get("registration"):
-        shown += f"; registration: {trunk['registration']}"
-    return f"trunk {trunk.get('name')}: {trunk.get('calls')}{limit} calls; {shown}"
+    return ", ".join(states) or "no address"
 
 
 def _bracketed(reason: object) -> str:

@@ -142,6 +142,68 @@ def test_rfc3263_4_3_a_pbx_of_several_servers_is_called_at_the_next_one() -> Non
     assert [trunk.trunk for trunk in bench.record.trunks] == ["pbx", "pbx"]
 
 
+class TestServersOfAPbx:
+    """They are watched as the addresses of a trunk are (RFC 3263 §4.3, RFC 3261 §11.1)."""
+
+    @staticmethod
+    def pair(probe_interval: float = 0.0) -> GateConfig:
+        config = default_config()
+        pbx, carrier = config.peers
+        servers = replace(
+            pbx,
+            further_flows=(Flow("UDP", *CARRIER_2),),
+            shares=((1, 0), (2, 0)),
+            probe_interval=probe_interval,
+        )
+        return replace(config, peers=(servers, carrier))
+
+    @staticmethod
+    def tried(bench: GateBench, seconds: float) -> int:
+        """A call of the carrier that is answered within that time, and ends; how many servers were tried."""
+        call = bench.carrier.call("+12125550204")
+        bench.run(seconds)
+        assert call.status == 200
+        call.bye()
+        bench.run(1.0)
+        return len(bench.journal.final[-1].trunks)
+
+    def states(self, bench: GateBench) -> list[str]:
+        assert [one.trunk for one in bench.core.watch.status()] == ["carrier"], "those of trunks are apart"
+        return [one.state.value for one in bench.core.watch.status(pbxs=True)]
+
+    def test_a_dead_one_is_remembered_and_tried_again_later(self, caplog: pytest.LogCaptureFixture) -> None:
+        with GateBench(config=self.pair()) as bench:
+            bench.pbx.script = RING_AND_ANSWER
+            bench.network.drop = lambda _sender, receiver, _data: receiver == PBX
+            assert [self.tried(bench, 6.0), self.tried(bench, 6.0), self.tried(bench, 1.5)] == [2, 2, 1]
+            assert self.states(bench) == ["down", "up"]
+            assert "peer pbx at udp:192.0.2.10:5060 is down: no answer" in caplog.text
+            bench.run(30.0)
+            bench.network.drop = lambda *_: False
+            assert self.tried(bench, 1.5) == 1
+            assert bench.pbx.calls, "it has its turn again"
+            assert self.states(bench) == ["up", "up"]
+
+    def test_probes_find_it_before_any_call_does(self) -> None:
+        with GateBench(config=self.pair(probe_interval=5.0)) as bench:
+            bench.pbx.script = RING_AND_ANSWER
+            bench.network.drop = lambda _sender, receiver, _data: receiver == PBX
+            bench.run(15.0)
+            assert self.states(bench) == ["down", "up"]
+            assert self.tried(bench, 1.5) == 1
+            bench.network.drop = lambda *_: False
+            bench.run(20.0)
+            assert self.states(bench) == ["up", "up"]
+            bench.core.reconfigure(self.pair())
+            bench.run(40.0)
+
+    def test_who_no_call_goes_to_is_not_watched(self) -> None:
+        config = default_config()
+        pbx, carrier = config.peers
+        with GateBench(config=replace(config, peers=(replace(pbx, flow=None), carrier))) as bench:
+            assert self.states(bench) == []
+
+
 def test_each_server_of_a_pbx_is_known_by_its_address() -> None:
     pbx = replace(default_config().peers[0], networks=(), further_flows=(Flow("UDP", *CARRIER_2),))
     peers = PeerTable(GateConfig(peers=(pbx,), trunks=()))

@@ -107,13 +107,19 @@ async def test_status_and_metrics_tell_how_the_gate_is(house: House, tmp_path: P
     other = House(tmp_path / "other")
     other.folder.mkdir()
     with reserved_tcp_port() as port:
-        other.extra = f"metrics.port = {port}"
+        pbx = '{ name = "pbx", networks = ["192.0.2.9"], address = "sip:192.0.2.9" }'
+        other.extra = f"metrics.port = {port}\npeers = [{pbx}]"
         await other.open()
     page = await asyncio.to_thread(_fetch, other.gate.settings.metrics.port)
     assert "tollgate_journal_durable 1.0" in page
     (trunk,) = other.gate.settings.trunks
     assert f'tollgate_trunk_up{{address="{trunk.addresses[0]}",trunk="{trunk.name}"}} 1.0' in page
     assert f'tollgate_trunk_calls{{trunk="{trunk.name}"}} 0.0' in page
+    assert 'tollgate_peer_up{address="udp:192.0.2.9:5060",peer="pbx"} 1.0' in page
+    status = await asyncio.to_thread(other.ask, "status")
+    assert isinstance(status, dict)
+    (peer,) = status["peers"]
+    assert [one["state"] for one in peer["destinations"]] == ["up"]
     await other.close()
 
 
