@@ -1,4 +1,8 @@
-"""User groups and users in the store."""
+"""User groups and users in the store.
+
+The first version of each is the id of the change that made it. Whoever is deleted and made anew under the same name
+has one that none before had: each version more was a change more, and no change has an id again.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +54,8 @@ class GroupsRepository:
             if _has_group(connection, group.name):
                 message = f"group {group.name!r} exists already"
                 raise ConfigurationError(message)
-            connection.execute(insert(groups).values(group_row(group)))
-            log_change(connection, ChangeKind.GROUP, ChangeAction.SAVED, [group.name])
+            version = log_change(connection, ChangeKind.GROUP, ChangeAction.SAVED, [group.name])
+            connection.execute(insert(groups).values({**group_row(group), "version": version}))
             write_audit(connection, self._actor, "add", "group", group.name, after=group_facts(group))
 
     def change(self, group: UserGroup, *, version: int | None = None) -> None:
@@ -120,8 +124,8 @@ class UsersRepository:
             if _count(connection, users.c.extension, user.extension):
                 message = f"user {user.extension} exists already"
                 raise ConfigurationError(message)
-            connection.execute(insert(users).values(user_row(user)))
-            log_change(connection, ChangeKind.USER, ChangeAction.SAVED, [user.extension])
+            version = log_change(connection, ChangeKind.USER, ChangeAction.SAVED, [user.extension])
+            connection.execute(insert(users).values({**user_row(user), "version": version}))
             write_audit(connection, self._actor, "add", "user", user.extension, after=user_facts(user))
 
     def change(self, user: User, *, version: int | None = None) -> None:

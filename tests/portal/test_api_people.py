@@ -150,15 +150,13 @@ async def test_a_user_is_changed_by_version_and_deleted(client: httpx.AsyncClien
     store.groups.add(UserGroup("lobby"))
     store.users.add(User("204", "sales", credentials=digest_credentials("204", "tollgate", "password")))
     assert (await client.patch("/users/204", json={"name": "Ann"})).status_code == 428
+    first = (await client.get("/users/204")).headers["etag"]
     changed = await client.patch(
-        "/users/204", json={"name": "Ann", "group": "lobby"}, headers={"if-match": '"1"'}
+        "/users/204", json={"name": "Ann", "group": "lobby"}, headers={"if-match": first}
     )
-    assert (changed.json()["name"], changed.json()["group"], changed.headers["etag"]) == (
-        "Ann",
-        "lobby",
-        '"2"',
-    )
-    stale = await client.patch("/users/204", json={"name": "Bob"}, headers={"if-match": '"1"'})
+    assert (changed.json()["name"], changed.json()["group"]) == ("Ann", "lobby")
+    assert changed.headers["etag"] != first
+    stale = await client.patch("/users/204", json={"name": "Bob"}, headers={"if-match": first})
     assert stale.status_code == 412
     alone = await client.patch("/users/204", json={"digest_name": "ann"}, headers={"if-match": "*"})
     assert list(errors(alone)) == ["digest_name"]
@@ -169,7 +167,9 @@ async def test_a_user_is_changed_by_version_and_deleted(client: httpx.AsyncClien
     user = store.users.get("204")
     assert user is not None
     assert user.credentials == digest_credentials("ann", "tollgate", "password 2")
-    assert (await client.get("/users/204", headers={"if-none-match": '"3"'})).status_code == 304
+    assert (
+        await client.get("/users/204", headers={"if-none-match": both.headers["etag"]})
+    ).status_code == 304
     assert (await client.delete("/users/204")).status_code == 204
     for answer in (
         await client.get("/users/204"),
@@ -177,6 +177,31 @@ async def test_a_user_is_changed_by_version_and_deleted(client: httpx.AsyncClien
         await client.patch("/users/204", json={}, headers={"if-match": "*"}),
     ):
         assert answer.status_code == 404
+
+
+async def test_rfc9110_13_1_1_who_is_made_anew_is_not_who_was_read_before(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    store.groups.add(UserGroup("sales"))
+    for where, facts in (
+        ("/groups/lobby", {"name": "lobby"}),
+        ("/users/204", {"extension": "204", "group": "sales"}),
+    ):
+        seen = set[str]()
+        for _ in range(3):
+            made = await client.post(where.rpartition("/")[0], json=facts)
+            assert made.status_code == 201
+            seen.add(made.headers["etag"])
+            for tries in (2, 3):
+                named = {"tries": tries} if "name" in facts else {"name": f"Ann {tries}"}
+                changed = await client.patch(where, json=named, headers={"if-match": "*"})
+                seen.add(changed.headers["etag"])
+            assert (await client.delete(where)).status_code == 204
+        assert len(seen) == 9, "no version comes again, of none before"
+        await client.post(where.rpartition("/")[0], json=facts)
+        for tag in seen:
+            stale = await client.patch(where, json={}, headers={"if-match": tag})
+            assert stale.status_code == 412
 
 
 @pytest.mark.parametrize(
