@@ -1,7 +1,7 @@
 """User groups and users in the store.
 
-The first version of each is the id of the change that made it. Whoever is deleted and made anew under the same name
-has one that none before had: each version more was a change more, and no change has an id again.
+The first version of each is the id of the change that made it. Whoever is deleted and made anew under the
+same name has one that none before had: each version more was a change more, and no change has an id again.
 """
 
 from __future__ import annotations
