@@ -1,7 +1,8 @@
 """What callers hear from a running gate: read and encoded at start, and again when recordings have changed.
 
 Only what has changed is encoded again, in threads and without the interpreter's lock; a prompt that plays at
-that moment is played to its end as it was.
+that moment is played to its end as it was. A gate that starts waits for what everybody hears; recordings of
+single groups, of which there may be many, come when it listens already.
 """
 
 from __future__ import annotations
@@ -41,14 +42,19 @@ class Recordings:
         self._codecs = tuple(codecs)
         self._played: Mapping[str, bytes] = {}
         """Digests of what the engine has."""
+        self.left = 0
+        """So many sounds of groups were not encoded when all others were."""
         self.turn = asyncio.Lock()
         """Held from `read` to `play`: what was read first shall not be played last."""
 
-    async def read(self) -> FreshSounds:
-        """Read all sounds and encode those that are new. Raises `ConfigurationError`; nothing is
-        played otherwise yet.
+    async def read(self, *, of_groups: bool = True) -> FreshSounds:
+        """Read all sounds and encode those that are new; without those ``of_groups`` what is everybody's, and
+        the next time does the rest. Raises `ConfigurationError`; nothing is played otherwise yet.
         """
         sounds = await asyncio.to_thread(self._sounds)
+        if not of_groups:
+            everything, sounds = sounds, {key: sound for key, sound in sounds.items() if "@" not in key}
+            self.left = len(everything) - len(sounds)
         digests = {key: _digest(sound) for key, sound in sounds.items()}
         new = {key: sound for key, sound in sounds.items() if self._played.get(key) != digests[key]}
         # One thread per codec: at the start they take a second or so.

@@ -158,7 +158,7 @@ class Gate:
         folder = Path(settings.prompts.folder) if settings.prompts.folder else None
         country = settings.prompts.country or settings.number_plan.country
         self._recordings = Recordings(folder, country, composition.prompt_codecs(settings))
-        sounds = await self._recordings.read()
+        sounds = await self._recordings.read(of_groups=False)
         self.engine = EmbeddedEngine(composition.media_config(settings), self._answered, self._media_failed)
         self._stack.callback(self.engine.stop)
         self._recordings.play(sounds, self.engine)
@@ -266,6 +266,9 @@ class Gate:
         housekeeping = self._loop.create_task(self._housekeeping(), name="housekeeping")
         self._stack.push_async_callback(self._leave_house)
         self._stack.push_async_callback(cancelled, housekeeping)
+        if self._recordings.left:
+            # Until then their callers hear what all others do.
+            self._in_background("recordings of groups", self.take_up_recordings)
 
     def _may_decline(self, uri: str) -> bool:
         """Say whether a call may be declined for want of time: one for help never."""
@@ -347,12 +350,12 @@ class Gate:
                 sweep()
             self._in_background("release records", lambda: asyncio.to_thread(self._kept.release_records))
 
-    def _in_background(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    def _in_background(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Begin this, unless it is still under way from the last time."""
         if name not in self._errands:
             self._errands[name] = self._loop.create_task(self._finish(name, work), name=name)
 
-    async def _finish(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _finish(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         try:
             await work()
         except Exception:

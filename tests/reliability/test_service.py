@@ -8,14 +8,11 @@ import signal
 from pathlib import Path
 from random import Random
 
-import pytest
-
 from proxy.cdr.record import Disposition, HungUpBy
 from reliability.gate import ROOT, GateProcess
+from reliability.restart import PROMISED, restarted
 from reliability.traffic import Callee, Caller, place_calls
 from tests.net.waiting import happens, until
-
-pytestmark = pytest.mark.system
 
 NUMBER = "4155550123"
 CALLS = 100
@@ -76,3 +73,11 @@ async def test_no_call_is_lost_by_reloads_nor_before_its_end_by_a_drain(tmp_path
     assert "Traceback" not in gate.log
     await caller.close()
     await callee.close()
+
+
+async def test_a_restart_serves_within_3_s_and_knows_the_phones_of_before(tmp_path: Path) -> None:
+    found = await restarted(tmp_path, phones=500, recordings=2, ends=(signal.SIGKILL,))
+    # Of a core, that is: who else is on the machine, no test can know.
+    assert found.processor[0] <= PROMISED, found
+    assert found.contacts == [500]
+    assert len(found.reached) == 1
