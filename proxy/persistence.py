@@ -182,7 +182,7 @@ class Persistence:
     async def _open_store(self) -> None:
         """Open the store, make the groups of the settings, and follow its policy. Raises TollgateError."""
         settings = self._settings
-        store = await asyncio.to_thread(Store, settings.store.url)
+        store = await asyncio.to_thread(Store, settings.store.url, steady=True)
         try:
             if self._example_data:
                 realm = settings.auth.realm

@@ -51,7 +51,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="script/reliability",
         description="Hold the promises of docs/reliability.md against this machine; may take hours.",
-        epilog="example: script/reliability kills --seconds 300",
+        epilog="examples: script/reliability kills --seconds 300; "
+        "script/reliability soak --calls 1000000 --rate 100",
     )
     parser.add_argument(
         "groups", nargs="*", metavar="GROUP", help=f"of {', '.join(known)}; all when none is named"
@@ -59,13 +60,18 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, metavar="N", help="about so long per group, instead of its own time"
     )
+    parser.add_argument("--calls", type=float, metavar="N", help="soak only: end after so many calls")
+    parser.add_argument("--rate", type=float, metavar="N", help="soak only: so many calls per second")
     options = parser.parse_args()
+    bounds = {name: value for name in ("calls", "rate") if (value := getattr(options, name)) is not None}
+    if bounds and options.groups != ["soak"]:
+        parser.error("--calls and --rate are for the soak alone")
     if unknown := set(options.groups) - set(known):
         parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     console = Console()
     kept = True
     for name in options.groups or known:
-        figures = known[name].run(options.seconds)
+        figures = known[name].run(options.seconds, **bounds)
         console.print(table(name, known[name], figures))
         _keep(name, figures, options.seconds)
         kept = kept and all(figure.kept for figure in figures)

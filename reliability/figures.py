@@ -23,6 +23,8 @@ class Figure:
 class Group(Protocol):
     """A module of this package that measures something; the first line of its docstring is its title."""
 
-    def run(self, seconds: float | None = None) -> list[Figure]:
-        """Measure for about so many seconds; None: as long as docs/reliability.md says."""
+    def run(self, seconds: float | None = None, **bounds: float) -> list[Figure]:
+        """Measure for about so many seconds; None: as long as docs/reliability.md says. The other bounds are
+        those of a group that has some.
+        """
         ...

@@ -8,41 +8,76 @@ import os
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
-from proxy.cdr.record import CallRecord
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from proxy.policy import CodeCollection, NumberPlan, new_code
+from proxy.settings import load_settings
+from proxy.store import Store, load_snapshot
 from reliability.figures import Figure
-from reliability.gate import GateProcess
-from reliability.traffic import Callee, Caller
+from reliability.mixed_calls import CODE, WHOLE_KINDS, Kind, MixedCallee, MixedCaller, Outcomes
+from reliability.wire import HOST, ExposedGate, PhoneLine, exposed_gate
+from tests.net.waiting import PATIENCE, until
+
+__all__ = ["Load", "Soaked", "soak", "soak_here"]
 
 RATE = 5.0
 SECONDS = 2 * 3600.0
 SLOPE = 1.0
 """MB per hour, after the first tenth."""
 DELAY_GROWTH = 1.1
-BUSY, REFUSED, SILENT, ANSWERED, HELP = "4155550486", "4155550603", "4155550180", "4155550200", "911"
-MIX = {ANSWERED: 60, BUSY: 12, REFUSED: 8, SILENT: 15, HELP: 5}
-"""Of a hundred calls. Who hears nothing but ringing gives up."""
+OVER_TCP = 0.2
+"""The share of calls that come over TCP."""
+RECONNECT = 15.0
+"""Mean seconds after which whoever came over TCP or TLS connects anew."""
+LONGEST_CALL = 120.0
+_MANY_PORTS = "20000-29999"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of a gate."""
+
+    seconds: float = math.inf
+    calls: float = math.inf
+    """Whatever comes first ends it."""
+    rate: float = RATE
+    """Calls per second, at random moments."""
+    kinds: Sequence[Kind] = WHOLE_KINDS
+    timers: str = "timers.ring_timeout = 5\n"
+    timers_out: float = 60.0
+    """Seconds after the last call in which the longest timers of RFC 3261, and what they leave, run out."""
+    counted: Sequence[str] = ("calls", "port_pairs", "transactions", "dialogs", "faults")
+    """What the gate's status is to count none of then."""
+    media_ports: str = ""
+    """Not those that the tests take."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the gate is told besides its settings."""
 
 
 @dataclass
 class Soaked:
     """What was seen, and when."""
 
-    calls: int = 0
-    answered: int = 0
-    records: list[CallRecord] = field(default_factory=list)
+    outcomes: Outcomes = field(default_factory=Outcomes)
     memory: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds and MB, every so often."""
-    descriptors: tuple[int, int] = (0, 0)
-    """At the start and at the end."""
-    threads: tuple[int, int] = (0, 0)
-    delays: list[float] = field(default_factory=list)
-    """From INVITE to the answer, in order."""
+    """Seconds and MB, once a second."""
+    before: Counter[str] = field(default_factory=Counter)
+    after: Counter[str] = field(default_factory=Counter)
+    """Descriptors and threads at the start and at the end, by what they are."""
     left: dict[str, object] = field(default_factory=dict)
     """What the gate's status counts when all is over, where it is not 0."""
+    ports: list[int] = field(default_factory=list)
+    """UDP ports that the gate has at the end and had not at the start."""
+    missing: int = 0
+    """Calls without a record."""
+    surplus: int = 0
+    """Records that are a second one, or of no call."""
 
     @property
     def slope(self) -> float:
@@ -53,64 +88,183 @@ class Soaked:
         spread = sum((at - middle) ** 2 for at, _ in kept)
         return 3600 * sum((at - middle) * (size - mean) for at, size in kept) / spread
 
+    @property
+    def growth(self) -> str:
+        """What there is more or less of at the end than at the start."""
+        changed = {name: self.after[name] - self.before[name] for name in self.after | self.before}
+        return ", ".join(f"{number:+} {name}" for name, number in sorted(changed.items()) if number)
+
     def p99(self, tenth: int) -> float:
         """Return the 99th percentile of a tenth of the delays."""
-        size = len(self.delays) // 10
-        part = sorted(self.delays[tenth * size : (tenth + 1) * size])
+        size = len(self.outcomes.delays) // 10
+        part = sorted(self.outcomes.delays[tenth * size : (tenth + 1) * size])
         return part[math.ceil(len(part) * 0.99) - 1]
 
+    def figures(self, line: int) -> list[Figure]:
+        """Return what holds of every load."""
+        outcomes, wrong = self.outcomes, +self.outcomes.wrong
+        what = f"{outcomes.calls} calls, {outcomes.connections} connections"
+        what += f", {outcomes.registrations} registrations in {self.memory[-1][0] / 3600:.2f} h"
+        lost = f"{self.missing}, {self.surplus}"
+        left = {**self.left, **({"ports": self.ports} if self.ports else {})}
+        return [
+            Figure(
+                line, f"{what}: calls without a record, records without a call", "0, 0", lost, lost == "0, 0"
+            ),
+            Figure(
+                line, "calls that ended or were recorded otherwise", "0", str(dict(wrong) or 0), not wrong
+            ),
+            Figure(line, "calls, ports, transactions, dialogs, faults left", "0", str(left or 0), not left),
+            Figure(
+                line,
+                "descriptors and threads at start and end",
+                "the same",
+                self.growth or f"{self.before.total()}, {self.after.total()}",
+                not self.growth,
+            ),
+        ]
 
-async def soak(folder: Path, *, seconds: float, rate: float = RATE) -> Soaked:
-    """Place calls of every kind for so long, and wait until the gate's timers have run out."""
-    callee = Callee(ring=0.05, status_of=_status_of)
-    await callee.start()
-    gate = GateProcess(folder, callee.port)
-    await gate.start()
-    await gate.listens()
-    caller = Caller(gate.port)
-    await caller.start()
+
+async def soak(
+    folder: Path, load: Load, tell: Callable[[int, float], None] = lambda _calls, _mb: None
+) -> Soaked:
+    """Place calls of every kind, and wait until the gate's timers have run out; ``tell`` hears how many calls
+    there were and how many MB the gate holds, once a second.
+    """
     soaked, random = Soaked(), Random(27)
-    process = Path(f"/proc/{gate.process.pid}")
-    before = _descriptors(process), _threads(process)
-    began = time.monotonic()
-    numbers, weights = list(MIX), list(MIX.values())
-    measured = 0.0
-    while (now := time.monotonic() - began) < seconds:
-        if now >= measured:
-            soaked.memory.append((now, _resident_mb(process)))
-            measured += max(1.0, seconds / 200)
-        (number,) = random.choices(numbers, weights)
-        call = caller.place(number, hold=random.expovariate(1 / 2.0))
-        soaked.calls += 1
-        if number == SILENT:
-            asyncio.get_running_loop().call_later(random.uniform(0.1, 3.0), caller.give_up, call)
-        await asyncio.sleep(random.expovariate(rate))
-    for call in caller.calls:
-        await asyncio.wait_for(call.over.wait(), 120.0)
-    soaked.delays = [call.delay for call in caller.calls if call.answered]
-    soaked.answered = len(soaked.delays)
-    await asyncio.sleep(40.0)  # RFC 3261's longest timers
-    status = await gate.status()
-    counted = ("calls", "port_pairs", "transactions", "dialogs", "faults")
-    soaked.left = {name: status[name] for name in counted if status[name]}
-    soaked.descriptors, soaked.threads = (before[0], _descriptors(process)), (before[1], _threads(process))
-    soaked.records = await gate.settled()
-    await caller.close()
-    await callee.close()
+    async with exposed_gate(
+        folder,
+        timers=load.timers,
+        callee=MixedCallee(),
+        media_ports=load.media_ports,
+        environment=load.environment,
+    ) as exposed:
+        settings = load_settings(exposed.gate.file)
+        await _ask_for_codes(exposed, settings.store.url)
+        process = Path(f"/proc/{exposed.gate.process.pid}")
+        soaked.before, ports = await _holdings(process), _ports(process)
+        watch = asyncio.create_task(_watch(process, soaked, tell))
+        phones = [
+            asyncio.create_task(_register(exposed, transport, soaked.outcomes, random))
+            for transport in ("TCP", "TLS")
+        ]
+        await _place(exposed, load, soaked.outcomes, random)
+        for task in (watch, *phones):
+            task.cancel()
+        await asyncio.gather(watch, *phones, return_exceptions=True)
+        soaked.left = await _left(exposed, load)
+        soaked.after = await _holdings(process)
+        soaked.ports = sorted(_ports(process) - ports)
+    _compare(soaked, load.kinds, settings.store.url)
     return soaked
 
 
-def _status_of(number: str) -> int:
-    """Return what the callee answers to a number; 180: never anything else."""
-    return {BUSY[-3:]: 486, REFUSED[-3:]: 603, SILENT[-3:]: 180}.get(number[-3:], 200)
+async def _ask_for_codes(exposed: ExposedGate, url: str) -> None:
+    """Ask for a code where numbers abroad are dialled, and return when the gate does."""
+    with Store(url) as store:
+        (group,) = (group for group in store.groups.all() if group.name == "Open")
+        store.groups.change(replace(group, collection=CodeCollection.REQUIRED))
+        store.codes.add(new_code(CODE, plan=NumberPlan()))
+        wanted = load_snapshot(store.database, NumberPlan()).version
+    async with asyncio.timeout(PATIENCE):
+        while (await exposed.gate.status())["policy_version"] != wanted:  # noqa: ASYNC110 - as in gate.py
+            await asyncio.sleep(0.05)
 
 
-def _descriptors(process: Path) -> int:
-    return len(list((process / "fd").iterdir()))
+async def _place(exposed: ExposedGate, load: Load, outcomes: Outcomes, random: Random) -> None:
+    """Place all calls, and return when the last one is over."""
+    loop = asyncio.get_running_loop()
+    over_udp = await _caller(exposed, "UDP", random, outcomes)
+    over_tcp = await _caller(exposed, "TCP", random, outcomes)
+    leaving: list[asyncio.Task[None]] = []
+    due = began = loop.time()
+    reconnects = began + random.expovariate(1 / RECONNECT)
+    while due - began < load.seconds and outcomes.calls < load.calls:
+        await asyncio.sleep(max(0.0, due - loop.time()))
+        if due >= reconnects:
+            leaving = [task for task in leaving if not task.done()]
+            leaving.append(loop.create_task(_leave(over_tcp)))
+            over_tcp = await _caller(exposed, "TCP", random, outcomes)
+            reconnects = due + random.expovariate(1 / RECONNECT)
+        (over_tcp if random.random() < OVER_TCP else over_udp).begin(load.kinds)
+        due += random.expovariate(load.rate)
+    await asyncio.gather(*leaving, _leave(over_tcp), _leave(over_udp))
 
 
-def _threads(process: Path) -> int:
-    return len(list((process / "task").iterdir()))
+async def _caller(exposed: ExposedGate, transport: str, random: Random, outcomes: Outcomes) -> MixedCaller:
+    caller = MixedCaller(exposed.addresses[transport][1], random, outcomes, transport=transport)
+    await caller.start()
+    outcomes.connections += transport != "UDP"
+    return caller
+
+
+async def _leave(caller: MixedCaller) -> None:
+    """Close a caller's connection as soon as its calls are over."""
+    await until(lambda: not caller.up, LONGEST_CALL)
+    await caller.close()
+
+
+async def _register(exposed: ExposedGate, transport: str, outcomes: Outcomes, random: Random) -> None:
+    """Let a phone register, go without a word and come again by another connection, without end."""
+    while True:
+        stream = await exposed.stream(transport, HOST)
+        outcomes.connections += 1
+        phone = PhoneLine(stream, transport)
+        leaves = time.monotonic() + random.expovariate(1 / RECONNECT)
+        try:
+            while True:
+                status = await phone.register()
+                outcomes.registrations += 1
+                outcomes.wrong[f"REGISTER over {transport}: {status}"] += status != 200
+                if time.monotonic() >= leaves:
+                    break
+                await asyncio.sleep(random.uniform(0.5, 3.0))
+        finally:
+            await stream.end()
+
+
+async def _watch(process: Path, soaked: Soaked, tell: Callable[[int, float], None]) -> None:
+    began = time.monotonic()
+    while True:
+        resident = _resident_mb(process)
+        soaked.memory.append((time.monotonic() - began, resident))
+        tell(soaked.outcomes.calls, resident)
+        await asyncio.sleep(1.0)
+
+
+async def _left(exposed: ExposedGate, load: Load) -> dict[str, object]:
+    """Wait until the gate's status counts nothing any more, so long at most; returns what it counts then."""
+    until_then = time.monotonic() + load.timers_out
+    while True:
+        status = await exposed.gate.status()
+        left = {name: status[name] for name in load.counted if status[name]}
+        if not left or time.monotonic() >= until_then:
+            return left
+        await asyncio.sleep(0.25)
+
+
+async def _holdings(process: Path) -> Counter[str]:
+    """Count what a process has open, by what it is, and its threads."""
+    await asyncio.sleep(0.5)  # whoever has asked over the control socket is gone then
+    held: Counter[str] = Counter()
+    for target in _open(process):
+        held[Path(target).name if target.startswith("/") else target.partition(":[")[0]] += 1
+    held["thread"] = len(list((process / "task").iterdir()))
+    return held
+
+
+def _ports(process: Path) -> set[int]:
+    """Return the UDP ports that a process has (proc_net(5))."""
+    inodes = {target[8:-1] for target in _open(process) if target.startswith("socket:")}
+    lines = [line.split() for line in (process / "net/udp").read_text().splitlines()[1:]]
+    return {int(line[1].partition(":")[2], 16) for line in lines if line[9] in inodes}
+
+
+def _open(process: Path) -> Iterator[str]:
+    """Return what its descriptors are of."""
+    for descriptor in (process / "fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield os.readlink(descriptor)
 
 
 def _resident_mb(process: Path) -> float:
@@ -118,35 +272,64 @@ def _resident_mb(process: Path) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def run(seconds: float | None = None) -> list[Figure]:
-    """Soak for two hours, or so long."""
-    with tempfile.TemporaryDirectory(prefix="tollgate-soak-") as folder:
-        soaked = asyncio.run(soak(Path(folder), seconds=seconds or SECONDS))
-    recorded = Counter(record.a_call_id for record in soaked.records)
-    once = len(recorded) == soaked.calls and set(recorded.values()) == {1}
+def _compare(soaked: Soaked, kinds: Sequence[Kind], url: str) -> None:
+    """Hold the usage log against the calls that were placed."""
+    due = {kind.name: kind for kind in kinds}
+    without = set(soaked.outcomes.call_ids)
+    with Store(url) as store:
+        for record in store.usage.stream():
+            if record.a_call_id not in without:
+                soaked.surplus += 1
+                continue
+            without.remove(record.a_call_id)
+            kind = due[record.a_call_id.partition(".")[0]]
+            if record.disposition not in kind.dispositions:
+                soaked.outcomes.wrong[f"{kind.name}: recorded as {record.disposition.value}"] += 1
+    soaked.missing = len(without)
+
+
+@contextmanager
+def progress(load: Load) -> Iterator[Callable[[int, float], None]]:
+    """Show how far a load has come and what the gate holds; gives what is to be told so."""
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of about {task.total:.0f} calls, {task.fields[mb]:.1f} MB"),
+        TimeElapsedColumn(),
+        TextColumn("of about"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True) as shown:
+        task = shown.add_task("calls", total=min(load.calls, load.seconds * load.rate), mb=0.0)
+        yield lambda calls, mb: shown.update(task, completed=calls, mb=mb)
+
+
+def soak_here(load: Load) -> Soaked:
+    """Soak a gate in a folder of its own, and show how far it is."""
+    with tempfile.TemporaryDirectory(prefix="tollgate-soak-") as folder, progress(load) as tell:
+        return asyncio.run(soak(Path(folder), load, tell))
+
+
+def run(seconds: float | None = None, *, calls: float = math.inf, rate: float = RATE) -> list[Figure]:
+    """Soak for two hours, or so long, or for so many calls."""
+    if seconds is None:
+        seconds = SECONDS if math.isinf(calls) else math.inf
+    load = Load(seconds, calls, rate, media_ports=_MANY_PORTS if rate > 2 * RATE else "")
+    soaked = soak_here(load)
     first, last = soaked.p99(0), soaked.p99(9)
-    hours = (seconds or SECONDS) / 3600
-    what = f"{soaked.calls} calls in {hours:.2f} h, {soaked.answered} answered"
-    same = soaked.descriptors[0] == soaked.descriptors[1] and soaked.threads[0] == soaked.threads[1]
+    begin, end = soaked.memory[0][1], soaked.memory[-1][1]
     return [
-        Figure(27, f"{what}: records", "one per call", str(len(soaked.records)), once),
-        Figure(
-            27, "memory after the first tenth", "1 MB/h", f"{soaked.slope:.2f} MB/h", soaked.slope <= SLOPE
-        ),
+        *soaked.figures(27),
         Figure(
             27,
-            "descriptors and threads at start and end",
-            "the same",
-            f"{soaked.descriptors}, {soaked.threads}",
-            same,
-        ),
-        Figure(
-            27, "calls, ports, transactions, dialogs, faults left", "none", str(soaked.left), not soaked.left
+            f"memory after the first tenth ({begin:.0f} MB at the start, {end:.0f} MB at the end)",
+            f"{SLOPE:.0f} MB/h",
+            f"{soaked.slope:.2f} MB/h",
+            soaked.slope <= SLOPE,
         ),
         Figure(
             27,
             "p99 of the post-dial delay, last tenth against the first",
-            "1.1x",
+            f"{DELAY_GROWTH}x",
             f"{last * 1000:.0f} ms, {first * 1000:.0f} ms",
             last <= DELAY_GROWTH * first,
         ),

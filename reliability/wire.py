@@ -7,7 +7,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -267,17 +267,23 @@ async def _add_phone(gate: GateProcess) -> None:
 
 @asynccontextmanager
 async def exposed_gate(
-    folder: Path, extra: str = "", *, timers: str = SHORT_TIMERS
+    folder: Path,
+    extra: str = "",
+    *,
+    timers: str = SHORT_TIMERS,
+    callee: Callee | None = None,
+    media_ports: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ExposedGate]:
     """Run a gate with UDP, TCP and TLS, one phone's account, a carrier that answers and short timers."""
     authority = Authority(folder / "authority")
     certificate = authority.issue("gate.pem", f"IP:{HOST}")
-    callee = Callee()
+    callee = callee or Callee()
     await callee.start()
     settings = f'{timers}sip.tls.certificate = "{certificate}"\n{extra}'
-    gate = GateProcess(folder, callee.port, extra=settings)
+    gate = GateProcess(folder, callee.port, extra=settings, media_ports=media_ports)
     listen = [f"{transport}:{HOST}:0" for transport in ("udp", "tcp", "tls")]
-    gate.environment["TOLLGATE_SIP__LISTEN"] = json.dumps(listen)
+    gate.environment |= {"TOLLGATE_SIP__LISTEN": json.dumps(listen), **(environment or {})}
     await gate.start()
     try:
         await gate.listens()

@@ -37,7 +37,9 @@ _OPENING_TIMEOUT = 10.0
 
 
 _CACHE_KB = 32 * 1024
-"""Pages kept per connection: the leaves of the usage log's indexes, when records come in."""
+"""Pages kept per connection, for lists and reports of a long usage log."""
+_POOL = 5
+"""Connections that are kept once they were needed."""
 
 
 class StoreUnavailable(TollgateError):  # noqa: N818 - it says what is the case, as its callers do
@@ -47,8 +49,11 @@ class StoreUnavailable(TollgateError):  # noqa: N818 - it says what is the case,
 class Database:
     """One open database. Safe to use from several threads."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, connections: int = 0, cache_kb: int = _CACHE_KB) -> None:
         """Open ``url`` (``sqlite:///var/tollgate.db``, ``postgresql+driver://...``) and bring it up to date.
+
+        So many ``connections`` are opened now and kept, further ones when they are needed; SQLite keeps
+        ``cache_kb`` of pages for each.
 
         Raises `ConfigurationError` when the URL is wrong, the file can't be opened, is no database, or was
         written by a newer version; `StoreUnavailable` when a server can't be reached or the file stays
@@ -60,14 +65,21 @@ class Database:
         if self.sqlite:
             _prepare_file(self._url, self.name)
         try:
-            self.engine = create_engine(self._url, pool_pre_ping=not self.sqlite)
+            self.engine = create_engine(
+                self._url,
+                pool_pre_ping=not self.sqlite,
+                pool_size=connections or _POOL,
+                # The last one used goes first: the pages that others hold are void since its commit.
+                pool_use_lifo=True,
+            )
         except (ImportError, NoSuchModuleError) as error:
             message = f"store.url: the driver of {self._url.drivername} is not installed"
             raise ConfigurationError(message) from error
         if self.sqlite:
-            _tune_sqlite(self.engine)
+            _tune_sqlite(self.engine, cache_kb)
         try:
             self._open()
+            self._reserve(connections)
         except BaseException:
             self.engine.dispose()
             raise
@@ -154,6 +166,12 @@ class Database:
                 if not self.sqlite or time.monotonic() >= until:
                     raise
                 time.sleep(0.05)
+
+    def _reserve(self, connections: int) -> None:
+        """Open so many, for the pool."""
+        with self._reported(), contextlib.ExitStack() as held:
+            for _ in range(connections):
+                held.enter_context(self.engine.connect())
 
     def _upgrade(self) -> None:
         try:
@@ -264,7 +282,7 @@ def _make_private(file: Path) -> None:
             file.chmod(0o600)
 
 
-def _tune_sqlite(engine: Engine) -> None:
+def _tune_sqlite(engine: Engine, cache_kb: int) -> None:
     @event.listens_for(engine, "connect")
     def _connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         # Transactions are begun below, not by the driver, which would begin them too late to be safe.
@@ -275,7 +293,7 @@ def _tune_sqlite(engine: Engine) -> None:
             "journal_mode = WAL",
             "synchronous = NORMAL",
             "foreign_keys = ON",
-            f"cache_size = -{_CACHE_KB}",
+            f"cache_size = -{cache_kb}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

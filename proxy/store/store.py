@@ -21,6 +21,11 @@ from proxy.store.webhooks import WebhooksRepository
 
 __all__ = ["Store"]
 
+_THREADS = 6
+"""Of a gate, that may use the store at the same time: usage log, events' two, policy (two), phones."""
+_FEW_PAGES_KB = 4 * 1024
+"""More are no faster, as the kernel has the file's pages too."""
+
 
 class Store:
     """An open store. A context manager; `close` ends it.
@@ -28,9 +33,14 @@ class Store:
     What is changed through it goes into the audit log as done by its actor.
     """
 
-    def __init__(self, url: str, *, actor: Actor = SYSTEM) -> None:
-        """Open and migrate. Raises `ConfigurationError` or `StoreUnavailable` (see `Database`)."""
-        self._take(Database(url), actor)
+    def __init__(self, url: str, *, actor: Actor = SYSTEM, steady: bool = False) -> None:
+        """Open and migrate. Raises `ConfigurationError` or `StoreUnavailable` (see `Database`).
+
+        A ``steady`` one is for a process that writes for months and looks little up, as a gate does: what it
+        holds of descriptors and, after some thousand records, of memory is all that it will ever hold.
+        """
+        database = Database(url, connections=_THREADS, cache_kb=_FEW_PAGES_KB) if steady else Database(url)
+        self._take(database, actor)
 
     def _take(self, database: Database, actor: Actor) -> None:
         self.database = database

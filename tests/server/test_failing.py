@@ -95,9 +95,9 @@ async def test_a_store_that_takes_its_time_does_not_hold_up_emergency_calls(
 ) -> None:
     mended = threading.Event()
 
-    def slow(url: str) -> Store:
+    def slow(url: str, *, steady: bool) -> Store:
         assert mended.wait(PATIENCE)
-        return Store(url)
+        return Store(url, steady=steady)
 
     monkeypatch.setattr(persistence, "Store", slow)
     monkeypatch.setattr(persistence, "STORE_PATIENCE", 0.05)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,32 @@ def test_nobody_waits_long_for_a_locked_store(url: str) -> None:
     database.close()
     assert isinstance(timeout, int)
     assert 0 < timeout <= 3_000
+
+
+def test_a_steady_store_holds_at_the_start_what_it_will_ever_hold(url: str, tmp_path: Path) -> None:
+    file = str(tmp_path / "tollgate.db")
+
+    def descriptors() -> int:
+        with os.scandir("/proc/self/fd") as entries:
+            return sum(os.readlink(entry.path).startswith(file) for entry in entries if entry.is_symlink())
+
+    before = descriptors()
+    with Store(url, steady=True) as store:
+        held = descriptors()
+        meeting = threading.Barrier(6, timeout=30.0)
+
+        def read() -> None:
+            with store.database.read() as connection:
+                meeting.wait()
+                connection.exec_driver_sql("SELECT count(*) FROM call_records").scalar()
+
+        with ThreadPoolExecutor(6) as threads:
+            for done in [threads.submit(read) for _ in range(6)]:
+                done.result()
+        assert descriptors() == held
+        with store.database.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA cache_size").scalar() == -4 * 1024
+    assert descriptors() == before
 
 
 def test_the_migrations_make_what_the_models_say(url: str) -> None:
