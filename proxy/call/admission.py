@@ -229,13 +229,16 @@ class Admission:
 
     def _inbound(self, event: RequestReceived, caller: Caller, now: float) -> None:
         """Pass a call from a trunk to the PBX or phone behind the gate (DESIGN 1.9)."""
-        did = self.routes.called(event.request, caller.peer.name)
+        did, gruu = self.dialled(event.request.uri)
+        if gruu is None or self.names_nobody(gruu):
+            # Where no user has it, it may well be one of the PBX's own (RFC 5627 §4.1).
+            did, gruu = self.routes.called(event.request, caller.peer.name), None
         number = self._core.policy.normalise(did)
         known = None if isinstance(number, NumberRefused) or number.emergency else number
         decision = Decision(Treatment.ALLOW, "calls from a trunk are not gated", number.dialled or did, known)
         record = self._record(event, caller, decision, now)
         record.direction = Direction.INBOUND
-        route = self._inbound_route(caller, decision, record, did) if did else None
+        route = self._inbound_route(caller, decision, record, did, gruu) if did else None
         if event.refusal is not None:
             self._refuse_unfit(event, event.refusal, record, now)
         elif self._core.loops.is_loop(event.request.headers):
@@ -248,9 +251,13 @@ class Admission:
             self._begin(event, route, record, now)
 
     def _inbound_route(
-        self, caller: Caller, decision: Decision, record: RecordBuilder, did: str
+        self, caller: Caller, decision: Decision, record: RecordBuilder, did: str, gruu: Gruu | None
     ) -> Route | None:
-        """Find whose number it is: by the DID routes, the only PBX, or the users' own numbers."""
+        """Find whose number it is: by the DID routes, the only PBX, or the users' own numbers; or the one
+        phone that a GRUU names."""
+        if gruu is not None:
+            route = self._to_user(caller, decision, record, gruu.user)
+            return None if route is None else _to_one_phone(route, gruu)
         callee = self.routes.did_user(did)
         if not callee:
             user = self._core.policy.user_by_caller(did)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from proxy.call import asking, heard_keys
 from proxy.call.b_leg import BLeg
 from proxy.call.config import Side
+from proxy.call.leg import Leg
 from proxy.call.limits import limits_of
 from proxy.call.outcome import NO_ANSWER, NO_CIRCUIT, NORMAL_CLEARING, Ending
 from proxy.call.state import CallState
@@ -22,7 +23,7 @@ _HELP_RINGS = 900.0
 """A call for help rings so long at least; it ends then because its caller may be gone unheard."""
 
 _WARNING = 60.0
-"""So long before the end of the longest talk its caller is warned; of a short one, at half of it."""
+"""So long before the end of the longest talk who pays is warned; of a short one, at half of it."""
 
 
 def next_deadline(call: Call) -> float:
@@ -80,11 +81,14 @@ def bound_talk(call: Call, now: float) -> None:
     paid = now + (limits_of(call.route.decision).talk_seconds or NEVER)
     for leg in (call.a, call.b):
         assert leg is not None  # noqa: S101  (both have answered)
-        outside = isinstance(leg, BLeg) and leg.party.peer.side is Side.TRUNK
-        leg.talks_until = min(leg.talks_until, at_most, paid if outside else NEVER)
+        leg.talks_until = min(leg.talks_until, at_most, paid if _was_called_outside(leg) else NEVER)
     call.bound_at = min(paid, _left_to(call))
     if call.bound_at < NEVER:
         call.repeat_at = call.bound_at - min(_WARNING, (call.bound_at - now) / 2)
+
+
+def _was_called_outside(leg: Leg) -> bool:
+    return isinstance(leg, BLeg) and leg.party.peer.side is Side.TRUNK
 
 
 def _left_to(call: Call) -> float:
@@ -101,8 +105,11 @@ def _repeat(call: Call, now: float) -> None:
         return
     call.repeat_at = NEVER
     if call.state is CallState.TALKING:
-        assert call.a.media is not None  # noqa: S101  (it talks)
-        call.a.media.play(("time_warning_tone",), group=call.route.prompts)
+        # Who was called outside and then transferred to a colleague stands in the caller's place, and does
+        # not pay.
+        payer = call.b if _was_called_outside(call.a) else call.a
+        assert payer is not None and payer.media is not None  # noqa: S101, PT018  (both talk)
+        payer.media.play(("time_warning_tone",), group=call.route.prompts)
 
 
 def _guard(call: Call, now: float) -> None:

@@ -497,7 +497,7 @@ class Uas:
             text = fixed.contact(transaction.flow.listener, secure=lines.secure)
             if lines.record_routes and transaction.method in {"INVITE", "SUBSCRIBE"}:
                 text = lines.record_route_lines() + text
-            if transaction.method == "INVITE" and status >= 200:
+            if status >= 200 and transaction.method in {"INVITE", "UPDATE"}:
                 text += fixed.allow + fixed.supported
         text += fixed.server
         return fixed.overridden(text, headers)

@@ -313,6 +313,18 @@ class TestTalkThatGoesOn:
                 assert (talks[-1].status, talks[-2].has_ended()) == (200, True)
             self.ends_in_time(bench)
 
+    def test_the_colleague_is_warned_and_not_who_was_called(self) -> None:
+        with paid_talk() as (bench, call):
+            bench.run(27.0)
+            refer(call, "205")
+            bench.run(50.0)
+            (talk,) = bench.core.calls.values()
+            assert talk.b is not None
+            assert talk.b.media is not None
+            tones = [one for one in bench.media.commands if isinstance(one, PlayPrompts)]
+            assert [one.leg for one in tones if one.prompts == ("time_warning_tone",)] == [talk.b.media.id]
+            assert talk.b.party.proved == "205"
+
     def test_who_comes_in_late_is_warned_as_well(self) -> None:
         with paid_talk() as (bench, call):
             bench.run(98.5)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from proxy.cdr.record import Disposition
+from proxy.cdr.record import Direction, Disposition
 from proxy.sip.message import Response
 from tests.call.phones import PhoneBench
 from tests.call.transfers import TransferBench, refer, told
@@ -47,6 +47,56 @@ def test_rfc5627_5_4_one_phone_of_several_rings(kind: int) -> None:
         call.bye()
     assert bench.record.dialled_number == "205"
     assert bench.record.destination_user == "205"
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_rfc5627_5_4_a_trunk_reaches_one_phone_too(kind: int) -> None:
+    with PhoneBench() as bench:
+        first, _ = registered(bench, "192.0.2.25", ONE)
+        second, gruus = registered(bench, "192.0.2.26", TWO)
+        call = bench.carrier.call("", uri=gruus[kind])
+        bench.run(2.0)
+        assert call.status == 200
+        assert not first.calls
+        assert second.calls
+        call.bye()
+    assert (bench.record.dialled_number, bench.record.destination_user) == ("205", "205")
+    assert bench.record.direction is Direction.INBOUND
+
+
+@pytest.mark.parametrize(
+    ("uri", "status"),
+    [
+        (f"sip:205@gate.example.com;gr={ONE}", 480),
+        (f"sip:299@gate.example.com;gr={TWO}", 404),
+        ("sip:tgruu.aaaaaaaa@gate.example.com;gr", 404),
+    ],
+)
+def test_a_trunk_reaches_nobody_by_one_that_leads_nowhere(uri: str, status: int) -> None:
+    with PhoneBench() as bench:
+        phone, _ = registered(bench, "192.0.2.26", TWO)
+        call = bench.carrier.call("", uri=uri)
+        bench.run(1.0)
+        assert call.statuses == [status]
+        assert not phone.calls
+
+
+def test_rfc5627_4_1_a_gruu_of_the_pbx_is_a_number_of_the_pbx() -> None:
+    with PhoneBench(pbx=True) as bench:
+        registered(bench, "192.0.2.26", TWO)
+        call = bench.carrier.call("", uri=f"sip:+12125550204@gate.example.com;gr={ONE}")
+        bench.run(2.0)
+        received = bench.pbx.calls[0].invite
+        assert received is not None
+        assert received.uri.startswith("sip:+12125550204@")
+        call.cancel()
+
+
+def test_without_a_registered_phone_the_user_of_a_gruu_is_away() -> None:
+    with PhoneBench() as bench:
+        call = bench.carrier.call("", uri=f"sip:205@gate.example.com;gr={ONE}")
+        bench.run(1.0)
+        assert call.statuses == [480]
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import LocalProtocolError
+from proxy.sip.config import EndpointConfig
 from proxy.sip.events import DialogEnded, RequestFailed, RequestReceived, ResponseReceived
 from proxy.sip.flow import Flow
-from tests.sip.harness import TCP, Harness, answer, in_dialog, request, state
+from tests.sip.harness import LISTEN_POINTS, TCP, Harness, answer, in_dialog, request, state
 
 
 class Test_12_dialogs:  # noqa: N801
@@ -103,6 +104,22 @@ class Test_12_dialogs:  # noqa: N801
         harness.respond(harness.take(RequestReceived).transaction, status)
         assert dialog.remote_target == target
         assert (harness.last().response.headers.get("Contact") is not None) == (status == 200)
+
+    @pytest.mark.parametrize(
+        ("method", "status", "told"),
+        [("INVITE", 200, True), ("UPDATE", 200, True), ("UPDATE", 488, False), ("INFO", 200, False)],
+    )
+    def test_20_37_who_changes_a_session_learns_what_is_supported(
+        self, method: str, status: int, told: bool
+    ) -> None:
+        """RFC 4028 §9: without "timer" in the 2xx a peer would take it that the gate has no session timer."""
+        harness = Harness(EndpointConfig(LISTEN_POINTS, supported=("timer",)))
+        dialog = harness.accepted().dialog
+        assert dialog is not None
+        harness.respond(harness.asked_within(method, dialog.local_tag, 2), status)
+        headers = harness.last().response.headers
+        assert ("timer" in (headers.get("Supported") or "")) == told
+        assert ("UPDATE" in (headers.get("Allow") or "")) == told
 
     def test_a_reinvite_without_contact_keeps_the_target(self) -> None:
         harness, dialog = in_dialog()
