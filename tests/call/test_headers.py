@@ -13,7 +13,7 @@ from proxy.call.config import CallerIdPolicy, CodeMode, DidRoute, IdentityHeader
 from proxy.call.headers import _TRUST, Crossing, XHeaders, quote_display_name, wants_anonymity
 from proxy.call.loops import LOOP_HEADER
 from proxy.call.routing import did_of
-from proxy.sip.flow import Flow
+from proxy.sip.flow import Flow, Transmit
 from proxy.sip.headers import Headers, canonical_name
 from proxy.sip.message import Request
 from proxy.sip.parser import parse_message
@@ -226,6 +226,31 @@ def test_an_untrusted_pbx_asserts_nothing(name: str) -> None:
         assert invite is not None
         assert "12125550999" not in "".join(invite.headers.lines())
         call.bye()
+
+
+def test_no_spelling_of_an_untrusted_phone_is_seen_by_the_callee() -> None:
+    """As octets on the wire, one call each."""
+    written = list(dict.fromkeys(spellings("P-Asserted-Identity")))
+    assert len(written) > 30
+    with PhoneBench() as bench:
+        plainly = bench.desk.transmits
+        for line in written:
+            spelled = line.replace("sip:1@x", "sip:+13105550000@x").encode("latin-1")
+
+            def dressed(spelled: bytes = spelled) -> list[Transmit]:
+                return [one._replace(data=one.data.replace(b"Spelled: 1", spelled)) for one in plainly()]
+
+            bench.desk.transmits = dressed  # type: ignore[method-assign]
+            call = bench.desk.call(TOLL_FREE, headers=[("Spelled", "1")])
+            bench.run(0.5)
+            invite = bench.carrier.calls[-1].invite
+            assert invite is not None
+            told = "".join(invite.headers.lines())
+            assert "3105550000" not in told, line
+            assert "Spelled" not in told
+            call.bye()
+            bench.run(0.5)
+        assert len(bench.carrier.calls) == len(written)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from proxy.cdr.record import Disposition
+from proxy.policy import CallLimits
 from proxy.store import WebhookEndpoint
 from proxy.store.webhooks import EVENTS
-from tests.net.waiting import until
+from tests.net.waiting import happens, until
 from tests.server.house import House
 
 
@@ -54,6 +57,27 @@ async def test_an_emergency_is_told_while_it_goes_out(house: House) -> None:
     house.phone.hang_up(call)
     await until(lambda: "call.ended" in noted(house))
     assert noted(house).count("emergency.dialed") == 1
+
+
+@pytest.mark.usefixtures("told")
+async def test_a_limit_that_is_met_is_told_within_a_minute_of_the_refusal(house: House) -> None:
+    store = house.gate.store
+    assert store is not None
+    group = store.groups.get("Codes")
+    assert group is not None
+    store.groups.change(replace(group, limits=CallLimits(caller_calls=1)))
+    await until(lambda: house.gate.core.telling)
+    await until(lambda: house.gate.core.policy.groups["Codes"].limits.caller_calls == 1)
+    call = house.dial()
+    await happens(call.answered)
+    refused = house.dial()
+    await happens(refused.ended)
+    assert refused.status == 403
+    house.phone.hang_up(call)
+    await until(lambda: "limit.reached" in noted(house))
+    (told,) = [item for item in store.webhooks.deliveries() if item.event == "limit.reached"]
+    happened = datetime.fromisoformat(json.loads(told.body)["timestamp"]).timestamp()
+    assert -0.001 <= told.created_at - happened < 60.0, "the portal looks for it every second"
 
 
 @pytest.mark.usefixtures("told")
