@@ -66,6 +66,8 @@ TICK = 0.5
 """Seconds between two looks at what has to be done now and then."""
 RELEASE = 60.0
 """Seconds between two looks at what the journal need not hold any more, and at garbage."""
+NAMES_PATIENCE = 1.0
+"""A start waits so many seconds for DNS: better a trunk that comes later than a gate that listens later."""
 PHONES_PATIENCE = 2.0
 """A start waits so many seconds for the phones of the last run."""
 LAST_WORDS = 2.0
@@ -179,7 +181,7 @@ class Gate:
         self._stack.push_async_callback(self._names.close)
         peer_names = PeerNames(resolver)
         self._stack.push_async_callback(peer_names.close)
-        await self._names.watch(composition.host_names(settings))
+        await self._names.watch(composition.host_names(settings), patience=NAMES_PATIENCE)
         tls = composition.tls_config(settings)
         self.tls = None if tls is None else TlsContexts(tls)
         self.driver = Driver(self._perform, resolver=resolver)

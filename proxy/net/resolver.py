@@ -295,15 +295,24 @@ class NameTable:
         """Targets to try in order; empty when the name has never resolved."""
         return self._answers.get(name, ())
 
-    async def watch(self, names: Iterable[HostName]) -> None:
+    async def watch(self, names: Iterable[HostName], *, patience: float | None = None) -> None:
         """Follow exactly these names; returns when each was looked up once (bounded by the look-up time-
-        outs).
+        outs), or after ``patience`` seconds: what comes later is a change.
         """
         wanted = set(names)
         for name in self._tasks.keys() - wanted:
             self._tasks.pop(name).cancel()
-        new = wanted - self._tasks.keys()
-        await asyncio.gather(*(self._first(name) for name in new))
+        firsts: list[asyncio.Future[None]] = []
+        for name in wanted - self._tasks.keys():
+            firsts.append(asyncio.get_running_loop().create_future())
+            following = self._follow(name, firsts[-1])
+            self._tasks[name] = asyncio.create_task(following, name=f"resolve {name.host}")
+        if firsts:
+            try:
+                await asyncio.wait(firsts, timeout=patience)
+            finally:
+                for first in firsts:
+                    first.cancel()
 
     async def close(self) -> None:
         """End the refreshing."""
@@ -313,19 +322,21 @@ class NameTable:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _first(self, name: HostName) -> None:
-        delay = await self._refresh(name)
-        self._tasks[name] = asyncio.create_task(self._follow(name, delay), name=f"resolve {name.host}")
-
-    async def _follow(self, name: HostName, delay: float) -> None:
+    async def _follow(self, name: HostName, first: asyncio.Future[None]) -> None:
         while True:
-            await asyncio.sleep(delay)
             before = self.get(name)
-            delay = await self._refresh(name)
-            if self.get(name) != before:
+            try:
+                delay = await self._refresh(name)
+            except BaseException:
+                first.cancel()
+                raise
+            if not first.done():
+                first.set_result(None)  # whoever waits for it will look
+            elif self.get(name) != before:
                 addresses = ", ".join(f"{target.host}:{target.port}" for target in self.get(name))
                 logger.info("%s is now at %s", name.host, addresses)
                 self._on_change()
+            await asyncio.sleep(delay)
 
     async def _refresh(self, name: HostName) -> float:
         """Look the name up once; return after how many seconds to do so again."""

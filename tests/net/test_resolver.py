@@ -268,6 +268,36 @@ async def test_the_table_keeps_the_last_good_answer(
     await table.close()
 
 
+async def test_who_waits_for_a_silent_dns_waits_so_long_and_the_answer_is_a_change(
+    server: DnsServer, dns_pair: tuple[DnsServer, dns.asyncresolver.Resolver]
+) -> None:
+    client = dns_pair[1]
+    client.timeout = 0.05
+    changed = asyncio.Event()
+    server.zone["sip.example.com", "A"] = (60, ["192.0.2.7"])
+    server.silent = True
+    table = NameTable(Resolver(client), changed.set)
+    await table.watch([NAME], patience=0.1)
+    assert table.get(NAME) == ()
+    server.silent = False
+    await asyncio.wait_for(changed.wait(), PATIENCE)
+    assert table.get(NAME) == (Target("UDP", "192.0.2.7", 5060),)
+    await table.close()
+
+
+async def test_a_look_up_that_breaks_keeps_nobody_waiting(
+    live: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_name: HostName) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(live, "resolve", broken)
+    table = NameTable(live, lambda: None)
+    await asyncio.wait_for(table.watch([NAME]), PATIENCE)
+    assert table.get(NAME) == ()
+    await table.close()
+
+
 async def test_the_order_of_equal_addresses_is_no_change(
     server: DnsServer, live: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
