@@ -28,6 +28,7 @@ from tests.store.test_bindings import stored
 from tests.support.ports import rtp_ports
 
 PASSWORD = "only-for-this-test"
+MEDIA_PORTS = rtp_ports()
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def settings(folder: Path, extra: str = "") -> Settings:
     file.write_text(
         f"""
         sip.listen = ["udp:127.0.0.1:0"]
-        media.ports = "{rtp_ports()}"
+        media.ports = "{MEDIA_PORTS}"
         store.url = "sqlite:///{folder}/gate.db"
         phones.codecs = ["PCMU"]
         timers.drain = 1

@@ -38,6 +38,7 @@ class Process:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.file = folder / "gate.toml"
+        self.media_ports = rtp_ports()
         self.carrier = Carrier({}, ring=0.05)
         self.process: asyncio.subprocess.Process
         self.ready = ""
@@ -51,7 +52,7 @@ class Process:
         self.file.write_text(
             f"""
             sip.listen = ["udp:127.0.0.1:0"]
-            media.ports = "{rtp_ports(1)}"
+            media.ports = "{self.media_ports}"
             store.url = "sqlite:///{self.folder}/gate.db"
             phones.codecs = ["PCMU"]
             {extra}

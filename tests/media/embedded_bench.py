@@ -21,9 +21,10 @@ from proxy.call.ports import (
     RemoteMedia,
 )
 from proxy.media.embedded import EmbeddedConfig, EmbeddedEngine
+from tests.support.ports import rtp_range
 from tests.support.rtp import PATIENCE, RtpPeer
 
-CONFIG = EmbeddedConfig("127.0.0.1", port_range=(30_000, 30_399), emergency_ports=4)
+CONFIG = EmbeddedConfig("127.0.0.1", port_range=rtp_range(400), emergency_ports=4)
 PCMU = AudioFormat("PCMU", 0, 8000)
 SILENCE = b"\xff" * 160
 """20 ms of PCMU."""

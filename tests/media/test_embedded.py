@@ -36,6 +36,7 @@ from proxy.call.ports import (
 from proxy.errors import ConfigurationError
 from proxy.media.embedded import EmbeddedConfig, EmbeddedEngine
 from tests.media.embedded_bench import CONFIG, SILENCE, Bench, remote_of
+from tests.support.ports import rtp_range
 from tests.support.rtp import RtpPeer, is_rtcp
 
 # Ports ------------------------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ async def test_ports_are_free_when_the_leg_is_closed(bench: Bench) -> None:
 
 
 async def test_a_full_range_refuses_and_keeps_ports_for_emergencies() -> None:
-    config = replace(CONFIG, port_range=(31_000, 31_011), emergency_ports=4)
+    config = replace(CONFIG, port_range=rtp_range(12), emergency_ports=4)
     with Bench(config) as bench:
         for _ in range(4):
             bench.open()
@@ -73,9 +74,10 @@ async def test_a_full_range_refuses_and_keeps_ports_for_emergencies() -> None:
 
 
 async def test_a_port_that_another_program_holds_is_passed_over() -> None:
-    config = replace(CONFIG, port_range=(31_100, 31_103), emergency_ports=0)
-    with Bench(config) as bench, RtpPeer(port=31_101):
-        assert bench.open().rtp_port == 31_102
+    low, high = rtp_range(4)
+    config = replace(CONFIG, port_range=(low, high), emergency_ports=0)
+    with Bench(config) as bench, RtpPeer(port=low + 1):
+        assert bench.open().rtp_port == high - 1
         assert isinstance(bench.open_any(), MediaLegRefused)
 
 

@@ -63,7 +63,7 @@ class Folder:
 
     def write(self, *lines: str) -> None:
         own = (f'store.url = "sqlite:///{self.path}/gate.db"', 'sip.listen = ["udp:127.0.0.1:0"]')
-        more = (f'media.ports = "{rtp_ports(1)}"', "[portal]", 'listen = "127.0.0.1:0"')
+        more = (f'media.ports = "{rtp_ports()}"', "[portal]", 'listen = "127.0.0.1:0"')
         self.file.write_text("\n".join((*own, *more, *lines)), encoding="utf-8")
 
     async def run(self, *arguments: str) -> Program:

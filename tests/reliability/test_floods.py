@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from reliability.flood import flooded, many_sources
 from reliability.wire import exposed_gate
-
-pytestmark = pytest.mark.system
 
 
 async def test_a_flood_of_strangers_gets_one_small_answer_each_and_costs_no_call_and_no_memory(

@@ -27,8 +27,6 @@ BIN = Path(sys.executable).parent
 FAIL2BAN = BIN.parent / "fail2ban"
 FILTER = ROOT / "config" / "fail2ban" / "filter.d" / "tollgate.conf"
 
-pytestmark = pytest.mark.system
-
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:

@@ -19,8 +19,6 @@ from reliability.parsing import (
 from reliability.wire import exposed_gate
 from tests.support.corpora import require_corpora
 
-pytestmark = pytest.mark.system
-
 UNFINISHED = "sip.tcp.message_timeout = 1.0\n"
 """Some torture messages never end: their connections need not be waited for longer."""
 

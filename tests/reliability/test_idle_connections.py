@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from reliability.transport import crowded, slow_senders, too_many_of_one_source
 from reliability.wire import exposed_gate
-
-pytestmark = pytest.mark.system
 
 FEWER_PLACES = """
 sip.tcp.connections = 200

@@ -11,8 +11,6 @@ import pytest
 
 from reliability.kills import disk_waits, kill_often
 
-pytestmark = pytest.mark.system
-
 
 async def test_no_answered_call_is_lost_or_twice_and_ends_are_right_after_kill_9(tmp_path: Path) -> None:
     damage = await kill_often(tmp_path, Random(18), kills=2, lives=(1.0, 1.5))

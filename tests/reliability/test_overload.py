@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from proxy.cdr.record import Disposition
 from reliability.blaster import Blaster
 from reliability.gate import GateProcess
 from reliability.traffic import Caller
 from tests.net.waiting import happens, until
-
-pytestmark = pytest.mark.system
 
 RATE = 3_000.0
 """Calls per second: far more than a gate can carry on any machine that runs these tests."""

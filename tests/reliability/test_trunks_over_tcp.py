@@ -18,8 +18,6 @@ from reliability.gate import GateProcess
 from reliability.traffic import Callee, Caller
 from tests.net.waiting import until
 
-pytestmark = pytest.mark.system
-
 HOST = "127.0.0.1"
 NUMBER = "4155550123"
 

@@ -14,6 +14,7 @@ from proxy.settings import Settings, load_settings
 from proxy.store import Store, digest_credentials
 from tests.net.waiting import PATIENCE, happens, until
 from tests.support.ports import rtp_ports
+from tests.system.media import shorten_sounds
 
 PASSWORD = "only-for-this-test"
 NUMBER = "4155550123"
@@ -27,20 +28,26 @@ class House:
         self.folder = folder
         self.carrier = Carrier({}, ring=0.05)
         self.extra = ""
+        self.media_ports = rtp_ports()
         self.gate: Gate
         self.phone: Phone
         self.calls: list[PhoneCall] = []
 
     def load(self) -> Settings:
         file = self.folder / "gate.toml"
+        sounds = ""
+        if "prompts.folder" not in self.extra:
+            sounds = f'prompts.folder = "{self.folder}/short"'
+            shorten_sounds(self.folder / "short")
         file.write_text(
             f"""
             local_networks = ["127.0.0.2"]
             sip.listen = ["udp:127.0.0.1:0", "tcp:127.0.0.1:0"]
-            media.ports = "{rtp_ports()}"
+            media.ports = "{self.media_ports}"
             store.url = "sqlite:///{self.folder}/gate.db"
             phones.codecs = ["PCMU"]
             timers.drain = 1
+            {sounds}
             {self.extra}
             [[trunks]]
             name = "carrier"

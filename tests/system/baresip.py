@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import rtp_ports
 from tests.system.gate import free_port
 from tests.system.media import PATIENCE, Recording
 
@@ -107,7 +108,7 @@ net_interface {address}
 audio_source ausine,{tone_hz}
 ausrc_srate 48000
 ausrc_channels 2
-rtp_ports 30000-30999
+rtp_ports {rtp_ports(40)}
 module_path {MODULES}
 module g711.so
 module g722.so

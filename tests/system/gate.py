@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from proxy.cdr.record import CallRecord
 from proxy.policy import NumberPlan
 from proxy.store import Store
 from proxy.store.snapshots import load_snapshot
+from tests.support.ports import phone_ports, rtp_ports
 from tests.system.media import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,16 +28,10 @@ STRANGER_ADDRESS = "127.0.0.4"
 CARRIER_ADDRESSES = ("127.0.0.10", "127.0.0.11")
 
 
-# Below the ports that the kernel gives out by itself: nobody else's short-lived socket sits on them between
-# two uses. More than one run of the tests asks for, so that none is given again, to whom late RTP of the last
-# would come. Each has the three after it: SIPp takes them for RTCP and video.
-_ports = itertools.cycle(random.sample(range(10_000, 20_000, 4), 2_500))
-
-
 def free_port(address: str = GATE_ADDRESS) -> int:
     """Return a port that is free for UDP and TCP at this address now, another one each time."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for port in _ports:
+    for port in phone_ports:
         with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family) as tcp:
             try:
                 udp.bind((address, port))
@@ -119,7 +112,6 @@ def configuration(
     pbx_port: int,
     carriers: tuple[int, int],
     *,
-    media: str,
     latching: str,
     trunk_srtp: str,
     listen: tuple[str, ...],
@@ -136,7 +128,7 @@ listen = {json.dumps(sockets)}
 x_headers = ["X-Allowed-*"]
 [media]
 address = "{GATE_ADDRESS}"
-ports = "{media}"
+ports = "{rtp_ports(400)}"
 [store]
 url = "sqlite:///{folder}/tollgate.db"
 [number_plan]
@@ -196,7 +188,6 @@ level = "debug"
 def running_gate(
     folder: Path,
     *,
-    media: str = "20000-20999",
     latching: str = "strict",
     trunk_srtp: str = "off",
     trunk_transport: str = "udp",
@@ -221,7 +212,6 @@ def running_gate(
         port,
         pbx_port,
         carriers,
-        media=media,
         latching=latching,
         trunk_srtp=trunk_srtp,
         listen=listen,

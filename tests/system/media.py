@@ -102,6 +102,15 @@ def write_beep(path: Path, *, ms: int = 300, hertz: int = 400) -> None:
         file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
 
 
+def shorten_sounds(folder: Path) -> None:
+    """Fill a prompts folder with short sounds of all that ends a call: what asks for a code keeps its own."""
+    for name in (
+        *("not_valid_try_again", "too_many_tries", "not_allowed", "connecting", "no_answer", "busy"),
+        *("call_failed", "busy_tone", "reorder_tone"),
+    ):
+        write_beep(folder / f"{name}.wav")
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What a phone hears, in the WAV file that it goes on writing."""

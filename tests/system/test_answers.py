@@ -14,8 +14,6 @@ from proxy.cdr.record import CallRecord, Disposition, HungUpBy
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, STRANGER_ADDRESS, Gate, running_gate
 from tests.system.wire import Dialog, Wire
 
-pytestmark = pytest.mark.system
-
 TOLL_FREE = "8005550123"
 """Needs no code."""
 OPUS_ALONE = "96 101\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:101 telephone-event/48000"
@@ -32,7 +30,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     with pytest.MonkeyPatch.context() as patch:
         for number in (0, 1):
             patch.setenv(f"TOLLGATE_TRUNKS__{number}__CODECS", '["PCMU", "PCMA"]')
-        with running_gate(tmp_path_factory.mktemp("gate"), media="30000-30199") as running:
+        with running_gate(tmp_path_factory.mktemp("gate")) as running:
             yield running
             assert "faults: 0" in running.wait_until_idle()
 

@@ -9,8 +9,6 @@ import pytest
 
 from tests.system.gate import ROOT
 
-pytestmark = pytest.mark.system
-
 
 @pytest.mark.timeout(600)
 def test_a_built_installation_places_the_demo_calls(tmp_path: Path) -> None:

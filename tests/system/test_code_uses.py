@@ -6,15 +6,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from proxy.cdr.record import Disposition
 from proxy.policy import CodeCollection, NumberPlan, User, UserGroup, new_code
 from tests.system.gate import CARRIER_ADDRESSES, EARLY_PBX_ADDRESS, Gate, running_gate
 from tests.system.media import PATIENCE
 from tests.system.wire import Dialog, Wire
-
-pytestmark = pytest.mark.system
 
 CODE = "5550199"
 NUMBER = "2025550123"
@@ -43,7 +39,7 @@ def wait_for_use(gate: Gate) -> None:
 
 def test_a_code_for_one_call_is_given_back_by_a_busy_one_and_then_used_up(tmp_path: Path) -> None:
     with (
-        running_gate(tmp_path, media="30400-30599") as gate,
+        running_gate(tmp_path) as gate,
         Wire(EARLY_PBX_ADDRESS, gate.port) as pbx,
         Wire(CARRIER_ADDRESSES[0], gate.port, port=gate.carrier_ports[0]) as carrier,
     ):

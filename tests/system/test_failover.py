@@ -15,8 +15,6 @@ from proxy.cdr.record import CallRecord
 from tests.system import sipp
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, free_port, running_gate
 
-pytestmark = pytest.mark.system
-
 PLAIN_CALL = Path(__file__).parent / "situations" / "emergency"
 TOLL_FREE = "8005550123"
 TIMER_B = 30.0

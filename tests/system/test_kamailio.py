@@ -33,7 +33,7 @@ BEHIND = ("127.0.0.12", "127.0.0.13")
 PASSWORD = "a-trunk-password"
 CODE = "4321"
 
-pytestmark = [pytest.mark.system, needs_kamailio]
+pytestmark = needs_kamailio
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,6 @@ def running_network(folder: Path, transport: str) -> Iterator[Network]:
         proxy as kamailio,
         running_gate(
             folder,
-            media="28000-28999",
             trunk_transport=transport,
             first_trunk_port=port,
             first_trunk=f"{account}\nregister = true",

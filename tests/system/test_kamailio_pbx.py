@@ -20,7 +20,7 @@ from tests.system.trunk_traffic import caller, carrier, playing
 PHONES = ("127.0.0.24", "127.0.0.25")
 CODE = "4321"
 
-pytestmark = [pytest.mark.system, needs_kamailio]
+pytestmark = needs_kamailio
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Network:
 @contextmanager
 def running_network(folder: Path) -> Iterator[Network]:
     ports = (free_port(PHONES[0]), free_port(PHONES[1]))
-    with running_gate(folder, media="28000-28999") as gate:
+    with running_gate(folder) as gate:
         gate.tollgate("users", "add", "201", "--group", "required")
         gate.tollgate("codes", "add", CODE, "--description", "Office")
         gate.wait_for_policy()

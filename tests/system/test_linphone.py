@@ -22,7 +22,7 @@ from tests.system.test_registration import OTHER_ADDRESS, wait_for_phones
 LINPHONE_ADDRESS = "127.0.0.6"
 SUITE = "AES_256_CM_HMAC_SHA1_80"
 
-pytestmark = [pytest.mark.system, needs_linphone]
+pytestmark = needs_linphone
 
 
 def add_phones(gate: Gate, *extensions: str) -> None:
@@ -37,7 +37,7 @@ def add_phones(gate: Gate, *extensions: str) -> None:
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     """A gate that challenges as it does by default: SHA-256 first, MD5 second (RFC 8760)."""
-    with running_gate(tmp_path_factory.mktemp("gate"), media="25000-25999", latching="learning") as running:
+    with running_gate(tmp_path_factory.mktemp("gate"), latching="learning") as running:
         add_phones(running, "201", "202")
         yield running
 
@@ -46,7 +46,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
 def md5_gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     """A gate at which baresip can register too."""
     folder = tmp_path_factory.mktemp("gate")
-    with running_gate(folder, media="26000-26999", latching="learning", extra=MD5_ONLY) as running:
+    with running_gate(folder, latching="learning", extra=MD5_ONLY) as running:
         add_phones(running, "201", "202")
         yield running
 
@@ -159,9 +159,7 @@ def test_tls_and_srtp_to_linphone_plain_to_the_trunk(tmp_path: Path) -> None:
     certificate = authority.issue("gate.pem", "DNS:localhost")  # linphone looks for no IP addresses
     secure = free_port()
     extra = f'[sip.tls]\ncertificate = "{certificate}"\n[phones]\nsrtp = "required"\n'
-    with running_gate(
-        folder, media="27000-27999", latching="learning", listen=(f"tls:127.0.0.1:{secure}",), extra=extra
-    ) as gate:
+    with running_gate(folder, latching="learning", listen=(f"tls:127.0.0.1:{secure}",), extra=extra) as gate:
         add_phones(gate, "201")
         far_end = running_phone(
             tmp_path / "far_end",

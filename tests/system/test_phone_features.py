@@ -22,14 +22,10 @@ from tests.system.test_registration import OTHER_ADDRESS, wait_for_phones
 SECOND_HZ = 1000
 ADDRESSES = {"201": STRANGER_ADDRESS, "202": OTHER_ADDRESS, "203": "127.0.0.7"}
 
-pytestmark = pytest.mark.system
-
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    with running_gate(
-        tmp_path_factory.mktemp("gate"), media="29000-29999", latching="learning", extra=MD5_ONLY
-    ) as running:
+    with running_gate(tmp_path_factory.mktemp("gate"), latching="learning", extra=MD5_ONLY) as running:
         for extension in ADDRESSES:
             credentials = digest_credentials(extension, "tollgate", PASSWORD)
             running.store.users.add(User(extension, "required", credentials=credentials))

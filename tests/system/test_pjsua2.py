@@ -20,8 +20,6 @@ from tests.system.test_registration import wait_for_phones
 
 pj: Any = pytest.importorskip("pjsua2", reason="the Python module pjsua2 is not installed")
 
-pytestmark = pytest.mark.system
-
 SAMPLES = 8_000
 """Enough of what the far end hears: PJSIP sends silence."""
 
@@ -30,7 +28,7 @@ SAMPLES = 8_000
 def gate(tmp_path: Path) -> Iterator[Gate]:
     folder = tmp_path / "gate"
     folder.mkdir()
-    with running_gate(folder, media="23000-23999", latching="learning") as running:
+    with running_gate(folder, latching="learning") as running:
         credentials = digest_credentials("201", "tollgate", PASSWORD)
         running.store.users.add(User("201", "required", credentials=credentials))
         running.tollgate("codes", "add", "1234", "--description", "Office")

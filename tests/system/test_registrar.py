@@ -27,12 +27,10 @@ EDGES = ("127.0.0.30", "127.0.0.31")
 SETTINGS = "[registrar]\nmax_contacts = 2\n"
 INSTANCES = ("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "urn:uuid:00000000-0000-1000-8000-000a95a0e128")
 
-pytestmark = pytest.mark.system
-
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    with running_gate(tmp_path_factory.mktemp("gate"), media="23000-23499", extra=SETTINGS) as running:
+    with running_gate(tmp_path_factory.mktemp("gate"), extra=SETTINGS) as running:
         for extension in (str(number) for number in range(210, 222)):
             credentials = digest_credentials(extension, "tollgate", PASSWORD)
             running.store.users.add(User(extension, "required", credentials=credentials))

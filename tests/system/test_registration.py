@@ -21,14 +21,10 @@ SCENARIOS = Path(__file__).parent / "registration"
 OTHER_ADDRESS = "127.0.0.5"
 EXTENSIONS = ("201", "202", "203", "204")
 
-pytestmark = pytest.mark.system
-
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    with running_gate(
-        tmp_path_factory.mktemp("gate"), media="24000-24999", latching="learning", extra=MD5_ONLY
-    ) as running:
+    with running_gate(tmp_path_factory.mktemp("gate"), latching="learning", extra=MD5_ONLY) as running:
         for extension in EXTENSIONS:
             credentials = digest_credentials(extension, "tollgate", PASSWORD)
             running.store.users.add(User(extension, "required", credentials=credentials))

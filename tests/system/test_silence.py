@@ -12,8 +12,6 @@ from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, running_gate
 from tests.system.media import PATIENCE
 from tests.system.wire import Dialog, Wire
 
-pytestmark = pytest.mark.system
-
 TIMEOUT = 2.0
 SILENCE = b"\xff" * 160
 TOLL_FREE = "8005550123"
@@ -35,7 +33,7 @@ def test_silence_of_both_sides_ends_a_call_with_a_cause_of_its_own_and_hold_does
 ) -> None:
     monkeypatch.setenv("TOLLGATE_MEDIA__INACTIVITY_TIMEOUT", str(TIMEOUT))
     with (
-        running_gate(tmp_path, media="30200-30399") as gate,
+        running_gate(tmp_path) as gate,
         Wire(PBX_ADDRESS, gate.port) as pbx,
         Wire(CARRIER_ADDRESSES[0], gate.port, port=gate.carrier_ports[0]) as carrier,
     ):

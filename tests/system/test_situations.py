@@ -36,7 +36,7 @@ from tests.support.pcap import VOICES, Keys, caller_stream, tone_stream, write_p
 from tests.support.run_again import LOST, read_machine
 from tests.system import sipp
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, Gate, free_port, running_gate
-from tests.system.media import PATIENCE, RtpListener, write_beep
+from tests.system.media import PATIENCE, RtpListener, shorten_sounds, write_beep
 
 SITUATIONS = sorted(path.parent for path in (Path(__file__).parent / "situations").glob("*/situation.toml"))
 REGISTRATION = Path(__file__).parent / "registration" / "phone.xml"
@@ -54,28 +54,18 @@ LANES = 4
 Outcome = tuple[Exception | None, float]
 """What went wrong, and the share of the machine that others took meanwhile."""
 
-# The spoken prompts that end a call are made short; the first one keeps its length, to be typed over.
-SHORT_SOUNDS = (
-    *("not_valid_try_again", "too_many_tries", "not_allowed", "connecting", "no_answer", "busy"),
-    *("call_failed", "busy_tone", "reorder_tone"),
-)
-
-pytestmark = pytest.mark.system
-
 
 @contextmanager
-def lane(folder: Path, number: int) -> Iterator[Gate]:
+def lane(folder: Path) -> Iterator[Gate]:
     """Run one gate with everything the situations need."""
     folder.mkdir()
     prompts = folder / "prompts"
-    for name in SHORT_SOUNDS:
-        write_beep(prompts / f"{name}.wav")
+    shorten_sounds(prompts)
     write_beep(prompts / "groups" / "curt" / "enter_code.wav")
     extra = f'[prompts]\nfolder = "{prompts}"\n[auth]\nalgorithms = ["MD5"]  # all that SIPp can\n'
     extra += '[subscriptions]\nmailboxes = "pbx"\nmin_expires = 2\n'
     extra += '[[did_routes]]\nprefix = "+12025550166"\nuser = "256"\n'
-    low = 20_000 + 1_000 * number
-    with running_gate(folder, media=f"{low}-{low + 999}", extra=extra) as gate:
+    with running_gate(folder, extra=extra) as gate:
         store = gate.store
         store.groups.add(
             UserGroup("curt", collection=CodeCollection.REQUIRED, tries=2, first_digit=1.0, prompts="curt")
@@ -147,7 +137,7 @@ def lanes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("lanes")
     number = min(LANES, len(asked))
     with ExitStack() as running, ThreadPoolExecutor(number) as threads:
-        gates = [running.enter_context(lane(folder / str(one), one)) for one in range(number)]
+        gates = [running.enter_context(lane(folder / str(one))) for one in range(number)]
         made = Lanes(gates, threads, tmp_path_factory)
         # The longest take longest whenever they start: so they start first.
         for situation in sorted(asked, key=lambda situation: -_length_ms(_read(situation))):

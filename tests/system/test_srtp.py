@@ -12,8 +12,6 @@ from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, Gate, running_gat
 from tests.system.media import HEARD_PACKETS
 from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD
 
-pytestmark = pytest.mark.system
-
 PLAIN = ""
 BEST_EFFORT = ";mediaenc=srtp"
 """RTP/AVP with keys."""
@@ -78,9 +76,7 @@ def test_srtp_where_it_is_set(
     folder = tmp_path / "gate"
     folder.mkdir()
     extra = f'{MD5_ONLY}\n[phones]\nsrtp = "{phones}"\n'
-    with running_gate(
-        folder, media="22000-22999", latching="learning", trunk_srtp=trunk, extra=extra
-    ) as gate:
+    with running_gate(folder, latching="learning", trunk_srtp=trunk, extra=extra) as gate:
         gate.tollgate("users", "add", "201", "--group", "required", "--password", PASSWORD)
         gate.tollgate("codes", "add", "1234", "--description", "Office")
         gate.wait_for_policy()

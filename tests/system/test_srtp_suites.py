@@ -17,8 +17,6 @@ from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, Gate, free_port, r
 from tests.system.media import PATIENCE
 from tests.system.trunk_traffic import caller, carrier, playing, said_by_gate, tell_to_go_on
 
-pytestmark = pytest.mark.system
-
 PLAIN = ""
 PROFILES = {
     "AES_CM_128_HMAC_SHA1_80": (Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 30),
@@ -86,7 +84,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TOLLGATE_PEERS__0__SRTP", "optional")
         folder = tmp_path_factory.mktemp("gate")
-        with running_gate(folder, media="29000-29999", trunk_srtp="optional") as running:
+        with running_gate(folder, trunk_srtp="optional") as running:
             yield running
 
 

@@ -29,12 +29,10 @@ from tests.system.gate import (
 from tests.system.live_uas import LiveUas, authorization
 from tests.system.test_baresip import PASSWORD
 
-pytestmark = pytest.mark.system
-
 
 @contextmanager
 def gate_with_phones(folder: Path) -> Iterator[Gate]:
-    with running_gate(folder, media="23500-23999") as running:
+    with running_gate(folder) as running:
         for extension in ("201", "202"):
             credentials = digest_credentials(extension, "tollgate", PASSWORD)
             running.store.users.add(User(extension, "required", credentials=credentials))

@@ -16,8 +16,6 @@ from tests.system.baresip import running_phone
 from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, STRANGER_ADDRESS, Gate, free_port, running_gate
 from tests.system.test_baresip import FAR_END_HZ, MD5_ONLY, PASSWORD
 
-pytestmark = pytest.mark.system
-
 
 @dataclass(frozen=True, slots=True)
 class TlsGate:
@@ -39,7 +37,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsGate]:
         environment.setenv("TOLLGATE_SIP__LISTEN", json.dumps(listen))
         extra = f'[sip.tls]\ncertificate = "{certificate}"\nca = "{authority.certificate}"\n'
         extra += MD5_ONLY
-        with running_gate(folder, media="22000-22999", latching="learning", extra=extra) as running:
+        with running_gate(folder, latching="learning", extra=extra) as running:
             running.tollgate("users", "add", "201", "--group", "required", "--password", PASSWORD)
             running.tollgate("codes", "add", "1234", "--description", "Office")
             running.wait_for_policy()

@@ -14,8 +14,6 @@ from tests.system.media import PATIENCE
 from tests.system.test_failover import TIMER_B, silent
 from tests.system.trunk_traffic import caller, carrier, playing, running_dns_server, wait_for_records
 
-pytestmark = pytest.mark.system
-
 ADDRESS = CARRIER_ADDRESSES[0]
 BEHIND = "127.0.0.12"
 CALLS = 8

@@ -11,8 +11,6 @@ from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, free_port, running
 from tests.system.sipp import Sipp
 from tests.system.trunk_traffic import caller, carrier, playing
 
-pytestmark = pytest.mark.system
-
 THIRD = "127.0.0.12"
 STRICT = """
 host = "one.example"

@@ -9,8 +9,6 @@ import pytest
 from tests.system.gate import CARRIER_ADDRESSES, free_port, running_gate
 from tests.system.trunk_traffic import caller, carrier, playing
 
-pytestmark = pytest.mark.system
-
 THIRD = "127.0.0.12"
 LINES = [f"User-to-User: {count:02}{'ab' * 3500};encoding=hex" for count in range(7)]
 """Some 49,000 octets."""

@@ -10,8 +10,6 @@ from proxy.cdr.record import Direction, Disposition
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, free_port, running_gate
 from tests.system.trunk_traffic import caller, carrier, playing, tell_to_go_on, wait_for_records
 
-pytestmark = pytest.mark.system
-
 DID = "+12025550123"
 
 

@@ -12,8 +12,6 @@ from tests.system.gate import CARRIER_ADDRESSES, free_port, running_gate
 from tests.system.media import PATIENCE
 from tests.system.trunk_traffic import carrier
 
-pytestmark = pytest.mark.system
-
 THIRD = "127.0.0.12"
 
 

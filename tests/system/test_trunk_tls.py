@@ -20,7 +20,7 @@ CALLS_REALM = "calls.example"
 """Asks who calls; the registrar is known by another name."""
 ACCOUNT = f'account = {{ username = "gate", password = "secret", realm = ["{REALM}", "{CALLS_REALM}"] }}\n'
 
-pytestmark = [pytest.mark.system, needs_kamailio]
+pytestmark = needs_kamailio
 
 
 def test_rfc5922_7_a_trunk_is_believed_by_its_name_believes_the_gate_and_shares_its_connection(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from proxy.policy import User
 from proxy.store import digest_credentials
 from tests.call.watching import Watcher
@@ -23,12 +21,10 @@ mailboxes = "pbx"
 """
 HOLDER = Path(__file__).parent / "situations" / "mailbox" / "pbx.xml"
 
-pytestmark = pytest.mark.system
-
 
 def test_rfc3842_a_phone_shows_a_message(tmp_path: Path) -> None:
     (tmp_path / "gate").mkdir()
-    with running_gate(tmp_path / "gate", media="28000-28199", extra=SETTINGS) as gate:
+    with running_gate(tmp_path / "gate", extra=SETTINGS) as gate:
         gate.tollgate("users", "add", "205", "--group", "required", "--password", PASSWORD)
         gate.wait_for_policy()
         holder = sipp.start(
@@ -62,7 +58,7 @@ def test_rfc3842_a_phone_shows_a_message(tmp_path: Path) -> None:
 
 def test_rfc6665_4_2_2_whoever_no_longer_may_watch_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "gate").mkdir()
-    with running_gate(tmp_path / "gate", media="28200-28399") as gate, LiveUas(gate) as uas:
+    with running_gate(tmp_path / "gate") as gate, LiveUas(gate) as uas:
         for extension in ("205", "206"):
             credentials = digest_credentials(extension, "tollgate", PASSWORD)
             gate.store.users.add(User(extension, "required", credentials=credentials))
