@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "Database", "StoreUnavailable", "known_revisions", "migrate", "public_name"]
 
-HEAD = "0013"
+HEAD = "0014"
 """The newest revision that this version knows."""
 
 _BUSY_TIMEOUT_MS = 2_500

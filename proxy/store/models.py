@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 
 __all__ = [
@@ -143,6 +144,17 @@ call_records = Table(
     Column("body", Text, nullable=False),
     Column("day", String(10), nullable=False, server_default=""),
     Column("corrected", Boolean, nullable=False, server_default=false()),
+    Column("wrong_tries", Integer, nullable=False, server_default="0"),
+    # Few calls have any: what the overview tells of them is read from this index alone.
+    Index(
+        "ix_call_records_wrong_tries_start_time",
+        "start_time",
+        "user",
+        "caller_number",
+        "wrong_tries",
+        sqlite_where=text("wrong_tries > 0"),
+        postgresql_where=text("wrong_tries > 0"),
+    ),
     # The two that reports read, and read nothing else.
     Index("ix_call_records_start_time_code_key_talk_time", "start_time", "code_key", "talk_time"),
     Index("ix_call_records_code_key_start_time_talk_time", "code_key", "start_time", "talk_time"),

@@ -79,6 +79,7 @@ _CELLS: tuple[tuple[str, Callable[[CallRecord], _Cell]], ...] = (
     ("code_key", lambda record: "" if record.code is None else _code_key(record.code)),
     ("code_form", lambda record: "" if record.code is None else _clean(record.code.form, 64)),
     ("location", lambda record: _clean(record.location, 64)),
+    ("wrong_tries", lambda record: record.wrong_tries),
 )
 _COLUMNS = (*(name for name, _ in _CELLS), "day", "body")
 

@@ -113,8 +113,12 @@ COLUMNS: dict[str, ColumnElement[Any]] = {
     own.name: column(own.name, own.type) for own in call_records.columns
 }
 
-_INDEXES = {index.columns[0].name: str(index.name) for index in call_records.indexes}
-"""By the column that they begin with."""
+_INDEXES = {
+    index.columns[0].name: str(index.name)
+    for index in call_records.indexes
+    if index.dialect_options["sqlite"]["where"] is None
+}
+"""Those that hold every record, by the column that they begin with."""
 _HELD = {str(index.name): [cell.name for cell in index.columns] for index in call_records.indexes}
 _ORDERS = {
     UsageOrder.START: "start_time",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 
 from proxy.cdr.record import CallRecord, Disposition, UsedCode
 from proxy.errors import ConfigurationError
@@ -26,6 +27,7 @@ from proxy.store import (
     UsageRepository,
     VersionConflict,
 )
+from proxy.store.database import Database
 from proxy.store.days import cover, day_of, site_zone
 from proxy.store.reports import WrongCodes
 from tests.cdr.samples import full_record
@@ -450,24 +452,18 @@ def test_a_log_of_before_is_added_up_when_it_is_migrated(
 
 
 def test_calls_of_wildcard_codes_of_before_are_put_under_what_was_dialled(store: Store, url: str) -> None:
-    from alembic import command
-    from alembic.config import Config
-
     store.codes.add(new_code(ANY_MATTER, "Any matter", plan=NumberPlan()))
     plain = UsedCode("471148", "471148", "471148", "Once a code of its own")
     calls = [_of_matter(f"w{n}", dialled) for n, dialled in enumerate(("471147", "471148", "471148"))]
     store.usage.insert_many([*calls, replace(_of_matter("own", ""), code=plain)])
     expected = store.reports.report(ReportBy.CODE, *JANUARY)
-    config = Config()
-    config.set_main_option("script_location", "proxy.store:migrations")
-    with store.database.write() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0011")
-        connection.execute(text("UPDATE call_records SET code_key = '??????' WHERE record_id LIKE 'w%'"))
-        connection.execute(
-            text("UPDATE usage_totals SET key = '??????' WHERE dimension = 'code_month' AND key = '471147'")
-        )
     store.close()
+    _back_to(
+        url,
+        "0011",
+        "UPDATE call_records SET code_key = '??????' WHERE record_id LIKE 'w%'",
+        "UPDATE usage_totals SET key = '??????' WHERE dimension = 'code_month' AND key = '471147'",
+    )
     with Store(url) as migrated:
         assert migrated.reports.report(ReportBy.CODE, *JANUARY) == expected
         assert migrated.usage.count(UsageFilter(code_key="471148")) == 3
@@ -494,7 +490,8 @@ def test_wrong_codes_are_counted_by_caller_in_calls_that_ended_well_too(url: str
                 call(-1, 3, user="209"),
             ]
         )
-        assert store.reports.wrong_codes(1000.0) == [
+        found = store.reports.wrong_codes(1000.0)
+        assert found == [
             WrongCodes("204", 3, 6),
             WrongCodes("+1555", 1, 3),
             WrongCodes("206", 1, 2),
@@ -502,3 +499,30 @@ def test_wrong_codes_are_counted_by_caller_in_calls_that_ended_well_too(url: str
         ]
         assert store.reports.wrong_codes(1000.0, limit=1) == [WrongCodes("204", 3, 6)]
         assert store.reports.wrong_codes(1e9) == []
+    _back_to(url, "0013", "UPDATE call_records SET body = 'torn \"wrong_tries\":9' WHERE record_id = 'w7'")
+    with Store(url) as migrated:
+        assert migrated.reports.wrong_codes(1000.0) == found
+
+
+def test_wrong_codes_are_read_from_their_index_alone(store: Store) -> None:
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    event.listen(store.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2:4]))
+    store.reports.wrong_codes(1000.0)
+    statement, values = asked[-1]
+    with store.database.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+    assert "USING COVERING INDEX ix_call_records_wrong_tries_start_time" in str(plan)
+
+
+def _back_to(url: str, revision: str, *statements: str) -> None:
+    """Make a store what it was before, and change it."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "proxy.store:migrations")
+    with closing(Database(url)) as database, database.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
