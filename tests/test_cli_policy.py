@@ -174,8 +174,10 @@ def test_delete_codes_asks_yes_or_no(
 def test_import_adds_all_and_says_how_many(capsys: pytest.CaptureFixture[str]) -> None:
     Path("c.csv").write_bytes("\ufeffDESCRIPTION,code\r\nMüller,10-01\r\n'=1+1,1002\r\n".encode())
     good("codes", "import", "c.csv", "--dry-run")
-    assert "would be 2 added, 0 changed, 0 unchanged; nothing was written" in capsys.readouterr().out
-    assert stored("1001") is None
+    told = capsys.readouterr()
+    assert "would be 2 added, 0 changed, 0 unchanged; nothing was written" in told.out
+    assert "held against an empty one" in told.err
+    assert not list(Path().glob("*.db*")), "not even a store"
     good("codes", "import", "c.csv")
     assert "2 added, 0 changed, 0 unchanged" in capsys.readouterr().out
     assert [(code.form, code.description) for code in (stored("1001"), stored("1002")) if code] == [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,13 +24,16 @@ from proxy.commands.common import (
     read_settings,
     say,
     show_table,
+    warn,
     write_file,
 )
 from proxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from proxy.policy import AccountCode
+    from proxy.settings import Settings
     from proxy.store.code_import import LineResult
+    from proxy.store.store import Store
 
 app = typer.Typer(help="Account codes.", no_args_is_help=True)
 
@@ -154,7 +159,7 @@ def import_(
     except ConfigurationError as error:
         message = f"{file}: {error}"
         raise ConfigurationError(message) from None
-    with open_store(settings, make=True) as store:
+    with _store_to_fill(settings, dry_run=dry_run) as store:
         plan = plan_import(content, store.codes, may_update=update)
         if plan.refused:
             raise ConfigurationError(_refusal(file, plan.refused))
@@ -162,6 +167,21 @@ def import_(
             result = carry_out(plan, store.codes, progress, dry_run=dry_run)
     counts = f"{result.added} added, {result.changed} changed, {result.unchanged} unchanged"
     say(f"{file}: would be {counts}; nothing was written" if dry_run else f"{file}: {counts}, {_FOLLOWS}")
+
+
+@contextmanager
+def _store_to_fill(settings: Settings, *, dry_run: bool) -> Iterator[Store]:
+    """Open the store; for a dry run an empty one that goes afterwards, where there is none yet."""
+    file = settings.store.sqlite_path
+    if not dry_run or file is None or file.exists():
+        with open_store(settings, make=True) as store:
+            yield store
+        return
+    from proxy.store.store import Store
+
+    warn(f"there is no store at {file.absolute()} yet: the codes are held against an empty one")
+    with TemporaryDirectory(prefix="tollgate-") as folder, Store(f"sqlite:///{folder}/empty.db") as store:
+        yield store
 
 
 def _read_text(file: Path) -> str:

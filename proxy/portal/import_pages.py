@@ -58,7 +58,7 @@ async def try_import(visit: Changer, view: InView) -> Response:
     try:
         plan = await run_in_threadpool(_plan, visit, upload)
     except ConfigurationError as error:
-        return await refused(422, f"{upload.name}: {error}")
+        return await refused(422, f"{upload.name}: {visit.texts.told(error)}")
     counts = plan.counts
     possible = not counts[LineVerdict.REFUSED]
     changes = counts[LineVerdict.ADDED] + counts[LineVerdict.CHANGED]
@@ -112,7 +112,7 @@ async def apply_import(visit: Changer, view: InView) -> Response:
     try:
         result = await run_in_threadpool(work)
     except ConfigurationError as error:
-        result = str(error)
+        result = visit.texts.told(error)
     except OSError as error:
         result = visit.texts("import.disk", reason=error.strerror or "")
     except StoreUnavailable:

@@ -110,7 +110,7 @@ async def export_ledes(
             description=f"Telephone calls {statement.first:%Y-%m} {statement.total.description}".strip(),
         )
     except ConfigurationError as error:
-        raise Refused(422, "error.refused", reason=str(error)) from None
+        raise Refused(422, "error.refused", reason=visit.texts.told(error)) from None
     lines = ledes_lines(invoice, lambda: _calls(visit, statement), zone=visit.portal.store.usage.zone)
     made = in_place(visit, lambda _state: in_chunks(lines))
     return await stream(made, f"ledes-{statement.first:%Y-%m}.txt", "text/plain; charset=us-ascii")

@@ -13,6 +13,8 @@ _LONGEST = 2_000
 _DEEPEST = 4
 _SLOTS = {
     "call_class": r"\w+",
+    "line": r"\d+",
+    "count": r"\d+",
     "treatment": "allow|optional code|required code|block",
     # A name in quotes holds anything, as Python writes it; one without is a word.
     "name": r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s'";,]+""",

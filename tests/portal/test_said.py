@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.errors import ConfigurationError
 from proxy.policy import (
     CallClass,
     CallRequest,
@@ -21,6 +22,7 @@ from proxy.policy import (
     UserGroup,
     decide,
 )
+from proxy.policy.code_file import decode_csv, read_code_file
 from proxy.portal.texts import texts_of
 from proxy.store import PortalAccount, Role, Store
 from tests.portal.person import Person, notice
@@ -29,9 +31,11 @@ from tests.portal.test_groups import form_of, read, verdict
 ROOM = Path(__file__).parent.parent.parent / "proxy"
 SOURCES = (
     *(f"store/{name}.py" for name in ("accounts", "codes", "people", "schedules", "sessions", "webhooks")),
-    *(f"policy/{name}.py" for name in ("codes", "dial_string", "groups", "patterns", "users")),
+    *(f"policy/{name}.py" for name in ("code_file", "codes", "dial_string", "groups", "patterns", "users")),
+    "store/code_import.py",
+    "cdr/ledes.py",
 )
-REFUSALS = {"ConfigurationError", "RemoteProtocolError", "NumberRefused"}
+REFUSALS = {"ConfigurationError", "LineProblem", "RemoteProtocolError", "NumberRefused"}
 NOT_IN_FORMS = ("digest ", "7 7: dialled")
 """Of password hashes, which no form has; and one whose first word is said in the catalogue twice."""
 
@@ -143,6 +147,27 @@ def test_languages_name_the_same_values() -> None:
             if key.startswith("said."):
                 names = {name for _, name, _, _ in string.Formatter().parse(key) if name}
                 assert {name for _, name, _, _ in string.Formatter().parse(text) if name} == names, key
+
+
+def test_what_is_wrong_with_a_file_of_codes_is_said_in_every_language() -> None:
+    plan = NumberPlan()
+    said = set[str]()
+    for data in (
+        *(start + b"..." for start in (b"PK\3\4", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"%PDF", b"+/v")),
+        *(b"\xff\xfe\0\xd8", b"\x81\x8d", b"Code,\0", b'"', b"Code", b"a,b\n", b"Code,Description,x\n"),
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            read_code_file(decode_csv(data), plan)
+        said.add(str(refused.value))
+    lines = ("1", "1001,a", "1001,b", "10-01,c", "911,e", "+,f", '"x"y,z')
+    problems = read_code_file("\n".join(("Code,Description", *lines)), plan).problems
+    assert len(problems) == 6
+    said |= {str(one) for one in problems} | {one.reason for one in problems}
+    for language in ("es", "de"):
+        texts = texts_of(language)
+        assert {one for one in said if texts.told(one) == one} == set()
+        told = {texts.told(one) for one in said}
+        assert {one for one in told if re.search(r"\b(the|line|code|both|stands)\b", one)} == set()
 
 
 async def test_forms_and_what_happens_when_speak_the_visitors_language(
