@@ -7,16 +7,18 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.support.ports import rtp_ports
-from tests.system.gate import free_port
+from tests.system.gate import CARRIER_ADDRESSES, Gate, free_port
 from tests.system.media import PATIENCE, Recording
 
 MODULES = Path("/usr/lib/baresip/modules")
+FAR_END_HZ = 440
+"""What is heard of who answers behind the first trunk."""
 
 
 @dataclass(slots=True)
@@ -147,6 +149,20 @@ ctrl_tcp_listen {address}:{control}
             process.wait()
         if connection is not None:
             connection.close()
+
+
+def far_end(gate: Gate, folder: Path, parameters: str = "") -> AbstractContextManager[Phone]:
+    """Return the phone behind the gate's first trunk, which answers by itself."""
+    return running_phone(
+        folder / "far_end",
+        address=CARRIER_ADDRESSES[0],
+        port=gate.carrier_ports[0],
+        proxy=f"127.0.0.1:{gate.port}",
+        user="+12025550123",
+        password="unused",
+        tone_hz=FAR_END_HZ,
+        parameters=f";answermode=auto{parameters}",
+    )
 
 
 def _connect(address: str, port: int) -> socket.socket:

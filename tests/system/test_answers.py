@@ -12,7 +12,7 @@ import pytest
 
 from proxy.cdr.record import CallRecord, Disposition, HungUpBy
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, STRANGER_ADDRESS, Gate, running_gate
-from tests.system.wire import Dialog, Wire
+from tests.system.wire import Dialog, Wire, uri_of
 
 TOLL_FREE = "8005550123"
 """Needs no code."""
@@ -99,6 +99,7 @@ def test_rfc3261_an_invite_that_can_not_be_taken_has_its_answer_and_its_record( 
         pytest.param("PUBLISH", 405, (), "Allow: INVITE, ", id="8_2_1_known_method"),
         pytest.param("FETCH", 501, (), "Allow: INVITE, ", id="21_5_2_unknown_method"),
         pytest.param("OPTIONS", 416, ("gopher:far.example.com",), "", id="8_2_2_1_scheme"),
+        pytest.param("OPTIONS", 400, ("sip:x@127.0.0.1?Subject=x",), "", id="19_1_1_headers_in_the_uri"),
         pytest.param("OPTIONS", 420, ("Require: far-out",), "Unsupported: far-out", id="8_2_2_3_extension"),
         pytest.param("OPTIONS", 200, ("Max-Forwards: 0",), "Allow: INVITE, ", id="11_no_hop_is_needed"),
         *(
@@ -254,6 +255,53 @@ def test_rfc3261_16_3_1_what_can_not_be_read_does_no_harm(gate: Gate, pbx: Wire,
     call.hang_up()
     callee.hung_up()
     assert record_of(gate, call).hung_up_by is HungUpBy.A_LEG
+
+
+def test_rfc3261_17_what_comes_again_is_answered_again_and_what_nobody_answers_is_said_again(
+    gate: Gate, pbx: Wire, carrier: Wire
+) -> None:
+    call = pbx.dialog(TOLL_FREE)
+    call.cseq, here, offer = 1, f"{pbx.address}:{pbx.port}", call.description()
+    # §7.5, §7.3.1: line ends before it, compact forms, folded lines; §8.1.1: no Max-Forwards (RFC 2543).
+    invite = (
+        f"\r\n\r\nINVITE {call.target} SIP/2.0\r\nv: SIP/2.0/UDP {here};branch=z9hG4bK{call.call_id}\r\n"
+        f"f: {call.local}\r\nt: {call.remote}\r\ni: {call.call_id}\r\nCSeq: 1\r\n\tINVITE\r\n"
+        f"m: <sip:{here}>\r\nc:\r\n application/sdp\r\nl : {len(offer)}\r\n\r\n{offer}"
+    ).encode()
+    pbx.throw(invite)
+    callee = carrier.called()
+    sent = callee.invite
+    assert sent is not None
+    # §8.1.1
+    assert all(sent[name] for name in ("Via", "From", "To", "Call-ID", "CSeq", "Max-Forwards", "Contact"))
+    # §17.1.1.2: Timer A
+    assert callee.asked("INVITE") == sent
+    callee.ring()
+    call.response(180)
+    # §17.2.1: the latest provisional response
+    pbx.throw(invite)
+    call.response(180)
+    # §8.1.3.3
+    to, callee.local = callee.local, f"{callee.local}-forged"
+    callee.respond(sent, 200, "Via: SIP/2.0/UDP far.example.com;branch=z9hG4bKx", body=callee.description())
+    callee.local = to
+    # §13.2.2.4, RFC 6026 §7.2: a 2xx that comes again gets its ACK again.
+    answer = callee.description()
+    for _ in range(2):
+        callee.respond(sent, 200, body=answer)
+        assert callee.asked("ACK")["To"] == to
+    # §13.3.1.4: until the ACK
+    accepted = [pbx.receive("SIP/2.0 200", f"Call-ID: {call.call_id}") for _ in range(2)]
+    assert accepted[0] == accepted[1]
+    call.remote, call.target = accepted[0]["To"], uri_of(accepted[0]["Contact"])
+    call.request("ACK", number=1)
+    call.hang_up()
+    # §17.1.2.2: Timer E
+    byes = [callee.asked("BYE") for _ in range(2)]
+    assert byes[0] == byes[1]
+    callee.respond(byes[0], 200)
+    record = record_of(gate, call)
+    assert (record.disposition, record.hung_up_by) == (Disposition.ANSWERED, HungUpBy.A_LEG)
 
 
 def test_rfc3261_17_2_2_a_repeated_bye_gets_the_same_answer(gate: Gate, pbx: Wire, carrier: Wire) -> None:

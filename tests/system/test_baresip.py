@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from proxy.cdr.record import Disposition, HungUpBy
-from tests.system.baresip import running_phone
-from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, Gate, running_gate
+from tests.system.baresip import FAR_END_HZ, far_end, running_phone
+from tests.system.gate import GATE_ADDRESS, Gate, running_gate
 from tests.system.media import HEARD_PACKETS
 
 PASSWORD = "a-sip-password"
 CALLER_HZ = 600
-FAR_END_HZ = 440
 PCMU, PCMA, G722, OPUS = "PCMU/8000/1", "PCMA/8000/1", "G722/16000/1", "opus/48000/2"
 MD5_ONLY = """
 [auth]
@@ -40,16 +39,6 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
 )
 def test_phone_dials_code_and_talks_to_phone(codec: str, far_codec: str, gate: Gate, tmp_path: Path) -> None:
     known = {record.record_id for record in gate.records()}
-    far_end = running_phone(
-        tmp_path / "far_end",
-        address=CARRIER_ADDRESSES[0],
-        port=gate.carrier_ports[0],
-        proxy=f"127.0.0.1:{gate.port}",
-        user="+12025550123",
-        password="unused",
-        tone_hz=FAR_END_HZ,
-        parameters=";answermode=auto" + (f";audio_codecs={far_codec}" if far_codec else ""),
-    )
     caller = running_phone(
         tmp_path / "phone",
         # On loopback baresip's RTP comes from here, whatever its SDP says; from a phone whose signalling came
@@ -61,7 +50,10 @@ def test_phone_dials_code_and_talks_to_phone(codec: str, far_codec: str, gate: G
         tone_hz=CALLER_HZ,
         parameters=f";audio_codecs={codec}",
     )
-    with far_end as answering, caller as phone:
+    with (
+        far_end(gate, tmp_path, f";audio_codecs={far_codec}" if far_codec else "") as answering,
+        caller as phone,
+    ):
         phone.command("dial", f"sip:2025550123@127.0.0.1:{gate.port}")
         phone.wait_for("CALL_ESTABLISHED")
         phone.command("sndcode", "1234#")

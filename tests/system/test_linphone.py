@@ -12,11 +12,11 @@ from proxy.cdr.record import CallRecord, Disposition, HungUpBy
 from proxy.policy import User
 from proxy.store import digest_credentials
 from tests.support.certificates import Authority
-from tests.system.baresip import running_phone
-from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, Gate, free_port, running_gate
+from tests.system.baresip import FAR_END_HZ, far_end, running_phone
+from tests.system.gate import GATE_ADDRESS, Gate, free_port, running_gate
 from tests.system.linphone import needs_linphone, running_linphone
 from tests.system.media import HEARD_PACKETS
-from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD
+from tests.system.test_baresip import CALLER_HZ, MD5_ONLY, PASSWORD
 from tests.system.test_registration import OTHER_ADDRESS, wait_for_phones
 
 LINPHONE_ADDRESS = "127.0.0.6"
@@ -61,16 +61,6 @@ def both_talked(record: CallRecord) -> None:
 
 def test_rfc8760_phone_registers_by_sha256_dials_code_holds_and_talks(gate: Gate, tmp_path: Path) -> None:
     known = {record.record_id for record in gate.records()}
-    far_end = running_phone(
-        tmp_path / "far_end",
-        address=CARRIER_ADDRESSES[0],
-        port=gate.carrier_ports[0],
-        proxy=f"127.0.0.1:{gate.port}",
-        user="+12025550123",
-        password="unused",
-        tone_hz=FAR_END_HZ,
-        parameters=";answermode=auto",
-    )
     caller = running_linphone(
         tmp_path / "phone",
         # Its RTP comes from here, whatever address its signalling is bound to; see test_baresip.
@@ -80,7 +70,7 @@ def test_rfc8760_phone_registers_by_sha256_dials_code_holds_and_talks(gate: Gate
         password=PASSWORD,
         tone_hz=CALLER_HZ,
     )
-    with far_end as answering, caller as phone:
+    with far_end(gate, tmp_path) as answering, caller as phone:
         phone.wait_for_registration()
         phone.command(f"call sip:2025550123@127.0.0.1:{gate.port}")
         phone.wait_for("Media streams established")
@@ -161,16 +151,6 @@ def test_tls_and_srtp_to_linphone_plain_to_the_trunk(tmp_path: Path) -> None:
     extra = f'[sip.tls]\ncertificate = "{certificate}"\n[phones]\nsrtp = "required"\n'
     with running_gate(folder, latching="learning", listen=(f"tls:127.0.0.1:{secure}",), extra=extra) as gate:
         add_phones(gate, "201")
-        far_end = running_phone(
-            tmp_path / "far_end",
-            address=CARRIER_ADDRESSES[0],
-            port=gate.carrier_ports[0],
-            proxy=f"127.0.0.1:{gate.port}",
-            user="+12025550123",
-            password="unused",
-            tone_hz=FAR_END_HZ,
-            parameters=";answermode=auto",
-        )
         caller = running_linphone(
             tmp_path / "phone",
             address=GATE_ADDRESS,
@@ -182,7 +162,7 @@ def test_tls_and_srtp_to_linphone_plain_to_the_trunk(tmp_path: Path) -> None:
             suites=SUITE,
             authority=authority.certificate,
         )
-        with far_end as answering, caller as phone:
+        with far_end(gate, tmp_path) as answering, caller as phone:
             phone.wait_for_registration()
             wait_for_phones(gate, "201")  # the store hears of it a moment later
             assert "(tls)" in gate.tollgate("users", "list")

@@ -12,11 +12,11 @@ import pytest
 from proxy.cdr.record import CallRecord, Disposition, HungUpBy
 from proxy.policy import User
 from proxy.store import digest_credentials
-from tests.system.baresip import Phone, running_phone
+from tests.system.baresip import FAR_END_HZ, Phone, running_phone
 from tests.system.gate import STRANGER_ADDRESS, Gate, running_gate
 from tests.system.linphone import Linphone, needs_linphone, running_linphone
 from tests.system.media import HEARD_PACKETS, PATIENCE
-from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD
+from tests.system.test_baresip import CALLER_HZ, MD5_ONLY, PASSWORD
 from tests.system.test_registration import OTHER_ADDRESS, wait_for_phones
 
 SECOND_HZ = 1000

@@ -12,10 +12,10 @@ import pytest
 from proxy.cdr.record import Disposition, HungUpBy
 from proxy.policy import User
 from proxy.store import digest_credentials
-from tests.system.baresip import running_phone
-from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, Gate, free_port, running_gate
+from tests.system.baresip import far_end
+from tests.system.gate import GATE_ADDRESS, Gate, free_port, running_gate
 from tests.system.media import HEARD_PACKETS, PATIENCE
-from tests.system.test_baresip import FAR_END_HZ, PASSWORD
+from tests.system.test_baresip import PASSWORD
 from tests.system.test_registration import wait_for_phones
 
 pj: Any = pytest.importorskip("pjsua2", reason="the Python module pjsua2 is not installed")
@@ -74,16 +74,7 @@ def test_pjsip_registers_dials_code_and_hangs_up(gate: Gate, endpoint: Any, tmp_
     account.create(settings)
     until(endpoint, lambda: account.getInfo().regStatus == 200)
     wait_for_phones(gate, "201")
-    far_end = running_phone(
-        tmp_path / "far_end",
-        address=CARRIER_ADDRESSES[0],
-        port=gate.carrier_ports[0],
-        proxy=f"127.0.0.1:{gate.port}",
-        user="+12025550123",
-        tone_hz=FAR_END_HZ,
-        parameters=";answermode=auto",
-    )
-    with far_end as answering:
+    with far_end(gate, tmp_path) as answering:
         call = pj.Call(account)
         call.makeCall(f"sip:2025550123@127.0.0.1:{gate.port}", pj.CallOpParam(True))
         until(endpoint, lambda: call.getInfo().state == pj.PJSIP_INV_STATE_CONFIRMED)

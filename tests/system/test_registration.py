@@ -12,10 +12,10 @@ from proxy.cdr.record import Direction, Disposition
 from proxy.policy import User
 from proxy.store import digest_credentials
 from tests.system import sipp
-from tests.system.baresip import running_phone
+from tests.system.baresip import FAR_END_HZ, running_phone
 from tests.system.gate import STRANGER_ADDRESS, Gate, free_port, running_gate
 from tests.system.media import PATIENCE
-from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD
+from tests.system.test_baresip import CALLER_HZ, MD5_ONLY, PASSWORD
 
 SCENARIOS = Path(__file__).parent / "registration"
 OTHER_ADDRESS = "127.0.0.5"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from proxy.cdr.record import Disposition
-from tests.system.baresip import running_phone
-from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, Gate, running_gate
+from tests.system.baresip import FAR_END_HZ, far_end, running_phone
+from tests.system.gate import GATE_ADDRESS, Gate, running_gate
 from tests.system.media import HEARD_PACKETS
-from tests.system.test_baresip import CALLER_HZ, FAR_END_HZ, MD5_ONLY, PASSWORD
+from tests.system.test_baresip import CALLER_HZ, MD5_ONLY, PASSWORD
 
 PLAIN = ""
 BEST_EFFORT = ";mediaenc=srtp"
@@ -22,16 +22,6 @@ MANDATORY = ";mediaenc=srtp-mand"
 def gated_call(gate: Gate, folder: Path, phone_wants: str, far_end_wants: str) -> None:
     """Place a call with its code; both ends must hear each other's tone and nothing but that."""
     known = {record.record_id for record in gate.records()}
-    far_end = running_phone(
-        folder / "far_end",
-        address=CARRIER_ADDRESSES[0],
-        port=gate.carrier_ports[0],
-        proxy=f"127.0.0.1:{gate.port}",
-        user="+12025550123",
-        password="unused",
-        tone_hz=FAR_END_HZ,
-        parameters=f";answermode=auto{far_end_wants}",
-    )
     caller = running_phone(
         folder / "phone",
         address=GATE_ADDRESS,  # where baresip's RTP comes from on loopback, whatever its SDP says
@@ -41,7 +31,7 @@ def gated_call(gate: Gate, folder: Path, phone_wants: str, far_end_wants: str) -
         tone_hz=CALLER_HZ,
         parameters=f";audio_codecs=PCMU/8000/1{phone_wants}",
     )
-    with far_end as answering, caller as phone:
+    with far_end(gate, folder, far_end_wants) as answering, caller as phone:
         phone.command("dial", f"sip:2025550123@127.0.0.1:{gate.port}")
         phone.wait_for("CALL_ESTABLISHED")
         phone.command("sndcode", "1234#")

@@ -12,9 +12,9 @@ import pytest
 
 from proxy.cdr.record import Disposition
 from tests.support.certificates import Authority
-from tests.system.baresip import running_phone
-from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, STRANGER_ADDRESS, Gate, free_port, running_gate
-from tests.system.test_baresip import FAR_END_HZ, MD5_ONLY, PASSWORD
+from tests.system.baresip import FAR_END_HZ, far_end, running_phone
+from tests.system.gate import GATE_ADDRESS, STRANGER_ADDRESS, Gate, free_port, running_gate
+from tests.system.test_baresip import MD5_ONLY, PASSWORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,6 @@ def test_phone_over_tls_dials_code_and_talks_while_the_certificate_is_renewed(
 ) -> None:
     gate = tls.gate
     known = {record.record_id for record in gate.records()}
-    far_end = running_phone(
-        tmp_path / "far_end",
-        address=CARRIER_ADDRESSES[0],
-        port=gate.carrier_ports[0],
-        proxy=f"127.0.0.1:{gate.port}",
-        user="+12025550123",
-        password="unused",
-        tone_hz=FAR_END_HZ,
-        parameters=";answermode=auto",
-    )
     caller = running_phone(
         tmp_path / "phone",
         address=GATE_ADDRESS,  # where its RTP comes from on loopback; see test_baresip
@@ -66,7 +56,7 @@ def test_phone_over_tls_dials_code_and_talks_while_the_certificate_is_renewed(
         user="201",
         password=PASSWORD,
     )
-    with far_end as answering, caller as phone:
+    with far_end(gate, tmp_path) as answering, caller as phone:
         phone.command("dial", f"sip:2025550123@127.0.0.1:{tls.port}")
         phone.wait_for("CALL_ESTABLISHED")
         phone.command("sndcode", "1234#")
