@@ -76,29 +76,24 @@ def _counted() -> tuple[int, int]:
 
 
 async def _placed(folder: Path, calls: int, rate: float, t1: float) -> Outcome:
-    callee = Callee(ring=t1 / 5, t1=t1)
-    await callee.start()
     timers = f"timers.t1 = {t1}\ntimers.t2 = {8 * t1}\ntimers.t4 = {10 * t1}\n"
-    gate = GateProcess(folder, callee.port, timers, media_ports="20000-29999")
-    await gate.start()
-    await gate.listens()
-    caller = Caller(gate.port, t1=t1)
-    await caller.start()
     random = Random(25)
-    for number in range(calls):
-        caller.place(f"{4_152_000_000 + number}", hold=random.expovariate(1 / HOLD))
-        await asyncio.sleep(random.expovariate(rate))
-    for call in caller.calls:
-        await call.over.wait()
-    # Whoever is not heard any more is given up after 64*T1, a transaction is kept as long behind that.
-    patience = 30.0 + 200 * t1
-    outcome = Outcome(calls, *_counted())
-    await gate.rests(patience)
-    status = await gate.status()
+    async with (
+        Callee(ring=t1 / 5, t1=t1) as callee,
+        GateProcess(folder, callee.port, timers, media_ports="20000-29999") as gate,
+        Caller(gate.port, t1=t1) as caller,
+    ):
+        for number in range(calls):
+            caller.place(f"{4_152_000_000 + number}", hold=random.expovariate(1 / HOLD))
+            await asyncio.sleep(random.expovariate(rate))
+        for call in caller.calls:
+            await call.over.wait()
+        outcome = Outcome(calls, *_counted())
+        # Whoever is not heard any more is given up after 64*T1, a transaction is kept as long behind that.
+        await gate.rests(30.0 + 200 * t1)
+        status = await gate.status()
+        records = Counter(record.a_call_id for record in await gate.settled())
     outcome.left = {name: status[name] for name in ("port_pairs", "faults") if status[name]}
-    records = Counter(record.a_call_id for record in await gate.settled())
-    await caller.close()
-    await callee.close()
     answered = [call for call in caller.calls if call.answered]
     outcome.refused = dict(Counter(str(call.status) for call in caller.calls if not call.answered))
     outcome.not_ended = sum(not call.ended_at for call in answered)

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from typing import Self
 
 from proxy.cdr.record import CallRecord
 from proxy.net.control import ask
@@ -59,6 +60,14 @@ class GateProcess:
             inbound = false
             """
         )
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        await self.listens()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.end()
 
     async def start(self) -> None:
         """Start the gate, and return when it says that it is ready."""

@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -57,24 +57,16 @@ class HungUp:
 
 async def hung_up_under_spray(folder: Path, *, seconds: float, rate: float = RATE) -> HungUp:
     """Place calls through a gate that is sprayed from before the first to after the last of them."""
-    async with AsyncExitStack() as stack:
-        callee = Callee()
-        await callee.start()
-        stack.push_async_callback(callee.close)
-        gate = GateProcess(folder, callee.port)
-        await gate.start()
-        stack.push_async_callback(gate.end)
-        await gate.listens()
-        caller = Caller(gate.port)
-        await caller.start()
-        stack.push_async_callback(caller.close)
-        async with spraying(gate.media_ports) as sprayed:
-            calls = await place_calls(
-                caller, Random(15), rate=rate, seconds=seconds, number=NUMBER, hold=HOLD
-            )
-            for call in calls:
-                await happens(call.over)
-            await gate.rests()
+    async with (
+        Callee() as callee,
+        GateProcess(folder, callee.port) as gate,
+        Caller(gate.port) as caller,
+        spraying(gate.media_ports) as sprayed,
+    ):
+        calls = await place_calls(caller, Random(15), rate=rate, seconds=seconds, number=NUMBER, hold=HOLD)
+        for call in calls:
+            await happens(call.over)
+        await gate.rests()
     waits = sorted(call.ended_at - call.hung_up_at for call in calls if call.ended_at)
     return HungUp(sprayed, len(calls), waits)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Self
 
 from proxy.demo_agents import HOST, Agent
 from proxy.sip.config import EndpointConfig
@@ -44,6 +45,13 @@ class _Mute(Agent):
         self._sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         self._sink.bind((HOST, 0))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Close the sockets."""

@@ -5,7 +5,6 @@ them and rings once. What a running gate makes of DNS that breaks later, is in t
 from __future__ import annotations
 
 import json
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 from reliability.gate import GateProcess
@@ -26,38 +25,29 @@ def _broken(answer: bytes) -> list[bytes]:
 
 
 async def test_a_call_waits_for_no_trunk_whose_name_leads_nowhere_and_rings_once(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        dns, _ = await stack.enter_async_context(running_dns_server())
+    trunks = "".join(
+        f'[[trunks]]\nname = "{name}"\naddresses = ["udp:{host}:5060"]\ninbound = false\n'
+        for name, host in NAMES.items()
+    )
+    async with running_dns_server() as (dns, _), Callee() as callee:
         dns.garble = _broken
         dns.zone = {
             ("a.loop.test", "CNAME"): (60, ["b.loop.test."]),
             ("b.loop.test", "CNAME"): (60, ["a.loop.test."]),
             ("carrier.test", "A"): (0, [HOST]),
         }
-        callee = Callee()
-        await callee.start()
-        stack.push_async_callback(callee.close)
-        trunks = "".join(
-            f'[[trunks]]\nname = "{name}"\naddresses = ["udp:{host}:5060"]\ninbound = false\n'
-            for name, host in NAMES.items()
-        )
         gate = GateProcess(tmp_path, callee.port, extra=trunks)
         gate.environment = {
             "TOLLGATE_SIP__NAMESERVERS": json.dumps([f"udp:{HOST}:{dns.port}"]),
             f"TOLLGATE_TRUNKS__{len(NAMES)}__ADDRESSES": json.dumps([f"udp:carrier.test:{callee.port}"]),
         }
-        await gate.start()
-        stack.push_async_callback(gate.end)
-        await gate.listens()
-        asked = dns.asked["carrier.test", "A"]
-        caller = Caller(gate.port)
-        await caller.start()
-        stack.push_async_callback(caller.close)
-        calls = [caller.place(f"415555012{number}", hold=0.1) for number in range(CALLS)]
-        await until(lambda: all(call.over.is_set() for call in calls))
-        assert all(call.answered for call in calls), gate.log[-2000:]
-        assert dns.asked["carrier.test", "A"] <= asked + 1, "a TTL of 0 is not a question per call"
-        records = await gate.settled()
+        async with gate, Caller(gate.port) as caller:
+            asked = dns.asked["carrier.test", "A"]
+            calls = [caller.place(f"415555012{number}", hold=0.1) for number in range(CALLS)]
+            await until(lambda: all(call.over.is_set() for call in calls))
+            assert all(call.answered for call in calls), gate.log[-2000:]
+            assert dns.asked["carrier.test", "A"] <= asked + 1, "a TTL of 0 is not a question per call"
+            records = await gate.settled()
     for host in ("a.loop.test", "failing.test", "nowhere.test"):
         assert f"cannot resolve {host}: it has no address yet" in gate.log
     assert [[trunk.trunk for trunk in record.trunks] for record in records] == [["carrier"]] * CALLS

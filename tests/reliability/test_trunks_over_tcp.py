@@ -80,21 +80,15 @@ async def test_a_call_comes_past_trunks_over_tcp_that_are_none_and_rings_once(
     listen = json.dumps([f"udp:{HOST}:0", f"tcp:{HOST}:0"])
     monkeypatch.setenv("TOLLGATE_SIP__LISTEN", listen)
     async with AsyncExitStack() as stack:
-        callee = Callee()
-        await callee.start()
-        stack.push_async_callback(callee.close)
         trunks = ""
         for name, fault in FAULTS.items():
             port = await stack.enter_async_context(fault())
             trunks += f'[[trunks]]\nname = "{name}"\naddresses = ["tcp:{HOST}:{port}"]\ninbound = false\n'
+        callee = await stack.enter_async_context(Callee())
         gate = GateProcess(tmp_path, callee.port, extra=trunks)
         gate.environment["TOLLGATE_SIP__LISTEN"] = listen
-        await gate.start()
-        stack.push_async_callback(gate.end)
-        await gate.listens()
-        caller = Caller(gate.port)
-        await caller.start()
-        stack.push_async_callback(caller.close)
+        await stack.enter_async_context(gate)
+        caller = await stack.enter_async_context(Caller(gate.port))
         call = caller.place(NUMBER, hold=0.1)
         await until(call.over.is_set)
         assert call.answered, (call.status, gate.log[-2000:])
