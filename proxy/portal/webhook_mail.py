@@ -24,7 +24,7 @@ _PATIENCE = 60.0
 _FOR_TAKING = 600.0
 """From DATA on: a server may look for viruses before it takes a message (RFC 5321 §4.5.3.2.6)."""
 _DEADLINE = 780.0
-"""For all of it, below the leases with which mails are taken: nobody else sends them meanwhile."""
+"""For all of it, below the lease with which reports are taken: nobody else sends them meanwhile."""
 
 
 class Mailer:

@@ -18,6 +18,7 @@ from proxy.portal.repeating import Repeating
 from proxy.portal.webhook_mail import Mailer, event_message
 from proxy.portal.webhook_post import Outcome, Poster
 from proxy.store import Store, WebhookDelivery, WebhookEndpoint
+from proxy.store.webhooks import LEASE
 
 __all__ = ["WebhookSender"]
 
@@ -49,8 +50,8 @@ class WebhookSender:
         self._poster = poster
         self._mailer = mailer
         self._clock = clock
-        self._busy: Counter[int] = Counter()
-        """Deliveries under way, by endpoint."""
+        self._under_way: dict[int, WebhookDelivery] = {}
+        """By id, with the lease that holds."""
         self._lock = threading.Lock()
         self._tidied_at = float("-inf")
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhooks")
@@ -69,13 +70,14 @@ class WebhookSender:
         self._pool.shutdown()
 
     def _look(self) -> bool:
+        self._renew()
         begun = self._begin_due()
         self._tidy()
         return bool(begun)
 
     def _begin_due(self) -> int:
         with self._lock:
-            busy = dict(+self._busy)
+            busy = Counter(one.endpoint_id for one in self._under_way.values())
         free = _AT_ONCE - sum(busy.values())
         if not free:
             return 0
@@ -84,9 +86,19 @@ class WebhookSender:
         )
         for endpoint, delivery in due:
             with self._lock:
-                self._busy[endpoint.id] += 1
+                self._under_way[delivery.id] = delivery
             self._pool.submit(self._deliver, endpoint, delivery)
         return len(due)
+
+    def _renew(self) -> None:
+        """Keep what is under way from others: a mail server may think for minutes."""
+        now = self._clock()
+        with self._lock:
+            ending = [one for one in self._under_way.values() if (one.next_try_at or now) - now < LEASE / 2]
+        for one in self._outbox.renew(ending, now=now) if ending else ():
+            with self._lock:
+                if one.id in self._under_way:
+                    self._under_way[one.id] = one
 
     def _deliver(self, endpoint: WebhookEndpoint, delivery: WebhookDelivery) -> None:
         try:
@@ -98,7 +110,7 @@ class WebhookSender:
             logger.exception("a webhook failed in a way that nobody thought of")
         finally:
             with self._lock:
-                self._busy[endpoint.id] -= 1
+                self._under_way.pop(delivery.id, None)
             self._looking.wake()
 
     def _try(self, endpoint: WebhookEndpoint, delivery: WebhookDelivery) -> Outcome:

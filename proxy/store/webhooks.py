@@ -1,8 +1,9 @@
 """The outbox of webhooks: an event is written once per endpoint that wants it, and tried until it is taken.
 
-Whoever delivers takes what is due with a lease: a delivery that is under way is offered to nobody else, and
-one whose deliverer died is offered again. The id of an event stays the same in every try, so that a receiver
-can tell a repetition. Times are UTC seconds since the epoch and given in.
+Whoever delivers takes what is due with a lease, and renews it: a delivery that is under way is offered to
+nobody else, however long it takes, and one whose deliverer died is soon offered again. The id of an event
+stays the same in every try, so that a receiver can tell a repetition. Times are UTC seconds since the epoch
+and given in.
 """
 
 from __future__ import annotations
@@ -39,8 +40,6 @@ EVENTS = (
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
 """Seconds until the next try; after the last one a delivery is given up."""
 LEASE = 60.0
-MAIL_LEASE = 900.0
-"""Longer than a mail server may take to take a message: who sends it twice meanwhile is read twice."""
 _EMERGENCY = "emergency.dialed"
 _CHUNK = 500
 _LOOKED_AT = 200
@@ -200,8 +199,7 @@ class WebhooksRepository:
         kept: int = 0,
     ) -> list[tuple[WebhookEndpoint, WebhookDelivery]]:
         """What is to be delivered now: emergencies first (where least is under way to the receiver foremost),
-        then the longest due. Nobody else gets it for `LEASE` or `MAIL_LEASE`
-        seconds.
+        then the longest due. Nobody else gets it for `LEASE` seconds, or longer with `renew`.
 
         ``busy`` says how many deliveries to an endpoint are under way: it gets no more than ``most`` at a
         time, so that a slow receiver does not keep the others waiting. ``kept`` of ``limit`` and of ``most``
@@ -241,11 +239,28 @@ class WebhooksRepository:
                     room[item.endpoint_id] = left - 1
                     found.append(item)
             endpoints = {key: _expect(connection, key) for key in {item.endpoint_id for item in found}}
-            for by_mail, lease in ((False, LEASE), (True, MAIL_LEASE)):
-                ids = [item.id for item in found if bool(endpoints[item.endpoint_id].mail_to) is by_mail]
-                leased = update(webhook_deliveries).where(column.id.in_(ids))
-                connection.execute(leased.values(attempts=column.attempts + 1, next_try_at=now + lease))
-        return [(endpoints[item.endpoint_id], replace(item, attempts=item.attempts + 1)) for item in found]
+            leased = update(webhook_deliveries).where(column.id.in_([item.id for item in found]))
+            connection.execute(leased.values(attempts=column.attempts + 1, next_try_at=now + LEASE))
+        return [
+            (
+                endpoints[item.endpoint_id],
+                replace(item, attempts=item.attempts + 1, next_try_at=now + LEASE),
+            )
+            for item in found
+        ]
+
+    def renew(self, under_way: Sequence[WebhookDelivery], *, now: float) -> list[WebhookDelivery]:
+        """Keep deliveries from others for another `LEASE`; returns those whose lease still held."""
+        column, renewed = webhook_deliveries.c, []
+        with self._database.write() as connection:
+            for item in under_way:
+                # What has come to its end meanwhile, or to somebody else, has another time.
+                own = update(webhook_deliveries).where(
+                    column.id == item.id, column.next_try_at == item.next_try_at
+                )
+                if connection.execute(own.values(next_try_at=now + LEASE)).rowcount:
+                    renewed.append(replace(item, next_try_at=now + LEASE))
+        return renewed
 
     def delivered(self, delivery_id: int, status: int, *, now: float) -> None:
         """The receiver took it."""

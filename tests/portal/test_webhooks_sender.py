@@ -13,7 +13,7 @@ from proxy.portal.webhook_sender import WebhookSender
 from proxy.settings_notify import MailSettings
 from proxy.store import Store, WebhookDelivery, WebhookEndpoint
 from proxy.store.call_events import NewEvent
-from proxy.store.webhooks import BACK_OFF, LEASE, MAIL_LEASE
+from proxy.store.webhooks import BACK_OFF, LEASE
 from tests.portal.conftest import NOW, Clock
 from tests.portal.receiver import Receiver, happens
 
@@ -164,7 +164,27 @@ def test_an_event_that_nobody_can_write_is_given_back_to_its_lease(
     tell(store, "r1")  # its body has no data
     sender()
     happens(lambda: "in a way that nobody thought of" in caplog.text)
-    assert only(store).next_try_at == NOW + MAIL_LEASE
+    assert only(store).next_try_at == NOW + LEASE
+
+
+def test_what_takes_minutes_stays_its_senders_and_comes_to_another_within_a_minute_of_its_death(
+    store: Store, sender: Start, clock: Clock
+) -> None:
+    with Receiver(["hang", 204]) as slow:
+        add(store, slow)
+        tell(store, "r1")
+        running = sender()
+        happens(lambda: slow.taken)
+        for _ in range(20):
+            clock.now += LEASE * 0.6
+            happens(lambda: only(store).next_try_at == clock.now + LEASE)
+            assert store.webhooks.take_due(now=clock.now) == []
+        assert (len(slow.taken), only(store).attempts) == (1, 1)
+        running._looking.stop()  # as a portal that is killed: nothing is renewed, and nothing noted
+        clock.now += LEASE
+        sender()
+        happens(lambda: only(store).delivered_at)
+        assert [taken.headers["webhook-id"] for taken in slow.taken] == ["r1", "r1"]
 
 
 def test_what_was_done_long_ago_is_forgotten(

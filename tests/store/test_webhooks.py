@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import ConfigurationError
 from proxy.store import Actor, Store, StoreUnavailable, VersionConflict, WebhookEndpoint
 from proxy.store.call_events import NewEvent
-from proxy.store.webhooks import BACK_OFF, EVENTS, LEASE, MAIL_LEASE
+from proxy.store.webhooks import BACK_OFF, EVENTS, LEASE
 
 NOW = 1_800_000_000.0
 ENDED = WebhookEndpoint("https://billing.example/hook", frozenset({"call.ended"}))
@@ -91,12 +91,21 @@ def test_a_delivery_under_way_is_nobody_elses_until_its_lease_ends(
     assert (again[1].event_id, again[1].attempts) == ("e1", 2)
 
 
-def test_an_e_mail_under_way_has_longer(store: Store) -> None:
-    store.webhooks.add(WebhookEndpoint("mailto:a@example.com", frozenset({"call.ended"})), now=NOW)
-    store.webhooks.enqueue([NewEvent("e1", "call.ended", "{}")], now=NOW)
-    assert len(store.webhooks.take_due(now=NOW)) == 1
-    assert store.webhooks.take_due(now=NOW + MAIL_LEASE - 1) == []
-    assert len(store.webhooks.take_due(now=NOW + MAIL_LEASE)) == 1
+def test_a_lease_is_renewed_by_who_has_it_as_long_as_it_holds(
+    store: Store, endpoint: WebhookEndpoint
+) -> None:
+    store.webhooks.enqueue([NewEvent(f"e{n}", "call.ended", "{}") for n in range(3)], now=NOW)
+    taken = [item for _, item in store.webhooks.take_due(now=NOW)]
+    store.webhooks.delivered(taken[1].id, 204, now=NOW + 1)
+    store.webhooks.failed(taken[2], 500, "", now=NOW + 1)
+    renewed = store.webhooks.renew(taken, now=NOW + LEASE - 1)
+    assert [item.id for item in renewed] == [taken[0].id], "what has ended has ended"
+    assert renewed[0].next_try_at == NOW + 2 * LEASE - 1
+    again = [item for _, item in store.webhooks.take_due(now=NOW + 2 * LEASE - 2)]
+    assert [item.id for item in again] == [taken[2].id]
+    late = [item for _, item in store.webhooks.take_due(now=NOW + 2 * LEASE)]
+    assert [item.id for item in late] == [taken[0].id]
+    assert store.webhooks.renew(renewed, now=NOW + 2 * LEASE) == [], "it is another's now"
 
 
 def test_some_places_are_kept_for_emergencies(store: Store, endpoint: WebhookEndpoint) -> None:
