@@ -66,8 +66,12 @@ class GateProcess:
         await self.listens()
         return self
 
-    async def __aexit__(self, *_error: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        died = self.process.returncode not in {None, 0}
         await self.end()
+        if kind is None:
+            assert not died, self.log[-2000:]
+            assert "Traceback" not in self.log, self.log[-2000:]
 
     async def start(self) -> None:
         """Start the gate, and return when it says that it is ready."""
