@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from proxy.call.identity import Authenticator, Challenge
@@ -90,6 +91,11 @@ class Registrations:
     def targets(self, user: str) -> tuple[Bindings, ...]:
         """Return the contacts of a user: groups to ring one after the other, each in parallel."""
         return tuple(self.registrar.targets(user))
+
+    def located(self, binding: Binding) -> Binding:
+        """Return a binding with the way that DNS gives for its name, as far as that is known."""
+        flow = self.registrar.located(binding, self._endpoint.config.lookup)
+        return binding if flow == binding.flow else replace(binding, flow=flow)
 
     def gruu(self, uri: Uri) -> Gruu | None:
         """Return which phone of which user a GRUU names (RFC 5627); None for any other URI."""

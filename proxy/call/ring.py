@@ -103,6 +103,9 @@ class PhoneHunt:
         body = leg.offer_as_caller(self._codecs)
         self._ringing.append(leg)
         self._flows[leg] = binding
+        registrations = call.core.registrations
+        assert registrations is not None  # noqa: S101  (it knows the phones that ring)
+        binding = registrations.located(binding)
         host = call.core.endpoint.config.listen_points[binding.flow.listener].host
         spec = contact_invite(call.route, self._line, binding, call.origin.invite, body, host=host)
         leg.send(call.origin.dress(spec, self._line), now)

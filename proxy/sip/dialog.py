@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr
-from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
+from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint, is_address
 from proxy.sip.large import LargeRequests, Outgoing
 from proxy.sip.reachability import is_within
 from proxy.sip.routing import Lookup, Target, nothing_known
@@ -237,7 +236,7 @@ class Dialog:
             # A phone may give the GRUU that it has here as its Contact (RFC 5627 §4.4): it is no way to it. A
             # GRUU has the host of an address of record, without the port that the gate may listen on.
             return self._settled(flow)
-        if not _is_address(uri.host):
+        if not is_address(uri.host):
             return self._by_name(uri, said, listen_points, lookup)
         if flow.connection and not self.route_set:
             # The peer itself is at the other end of an open connection, often behind NAT: use it.
@@ -442,15 +441,6 @@ def _first_hop(target: str, route_set: tuple[str, ...]) -> Uri | None:
         return NameAddr.parse(route_set[0]).uri if route_set else Uri.parse(target)
     except RemoteProtocolError:
         return None
-
-
-@lru_cache(maxsize=4096)
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def listener_for(transport: str, host: str, flow: Flow, listen_points: Sequence[ListenPoint]) -> int | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from proxy.sip.uri import format_host
 
-__all__ = ["DEFAULT_PORTS", "Flow", "ListenPoint", "Transmit", "is_sendable"]
+__all__ = ["DEFAULT_PORTS", "Flow", "ListenPoint", "Transmit", "is_address", "is_sendable"]
 
 DEFAULT_PORTS = {"UDP": 5060, "TCP": 5060, "TLS": 5061, "WS": 80, "WSS": 443}
 """Port of a sent-by or a URI that names none (RFC 3261 §18.2.2, §19.1.2; RFC 7118 §4)."""
@@ -82,6 +82,16 @@ class ListenPoint:
         """What a Contact URI needs after the port so that requests come back over this transport
         (§19.1.1)."""
         return "" if self.transport == "UDP" else f";transport={self.transport.lower()}"
+
+
+@lru_cache(maxsize=4096)
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address, and no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=4096)

@@ -14,7 +14,7 @@ from itertools import groupby
 from proxy.errors import RemoteProtocolError
 from proxy.sip.address import NameAddr
 from proxy.sip.bindings import Binding, Bindings, BindingTable, StoredBinding
-from proxy.sip.flow import DEFAULT_PORTS, Flow
+from proxy.sip.flow import DEFAULT_PORTS, Flow, is_address
 from proxy.sip.gruu import Gruu, Gruus
 from proxy.sip.message import Request
 from proxy.sip.reachability import Surroundings
@@ -26,6 +26,7 @@ from proxy.sip.registration import (
     RegistrationRefused,
     check_target,
 )
+from proxy.sip.routing import Lookup
 from proxy.sip.uri import Uri
 
 __all__ = ["Outcome", "Registrar", "RegistrarConfig"]
@@ -170,6 +171,24 @@ class Registrar:
                 groups.append(tuple(group))
             groups += others
         return groups
+
+    def located(self, binding: Binding, lookup: Lookup) -> Flow:
+        """Return the way to a binding; where its Contact or first Path entry is a name, to the first of the
+        addresses that DNS gives for it (RFC 3263 §4), as far as they are known.
+
+        Over TLS the name itself is kept: the certificate must name it.
+        """
+        flow = binding.flow
+        if flow.connection or flow.transport == "TLS" or is_address(flow.remote_host):
+            return flow
+        uri = NameAddr.parse(binding.path[0]).uri if binding.path else Uri.parse(binding.contact)
+        said = (uri.params.get("transport") or "").upper()
+        for transport, host, port, *_ in lookup(uri.host, uri.port, said, flow.transport):
+            listener = self._gate.listener(transport, host, flow.listener)
+            allowed = self._gate.may_be_sent_to(host, port) and not self._gate.is_peer(host)
+            if listener is not None and allowed and transport != "TLS":
+                return Flow(transport, host, port, listener)
+        return flow
 
     def _is_led_to_peer(self, binding: Binding) -> bool:
         return self._gate.is_led_to_peer(binding.flow.remote_host, binding.source.remote_host)

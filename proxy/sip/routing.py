@@ -10,12 +10,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from itertools import accumulate, count, groupby
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
-from proxy.sip.flow import DEFAULT_PORTS
+from proxy.sip.flow import DEFAULT_PORTS, is_address
 
 __all__ = [
     "Answer",
@@ -191,7 +190,7 @@ class Location:
         if wanted.secure and transport not in {"TLS", "WSS"}:
             return []
         default = "TLS" if wanted.secure else wanted.preferred or "UDP"
-        if _is_address(wanted.host):
+        if is_address(wanted.host):
             transport = transport or default
             return [Target(transport, wanted.host, self._port(transport))]
         if wanted.port is not None or (transport and transport not in _SRV_LABELS):
@@ -286,11 +285,3 @@ def order_by_weight(servers: Iterable[Srv], choose: Callable[[], float]) -> list
             totals = accumulate(server.weight for server in left)
             ordered.append(left.pop(next(index for index, total in enumerate(totals) if total >= mark)))
     return ordered
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

@@ -11,10 +11,11 @@ from proxy.call.ports import Latching
 from proxy.cdr.record import Direction, Disposition
 from proxy.policy import CallClass, ClassOfService, CodeCollection, Snapshot, UserGroup
 from proxy.sip.message import Request
+from proxy.sip.routing import Target
 from tests.call.phones import PhoneBench, phone_policy
 from tests.support.gate import CARRIER
 from tests.support.network import Address
-from tests.support.ua import Step, Ua, UaCall, sdp
+from tests.support.ua import RING_AND_ANSWER, Step, Ua, UaCall, sdp
 
 BUSY = (Step(0.0, 486),)
 DECLINE = (Step(0.0, 180), Step(1.0, 603))
@@ -407,6 +408,24 @@ def test_rfc3327_5_3_the_path_is_the_route() -> None:
         invite = invite_of(edge)
         assert invite.uri == "sip:205@192.0.2.24:5060"
         assert invite.headers.get_all("Route") == ["<sip:192.0.2.30;lr>", "<sip:192.0.2.31;lr>"]
+
+
+def test_rfc3263_4_a_phone_behind_a_proxy_by_name_rings_where_dns_says() -> None:
+    """As soon as the name is known: no call waits for DNS."""
+    known: list[Target] = []
+    with PhoneBench() as bench:
+        object.__setattr__(bench.gate.endpoint.config, "lookup", lambda *_name: known)
+        edge = bench.phone("192.0.2.30", script=RING_AND_ANSWER)
+        headers = ["Supported: path", "Path: <sip:edge.example.net;lr>"]
+        bench.register(bench.desk, "205", headers=headers)
+        known.append(Target("UDP", "192.0.2.30", 5060))
+        call = caller(bench)
+        bench.run(2.0)
+        assert invite_of(edge).headers.get_all("Route") == ["<sip:edge.example.net;lr>"]
+        assert call.status == 200
+        call.bye()
+        bench.run(1.0)
+        assert edge.calls[0].ended
 
 
 def test_a_phone_hears_no_identity_that_it_should_not() -> None:

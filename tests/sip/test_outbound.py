@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import ip_network
+
 import pytest
 
-from proxy.sip.flow import Flow
+from proxy.sip.flow import Flow, ListenPoint
+from proxy.sip.reachability import Surroundings
 from proxy.sip.registration import RegistrarConfig
+from proxy.sip.routing import Target
 from tests.sip.registering import (
     CONTACT,
+    GATE,
     INSTANCE,
     OTHER,
     OUTBOUND,
     PATH,
+    PHONE,
     PROXIED,
     TCP,
     Bench,
@@ -33,6 +40,68 @@ def test_rfc3327_5_3_path_is_kept_and_returned() -> None:
     assert list(binding.path) == values
     assert binding.flow == Flow("UDP", "192.0.2.30", 5070)
     assert not binding.behind_nat
+
+
+EDGE = ("Supported: path", "Path: <sip:edge.example.net;lr>")
+SERVER = Target("UDP", "198.51.100.9", 5070)
+
+
+def located(bench: Bench, *targets: Target) -> tuple[Flow, list[tuple[str, int | None, str, str]]]:
+    """Return the way to the one binding, and what was asked of DNS for it."""
+    asked: list[tuple[str, int | None, str, str]] = []
+
+    def lookup(host: str, port: int | None, transport: str, preferred: str) -> Sequence[Target]:
+        asked.append((host, port, transport, preferred))
+        return targets
+
+    (binding,) = bench.registrar.bindings("204")
+    return bench.registrar.located(binding, lookup), asked
+
+
+@pytest.mark.parametrize(
+    ("targets", "way"),
+    [
+        ((SERVER, Target("UDP", "198.51.100.10", 5060)), Flow("UDP", "198.51.100.9", 5070)),
+        ((SERVER._replace(transport="TCP"),), Flow("TCP", "198.51.100.9", 5070, 1)),
+        ((Target("UDP", "192.0.2.1", 5060), SERVER), Flow("UDP", "198.51.100.9", 5070)),
+        ((Target("UDP", "127.0.0.1", 5060), SERVER), Flow("UDP", "198.51.100.9", 5070)),
+        ((Target("UDP", "203.0.113.5", 5060), SERVER), Flow("UDP", "198.51.100.9", 5070)),
+        ((Target("TLS", "198.51.100.9", 5061), SERVER), Flow("UDP", "198.51.100.9", 5070)),
+        ((Target("SCTP", "198.51.100.9", 5060),), Flow("UDP", "edge.example.net", 5060)),
+        ((), Flow("UDP", "edge.example.net", 5060)),
+    ],
+    ids=["first", "other transport", "gate", "loopback", "trunk", "tls", "no way", "unknown"],
+)
+def test_rfc3263_4_a_path_by_name_leads_where_dns_says(targets: Sequence[Target], way: Flow) -> None:
+    points = (*GATE.listen_points, ListenPoint("TLS", "192.0.2.1", 5061))
+    bench = Bench(gate=Surroundings(points, GATE.domains, (ip_network("203.0.113.0/24"),)))
+    bench.register(CONTACT, headers=EDGE, via=PROXIED)
+    assert located(bench, *targets) == (way, [("edge.example.net", None, "", "UDP")])
+
+
+def test_rfc3263_4_1_what_a_contact_by_name_says_of_port_and_transport_counts() -> None:
+    bench = Bench()
+    bench.register("<sip:204@desk.example.net:5099;transport=tcp>", via=PROXIED)
+    assert located(bench)[1] == [("desk.example.net", 5099, "TCP", "TCP")]
+
+
+@pytest.mark.parametrize(
+    ("contact", "source"),
+    [(CONTACT, PHONE), ("<sip:204@desk.example.net>", TCP), ("<sip:204@desk.example.net>", PHONE)],
+    ids=["address", "connection", "behind NAT"],
+)
+def test_dns_is_not_asked_where_no_name_is_the_way(contact: str, source: Flow) -> None:
+    bench = Bench()
+    bench.register(contact, source=source)
+    (binding,) = bench.registrar.bindings("204")
+    assert located(bench, SERVER) == (binding.flow, [])
+
+
+def test_rfc5922_4_over_tls_the_name_is_kept_for_the_certificate() -> None:
+    gate = Surroundings((*GATE.listen_points, ListenPoint("TLS", "192.0.2.1", 5061)), GATE.domains)
+    bench = Bench(gate=gate)
+    bench.register("<sips:204@desk.example.net>", via=PROXIED)
+    assert located(bench, SERVER) == (Flow("TLS", "desk.example.net", 5061, 3), [])
 
 
 def test_rfc3327_5_3_path_without_support_gets_420() -> None:
