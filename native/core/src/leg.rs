@@ -403,6 +403,9 @@ impl Leg {
         if inband.last.is_some_and(|last| !rtp::after(header.sequence, last)) {
             return; // a repeated packet would sound like a longer tone, a late one like a broken one
         }
+        if inband.last.is_some_and(|last| header.sequence != last.wrapping_add(1)) {
+            inband.detector.gap();
+        }
         inband.last = Some(header.sequence);
         inband.last_us = at.now_us;
         let (leg, events) = (self.id, at.events);
