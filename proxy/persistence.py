@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 STORE_PATIENCE = 2.0
 """A start waits so many seconds for the store; then the gate begins with emergency calls only."""
 STORE_RETRY = 5.0
+BETWEEN_BATCHES = 1.0
+"""The usage log may be so many seconds behind the calls, while there are many."""
 _MOST_LOCKS = 1_000
 
 
@@ -198,8 +200,10 @@ class Persistence:
         site = Site(settings.notify.location, settings.notify.callback)
         tail, folder = self.journal.tail, settings.journal_folder
         self._pumps = [
-            RecordPump("store", tail, UsageSink(store.usage), directory=folder),
-            RecordPump("events", tail, EventSink(store.webhooks, site), directory=folder, gather=1.0),
+            RecordPump("store", tail, UsageSink(store.usage), directory=folder, rest=BETWEEN_BATCHES),
+            RecordPump(
+                "events", tail, EventSink(store.webhooks, site), directory=folder, rest=BETWEEN_BATCHES
+            ),
         ]
         for pump in self._pumps:
             pump.start()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +25,8 @@ __all__ = ["RecordPump", "RecordSink", "forget_position", "release_delivered"]
 _log = logging.getLogger(__name__)
 
 _BATCH = 500
-_GATHER = 0.2  # seconds: records that come within it share a batch
+_GATHER = 0.2
+"""Seconds: records that come within it share a batch."""
 MOST_BEHIND = 64
 """Segments that a sink which may miss records keeps on the disk when it is stuck."""
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 0.5, 30.0
@@ -56,14 +59,20 @@ class RecordPump:
         *,
         directory: Path,
         gather: float = _GATHER,
+        rest: float = 0.0,
         first_back_off: float = _FIRST_BACK_OFF,
     ) -> None:
-        """``name`` names the position file in ``directory``; two sinks never share one."""
+        """``name`` names the position file in ``directory``; two sinks never share one.
+
+        A record waits ``gather`` seconds for company, and until ``rest`` seconds after the last batch: what a
+        batch costs depends little on how many records are in it.
+        """
         self._name = name
         self._tail = tail
         self._sink = sink
         self._file = _position_file(directory, name)
         self._gather = gather
+        self._rest = rest
         self._first_back_off = first_back_off
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -99,12 +108,14 @@ class RecordPump:
 
     def _work(self) -> None:
         back_off = self._first_back_off
+        rested_at = -math.inf
         while True:
             self._wake.wait()
             self._wake.clear()
-            self._stopping.wait(self._gather)
+            self._stopping.wait(max(self._gather, rested_at - time.monotonic()))
             stopping = self._stopping.is_set()
             self._try_to_deliver()
+            rested_at = time.monotonic() + self._rest
             if stopping:
                 return
             if self._failing:

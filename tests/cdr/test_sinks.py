@@ -94,6 +94,19 @@ def test_records_arrive_in_order_and_once(journal: Journal, pump_to: Pumps) -> N
     assert sink.ids == ids
 
 
+def test_records_of_many_calls_go_in_few_batches(journal: Journal, tmp_path: Path) -> None:
+    sink = ListSink()
+    pump = RecordPump("test", journal.tail, sink, directory=tmp_path, gather=0.0, rest=3600.0)
+    first = _append(journal, 0, 1)
+    pump.start()
+    sink.wait_for(len(first))
+    later = [*_append(journal, 100, 1), *_append(journal, 200, 1)]
+    assert sink.ids == first
+    # Whoever ends it does not wait for the rest.
+    assert pump.stop()
+    assert sink.ids == [*first, *later]
+
+
 def test_a_sink_that_was_down_misses_nothing(journal: Journal, pump_to: Pumps) -> None:
     sink = ListSink()
     sink.down = True
