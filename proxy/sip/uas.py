@@ -35,7 +35,14 @@ from proxy.sip.non_invite_server import NonInviteServerTransaction
 from proxy.sip.parser import is_answerable, validate_request
 from proxy.sip.reliable import OPTION_TAG, RAck, ReliableResponses
 from proxy.sip.transactions import MergeKey, ServerKey, TransactionLayer, server_key
-from proxy.sip.writer import ExtraHeaders, Fixed, ResponseLines, header_lines, response_flow
+from proxy.sip.writer import (
+    ExtraHeaders,
+    Fixed,
+    ResponseLines,
+    declining,
+    header_lines,
+    response_flow,
+)
 
 __all__ = ["DECLINED", "Uas"]
 
@@ -82,15 +89,18 @@ class Uas:
     def decline(self, request: Request, flow: Flow, size: int, may_decline: Callable[[str], bool]) -> bool:
         """Refuse a request outside dialogs and forget it; see `Endpoint.decline`."""
         method = request.method
+        if request.defect is not None or method not in _DECLINABLE:
+            return False
         try:
-            validate_request(request)
-            if method not in _DECLINABLE or request.to.tag is not None or not may_decline(request.uri):
+            _ = request.headers.require("From")
+            to = request.headers.require("To")
+            within_dialog = "tag" in to.lower() and request.to.tag is not None
+            if request.cseq.method != method or within_dialog or not may_decline(request.uri):
                 return False
             if server_key(request, method, "") in self._layer.servers:
                 return False
-            lines = ResponseLines(request, flow, size)
-            lines.choose_tag(DECLINED + self._ids.derived_tag(f"{lines.call_id} {lines.branch}"))
-            self._refuse_stateless(lines, response_flow(request.top_via, flow), Refusal(503))
+            tag = DECLINED + self._ids.derived_tag(f"{request.call_id} {request.top_via.branch}")
+            self._send_stateless(declining(request, flow, tag), response_flow(request.top_via, flow), size)
         except RemoteProtocolError:
             return False
         return True
@@ -348,7 +358,11 @@ class Uas:
                 self._ids.derived_tag(f"{lines.call_id} {lines.cseq} {lines.from_tag} {lines.branch}")
             )
         data = lines.response(refusal.status, "", header_lines(refusal.headers))
-        if flow.reliable or len(data) <= self._layer.config.amplification_limit * lines.request_size:
+        self._send_stateless(data, flow, lines.request_size)
+
+    def _send_stateless(self, data: bytes, flow: Flow, request_size: int) -> None:
+        """Send unless that would turn a forged address into a target."""
+        if flow.reliable or len(data) <= self._layer.config.amplification_limit * request_size:
             self._layer.send(data, flow)
 
     def server_failed(self, transaction: ServerTransaction, now: float) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "Fixed",
     "RequestLines",
     "ResponseLines",
+    "declining",
     "header_lines",
     "is_secure",
     "response_flow",
@@ -122,19 +123,12 @@ class ResponseLines:
     def __init__(self, request: Request, source: Flow, size: int) -> None:
         headers = request.headers
         via = request.top_via
-        vias = headers.get_all("Via")
-        lines = f"Via: {_stamped(via, source)}{vias[0][len(str(via)) :]}\r\n"
-        for value in vias[1:]:
-            lines += f"Via: {value}\r\n"
-        cseq = request.cseq
         contact = request.contact
         self.call_id = request.call_id
-        self.cseq = cseq.number
+        self.cseq = request.cseq.number
         self.from_ = headers.get("From") or ""
         self.from_tag = request.from_.tag or ""
-        self.head = (
-            f"{lines}From: {self.from_}\r\nCall-ID: {self.call_id}\r\nCSeq: {cseq.number} {cseq.method}\r\n"
-        )
+        self.head = echoed_lines(request, source)
         """Via, From, Call-ID and CSeq lines, the source noted in the Via."""
         self.to = headers.get("To") or ""
         """To as received, later with our tag."""
@@ -182,6 +176,28 @@ class ResponseLines:
         """Print the 100: no tag of ours, Timestamp echoed (§8.2.6.1)."""
         extra = "" if self.timestamp is None else f"Timestamp: {self.timestamp}\r\n"
         return self.response(100, "", extra)
+
+
+def echoed_lines(request: Request, source: Flow) -> str:
+    """Print what every response repeats of its request but the To (§8.2.6.2), the source noted in the Via."""
+    headers, via, cseq = request.headers, request.top_via, request.cseq
+    vias = headers.get_all("Via")
+    lines = f"Via: {_stamped(via, source)}{vias[0][len(str(via)) :]}\r\n"
+    for value in vias[1:]:
+        lines += f"Via: {value}\r\n"
+    return (
+        f"{lines}From: {headers.get('From') or ''}\r\nCall-ID: {request.call_id}\r\n"
+        f"CSeq: {cseq.number} {cseq.method}\r\n"
+    )
+
+
+def declining(request: Request, source: Flow, tag: str) -> bytes:
+    """Print a 503 with the tag (§21.5.4). It looks at no more of the request than has to be repeated, since
+    there is no time for that either."""
+    return encode(
+        f"SIP/2.0 503 Service Unavailable\r\n{echoed_lines(request, source)}"
+        f"To: {request.headers.require('To')};tag={tag}\r\n{_NO_BODY}"
+    )
 
 
 _REPLACEABLE = frozenset({"allow", "contact", "server", "supported", "user-agent"})

@@ -42,6 +42,11 @@ def test_the_same_call_may_come_again_and_be_taken() -> None:
         request("INVITE", to_tag="ours"),
         request("INVITE", via="SIP/2.0/UDP"),
         request("INVITE", cseq="one"),
+        request("INVITE").replace("CSeq: 1 INVITE", "CSeq: 1 OPTIONS"),
+        request("INVITE").replace("From:", "Frame:"),
+        request("INVITE").replace("Call-ID:", "Call:"),
+        request("INVITE").replace("To:", "Too:"),
+        request("INVITE").replace("Content-Length: 0", "Content-Length: none"),
         "SIP/2.0 200 OK\r\n\r\n",
         "INVITE",
         "\r\n\r\n",
@@ -51,6 +56,12 @@ def test_nothing_else_is_declined(message: str) -> None:
     harness = Harness()
     assert not declines(harness, message)
     harness.assert_quiet()
+
+
+def test_a_name_with_a_tag_in_it_is_no_dialog() -> None:
+    harness = Harness()
+    assert declines(harness, request("INVITE").replace("To: ", 'To: "Vintage" '))
+    assert harness.last().response.to.display_name == "Vintage"
 
 
 def test_a_call_for_help_is_spared() -> None:
