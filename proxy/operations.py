@@ -232,7 +232,13 @@ def samples(gate: Gate) -> list[Sample]:
         Sample(
             "overload_declined",
             "New requests that got 503 because there was no time for them.",
-            sum(s.crowd.declined for s in udp),
+            driver.crowd.declined,
+            counter=True,
+        ),
+        Sample(
+            "overload_dropped",
+            "Messages of strangers for which there was no room.",
+            driver.crowd.dropped,
             counter=True,
         ),
         Sample("tcp_connections", "Open SIP connections.", len(tcp) if tcp else 0),

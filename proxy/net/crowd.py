@@ -1,18 +1,20 @@
-"""More datagrams than one wake-up of the event loop takes: what goes first, and who is told at once that
-there is no time for it.
+"""More messages than one turn of the event loop takes: what goes first, and who is told at once that there is
+no time for it.
 
-What belongs to calls that were let in (ACKs, responses, BYEs ...) goes first. What begins something new has
-the time that this leaves, of peers and registered phones before that of strangers. A crowd that comes and
-goes within `STANDING` seconds is only late. One that stands is overload: from then on a new request that has
-waited for `PATIENCE` seconds is declined, which costs a fraction of a call, until nobody has had to be for as
-long. So the gate finds out its capacity by itself, and what it answers, it answers soon (as CoDel does with
-packets, RFC 8289).
+What belongs to calls of peers and registered phones goes first: responses, ACKs, requests within dialogs.
+Whatever else they send has the time that this leaves, and strangers what that leaves, whatever they send:
+anybody can write a tag or a method. Strangers have half of the room at most, so that theirs is lost before
+the others'. A crowd that comes and goes within `STANDING` seconds is only late. One that stands is overload:
+from then on a new request that has waited for `PATIENCE` seconds is declined, which costs a fraction of a
+call, until nobody has had to be for as long. So the gate finds out its capacity by itself, and what it
+answers, it answers soon (as CoDel does with packets, RFC 8289).
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
+import re
+from collections import Counter, deque
 from collections.abc import Callable
 
 from proxy.sip.flow import Flow
@@ -23,31 +25,49 @@ __all__ = ["MOST_WAITING", "Crowd", "Deliver"]
 logger = logging.getLogger(__name__)
 
 TURN = 0.02
-"""Seconds that a turn of the event loop may take while there is overload."""
+"""Seconds that a turn of the event loop may take while there is overload; declining has as many again."""
 PATIENCE = 0.02
 """How long a new request waits then."""
 STANDING = 1.0
 """Seconds after which a crowd is overload, and after which overload is over."""
 FEW = 64
-"""Datagrams of either kind that a turn takes in any case."""
+"""Messages of either kind that a turn takes in any case."""
 MANY = 512
 """Requests declined in one turn."""
 MOST_WAITING = 8_192
-"""Datagrams kept here; what is more waits in the kernel, which drops when its buffer is full."""
+"""Messages kept here; datagrams beyond that wait in the kernel, which drops when its buffer is full."""
+MOST_OCTETS = 32 * 1024 * 1024
+"""Octets of them."""
 
-_NEW = (b"INVITE ", b"REGISTER ", b"OPTIONS ", b"SUBSCRIBE ")
-"""How a datagram begins that may begin something; a re-INVITE among them is only late."""
-
+_OF_CALLS = (b"SIP/2.0 ", b"ACK ")
+_TO_TAG = re.compile(rb"\n(?:to|t)[ \t]*:[^\r\n]*;[ \t]*tag[ \t]*=", re.IGNORECASE)
+_HEAD = 4_096
+"""Octets in which a To is looked for; one behind that makes a request late, and nothing else."""
 _OF_DECLINED = f";tag={DECLINED}".encode()
 
 Deliver = Callable[[bytes, Flow], None]
 
 
+class _Line:
+    """Messages that wait, oldest first."""
+
+    __slots__ = ("octets", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[float, bytes, Flow]] = deque()
+        self.octets = 0
+
+    def has_room(self, share: int) -> bool:
+        """Say whether this line holds less than one part in ``share`` of what may wait."""
+        return len(self.waiting) < MOST_WAITING // share and self.octets < MOST_OCTETS // share
+
+
 class Crowd:
-    """Datagrams of one socket that wait.
+    """Messages of all sockets that wait.
 
     ``decline(data, flow)`` answers a request with 503, or delivers it when it is nothing new or a call for
-    help; returns whether it was declined. ``is_known`` says of a host whether peers or phones are there.
+    help; returns whether it was declined. ``is_known`` says of a host whether peers or phones are there,
+    ``call_soon`` has something called in the next turn of the event loop.
     """
 
     def __init__(
@@ -56,15 +76,25 @@ class Crowd:
         decline: Callable[[bytes, Flow], bool],
         is_known: Callable[[str], bool],
         clock: Callable[[], float],
+        call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self.declined = 0
-        self._deliver = deliver
+        self.dropped = 0
+        """Of strangers, whose room was full."""
+        self.gatherers: list[Callable[[], bool]] = []
+        """Called before each turn: who has something that waits adds of it what a turn can bear, and says
+        whether there is more."""
+        self.deliver = deliver
+        self.is_known = is_known
+        self.clock = clock
         self._decline = decline
-        self._is_known = is_known
-        self._clock = clock
-        self._others: deque[tuple[bytes, Flow]] = deque()
-        self._known: deque[tuple[float, bytes, Flow]] = deque()
-        self._strangers: deque[tuple[float, bytes, Flow]] = deque()
+        self._call_soon = call_soon
+        self._others = _Line()
+        self._known = _Line()
+        self._strangers = _Line()
+        self._of_connections: Counter[int] = Counter()
+        self._is_due = False
+        """A turn has been asked for."""
         self._since = 0.0
         """When the crowd has come."""
         self._left_at = 0.0
@@ -72,26 +102,65 @@ class Crowd:
         self._overload_until = 0.0
 
     def __len__(self) -> int:
-        return len(self._others) + len(self._known) + len(self._strangers)
+        return len(self._others.waiting) + len(self._known.waiting) + len(self._strangers.waiting)
 
     @property
     def calm(self) -> bool:
         """Nobody waits, and there is no overload: whatever comes may be taken as it comes."""
         return not self and not self._overload_until
 
+    def waits_for(self, connection: int) -> int:
+        """Return how many messages wait that came over this connection."""
+        return self._of_connections[connection]
+
+    def has_room(self) -> bool:
+        """Say whether those who are known may add to it."""
+        return self._others.has_room(2) and self._known.has_room(2)
+
     def add(self, data: bytes, flow: Flow) -> None:
-        """Let a datagram wait for its turn. The ACK of what was declined has nobody waiting for it."""
+        """Let a message wait for its turn. The ACK of what was declined has nobody waiting for it."""
+        if data[:1] in {b"\r", b"\n"}:
+            data = data.lstrip(b"\r\n")  # RFC 3261 §7.5
         if data.startswith(b"ACK ") and _OF_DECLINED in data:
             return
-        if data.startswith(_NEW):
-            new = self._known if self._is_known(flow.remote_host) else self._strangers
-            new.append((self._clock(), data, flow))
+        if not self.is_known(flow.remote_host):
+            line = self._strangers
+            if not line.has_room(2):
+                self.dropped += 1
+                return
+        elif data.startswith(_OF_CALLS) or _TO_TAG.search(data, 0, _HEAD):
+            line = self._others
         else:
-            self._others.append((data, flow))
+            line = self._known
+        line.waiting.append((self.clock(), data, flow))
+        line.octets += len(data)
+        if flow.connection:
+            self._of_connections[flow.connection] += 1
+
+    def hasten(self) -> None:
+        """See to it that there is a turn soon: the loop has its own first (media, timers, sockets)."""
+        if not self._is_due:
+            self._is_due = True
+            self._call_soon(self._take_turn)
+
+    def clear(self) -> None:
+        """Forget whoever waits."""
+        self.gatherers.clear()
+        for line in (self._others, self._known, self._strangers):
+            line.waiting.clear()
+            line.octets = 0
+        self._of_connections.clear()
+
+    def _take_turn(self) -> None:
+        self._is_due = False
+        more = [gather() for gather in self.gatherers]
+        self.turn()
+        if self or any(more):
+            self.hasten()
 
     def turn(self) -> None:
         """Deliver and decline what this turn of the event loop has time for."""
-        now = self._clock()
+        now = self.clock()
         if not self._left_at:
             self._since = now
         elif now - self._since >= STANDING and not self._overload_until:
@@ -103,30 +172,38 @@ class Crowd:
         self._deliver_new(until)
         if self._overload_until:
             self._decline_late()
-        self._left_at = self._clock() if self else 0.0
+        self._left_at = self.clock() if self else 0.0
+
+    def _next(self, line: _Line) -> tuple[bytes, Flow]:
+        _, data, flow = line.waiting.popleft()
+        line.octets -= len(data)
+        if flow.connection:
+            self._of_connections[flow.connection] -= 1
+            if not self._of_connections[flow.connection]:
+                del self._of_connections[flow.connection]
+        return data, flow
 
     def _deliver_others(self, until: float) -> None:
         others, taken = self._others, 0
-        while others and (taken < FEW or self._clock() < until):
-            self._deliver(*others.popleft())
+        while others.waiting and (taken < FEW or self.clock() < until):
+            self.deliver(*self._next(others))
             taken += 1
 
     def _deliver_new(self, until: float) -> None:
         left = 0 if self._overload_until else FEW
         for new in (self._known, self._strangers):
-            while new and (left > 0 or self._clock() < until):
-                _, data, flow = new.popleft()
-                self._deliver(data, flow)
+            while new.waiting and (left > 0 or self.clock() < until):
+                self.deliver(*self._next(new))
                 left -= 1
 
     def _decline_late(self) -> None:
-        now = self._clock()
-        late, left = now - PATIENCE, MANY
+        now = self.clock()
+        late, left, until = now - PATIENCE, MANY, now + TURN
         for new in (self._known, self._strangers):
-            while new and new[0][0] <= late and left:
-                _, data, flow = new.popleft()
+            # By time as well: what can't be declined is delivered, at its full cost.
+            while new.waiting and new.waiting[0][0] <= late and left and self.clock() < until:
                 left -= 1
-                if self._decline(data, flow):
+                if self._decline(*self._next(new)):
                     self.declined += 1
                     self._overload_until = now + STANDING
         if now >= self._overload_until:

@@ -29,6 +29,7 @@ from proxy.call.ports import (
     RecordDurable,
     TellOfCall,
 )
+from proxy.net.crowd import Crowd
 from proxy.net.resolver import HostName, Resolver, is_literal
 from proxy.net.tcp import TcpConnections, TcpLimits
 from proxy.net.tls import TlsContexts
@@ -113,6 +114,10 @@ class Driver:
         self._resolver = resolver
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self.crowd = Crowd(
+            self._received, self._overloaded, self._knows, time.monotonic, self._loop.call_soon
+        )
+        """What comes faster than it is taken, over whatever transport."""
         self._is_trusted: Callable[[str], bool] = lambda _host: False
         self._may_decline: Callable[[str], bool] = lambda _uri: False
         self._has_phone_at: Callable[[str], bool] = lambda _host: False
@@ -145,16 +150,14 @@ class Driver:
         for index, listener in enumerate(listeners):
             address = (listener.host, listener.port)
             if listener.transport == "UDP":
-                udp = UdpSocket(
-                    index, address, self._received, self._failed, self._overloaded, is_known=self._knows
-                )
+                udp = UdpSocket(index, address, self.crowd, self._failed)
                 self.udp[index] = udp
                 bound.append(udp.address)
                 continue
             if self.tcp is None:
                 self.tcp = TcpConnections(
                     self._loop,
-                    self._received,
+                    self.crowd,
                     self._failed,
                     is_trusted=is_trusted,
                     is_in_use=is_in_use,
@@ -198,6 +201,7 @@ class Driver:
             udp.close()
         if self.tcp is not None:
             await self.tcp.close()
+        self.crowd.clear()
 
     # Inputs -------------------------------------------------------------------------------------------------
 

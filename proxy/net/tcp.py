@@ -18,6 +18,7 @@ from functools import partial
 
 from proxy.errors import RemoteProtocolError
 from proxy.net.connection import Connection
+from proxy.net.crowd import Crowd
 from proxy.net.sparse_log import SparseLog
 from proxy.net.tls import TlsContexts, TlsStream
 from proxy.sip.flow import DEFAULT_PORTS, Flow
@@ -64,7 +65,7 @@ class TcpLimits:
 class TcpConnections:
     """The table of connections.
 
-    ``on_message(data, flow)`` gets each whole message, ``on_failure(flow)`` each flow that no longer works;
+    ``crowd`` gets each whole message, ``on_failure(flow)`` each flow that no longer works;
     ``is_trusted(host)`` says whether an address belongs to a peer or trunk of the configuration,
     ``is_in_use(flow)`` whether a stranger's connection is a phone's or a call's, so that it keeps its place.
     """
@@ -72,7 +73,7 @@ class TcpConnections:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_message: Callable[[bytes, Flow], None],
+        crowd: Crowd,
         on_failure: Callable[[Flow], None],
         *,
         is_trusted: Callable[[str], bool] = lambda _host: False,
@@ -93,7 +94,7 @@ class TcpConnections:
         self.failed_handshakes = 0
         self._strangers = SparseLog(logger, loop.time)
         self._loop = loop
-        self._on_message = on_message
+        self._crowd = crowd
         self._on_failure = on_failure
         self._is_trusted = is_trusted
         self._is_in_use = is_in_use
@@ -309,7 +310,7 @@ class TcpConnections:
             self.messages_in += 1
             if not connection.alias_decided:
                 self._decide_alias(connection, message)
-            self._on_message(message, flow)
+            self._crowd.deliver(message, flow)
         if connection.is_closing:
             return
         pongs = framer.take_pongs()

@@ -22,12 +22,11 @@ import logging
 import select
 import socket
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from proxy.net.crowd import MOST_WAITING, Crowd
+from proxy.net.crowd import MOST_WAITING, Crowd, Deliver
 from proxy.sip.flow import Flow
 
 __all__ = ["UdpSocket"]
@@ -69,26 +68,22 @@ _UNREACHABLE = frozenset(
 class UdpSocket:
     """A bound UDP socket of one listener.
 
-    ``on_datagram(data, flow)`` and ``on_failure(flow)`` are called from the event loop, ``on_overload(data,
-    flow)`` with a request that there was no time for; ``is_known`` says who goes first then (`Crowd`).
+    ``crowd`` gets each datagram, at once or when its turn comes; ``on_failure(flow)`` is called from the
+    event loop.
     """
 
     def __init__(
         self,
         listener: int,
         address: tuple[str, int],
-        on_datagram: Callable[[bytes, Flow], None],
+        crowd: Crowd,
         on_failure: Callable[[Flow], None],
-        on_overload: Callable[[bytes, Flow], bool] = lambda _data, _flow: False,
-        *,
-        is_known: Callable[[str], bool] = lambda _host: False,
     ) -> None:
         self.listener = listener
-        self.crowd = Crowd(on_datagram, on_overload, is_known, time.monotonic)
         self.datagrams_in = 0
         self.datagrams_out = 0
         self.datagrams_dropped = 0
-        self._on_datagram = on_datagram
+        self._crowd = crowd
         self._on_failure = on_failure
         self._flows: dict[object, Flow] = {}
         self._queue: deque[tuple[bytes, tuple[str, int]]] = deque()
@@ -172,20 +167,14 @@ class UdpSocket:
         self._epoll.modify(self._socket, select.EPOLLIN)
 
     def _readable(self) -> None:
-        if self.crowd.calm and self._take(self._on_datagram, BURST) < BURST:
+        crowd = self._crowd
+        if crowd.calm and self._take(crowd.deliver, BURST) < BURST:
             return
-        if len(self.crowd) < MOST_WAITING:
-            self._take(self.crowd.add, MOST_GATHERED)
-        self.crowd.turn()
-        if len(self.crowd) and self._loop is not None:
-            # The loop has its turn first: media, timers, connections.
-            self._loop.call_soon(self._continue)
+        if len(crowd) < MOST_WAITING:
+            self._take(crowd.add, MOST_GATHERED)
+        crowd.hasten()
 
-    def _continue(self) -> None:
-        if self._loop is not None:
-            self._readable()
-
-    def _take(self, deliver: Callable[[bytes, Flow], None], most: int) -> int:
+    def _take(self, deliver: Deliver, most: int) -> int:
         """Take so many datagrams at most from the kernel; returns how many there were, errors among them."""
         receive, flows = self._socket.recvfrom, self._flows
         for taken in range(most):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -13,26 +14,43 @@ from proxy.sip.flow import Flow
 FLOW = Flow("UDP", "192.0.2.10", 5060)
 STRANGER = Flow("UDP", "203.0.113.66", 5060)
 REGISTER = b"REGISTER sip:x SIP/2.0"
-INVITE, BYE, HELP = b"INVITE sip:1@x SIP/2.0", b"BYE sip:1@x SIP/2.0", b"INVITE sip:911@x SIP/2.0"
+INVITE, HELP = b"INVITE sip:1@x SIP/2.0", b"INVITE sip:911@x SIP/2.0"
+BYE = b"BYE sip:1@x SIP/2.0\r\nTo: <sip:1@x>;tag=a1\r\n"
 
 
 class Loop:
     """An event loop whose time passes when a datagram is taken."""
 
-    def __init__(self, *, invite: float = 0.0, other: float = 0.0, declining: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        invite: float = 0.0,
+        other: float = 0.0,
+        declining: float | None = 0.0,
+        strangers: float | None = None,
+    ) -> None:
         self.now = 100.0
         self.taken: list[bytes] = []
         self.declined: list[tuple[bytes, float]] = []
-        self._costs = {INVITE: invite, HELP: invite, REGISTER: invite, BYE: other}
+        self.costs = {INVITE: invite, HELP: invite, REGISTER: invite, BYE: other}
         self._declining = declining
-        self.crowd = Crowd(self._take, self._decline, lambda host: host == FLOW.remote_host, lambda: self.now)
+        self._strangers = strangers
+        self.soon: list[Callable[[], None]] = []
+        self.crowd = Crowd(
+            self._take,
+            self._decline,
+            lambda host: host == FLOW.remote_host,
+            lambda: self.now,
+            self.soon.append,
+        )
 
-    def _take(self, data: bytes, _flow: Flow) -> None:
+    def _take(self, data: bytes, flow: Flow) -> None:
         self.taken.append(data)
-        self.now += self._costs[data]
+        cost = self.costs.get(data, 0.0)
+        self.now += cost if flow is not STRANGER or self._strangers is None else self._strangers
 
     def _decline(self, data: bytes, flow: Flow) -> bool:
-        if data == HELP:
+        if data == HELP or self._declining is None:
             self._take(data, flow)
             return False
         self.now += self._declining
@@ -66,6 +84,136 @@ def test_what_belongs_to_calls_goes_before_new_ones() -> None:
     loop.crowd.turn()
     assert loop.taken == [BYE] * 3 + [INVITE] * 3
     assert loop.crowd.calm
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SIP/2.0 200 OK\r\n",
+        b"ACK sip:1@x SIP/2.0\r\n",
+        b"\r\nBYE sip:1@x SIP/2.0\r\nt: <sip:1@x> ; TAG = a1\r\n",
+        b"INVITE sip:1@x SIP/2.0\r\nFrom: <sip:2@x>;tag=b\r\nTO : <sip:1@x>;tag=a1\r\n",
+    ],
+    ids=["response", "ACK", "BYE", "re-INVITE"],
+)
+def test_of_whom_is_known_responses_and_what_is_within_a_dialog_go_first(data: bytes) -> None:
+    loop = Loop()
+    loop.add(INVITE)
+    loop.add(data, flow=STRANGER)
+    loop.add(data)
+    loop.crowd.turn()
+    sent = data.lstrip()
+    assert loop.taken == [sent, INVITE, sent], "strangers are last, whatever they say"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"MESSAGE sip:1@x SIP/2.0\r\nFrom: <sip:2@x>;tag=b\r\nTo: <sip:1@x>\r\n",
+        b"BYE sip:1@x SIP/2.0\r\nTo: <sip:1@x>\r\nContact: <sip:1@x;tag=a>\r\n",
+        b"FOO sip:1@x SIP/2.0\r\n",
+        b"\r\n\r\n",
+    ],
+    ids=["MESSAGE", "BYE", "FOO", "keep-alive"],
+)
+def test_what_begins_something_waits_whatever_its_method(data: bytes) -> None:
+    loop = Loop()
+    loop.add(data)
+    loop.add(BYE)
+    loop.crowd.turn()
+    assert loop.taken[0] == BYE
+
+
+def test_rfc3261_9_1_a_cancel_stays_behind_its_invite() -> None:
+    cancel = b"CANCEL sip:1@x SIP/2.0\r\nTo: <sip:1@x>\r\n"
+    loop = Loop()
+    loop.add(INVITE)
+    loop.add(cancel)
+    loop.crowd.turn()
+    assert loop.taken == [INVITE, cancel]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [INVITE, b"MESSAGE sip:1@x SIP/2.0", b"BYE sip:1@x SIP/2.0", BYE, b"\r\nINVITE sip:1@x SIP/2.0"],
+    ids=["INVITE", "MESSAGE", "BYE", "BYE with a tag", "CRLF, INVITE"],
+)
+@pytest.mark.parametrize("declinable", [True, False])
+def test_no_junk_of_strangers_keeps_a_phones_requests_from_their_turn(junk: bytes, declinable: bool) -> None:
+    # 8,000 a second of 0.17 ms each beside 50 of 2 ms each: the loop has time for two thirds of it.
+    loop = Loop(strangers=0.00017, invite=0.002, declining=0.0001 if declinable else None)
+    sent = owed = 0
+    mine = b"INVITE sip:2@x SIP/2.0"
+    loop.costs[mine] = 0.002
+    last, end = loop.now, loop.now + 10.0
+    while loop.now < end:
+        owed += round((loop.now - last) * 8_000)
+        last = loop.now
+        loop.add(junk, owed, flow=STRANGER)
+        owed = 0
+        while sent < (loop.now - end + 10.0) * 50:
+            loop.add(mine)
+            sent += 1
+        loop.crowd.turn()
+        loop.now += 0.0005
+    assert loop.taken.count(mine) >= sent - 5
+    assert mine not in [data for data, _ in loop.declined]
+    assert loop.crowd.dropped > 0 or declinable
+
+
+def test_strangers_have_half_of_the_room_by_number_and_by_octets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 20)
+    monkeypatch.setattr(module, "MOST_OCTETS", 2_000)
+    loop = Loop()
+    loop.add(INVITE, 15, flow=STRANGER)
+    assert (len(loop.crowd), loop.crowd.dropped) == (10, 5)
+    loop.add(INVITE, 5)
+    assert len(loop.crowd) == 15
+    assert loop.crowd.has_room()
+    loop.crowd.turn()
+    loop.add(b"x" * 500, 5, flow=STRANGER)
+    assert (len(loop.crowd), loop.crowd.dropped) == (2, 8)
+    loop.add(b"x" * 500, 2)
+    assert not loop.crowd.has_room()
+    loop.crowd.turn()
+    assert loop.crowd.has_room()
+    loop.add(b"x" * 500, 1, flow=STRANGER)
+    assert (len(loop.crowd), loop.crowd.dropped) == (1, 8)
+
+
+def test_a_turn_comes_once_however_often_it_is_asked_for_and_again_while_anybody_waits() -> None:
+    loop = Loop(invite=0.001)
+    backlog = [INVITE] * 3
+    seen: list[int] = []
+
+    def gather() -> bool:
+        seen.append(len(loop.taken))
+        loop.add(backlog.pop())
+        return bool(backlog)
+
+    loop.crowd.gatherers.append(gather)
+    loop.crowd.hasten()
+    loop.crowd.hasten()
+    while loop.soon:
+        (turn,) = loop.soon
+        loop.soon.clear()
+        turn()
+    assert seen == [0, 1, 2]
+    assert loop.taken == [INVITE] * 3
+    assert loop.crowd.calm
+
+
+def test_who_waits_of_a_connection_is_counted_until_its_turn_or_the_end() -> None:
+    loop = Loop()
+    flow = STRANGER._replace(connection=7)
+    loop.add(INVITE, 2, flow=flow)
+    loop.add(INVITE, 1)
+    assert (loop.crowd.waits_for(7), loop.crowd.waits_for(8)) == (2, 0)
+    loop.crowd.turn()
+    assert loop.crowd.waits_for(7) == 0
+    loop.add(INVITE, 2, flow=flow)
+    loop.crowd.clear()
+    assert (loop.crowd.waits_for(7), len(loop.crowd)) == (0, 0)
 
 
 def test_the_ack_of_what_was_declined_is_nothing_to_deliver() -> None:

@@ -12,6 +12,7 @@ import pytest
 from proxy.net import tcp
 from proxy.net.tcp import TcpConnections, TcpLimits
 from proxy.sip.flow import Flow
+from tests.net.crowds import crowd
 from tests.net.waiting import PATIENCE, until
 
 MESSAGE = (
@@ -32,7 +33,7 @@ class Gate:
         """Numbers of the connections that a phone or a call uses."""
         self.table = TcpConnections(
             asyncio.get_running_loop(),
-            lambda data, flow: self.messages.append((data, flow)),
+            crowd(lambda data, flow: self.messages.append((data, flow))),
             self.failed.append,
             is_trusted=lambda _host: trusted,
             is_in_use=lambda flow: flow.connection in self.in_use,

@@ -15,6 +15,7 @@ from proxy.net import tcp
 from proxy.net.tcp import TcpConnections, TcpLimits
 from proxy.net.tls import ClientCertificates, TlsConfig, TlsContexts
 from proxy.sip.flow import Flow
+from tests.net.crowds import crowd
 from tests.net.test_tcp import MESSAGE
 from tests.net.waiting import PATIENCE, until
 from tests.support.certificates import Authority
@@ -51,7 +52,7 @@ class Side:
         self.tls = TlsContexts(config)
         self.table = TcpConnections(
             asyncio.get_running_loop(),
-            lambda data, flow: self.messages.append((data, flow)),
+            crowd(lambda data, flow: self.messages.append((data, flow))),
             self.failed.append,
             is_trusted=lambda _host: trusted,
             limits=limits,

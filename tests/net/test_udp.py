@@ -11,6 +11,7 @@ import pytest
 from proxy.net import udp
 from proxy.net.udp import UdpSocket
 from proxy.sip.flow import Flow
+from tests.net.crowds import crowd
 from tests.net.waiting import PATIENCE, until
 
 
@@ -21,7 +22,7 @@ class Side:
         self.received: list[tuple[bytes, Flow]] = []
         self.failed: list[Flow] = []
         self.socket = UdpSocket(
-            3, (host, 0), lambda data, flow: self.received.append((data, flow)), self.failed.append
+            3, (host, 0), crowd(lambda data, flow: self.received.append((data, flow))), self.failed.append
         )
 
     @property
@@ -160,7 +161,7 @@ async def test_a_port_in_use_is_refused() -> None:
     first = Side()
     try:
         with pytest.raises(OSError, match="in use"):
-            UdpSocket(0, first.socket.address, lambda *_: None, lambda _: None)
+            UdpSocket(0, first.socket.address, crowd(lambda *_: None), lambda _: None)
     finally:
         first.socket.close()
 
