@@ -254,7 +254,8 @@ class Dialog:
 
     def _by_name(self, uri: Uri, said: str, listen_points: Sequence[ListenPoint], lookup: Lookup) -> Flow:
         """Return the flow to a name, which is asked for again with each request: DNS may know other addresses
-        by then. That where the last request went is first among them, then those of the peer's own transport.
+        by then. That where the last request went is first among them, then those of the peer's own transport,
+        and of these the one that the peer's messages come from: who speaks lives.
         """
         flow = self.flow
         self.further = ()
@@ -274,8 +275,14 @@ class Dialog:
             self._named = None
         return flow if self._named is None else self._flow_to(self._named, listen_points)
 
-    def _merit(self, target: Target) -> tuple[bool, bool, bool]:
-        return target == self._failed, target != self._named, target.transport != self.flow.transport
+    def _merit(self, target: Target) -> tuple[bool, ...]:
+        flow = self.flow
+        return (
+            target == self._failed,
+            target != self._named,
+            target.transport != flow.transport,
+            (target.host, target.port) != (flow.remote_host, flow.remote_port),
+        )
 
     def not_reached(self, flow: Flow) -> None:
         """Note that a request has not arrived there: what comes after it goes elsewhere, if its name leads to

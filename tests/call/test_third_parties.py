@@ -10,6 +10,7 @@ import pytest
 
 from proxy.call.config import Trunk
 from proxy.call.ports import Latching
+from proxy.sip.events import RequestReceived
 from proxy.sip.flow import Flow
 from proxy.sip.routing import Target
 from tests.call.phones import PHONES, PhoneBench
@@ -36,6 +37,21 @@ def receivers(bench: GateBench) -> list[tuple[str, Address]]:
 
     bench.network.trace = trace
     return sent
+
+
+def takes_over(bench: GateBench) -> None:
+    """The carrier's server dies, and its second one goes on with its calls."""
+    bench.network.attach(CARRIER_2, bench.carrier, bench.carrier.after)
+    bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER
+
+    def answer(_call: UaCall, event: RequestReceived) -> bool:
+        if event.request.method != "INVITE":
+            return False
+        headers = contact(NAME)
+        bench.carrier.endpoint.respond(event.transaction, 200, headers=headers, body=sdp(), now=bench.now)
+        return True
+
+    bench.carrier.within = answer
 
 
 def ways_to_callee(bench: GateBench) -> set[Address]:
@@ -148,35 +164,35 @@ def test_rfc3263_4_3_requests_go_on_to_the_next_address_of_the_name() -> None:
         object.__setattr__(bench.gate.endpoint.config, "lookup", lambda *_name: known)
         call = bench.pbx.call(TOLL_FREE)
         bench.run(0.5)
-        known += [Target("UDP", *CARRIER_2), Target("UDP", *CARRIER)]
-        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER_2
+        known += [Target("UDP", *CARRIER), Target("UDP", *CARRIER_2)]
+        takes_over(bench)
         sent = receivers(bench)
         call.request("INVITE", sdp(version=2, direction="sendonly"))
         bench.run(5.0)
-        assert [to for method, to in sent if method == "INVITE"] == [CARRIER_2] * 4 + [CARRIER]
+        assert [to for method, to in sent if method == "INVITE"] == [CARRIER] * 4 + [CARRIER_2]
         assert [reply.status for reply in call.replies if reply.status > 100] == [200]
         assert b"a=sendonly" in bench.carrier.calls[0].requests[-2].body
         call.bye()
         bench.run(1.0)
-        assert [to for method, to in sent if method == "BYE"] == [CARRIER]
+        assert [to for method, to in sent if method == "BYE"] == [CARRIER_2]
         assert bench.carrier.calls[0].ended
 
 
 def test_rfc3263_4_3_a_bye_that_the_network_refuses_goes_to_the_next_address() -> None:
     steps = (Step(0.0, 200, with_sdp=True, headers=contact(NAME)),)
     trunk = replace(ONE, name="carrier", flows=(Flow("UDP", *CARRIER), Flow("UDP", *CARRIER_2)))
-    targets = [Target("UDP", *CARRIER_2), Target("UDP", *CARRIER)]
+    targets = [Target("UDP", *CARRIER), Target("UDP", *CARRIER_2)]
     with GateBench(config=default_config(trunks=(trunk,)), script=steps) as bench:
         call = bench.pbx.call(TOLL_FREE)
         bench.run(0.5)
         object.__setattr__(bench.gate.endpoint.config, "lookup", lambda *_name: targets)
-        bench.network.drop = lambda _sender, receiver, _data: receiver == CARRIER_2
+        takes_over(bench)
         sent = receivers(bench)
         call.bye()
         bench.run(0.1)
-        bench.gate.endpoint.transport_failed(Flow("UDP", *CARRIER_2), bench.now)
+        bench.gate.endpoint.transport_failed(Flow("UDP", *CARRIER), bench.now)
         bench.run(0.1)
-        assert [to for method, to in sent if method == "BYE"] == [CARRIER_2, CARRIER]
+        assert [to for method, to in sent if method == "BYE"] == [CARRIER, CARRIER_2]
         assert bench.carrier.calls[0].ended
 
 

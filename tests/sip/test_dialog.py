@@ -153,6 +153,15 @@ def test_rfc3263_4_3_requests_keep_to_one_address_of_a_name_until_it_fails_or_is
     assert hop(third) == UDP.remote_host
 
 
+def test_rfc3263_4_who_speaks_goes_before_other_servers_of_its_name() -> None:
+    first, second = Target("UDP", "198.51.100.1", 5060), Target("UDP", UDP.remote_host, UDP.remote_port)
+    one = dialog("sip:204@far.example.com", flow=UDP)
+    assert one.next_hop(LISTEN_POINTS, lambda *_name: (first, second)) == UDP
+    assert one.further == (first,)
+    one.not_reached(UDP)
+    assert one.next_hop(LISTEN_POINTS, lambda *_name: (first, second)).remote_host == first.host
+
+
 def test_a_failure_where_no_name_has_led_changes_nothing() -> None:
     one = dialog(flow=UDP)
     before = one.next_hop(LISTEN_POINTS)
