@@ -53,8 +53,8 @@ _OF_CALLS = frozenset({"BYE", "INFO", "INVITE", "PRACK", "REFER", "UPDATE"})
 
 DECLINED = "declined."
 """Begins the To tag of what is declined, so that its ACK is known at a glance."""
-_DECLINABLE = frozenset({"INVITE", "REGISTER", "OPTIONS", "SUBSCRIBE"})
-"""Methods that begin something, and may be refused for want of time."""
+_OF_A_REQUEST = frozenset({"ACK", "CANCEL"})
+"""What belongs to a request that came before, and isn't refused for want of time."""
 _WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
 """Requests that mean nothing without a dialog (§15.1.2; RFC 3262 §3, RFC 3311 §5.2, RFC 6086 §4.2.2)."""
 
@@ -89,7 +89,7 @@ class Uas:
     def decline(self, request: Request, flow: Flow, size: int, may_decline: Callable[[str], bool]) -> bool:
         """Refuse a request outside dialogs and forget it; see `Endpoint.decline`."""
         method = request.method
-        if request.defect is not None or method not in _DECLINABLE:
+        if request.defect is not None or method in _OF_A_REQUEST:
             return False
         try:
             _ = request.headers.require("From")

@@ -37,7 +37,8 @@ def test_the_same_call_may_come_again_and_be_taken() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        request("PUBLISH"),
+        request("ACK"),
+        request("CANCEL"),
         request("BYE", to_tag="ours"),
         request("INVITE", to_tag="ours"),
         request("INVITE", via="SIP/2.0/UDP"),
@@ -56,6 +57,14 @@ def test_nothing_else_is_declined(message: str) -> None:
     harness = Harness()
     assert not declines(harness, message)
     harness.assert_quiet()
+
+
+@pytest.mark.parametrize("method", ["SUBSCRIBE", "PUBLISH", "MESSAGE", "BYE", "FOO"])
+def test_whatever_else_begins_is_declined_whatever_it_is(method: str) -> None:
+    harness = Harness()
+    assert declines(harness, request(method))
+    assert harness.last().response.status == 503
+    assert harness.endpoint.idle
 
 
 def test_a_name_with_a_tag_in_it_is_no_dialog() -> None:
