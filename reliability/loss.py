@@ -24,10 +24,15 @@ def why_not() -> str:
     return "" if tried.returncode == 0 else tried.stderr.strip() or f"status {tried.returncode}"
 
 
-async def through_loss(loss: float, *, calls: int = CALLS, rate: float = RATE, t1: float = T1) -> Outcome:
-    """Place so many calls, so many a second, on a network that loses this share of its datagrams."""
+async def through_loss(
+    loss: float, *, calls: int = CALLS, rate: float = RATE, t1: float = T1, who: str = "own"
+) -> Outcome:
+    """Place so many calls, so many a second, on a network that loses this share of its packets; ``who`` is as
+    `_lossy` has it.
+    """
     host = await asyncio.create_subprocess_exec(
-        *NAMESPACE, sys.executable, "-m", "reliability._lossy", str(loss), str(calls), str(rate), str(t1),
+        *NAMESPACE, sys.executable, "-m", "reliability._lossy",
+        *map(str, (loss, calls, rate, t1)), who,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     said, _ = await host.communicate()
@@ -36,26 +41,32 @@ async def through_loss(loss: float, *, calls: int = CALLS, rate: float = RATE, t
 
 
 def run(seconds: float | None = None) -> list[Figure]:
-    """Place 5,000 calls at each loss, or for half of ``seconds``."""
+    """Place 5,000 calls at each loss, and 500 of SIPp's; or about as many as there is time for."""
     if reason := why_not():
         return [Figure(25, "a network that loses datagrams", "to be had", reason, kept=False)]
-    calls = CALLS if seconds is None else max(1, int(seconds / 2 * RATE))
-    figures = []
-    for loss, promised in PROMISED.items():
-        found = asyncio.run(through_loss(loss, calls=calls))
-        where = f"{found.calls:,} calls, {found.dropped / found.packets:.1%} of all datagrams lost"
-        refused = "".join(f", {times} times {status}" for status, times in found.refused.items())
-        wrong = len(found.doubled) + len(found.two_records)
-        figures += [
-            Figure(
-                25, f"{where}: answered", f"{promised:.1%}",
-                f"{found.succeeded:.2%}{refused}", found.succeeded >= promised,
-            ),
-            Figure(25, f"{where}: doubled calls and records", "0", str(wrong), not wrong),
-            Figure(
-                25, f"{where}: answered and without a record", "0",
-                str(len(found.without_record)), not found.without_record,
-            ),
-            Figure(25, f"{where}: ports and faults left", "none", str(found.left), not found.left),
-        ]  # fmt: skip
-    return figures
+    calls = CALLS if seconds is None else max(10, int(seconds / 2.2 * RATE))
+    return [
+        figure
+        for loss, promised in PROMISED.items()
+        for who, number in (("own", calls), ("sipp", calls // 10))
+        for figure in _figures(asyncio.run(through_loss(loss, calls=number, who=who)), who, promised)
+    ]
+
+
+def _figures(found: Outcome, who: str, promised: float) -> list[Figure]:
+    whose = "SIPp's calls" if who == "sipp" else "calls"
+    where = f"{found.calls:,} {whose}, {found.dropped / found.packets:.1%} of all packets lost"
+    refused = "".join(f", {times} times {status}" for status, times in found.refused.items())
+    wrong = len(found.doubled) + len(found.two_records)
+    return [
+        Figure(
+            25, f"{where}: answered", f"{promised:.1%}",
+            f"{found.succeeded:.2%}{refused}", found.succeeded >= promised,
+        ),
+        Figure(25, f"{where}: doubled calls and records", "0", str(wrong), not wrong),
+        Figure(
+            25, f"{where}: answered and without a record", "0",
+            str(len(found.without_record)), not found.without_record,
+        ),
+        Figure(25, f"{where}: ports and faults left", "none", str(found.left), not found.left),
+    ]  # fmt: skip
