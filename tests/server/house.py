@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+from functools import cache
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 from proxy import composition
 from proxy.cdr.record import CallRecord
@@ -21,6 +25,14 @@ NUMBER = "4155550123"
 CODE = "1234"
 
 
+@cache
+def _short_sounds() -> Path:
+    folder = Path(mkdtemp(prefix="tollgate-sounds-"))
+    atexit.register(rmtree, folder)
+    shorten_sounds(folder)
+    return folder
+
+
 class House:
     """A gate with everything around it, in one folder."""
 
@@ -35,10 +47,7 @@ class House:
 
     def load(self) -> Settings:
         file = self.folder / "gate.toml"
-        sounds = ""
-        if "prompts.folder" not in self.extra:
-            sounds = f'prompts.folder = "{self.folder}/short"'
-            shorten_sounds(self.folder / "short")
+        sounds = "" if "prompts.folder" in self.extra else f'prompts.folder = "{_short_sounds()}"'
         file.write_text(
             f"""
             local_networks = ["127.0.0.2"]
