@@ -32,13 +32,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
 
 
-class TwoHalves(LoadScopeScheduling):  # type: ignore[misc]
-    """Of two workers (pytest -n 2) one has all that keeps real time, test after test, the other all else."""
+class RealTimeBeside(LoadScopeScheduling):  # type: ignore[misc]
+    """One worker has all that keeps no real time; the others what does, which waits, a module at a time."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        # As they were collected: the browser and "all else", which take longest, are among the first.
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
-        return "real time" if Path(nodeid).parts[1] in REAL_TIME else "all else"
+        folder = Path(nodeid).parts[1]
+        if folder not in REAL_TIME:
+            return "all else"
+        # One browser and one site serve its whole folder.
+        return folder if folder == "browser" else nodeid.partition("::")[0]
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoHalves:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RealTimeBeside:
     """Share the tests out."""
-    return TwoHalves(config, log)
+    return RealTimeBeside(config, log)
