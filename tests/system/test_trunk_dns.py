@@ -8,11 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, free_port, running_gate
+from proxy.cdr.record import Disposition
+from tests.system.gate import CARRIER_ADDRESSES, GATE_ADDRESS, PBX_ADDRESS, free_port, running_gate
 from tests.system.kamailio import REALM, carrier_routes, needs_kamailio, running_kamailio
 from tests.system.media import PATIENCE
 from tests.system.test_failover import TIMER_B, silent
-from tests.system.trunk_traffic import caller, carrier, playing, running_dns_server, wait_for_records
+from tests.system.trunk_traffic import (
+    TOLL_FREE,
+    caller,
+    carrier,
+    playing,
+    running_dns_server,
+    wait_for_records,
+)
+from tests.system.wire import Dialog, Wire
 
 ADDRESS = CARRIER_ADDRESSES[0]
 BEHIND = "127.0.0.12"
@@ -70,6 +79,56 @@ def test_rfc3263_4_calls_go_where_naptr_and_srv_say_by_priority_and_weight_also_
         assert 0.9 <= second.answered_after <= 3.9
         assert len(records) == CALLS
         assert all(len(record.trunks) == 1 for record in records[2:-1]), "whoever is down is tried last"
+
+
+def test_rfc3263_4_3_hold_and_bye_go_past_a_server_that_dies_in_mid_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_dns_server() as dns:
+        monkeypatch.setenv("TOLLGATE_SIP__NAMESERVERS", json.dumps([f"udp:127.0.0.1:{dns.port}"]))
+        with running_gate(tmp_path) as gate, Wire(PBX_ADDRESS, gate.port) as pbx:
+            with (
+                Wire(ADDRESS, gate.port) as second,
+                Wire(ADDRESS, gate.port, port=gate.carrier_ports[0]) as first,
+            ):
+                dns.zone = {
+                    ("_sip._udp.gw.carrier.test", "SRV"): (
+                        60,
+                        [f"0 0 {first.port} a.carrier.test.", f"10 0 {second.port} a.carrier.test."],
+                    ),
+                    ("a.carrier.test", "A"): (60, [ADDRESS]),
+                }
+                call, callee = _talking(pbx, first)
+                until = time.monotonic() + PATIENCE
+                while not dns.asked["a.carrier.test", "AAAA"]:
+                    assert time.monotonic() < until, "the name is not looked up"
+                    time.sleep(0.05)
+                call.hang_up()
+                callee.hung_up()
+                call, callee = _talking(pbx, first)
+                callee.rtp = second.rtp()
+                first.close()
+                callee.wire = second
+                call.request("INVITE", body=call.description("sendonly"))
+                held = callee.asked("INVITE")
+                assert "a=sendonly" in held.body
+                callee.respond(held, 200, body=callee.description("recvonly"))
+                callee.asked("ACK")
+                call.response(200)
+                call.hang_up()
+                callee.hung_up()
+            records = wait_for_records(gate, 2)
+        assert [record.disposition for record in records] == [Disposition.ANSWERED] * 2
+
+
+def _talking(pbx: Wire, carrier: Wire) -> tuple[Dialog, Dialog]:
+    """Return both sides of a call to somebody whose Contact is a name."""
+    call = pbx.call(TOLL_FREE)
+    callee = carrier.called()
+    callee.contact = "sip:x@gw.carrier.test"
+    callee.answer()
+    call.response(200)
+    return call, callee
 
 
 @needs_kamailio

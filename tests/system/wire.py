@@ -81,6 +81,10 @@ class Wire:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Be gone: whatever is sent here from now on is refused."""
         self._held.close()
 
     def send(self, *lines: str, body: str = "") -> None:
@@ -167,6 +171,8 @@ class Dialog:
     version: int = 0
     via: str = ""
     """Of the last request but for ACK: what its CANCEL has."""
+    contact: str = ""
+    """URI of its Contact, if not its address."""
     rtp: RtpPeer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -242,7 +248,7 @@ class Dialog:
         kept = [
             line for line in request.lines[1:] if line.split(":")[0] in {"Via", "From", "Call-ID", "CSeq"}
         ]
-        contact = f"Contact: <sip:{self.wire.address}:{self.wire.port}>"
+        contact = f"Contact: <{self.contact or f'sip:{self.wire.address}:{self.wire.port}'}>"
         if body:
             lines = (*lines, "Content-Type: application/sdp")
         self.wire.send(f"SIP/2.0 {status} Because", *kept, f"To: {to}", contact, *lines, body=body)
