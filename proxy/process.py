@@ -10,8 +10,16 @@ import logging
 import os
 import resource
 import socket
+import sys
 
-__all__ = ["calm_garbage_collector", "notify", "prepare_limits", "sweep", "watchdog_interval"]
+__all__ = [
+    "calm_garbage_collector",
+    "notify",
+    "prepare_limits",
+    "put_calls_first",
+    "sweep",
+    "watchdog_interval",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +32,8 @@ A collection stops every call for as long as it looks at what lives, and finds n
 leaves no ring of references. So it comes when no call is up (`sweep`), and otherwise only if something is
 wrong.
 """
+SWITCH_INTERVAL = 0.001
+"""Seconds that a thread of records or policy may keep the interpreter from the event loop."""
 
 
 _PR_SET_DUMPABLE = 4
@@ -61,6 +71,11 @@ def calm_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def put_calls_first() -> None:
+    """Let no other thread of Python hold up the event loop for long."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
 
 
 def sweep() -> None:

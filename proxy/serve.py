@@ -12,7 +12,7 @@ import uvloop
 
 from proxy import log
 from proxy.errors import TollgateError
-from proxy.process import calm_garbage_collector, notify, prepare_limits
+from proxy.process import calm_garbage_collector, notify, prepare_limits, put_calls_first
 from proxy.server import Gate, Load, cancelled
 from proxy.settings import Settings
 from proxy.side_process import keep_running
@@ -56,6 +56,7 @@ async def _serve(
     try:
         orders = _take_orders(gate)
         calm_garbage_collector()
+        put_calls_first()
         print(gate.ready_line, flush=True)
         notify(f"READY=1\nSTATUS={gate.ready_line}")
         await _until_told_to_end(gate, orders)

@@ -125,6 +125,16 @@ def test_what_startup_made_is_out_of_the_collectors_sight() -> None:
         gc.set_threshold(*thresholds)
 
 
+def test_other_threads_give_the_interpreter_back_soon() -> None:
+    interval = sys.getswitchinterval()
+    try:
+        process.put_calls_first()
+        assert sys.getswitchinterval() == pytest.approx(process.SWITCH_INTERVAL)
+        assert interval > process.SWITCH_INTERVAL
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_rings_are_freed_and_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="proxy.process")
     gc.collect()
