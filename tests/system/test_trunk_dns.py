@@ -81,17 +81,32 @@ def test_rfc3263_4_calls_go_where_naptr_and_srv_say_by_priority_and_weight_also_
         assert all(len(record.trunks) == 1 for record in records[2:-1]), "whoever is down is tried last"
 
 
-def test_rfc3263_4_3_hold_and_bye_go_past_a_server_that_dies_in_mid_call(
+def test_rfc3263_4_3_calls_to_a_pbx_and_requests_within_calls_go_past_servers_that_are_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    refused, port = free_port(PBX_ADDRESS), free_port(PBX_ADDRESS)
     with running_dns_server() as dns:
         monkeypatch.setenv("TOLLGATE_SIP__NAMESERVERS", json.dumps([f"udp:127.0.0.1:{dns.port}"]))
-        with running_gate(tmp_path) as gate, Wire(PBX_ADDRESS, gate.port) as pbx:
+        monkeypatch.setenv("TOLLGATE_PEERS__0__ADDRESS", "sip:pbx.test")
+        dns.zone = {
+            ("_sip._udp.pbx.test", "SRV"): (60, [f"0 0 {refused} a.pbx.test.", f"10 0 {port} a.pbx.test."]),
+            ("a.pbx.test", "A"): (60, [PBX_ADDRESS]),
+        }
+        with running_gate(tmp_path) as gate, Wire(PBX_ADDRESS, gate.port, port=port) as pbx:
             with (
                 Wire(ADDRESS, gate.port) as second,
                 Wire(ADDRESS, gate.port, port=gate.carrier_ports[0]) as first,
             ):
-                dns.zone = {
+                # The first of the PBX's servers refuses two calls; the third one goes round it.
+                for _ in range(3):
+                    call = first.call("+12125550100")
+                    callee = pbx.called()
+                    callee.answer()
+                    call.response(200)
+                    call.hang_up()
+                    callee.hung_up()
+                gate.wait_for_log(f"peer pbx at udp:{PBX_ADDRESS}:{refused} is down")
+                dns.zone |= {
                     ("_sip._udp.gw.carrier.test", "SRV"): (
                         60,
                         [f"0 0 {first.port} a.carrier.test.", f"10 0 {second.port} a.carrier.test."],
@@ -117,8 +132,9 @@ def test_rfc3263_4_3_hold_and_bye_go_past_a_server_that_dies_in_mid_call(
                 call.response(200)
                 call.hang_up()
                 callee.hung_up()
-            records = wait_for_records(gate, 2)
-        assert [record.disposition for record in records] == [Disposition.ANSWERED] * 2
+            records = wait_for_records(gate, 5)
+        assert [record.disposition for record in records] == [Disposition.ANSWERED] * 5
+        assert [len(record.trunks) for record in records] == [2, 2, 1, 1, 1]
 
 
 def _talking(pbx: Wire, carrier: Wire) -> tuple[Dialog, Dialog]:
