@@ -40,8 +40,10 @@ def main(only: list[str]) -> None:
                 context.set_default_timeout(PATIENCE * 1000)
                 page = context.new_page()
                 page.goto("/login")
-                if not only and not name:
+                if not name and (not only or "log-in" in only):
                     shoot(page, "log-in", scheme, name)
+                    log_in(page, site.add_careful_account())
+                    shoot(page, "log-in-second-step", scheme, name)
                 log_in(page, "decision_maker")
                 for title, address in PAGES.items():
                     if (not only or title in only) and (not name or title in ON_A_PHONE):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, TypeVar
+
+import pyotp
 
 from proxy import composition
 from proxy.cdr.record import CallRecord, Disposition, UsedCode
@@ -32,13 +36,16 @@ from proxy.store import (
     digest_credentials,
 )
 from tests.cdr.samples import full_record
-from tests.support.ports import rtp_ports
+from tests.support.foreign_provider import foreign_provider
+from tests.support.ports import reserved_tcp_port, rtp_ports
 
-__all__ = ["CODE", "EXTENSION", "NUMBER", "PASSWORD", "Site", "until"]
+__all__ = ["CODE", "EXTENSION", "NUMBER", "PASSWORD", "PROVIDER", "Site", "until"]
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse battery"
 SIP_PASSWORD = "browser test phone"
+PROVIDER = "Example Office"
+"""What the provider of single sign-on is called."""
 EXTENSION, NUMBER, CODE = "204", "4155550123", "4711"
 PATIENCE = 90.0
 """Seconds that anything here may take: the machine may be busy."""
@@ -52,12 +59,15 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.url = ""
+        self.issuer = ""
+        """Of the provider of single sign-on, where whoever has a role's name has its account."""
         self._file = folder / "site.toml"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._reader = threading.Thread()
         self._process: subprocess.Popen[str] | None = None
         self._phone: Phone | None = None
+        self._beside = ExitStack()
         self.carrier: Carrier
         self.calls: list[PhoneCall] = []
 
@@ -107,8 +117,21 @@ class Site:
     def _run(self, work: Awaitable[_Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)  # type: ignore[arg-type]
 
+    def add_careful_account(self) -> str:
+        """Add an account with a second factor; returns its name."""
+        name, passwords = f"careful {time.time_ns()}", Passwords()
+        account = PortalAccount(name, Role.PHONE_MANAGER, passwords.hash_now(PASSWORD))
+        passwords.close()
+        with self.store as store:
+            store.accounts.set_totp(store.accounts.add(account, now=time.time()).id, pyotp.random_base32())
+        return name
+
     def __enter__(self) -> Self:
         self._thread.start()
+        known = [{"sub": role.value, "preferred_username": role.value} for role in Role]
+        claims = [option for person in known for option in ("--user-claims", json.dumps(person))]
+        self.issuer = self._beside.enter_context(foreign_provider("--require-nonce", "true", *claims))
+        port = self._beside.enter_context(reserved_tcp_port())
         self.carrier = self._run(self._open_carrier())
         self._file.write_text(
             f"""
@@ -122,7 +145,14 @@ class Site:
             number_plan.extensions = ["2XX"]
             number_plan.area_codes = ["415"]
             portal.enabled = true
-            portal.listen = "127.0.0.1:0"
+            portal.listen = "127.0.0.1:{port}"
+            portal.public_url = "http://127.0.0.1:{port}"
+            portal.trusted_proxies = ["127.0.0.1"]
+            [portal.oidc]
+            issuer = "{self.issuer}"
+            client_id = "tollgate"
+            client_secret = "any"
+            label = "{PROVIDER}"
             [[trunks]]
             name = "carrier"
             addresses = ["udp:127.0.0.1:{self.carrier.port}"]
@@ -165,6 +195,7 @@ class Site:
         if self._phone is not None:
             self._run(self._phone.close())
         self._run(self.carrier.close())
+        self._beside.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-import pyotp
 import pytest
 from playwright.sync_api import Page, expect
 
-from proxy.portal.passwords import Passwords
-from proxy.store import PortalAccount, Role
 from tests.browser.conftest import NewPage, log_in
 from tests.browser.screenshots import STATES
-from tests.browser.site import CODE, EXTENSION, NUMBER, PASSWORD, Site
+from tests.browser.site import CODE, EXTENSION, NUMBER, Site
 from tests.browser.test_accessible import problems
 
 
@@ -85,14 +81,8 @@ def test_axe_finds_nothing_while_somebody_does_something(new_page: NewPage, site
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_second_step(new_page: NewPage, site: Site, scheme: str) -> None:
-    name = f"careful {time.time_ns()}"
-    passwords = Passwords()
-    with site.store as store:
-        account = PortalAccount(name, Role.PHONE_MANAGER, passwords.hash_now(PASSWORD))
-        store.accounts.set_totp(store.accounts.add(account, now=time.time()).id, pyotp.random_base32())
-    passwords.close()
     page = new_page(color_scheme=scheme)
-    log_in(page, name)
+    log_in(page, site.add_careful_account())
     expect(page.get_by_role("heading", name="Second step")).to_be_visible()
     assert _lasting(page) == []
     page.get_by_label("One-time password").fill("000000")

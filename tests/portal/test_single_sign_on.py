@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,9 +22,8 @@ from proxy.store import AuditEntry, PortalAccount, Role, Store
 from proxy.store.accounts import sign_on_key
 from tests.portal.conftest import NOW, Clock
 from tests.portal.person import Person, notice
-from tests.portal.receiver import happens
+from tests.support.foreign_provider import foreign_provider
 from tests.support.oidc_provider import CLIENT, SECRET, OidcProvider, new_key
-from tests.support.ports import reserved_tcp_port
 
 Account = Callable[..., PortalAccount]
 Browser = Callable[..., Person]
@@ -117,7 +113,7 @@ async def test_a_provider_that_others_have_written(
     clock.now = time.time()
     account(Role.PHONE_MANAGER, name="anna@example.com")
     told = {"sub": "anna", "email": "anna@example.com", "email_verified": True}
-    with _mock_provider("--require-nonce", "true", "--user-claims", json.dumps(told)) as issuer:
+    with foreign_provider("--require-nonce", "true", "--user-claims", json.dumps(told)) as issuer:
         someone = browser(issuer=issuer, claim="email")
         address = await leave(someone)
         async with httpx.AsyncClient(trust_env=False) as outside:
@@ -127,27 +123,6 @@ async def test_a_provider_that_others_have_written(
         assert (answer.status_code, answer.headers["location"]) == (303, "/codes")
         assert await is_in(someone)
         assert signed_on(store)[0].after == {"provider": issuer, "subject": "anna", "second_factor": ""}
-
-
-@contextmanager
-def _mock_provider(*options: str) -> Iterator[str]:
-    with reserved_tcp_port() as port:
-        command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port), *options]
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        issuer = f"http://127.0.0.1:{port}"
-        try:
-            happens(lambda: _answers(f"{issuer}/.well-known/openid-configuration"))
-            yield issuer
-        finally:
-            running.kill()
-            running.wait(60)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize(
