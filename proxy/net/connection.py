@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from proxy.errors import RemoteProtocolError
 from proxy.net.tls import TlsStream
@@ -11,6 +11,10 @@ from proxy.sip.flow import Flow
 from proxy.sip.framing import StreamFramer
 
 __all__ = ["Connection", "ConnectionTable"]
+
+_READ: Final = memoryview(bytearray(16_384))
+"""What all connections are read into, one after the other: no read brings more, and the rest waits in the
+kernel, which holds the sender up."""
 
 
 class ConnectionTable(Protocol):
@@ -24,12 +28,16 @@ class ConnectionTable(Protocol):
         """Octets came, still encrypted if the connection is."""
         ...
 
+    def ended(self, connection: Connection) -> bool:
+        """The peer sends no more; returns whether the connection is kept until it is answered."""
+        ...
+
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """It is closed, by whichever side."""
         ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection. ``wanted`` is the flow that asked for it, connection number 0; None when accepted."""
 
     def __init__(
@@ -48,6 +56,10 @@ class Connection(asyncio.Protocol):
         self.flow: Flow | None = None
         """From the moment on at which it is in the table."""
         self.framer = StreamFramer(answers_pings=wanted is None, max_message=max_message)
+        self.unread = b""
+        """What was read, plain, and not yet cut into messages."""
+        self.ends = False
+        """To be closed when what came before has been delivered."""
         self.last_traffic = 0.0
         self.message_since: float | None = None
         self.handshake_since: float | None = None
@@ -59,8 +71,9 @@ class Connection(asyncio.Protocol):
         self.keys: list[tuple[int, str, int]] = []
         """The peers whose requests take this connection."""
         self._transport: asyncio.Transport | None = None
+        self._paused_at: float | None = None
 
-    # asyncio.Protocol ---------------------------------------------------------------------------------------
+    # asyncio.BufferedProtocol -------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Enter the table."""
@@ -69,14 +82,46 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.table.made(self, None if peer is None else (str(peer[0]), int(peer[1])))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Give the place to read into."""
+        del sizehint
+        return _READ
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Pass octets on."""
-        self.table.received(self, data)
+        self.table.received(self, bytes(_READ[:nbytes]))
+
+    def eof_received(self) -> bool:
+        """Close when what came before has been answered."""
+        return self.table.ended(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave the table."""
         self._transport = None
         self.table.lost(self, exc)
+
+    # Inwards ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_paused(self) -> bool:
+        """Nothing is read: the peer has to wait."""
+        return self._paused_at is not None
+
+    def pause(self, now: float) -> None:
+        """Read no more for a while."""
+        self._paused_at = now
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self, now: float) -> None:
+        """Read again. The time in between wasn't the peer's."""
+        paused_at, self._paused_at = self._paused_at, None
+        if paused_at is None or self._transport is None or self._transport.is_closing():
+            return
+        self.last_traffic = now
+        if self.message_since is not None:
+            self.message_since = now - max(0.0, paused_at - self.message_since)
+        self._transport.resume_reading()
 
     # Outwards -----------------------------------------------------------------------------------------------
 

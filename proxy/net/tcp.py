@@ -19,11 +19,13 @@ from functools import partial
 from proxy.errors import RemoteProtocolError
 from proxy.net.connection import Connection
 from proxy.net.crowd import Crowd
+from proxy.net.intake import Intake
 from proxy.net.sparse_log import SparseLog
 from proxy.net.tls import TlsContexts, TlsStream
 from proxy.sip.flow import DEFAULT_PORTS, Flow
 from proxy.sip.message import Request
 from proxy.sip.parser import MAX_MESSAGE_SIZE, parse_message
+from proxy.sip.source import WIDER, counted_as
 
 __all__ = ["TcpConnections", "TcpLimits"]
 
@@ -45,7 +47,7 @@ class TcpLimits:
     """In all. One more closes the oldest that is of no use to anybody, and is refused where there is none.
     Trusted sources are not counted out: strangers cannot lock the PBX or the trunk out."""
     connections_per_source: int = 50
-    """From one IP address that is not trusted."""
+    """From one IP address that is not trusted; from one IPv6 network of /64 `WIDER` times as many."""
     idle: float = 600.0
     """Without a byte in either direction the connection is closed; keep-alives count as traffic."""
     message: float = 10.0
@@ -88,13 +90,12 @@ class TcpConnections:
         """What the certificate at an address and port must name: the configured destinations."""
         self.refused = 0
         self.displaced = 0
-        self.messages_in = 0
         self.messages_out = 0
         self.handshakes = 0
         self.failed_handshakes = 0
         self._strangers = SparseLog(logger, loop.time)
+        self.intake = Intake(loop, crowd, self._strangers, meet=self._decide_alias, say=self._say)
         self._loop = loop
-        self._crowd = crowd
         self._on_failure = on_failure
         self._is_trusted = is_trusted
         self._is_in_use = is_in_use
@@ -107,6 +108,7 @@ class TcpConnections:
         self._waiting: dict[_Peer, list[bytes]] = {}
         self._learned_names: dict[tuple[str, int], str] = {}
         self._sources: Counter[str] = Counter()
+        """Connections of each address, and of each network that counts like one."""
         self._unproven: dict[int, Connection] = {}
         """Accepted from strangers, oldest first, as far as not known to be in use."""
         self._shaking: dict[int, Connection] = {}
@@ -235,10 +237,14 @@ class TcpConnections:
         return self.tls.connect(self._name_of(flow.remote_host, flow.remote_port) or flow.remote_host)
 
     def _write(self, connection: Connection, data: bytes) -> bool:
+        sent = self._say(connection, data)
+        self.messages_out += sent
+        return sent
+
+    def _say(self, connection: Connection, data: bytes) -> bool:
         if not connection.write(data):
             return False
         connection.last_traffic = self._loop.time()
-        self.messages_out += 1
         if connection.unsent > self.limits.unsent:
             self._strangers.warning("connection cut: its peer does not read", peer=connection.peer)
             connection.abort()
@@ -264,7 +270,7 @@ class TcpConnections:
         self._last_number += 1
         if is_strangers:
             self._unproven[self._last_number] = connection
-        self._sources[host] += 1
+        self._sources.update(counted_as(host))
         transport = "TCP" if connection.tls is None else "TLS"
         connection.flow = Flow(transport, host, port, connection.listener, self._last_number)
         connection.last_traffic = self._loop.time()
@@ -295,38 +301,20 @@ class TcpConnections:
         connection.keys.append(key)
 
     def received(self, connection: Connection, data: bytes) -> None:
-        """Cut the stream into messages and pass them on."""
+        """Take what was read."""
         if connection.flow is None:
             return
-        now = connection.last_traffic = self._loop.time()
+        connection.last_traffic = self._loop.time()
         if connection.tls is not None:
             data = self._decrypted(connection, connection.tls, data)
-            if not data:
-                return
-        flow = connection.flow
-        framer = connection.framer
-        messages = framer.feed(data)
-        for message in messages:
-            self.messages_in += 1
-            if not connection.alias_decided:
-                self._decide_alias(connection, message)
-            self._crowd.deliver(message, flow)
-        if connection.is_closing:
-            return
-        pongs = framer.take_pongs()
-        if pongs:
-            connection.write(b"\r\n" * pongs)
-        failure = framer.failure
-        if failure is not None:
-            self._strangers.warning("connection closed: %s", failure, peer=connection.peer)
-            if failure.answer:
-                connection.write(failure.answer)
-            connection.close()
-        elif framer.is_between_messages:
-            connection.message_since = None
-        elif messages or connection.message_since is None:
-            # The unfinished one has come after them: a busy peer's reads may all end within a message.
-            connection.message_since = now
+        if data:
+            self.intake.take(connection, data)
+        elif connection.ends:
+            self.intake.end(connection)
+
+    def ended(self, connection: Connection) -> bool:
+        """Say whether messages of a peer that sends no more wait still: it closes when they have not to."""
+        return connection.is_ready and not self.intake.end(connection)
 
     def _decrypted(self, connection: Connection, tls: TlsStream, data: bytes) -> bytes:
         """Return the plain text of what was read; takes the handshake on until it is over."""
@@ -341,8 +329,7 @@ class TcpConnections:
             connection.flush()
             self._refuse_handshake(connection, str(error))
             return b""
-        if tls.closed:
-            connection.close()
+        connection.ends = connection.ends or tls.closed
         return plain
 
     def _handshaken(self, connection: Connection, tls: TlsStream) -> None:
@@ -409,9 +396,10 @@ class TcpConnections:
             return
         self._unproven.pop(flow.connection, None)
         self._shaking.pop(flow.connection, None)
-        self._sources[flow.remote_host] -= 1
-        if self._sources[flow.remote_host] <= 0:
-            del self._sources[flow.remote_host]
+        for name in counted_as(flow.remote_host):
+            self._sources[name] -= 1
+            if not self._sources[name]:
+                del self._sources[name]
         for key in connection.keys:
             if self._by_peer.get(key) is connection:
                 del self._by_peer[key]
@@ -428,8 +416,10 @@ class TcpConnections:
 
     def _finds_room(self, host: str, connection: Connection) -> bool:
         """Say whether a stranger's connection may stay; the oldest one that is of no use may have to go."""
-        if self._sources[host] >= self.limits.connections_per_source:
-            return False
+        most = self.limits.connections_per_source
+        for name, bound in zip(counted_as(host), (most, WIDER * most), strict=False):
+            if self._sources[name] >= bound:
+                return False
         if connection.tls is not None and len(self._shaking) >= self.limits.handshakes:
             self._displace(next(iter(self._shaking.values())))
         return len(self._by_number) < self.limits.connections or self._displaces_another()
@@ -453,6 +443,8 @@ class TcpConnections:
         """Close what has been silent, or has not finished its handshake or message, for too long."""
         now = self._loop.time()
         for connection in list(self._by_number.values()):
+            if connection.is_paused:
+                continue  # it waits for the gate
             since, began = connection.message_since, connection.handshake_since
             if since is not None and now - since > self.limits.message:
                 self._strangers.warning("connection closed: unfinished message", peer=connection.peer)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.net import tcp
+from proxy.net.connection import Connection
 from proxy.net.tcp import TcpConnections, TcpLimits
 from proxy.sip.flow import Flow
 from tests.net.crowds import crowd
@@ -213,6 +214,30 @@ async def test_connections_of_one_source_beyond_its_limit_are_refused(limited: L
     assert gate.table.refused == 1
     await _end(second)
     await _end(first)
+
+
+async def test_a_network_of_ipv6_addresses_has_ten_times_the_connections_of_one_address(gate: Gate) -> None:
+    table = gate.table
+    table.limits = TcpLimits(connections_per_source=2)
+
+    def connect(host: str) -> Connection | None:
+        connection = Connection(table, 2, None, None, max_message=1_000)
+        table.made(connection, (host, 5060))
+        return None if connection.flow is None else connection
+
+    of_one = [connect("2001:db8:0:7::1") for _ in range(3)]
+    assert [connection is not None for connection in of_one] == [True, True, False]
+    others = [connect(f"2001:db8:0:7:{number:x}::2") for number in range(30)]
+    kept = [connection for connection in (*of_one, *others) if connection is not None]
+    assert len(kept) == 20
+    assert connect("2001:db8:0:8::1") is not None
+    assert all(connect(f"192.0.2.{number}") is not None for number in range(30))
+    table.lost(kept[5], None)
+    assert connect("2001:db8:0:7::ffff") is not None
+    assert connect("2001:db8:0:7::fffe") is None
+    for connection in list(table._by_number.values()):
+        table.lost(connection, None)
+    assert not table._sources
 
 
 async def test_a_new_connection_gets_the_place_of_the_oldest_that_nobody_uses(limited: Limited) -> None:

@@ -115,6 +115,17 @@ async def test_a_large_message_passes_whole(make: Make) -> None:
     assert gate.messages[0][0] == large
 
 
+async def test_pipelined_messages_pass_in_order_and_whole_before_the_peers_last_word(make: Make) -> None:
+    caller, gate = await make(), await make()
+    many = [MESSAGE.replace(b"Call-ID: 1", b"Call-ID: %d" % number) for number in range(2_000)]
+    assert caller.table.send(b"".join(many), caller.to(gate))
+    await until(lambda: gate.messages)
+    for connection in list(caller.table._by_number.values()):
+        connection.close()
+    await until(lambda: not len(gate.table))
+    assert [data for data, _ in gate.messages] == many
+
+
 @pytest.mark.parametrize("name", ["other.example.com", None], ids=["another name", "address only"])
 async def test_rfc5922_7_3_a_server_of_another_name_is_refused(name: str | None, make: Make) -> None:
     caller, gate = await make(), await make()
