@@ -111,7 +111,7 @@ def disk_waits(folder: Path, *, rate: float = CALL_RATE, seconds: float = JOURNA
             done.release()
 
         begun += 1
-        journal.append(CallRecord(f"r{begun}", time.time()))
+        journal.append(CallRecord(f"r{begun}", time.time(), phase=RecordPhase.SETUP))
         journal.append(CallRecord(f"r{begun - 1}", time.time(), phase=RecordPhase.ANSWERED), confirmed)
         journal.append(CallRecord(f"r{begun - 2}", time.time(), phase=RecordPhase.FINAL))
         due += random.expovariate(rate)

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import time
 import urllib.request
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from proxy import persistence
 from proxy.cdr.record import Disposition, HungUpBy
 from proxy.clock import LocalClock
+from proxy.demo_agents import RtpStream
 from proxy.errors import ConfigurationError
 from proxy.operations import samples
 from proxy.policy import new_code
@@ -180,6 +182,30 @@ async def test_a_reload_changes_what_it_may_and_names_the_rest(house: House) -> 
     assert refused.status == 503
     house.phone.hang_up(call)
     await house.records(2)
+
+
+async def test_reloads_lose_no_packet_of_a_talk(house: House) -> None:
+    call = await house.talk()
+    stream = house.carrier.streams[-1]
+    for number, settings in enumerate(
+        ("limits.max_calls = 7", "limits.max_calls = 0", "limits.max_calls = 8")
+    ):
+        house.extra = settings
+        with suppress(ConfigurationError):
+            await asyncio.to_thread(house.ask, "reload")
+        await _heard(stream, 20 * (number + 1))
+    assert house.gate.core.config.max_calls == 8
+    house.phone.hang_up(call)
+    (record,) = await house.records()
+    assert record.a_media is not None
+    assert record.b_media is not None
+    assert (record.a_media.packets_lost, record.b_media.packets_lost) == (0, 0)
+    sent = record.a_media.packets_sent, record.b_media.packets_sent
+    await until(lambda: (call.rtp.packets, stream.packets) == sent)
+
+
+async def _heard(stream: RtpStream, packets: int) -> None:
+    await until(lambda: stream.packets >= packets)
 
 
 async def test_a_bad_reload_changes_nothing(house: House) -> None:
