@@ -407,8 +407,8 @@ class TimerSettings(Section):
     ring_timeout: Seconds = 180.0
     """A call that nobody answers for so long fails."""
     emergency_response_timeout: Seconds = 1.0
-    """An emergency call goes to the next trunk after so long without any response. When all have failed, those
-    that were only silent are tried once more, and get the time that any call gives them."""
+    """An emergency call goes to the next trunk after so long without any response. When all have failed,
+    those that were only silent are tried once more, and get the time that any call gives them."""
     early_gate_bound: Seconds = 120.0
     """Asking for a code in early media lasts so long at most."""
     early_repeat: Seconds = 60.0
