@@ -25,13 +25,16 @@ logger = logging.getLogger(__name__)
 
 FEW_FILES = 8_192
 """Below this many file descriptors the media ports of a busy gate may not fit (four per call)."""
-GC_THRESHOLDS = (1_000_000, 10, 10)
-"""A million objects more than after the last collection: twice what the busiest half minute of calls keeps.
+GC_THRESHOLDS = (4_000_000, 10, 10)
+"""So many objects more than after the last collection: twice what the busiest half minute of calls keeps, which
+is 85 of each gated call while its transactions last.
 
 A collection stops every call for as long as it looks at what lives, and finds nothing: a call that is over
 leaves no ring of references. So it comes when no call is up (`sweep`), and otherwise only if something is
 wrong.
 """
+FEW_TRANSACTIONS = 500
+"""With no more of them a collection is soon through."""
 SWITCH_INTERVAL = 0.001
 """Seconds that a thread of records or policy may keep the interpreter from the event loop."""
 
@@ -78,8 +81,14 @@ def put_calls_first() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
 
 
-def sweep() -> None:
-    """Collect garbage while no call is up that would hear the pause."""
+def sweep(transactions: int) -> None:
+    """Collect garbage while no call is up that would hear the pause.
+
+    What is left of calls that have just ended, so many ``transactions``, would make it a long one, which the
+    next caller would hear: then it is put off.
+    """
+    if transactions > FEW_TRANSACTIONS:
+        return
     found = gc.collect()
     if found:
         logger.debug("%d objects in rings of references freed", found)

@@ -349,7 +349,7 @@ class Gate:
         if now >= self._release_due:
             self._release_due = now + RELEASE
             if not self.core.calls:
-                sweep()
+                sweep(self.driver.endpoint.transactions)
             self._in_background("release records", lambda: asyncio.to_thread(self._kept.release_records))
 
     def _in_background(self, name: str, work: Callable[[], Awaitable[object]]) -> None:

@@ -138,12 +138,14 @@ def test_other_threads_give_the_interpreter_back_soon() -> None:
 def test_rings_are_freed_and_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="proxy.process")
     gc.collect()
-    process.sweep()
+    process.sweep(0)
     assert not caplog.records
     ring: list[object] = []
     ring.append(ring)
     del ring
-    process.sweep()
+    process.sweep(process.FEW_TRANSACTIONS + 1)
+    assert not caplog.records
+    process.sweep(process.FEW_TRANSACTIONS)
     assert "1 objects in rings" in caplog.text
 
 
