@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 
 from proxy.call import security_log
 from proxy.call.security_log import SecurityEvent
 from proxy.call.tally import Tally
 from proxy.sip.flow import Flow
+from proxy.sip.source import WIDER, counted_as
 
 __all__ = ["BanRules", "Heed", "PasswordGuard"]
 
 _MOST_BANS = 10_000
-_WIDER = 10
-"""Who has a whole network of IPv6 addresses has so many times the tries, and not 2**64 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +49,15 @@ class PasswordGuard:
 
     def __init__(self, rules: BanRules) -> None:
         self._rules = rules
-        self._bounds = (rules.tries, _WIDER * rules.tries)
-        self._wrong = Tally(rules.window, _WIDER * rules.tries)
-        self._bans: dict[str, float] = {}
+        self._bounds = (rules.tries, WIDER * rules.tries)
+        # Apart: whoever forges sources has as many as he likes, and pushes no genuine one out.
+        self._wrong = {genuine: Tally(rules.window, WIDER * rules.tries) for genuine in (True, False)}
+        self._bans: dict[bool, dict[str, float]] = {True: {}, False: {}}
 
     def heed(self, flow: Flow, user: str, *, genuine: bool, now: float) -> Heed:
         """Say whether credentials are to be verified; ``genuine``: their nonce was given to this source."""
-        if all(self._bans.get(key, now) <= now for key in _keys(flow, user, genuine)):
+        bans = self._bans[genuine]
+        if all(bans.get(key, now) <= now for key in _keys(flow, user)):
             return Heed.VERIFY
         return Heed.REFUSE if genuine else Heed.CHALLENGE
 
@@ -66,26 +66,22 @@ class PasswordGuard:
         if not self._rules.tries:
             return
         over = False
-        for key, tries in zip(_keys(flow, user, genuine), self._bounds, strict=False):
-            if self._wrong.note(key, now) >= tries:
+        for key, tries in zip(_keys(flow, user), self._bounds, strict=False):
+            if self._wrong[genuine].note(key, now) >= tries:
                 over = True
-                self._ban(key, now)
+                self._wrong[genuine].forget(key)
+                self._ban(self._bans[genuine], key, now)
         if genuine:
             event = SecurityEvent.SOURCE_BANNED if over else SecurityEvent.AUTH_FAILED
             security_log.note(event, flow.source, transport=flow.transport, method=method, user=user)
 
-    def _ban(self, key: str, now: float) -> None:
-        self._wrong.forget(key)
-        self._bans.pop(key, None)
-        if len(self._bans) >= _MOST_BANS:
-            del self._bans[next(iter(self._bans))]
-        self._bans[key] = now + self._rules.ban
+    def _ban(self, bans: dict[str, float], key: str, now: float) -> None:
+        bans.pop(key, None)
+        if len(bans) >= _MOST_BANS:
+            del bans[next(iter(bans))]
+        bans[key] = now + self._rules.ban
 
 
-def _keys(flow: Flow, user: str, genuine: bool) -> tuple[str, ...]:
-    """Return under which names tries are counted: the address, and in IPv6 the network that its owner has."""
-    what, host = f"{genuine:d} {user[:64]}", flow.remote_host
-    address = IPv6Address(host.partition("%")[0]) if ":" in host else None
-    if address is None or address.ipv4_mapped is not None:
-        return (f"{host} {what}",)
-    return f"{host} {what}", f"{int(address) >> 64:x}/64 {what}"
+def _keys(flow: Flow, user: str) -> tuple[str, ...]:
+    """Return under which names tries are counted."""
+    return tuple(f"{name} {user[:64]}" for name in counted_as(flow.remote_host))

@@ -205,6 +205,18 @@ class TestBan:
         assert guard.heed(THIEF, "50", genuine=False, now=1.0) is Heed.CHALLENGE
         assert guard.heed(THIEF, "10049", genuine=False, now=1.0) is Heed.CHALLENGE
 
+    def test_forged_sources_without_end_push_out_no_ban_and_no_count_of_a_genuine_one(self) -> None:
+        guard = PasswordGuard(BanRules(tries=2))
+        other = Flow("UDP", "203.0.113.67", 5060)
+        for flow in (THIEF, THIEF, other):
+            guard.wrong(flow, "204", "REGISTER", genuine=True, now=0.0)
+        for number in range(10_050):
+            for _ in range(2):
+                guard.wrong(Flow("UDP", f"10.0.{number}", 5060), "204", "INVITE", genuine=False, now=1.0)
+        assert guard.heed(THIEF, "204", genuine=True, now=2.0) is Heed.REFUSE
+        guard.wrong(other, "204", "REGISTER", genuine=True, now=2.0)
+        assert guard.heed(other, "204", genuine=True, now=2.0) is Heed.REFUSE
+
 
 class TestForgedSource:
     """Packets that say they come from a phone's address: whoever sends them gets no challenge there."""
