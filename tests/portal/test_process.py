@@ -188,6 +188,35 @@ async def test_gate_and_portal_run_side_by_side_and_neither_needs_the_other(fold
         ask(socket_path, "status")
 
 
+async def test_guessing_at_the_portal_keeps_neither_its_pages_nor_the_gate_waiting(folder: Folder) -> None:
+    folder.write("enabled = true")
+    gate = await folder.run("serve")
+    port = int((await gate.says(r"listening on \S*127\.0\.0\.1:(\d+)"))[1])
+    url = (await gate.says(r"portal: ready at (\S+)"))[1]
+    ends = asyncio.Event()
+
+    async def guess(number: int) -> list[int]:
+        told: list[int] = []
+        local = httpx.AsyncHTTPTransport(local_address=f"127.0.0.{number}")
+        async with httpx.AsyncClient(transport=local, timeout=60) as client:
+            while not ends.is_set():
+                answer = await client.post(f"{url}/login", data={"name": f"n{number}", "password": "wrong"})
+                told.append(answer.status_code)
+        return told
+
+    guessing = [asyncio.create_task(guess(number)) for number in range(10, 40)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+        phone.bind(("127.0.0.1", 0))
+        phone.setblocking(False)
+        for number in range(6):
+            assert await answers(url, patience=60)
+            assert await _is_heard(phone, port, number)
+    ends.set()
+    told = [status for statuses in await asyncio.gather(*guessing) for status in statuses]
+    assert set(told) <= {401, 429, 503}
+    assert {401, 503} <= set(told), "more came at once than are checked at once"
+
+
 async def test_portal_of_a_killed_gate_ends_and_leaves_its_port(folder: Folder) -> None:
     folder.write("enabled = true")
     gate = await folder.run("serve")
@@ -197,12 +226,31 @@ async def test_portal_of_a_killed_gate_ends_and_leaves_its_port(folder: Folder) 
     assert not await answers(url)
 
 
-async def answers(url: str) -> bool:
-    async with httpx.AsyncClient() as client:
+async def answers(url: str, *, patience: float = 5.0) -> bool:
+    async with httpx.AsyncClient(timeout=patience) as client:
         try:
             return (await client.get(f"{url}/login")).status_code == 200
         except httpx.ConnectError:
             return False
+
+
+async def _is_heard(phone: socket.socket, port: int, number: int) -> bool:
+    """Whether the gate answers an OPTIONS (RFC 3261 §11), which is sent again until it does."""
+    request = (
+        f"OPTIONS sip:gate@127.0.0.1 SIP/2.0\r\n"
+        f"Via: SIP/2.0/UDP 127.0.0.1:{phone.getsockname()[1]};branch=z9hG4bK{number}\r\n"
+        f"Max-Forwards: 70\r\nFrom: <sip:a@127.0.0.1>;tag=a\r\nTo: <sip:gate@127.0.0.1>\r\n"
+        f"Call-ID: {number}@127.0.0.1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+    ).encode()
+    loop = asyncio.get_running_loop()
+    for _ in range(60):
+        await loop.sock_sendto(phone, request, ("127.0.0.1", port))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                while not (found := await loop.sock_recv(phone, 65_536)).startswith(b"SIP/2.0 200"):
+                    pass
+            return f"Call-ID: {number}@".encode() in found
+    return False
 
 
 def _child_of(parent: int) -> int:
