@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +21,8 @@ CALLS, RATE, T1 = 5_000, 20.0, 0.5
 
 def why_not() -> str:
     """Return why this host can't make a network that loses datagrams; "" when it can."""
+    if shutil.which(NAMESPACE[0]) is None:
+        return f"there is no {NAMESPACE[0]}"
     tried = subprocess.run([*NAMESPACE, "sh", "-c", losing(0.5)], capture_output=True, text=True, check=False)
     return "" if tried.returncode == 0 else tried.stderr.strip() or f"status {tried.returncode}"
 
