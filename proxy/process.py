@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 FEW_FILES = 8_192
 """Below this many file descriptors the media ports of a busy gate may not fit (four per call)."""
 GC_THRESHOLDS = (4_000_000, 10, 10)
-"""So many objects more than after the last collection: twice what the busiest half minute of calls keeps, which
-is 85 of each gated call while its transactions last.
+"""So many objects more than after the last collection: twice what the busiest half minute of calls keeps: 85
+of each gated call while its transactions last.
 
 A collection stops every call for as long as it looks at what lives, and finds nothing: a call that is over
 leaves no ring of references. So it comes when no call is up (`sweep`), and otherwise only if something is
