@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from proxy.errors import ConfigurationError
 from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
-from proxy.portal.api.concurrency import changed_if_match, not_modified, tag
+from proxy.portal.api.concurrency import changed_if_match, found_row, not_modified, tag
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import RowId, Values
@@ -179,13 +179,7 @@ async def _new_password(client: Client) -> tuple[str, str]:
 def _expect(client: Client, account_id: int) -> Callable[[], Versioned[PortalAccount]]:
     """Return what reads an account, or raises `Problem`."""
 
-    def read() -> Versioned[PortalAccount]:
-        found = client.portal.store.accounts.get(account_id)
-        if found is None:
-            raise Problem(404, "there is no such account")
-        return Versioned(found, found.version, found.id)
-
-    return read
+    return lambda: found_row(client.portal.store.accounts.get(account_id), "account")
 
 
 def _field_of(error: ConfigurationError) -> str:

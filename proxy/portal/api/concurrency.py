@@ -12,9 +12,10 @@ from fastapi import Request, Response
 from proxy.portal.api.problems import Problem
 from proxy.store import PortalAccount, ReportSchedule, VersionConflict, Versioned
 
-__all__ = ["changed_if_match", "expected_version", "not_modified", "preconditions", "tag"]
+__all__ = ["changed_if_match", "expected_version", "found_row", "not_modified", "preconditions", "tag"]
 
 _Value = TypeVar("_Value")
+_Numbered = TypeVar("_Numbered", PortalAccount, ReportSchedule)
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 
 
@@ -46,6 +47,13 @@ def not_modified(request: Request, response: Response, version: int) -> Response
     if tags is None or not ("*" in tags or tag(version) in {item.removeprefix("W/") for item in tags}):
         return None
     return Response(status_code=304, headers={"ETag": tag(version)})
+
+
+def found_row(row: _Numbered | None, what: str) -> Versioned[_Numbered]:
+    """Return what was looked for, with its version. Raises `Problem` 404 when it is not there."""
+    if row is None:
+        raise Problem(404, f"there is no such {what}")
+    return Versioned(row, row.version, row.id)
 
 
 def conflict(current: int) -> Problem:

@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass
 from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
-from proxy.portal.api.concurrency import changed_if_match, not_modified, tag
+from proxy.portal.api.concurrency import changed_if_match, found_row, not_modified, tag
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import RowId, Values
@@ -217,13 +217,7 @@ def _check_owner(client: Client, schedule: ReportSchedule) -> None:
 def _expect(client: Client, schedule_id: int) -> Callable[[], Versioned[ReportSchedule]]:
     """Return what reads a schedule, or raises `Problem`."""
 
-    def read() -> Versioned[ReportSchedule]:
-        found = client.portal.store.schedules.get(schedule_id)
-        if found is None:
-            raise Problem(404, "there is no such schedule")
-        return Versioned(found, found.version, found.id)
-
-    return read
+    return lambda: found_row(client.portal.store.schedules.get(schedule_id), "schedule")
 
 
 @contextmanager
