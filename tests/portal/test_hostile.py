@@ -250,11 +250,11 @@ async def test_formulas_of_callers_and_of_whoever_named_codes_are_text_in_every_
     cells = 0
     for where in files:
         answer = await chief.get(where)
-        if answer.status_code == 200:
-            for row in csv.reader(io.StringIO(answer.content.decode("utf-8-sig"))):
-                cells += len(row)
-                for cell in row:
-                    assert not re.match(r"[=+\-@\t\r]", cell) or re.fullmatch(r"\+\d+", cell), (where, cell)
+        assert answer.status_code == 200, where
+        for row in csv.reader(io.StringIO(answer.content.decode("utf-8-sig"))):
+            cells += len(row)
+            for cell in row:
+                assert not re.match(r"[=+\-@\t\r]", cell) or re.fullmatch(r"\+\d+", cell), (where, cell)
     assert cells > 100
     answer = await chief.get("/usage/export/file?format=xlsx&corrections=true")
     book = zipfile.ZipFile(io.BytesIO(answer.content))
