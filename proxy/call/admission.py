@@ -206,6 +206,8 @@ class Admission:
                 found = Challenge(())
             if not isinstance(found, Challenge):
                 return Caller(self._core.config.phones, "", found.name, proved=found.digest_name)
+            if found.known is not None:
+                return self._in_need(invite, flow, found.known)
             challenge = found.headers
         here = self._peers.is_local(flow) or self._has_phone_at(flow.remote_host)
         if here and self._is_for_help(invite.uri):
@@ -215,11 +217,11 @@ class Admission:
         self._core.endpoint.reject_stateless(event.transaction, status, headers=challenge)
         return None
 
-    def _in_need(self, invite: Request, flow: Flow) -> Caller:
-        """Say who calls for help without a proof, as far as its address tells."""
-        core, user, callback = self._core, None, ""
+    def _in_need(self, invite: Request, flow: Flow, user: User | None = None) -> Caller:
+        """Say who calls for help without a right to call, as far as its password or its address tells."""
+        core, callback = self._core, ""
         try:
-            if core.registrations is not None:
+            if user is None and core.registrations is not None:
                 bindings = core.registrations.registered_from(flow.remote_host)
                 user = registered_user(bindings, flow, invite, core.policy)
             callback = core.policy.caller_e164(core.config.callback, None)

@@ -1,12 +1,14 @@
 """Digest authentication of phones at the call (RFC 7616, RFC 8760, RFC 3261 §22.1).
 
 The arithmetic, nonces and replay protection are `proxy.sip.digest_server`; here is who the users are. To a
-stranger an unknown user, a disabled one and a wrong password are one and the same challenge.
+stranger an unknown user, a disabled one and a wrong password are one and the same challenge. Help
+alone is called with the password of a disabled user, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from proxy.call.identity import Challenge
 from proxy.call.password_guard import BanRules, Heed, PasswordGuard
@@ -32,11 +34,11 @@ class DigestAuthenticator:
             DigestCredential(algorithm.value, server.realm, algorithm.hash("")) for algorithm in Algorithm
         )
         self._decoy = User("0", "nobody", credentials=credentials)
-        """Looked at in place of users that don't exist or are disabled; never accepted."""
+        """Looked at in place of users that don't exist; never accepted."""
 
     def authenticate(self, invite: Request, flow: Flow, policy: Snapshot, now: float) -> User | Challenge:
         """Return the user whom the credentials prove, or the challenge that goes out instead; one without
-        headers to who has guessed too often, unless help is called.
+        headers to who has guessed too often. Of those a few more are looked at if they call for help.
         """
         server, guard = self._server, self._guard
         credentials = find_credentials(invite.headers.get_all("Authorization"), server.realm)
@@ -46,7 +48,8 @@ class DigestAuthenticator:
         heed = guard.heed(flow, name, genuine=genuine, now=now)
         if heed is Heed.CHALLENGE:
             return self._challenge(flow, now)
-        if heed is Heed.REFUSE and not _is_for_help(invite, policy):
+        banned = heed is Heed.REFUSE
+        if banned and not (_is_for_help(invite, policy) and guard.spares(flow, name, now=now)):
             return Challenge(())
         user = policy.user_by_digest_name(name)
         verdict = server.verify(
@@ -58,10 +61,15 @@ class DigestAuthenticator:
             now=now,
         )
         if verdict is Verdict.ACCEPTED and user is not None:
-            return user
-        if verdict is not Verdict.STALE:
-            guard.wrong(flow, name, invite.method, genuine=genuine, now=now)
-        return self._challenge(flow, now, stale=verdict is Verdict.STALE)
+            if user.enabled:
+                return user
+            if _is_for_help(invite, policy):
+                return replace(self._challenge(flow, now), known=user)
+        elif verdict is Verdict.STALE and user is not None and user.enabled and not banned:
+            return self._challenge(flow, now, stale=True)
+        # Under a ban an old nonce tells nothing: else a call for help that is never placed would.
+        guard.wrong(flow, name, invite.method, genuine=genuine, now=now)
+        return self._challenge(flow, now)
 
     def _challenge(self, flow: Flow, now: float, *, stale: bool = False) -> Challenge:
         challenges = self._server.challenges(
@@ -71,16 +79,15 @@ class DigestAuthenticator:
 
     def _ha1s(self, user: User | None, credentials: Credentials) -> list[Ha1]:
         # The same work for everybody: time must not tell whether there is such a user.
-        proved = user is not None and user.enabled
-        looked_at = user if user is not None and proved else self._decoy
+        looked_at = self._decoy if user is None else user
         found = [
             Ha1(algorithm, stored.ha1)
             for algorithm in Algorithm
             if (stored := looked_at.credential(algorithm.value, credentials.realm)) is not None
         ]
-        return found if proved else []
+        return [] if user is None else found
 
 
 def _is_for_help(request: Request, policy: Snapshot) -> bool:
-    """Say whether an emergency number is called: whoever was banned, and why, its right password counts."""
+    """Say whether an emergency number is called."""
     return request.method == "INVITE" and decide(CallRequest(request.uri), policy).emergency

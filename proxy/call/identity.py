@@ -182,6 +182,8 @@ class Challenge:
     (but ``stale``)."""
 
     headers: tuple[tuple[str, str], ...]
+    known: User | None = None
+    """Who is proved and disabled, and calls for help: enough for that, and for nothing else (DESIGN 1.4)."""
 
     @property
     def status(self) -> int:

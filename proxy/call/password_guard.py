@@ -30,6 +30,8 @@ class BanRules:
     """0: nobody is banned."""
     window: float = 60.0
     ban: float = 300.0
+    spared: int = 10
+    """So many credentials that call for help are looked at all the same while a ban lasts."""
 
 
 class Heed(enum.Enum):
@@ -42,6 +44,16 @@ class Heed(enum.Enum):
     """Less than nothing: this source has guessed."""
 
 
+class _Ban:
+    """One ban."""
+
+    __slots__ = ("spared", "until")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.spared = 0
+
+
 class PasswordGuard:
     """The counts and the bans."""
 
@@ -52,34 +64,48 @@ class PasswordGuard:
         self._bounds = (rules.tries, WIDER * rules.tries)
         # Apart: whoever forges sources has as many as he likes, and pushes no genuine one out.
         self._wrong = {genuine: Tally(rules.window, WIDER * rules.tries) for genuine in (True, False)}
-        self._bans: dict[bool, dict[str, float]] = {True: {}, False: {}}
+        self._bans: dict[bool, dict[str, _Ban]] = {True: {}, False: {}}
 
     def heed(self, flow: Flow, user: str, *, genuine: bool, now: float) -> Heed:
         """Say whether credentials are to be verified; ``genuine``: their nonce was given to this source."""
-        bans = self._bans[genuine]
-        if all(bans.get(key, now) <= now for key in _keys(flow, user)):
-            return Heed.VERIFY
-        return Heed.REFUSE if genuine else Heed.CHALLENGE
+        keys = _keys(flow, user)
+        if genuine:
+            return Heed.REFUSE if self._banned(keys, now, genuine=True) else Heed.VERIFY
+        # Who is banned learns nothing by an old nonce of another address either.
+        banned = any(self._banned(keys, now, genuine=kind) for kind in (True, False))
+        return Heed.CHALLENGE if banned else Heed.VERIFY
+
+    def spares(self, flow: Flow, user: str, *, now: float) -> bool:
+        """Say whether one more of those that are refused is to be looked at, since it calls for help."""
+        bans = self._banned(_keys(flow, user), now, genuine=True)
+        for ban in bans:
+            ban.spared += 1
+        return all(ban.spared <= self._rules.spared for ban in bans)
 
     def wrong(self, flow: Flow, user: str, method: str, *, genuine: bool, now: float) -> None:
-        """Count credentials that were no proof."""
+        """Count credentials that were no proof; those that a ban has spared make it no longer."""
         if not self._rules.tries:
             return
-        over = False
-        for key, tries in zip(_keys(flow, user), self._bounds, strict=False):
-            if self._wrong[genuine].note(key, now) >= tries:
-                over = True
-                self._wrong[genuine].forget(key)
-                self._ban(self._bans[genuine], key, now)
+        keys, over = _keys(flow, user), False
+        if not self._banned(keys, now, genuine=genuine):
+            for key, tries in zip(keys, self._bounds, strict=False):
+                if self._wrong[genuine].note(key, now) >= tries:
+                    over = True
+                    self._wrong[genuine].forget(key)
+                    self._ban(self._bans[genuine], key, now)
         if genuine:
             event = SecurityEvent.SOURCE_BANNED if over else SecurityEvent.AUTH_FAILED
             security_log.note(event, flow.source, transport=flow.transport, method=method, user=user)
 
-    def _ban(self, bans: dict[str, float], key: str, now: float) -> None:
+    def _banned(self, keys: tuple[str, ...], now: float, *, genuine: bool) -> list[_Ban]:
+        bans = self._bans[genuine]
+        return [ban for key in keys if (ban := bans.get(key)) is not None and ban.until > now]
+
+    def _ban(self, bans: dict[str, _Ban], key: str, now: float) -> None:
         bans.pop(key, None)
         if len(bans) >= _MOST_BANS:
             del bans[next(iter(bans))]
-        bans[key] = now + self._rules.ban
+        bans[key] = _Ban(now + self._rules.ban)
 
 
 def _keys(flow: Flow, user: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -103,6 +104,11 @@ class Bench(GateBench):
             found.append(self.send(method, flow, wrong).status)
         return found
 
+    def disable(self) -> None:
+        """Disable the user as an administrator does."""
+        user = replace(self.core.policy.users["204"], enabled=False)
+        self.core.policy = self.core.policy.with_changes(version=1, users=[user])
+
     def __exit__(self, *_: object) -> None:
         """Bindings outlive the tests; what else is left is the affair of others."""
 
@@ -158,7 +164,7 @@ class TestBan:
             (call,) = bench.core.calls.values()
             assert call.route.emergency
 
-    def test_a_call_for_help_is_challenged_all_the_same_and_placed_with_the_right_password(self) -> None:
+    def test_a_call_for_help_is_challenged_ten_times_and_placed_with_the_right_password(self) -> None:
         bench, help_ = Bench(), "sip:911@gate.example.com"
         assert bench.guess(times=12, method="INVITE")[-1] == 403
         for _ in range(3):
@@ -169,10 +175,57 @@ class TestBan:
         assert bench.answers("INVITE", THIEF, right, uri=help_) == []
         (call,) = bench.core.calls.values()
         assert call.route.emergency
-        # For all else the ban goes on.
+        # For all else the ban goes on, and for help too: ten credentials are looked at while it lasts.
         assert bench.guess(method="INVITE") == bench.guess() == [403]
         subscribed = bench.credentials("secret", THIEF, method="SUBSCRIBE")
         assert bench.send("SUBSCRIBE", THIEF, subscribed, uri=help_).status == 403
+        for left in range(6, 0, -1):
+            wrong = bench.credentials("wrong", THIEF, method="INVITE", uri=help_)
+            assert bench.send("INVITE", THIEF, wrong, uri=help_).status == 401, left
+        right = bench.credentials("secret", THIEF, method="INVITE", uri=help_)
+        assert bench.send("INVITE", THIEF, right, uri=help_).status == 403
+        # Ten tries have not made the ban longer, and the next one spares as many again.
+        bench.network.run_for(300.0)
+        assert bench.send("REGISTER", THIEF, bench.credentials("secret", THIEF)).status == 200
+        bench.guess(times=12)
+        right = bench.credentials("secret", THIEF, method="INVITE", uri=help_)
+        assert bench.answers("INVITE", THIEF, right, uri=help_) == []
+
+    @pytest.mark.parametrize("disabled", [False, True])
+    @pytest.mark.parametrize("old", ["expired", "used", "of elsewhere"])
+    def test_an_old_nonce_tells_a_banned_source_nothing_by_a_call_for_help(
+        self, old: str, *, disabled: bool
+    ) -> None:
+        """A right password with it is answered as a wrong one is, and no call is placed."""
+        bench, help_, answers = Bench(), "sip:911@gate.example.com", []
+        if disabled:
+            bench.disable()
+        for password in ("wrong", "secret"):
+            bench.network.run_for(301.0)  # no ban of before
+            nonce_at = PHONE if old == "of elsewhere" else THIEF
+            kept = bench.credentials(password, THIEF, method="INVITE", uri=help_, challenged_at=nonce_at)
+            if old == "used":
+                bench.answers("INVITE", THIEF, kept, uri=help_)
+                bench.run(30.0)
+            elif old == "expired":
+                bench.network.run_for(301.0)
+            placed = len(bench.core.calls)
+            assert bench.guess(times=12)[-1] == 403
+            found = [bench.send("INVITE", THIEF, kept, uri=help_) for _ in range(12)]
+            answers.append(
+                [(one.status, "stale" in str(one.headers.get("WWW-Authenticate"))) for one in found]
+            )
+            assert len(bench.core.calls) == placed
+        wrong, right = answers
+        assert wrong == right
+        assert not any(stale for _, stale in right)
+
+    def test_help_spares_a_network_of_ipv6_addresses_no_more_than_one_address(self) -> None:
+        guard = PasswordGuard(BanRules(spared=3))
+        flows = [Flow("UDP", f"2001:db8::{number:x}", 5060) for number in range(1, 105)]
+        for flow in flows[:100]:
+            guard.wrong(flow, "204", "REGISTER", genuine=True, now=0.0)
+        assert [guard.spares(flow, "204", now=1.0) for flow in flows[100:]] == [True] * 3 + [False]
 
     def test_it_can_be_switched_off(self) -> None:
         guard = PasswordGuard(BanRules(tries=0))
@@ -187,7 +240,7 @@ class TestBan:
             assert guard.heed(flow, "204", genuine=True, now=0.0) is Heed.VERIFY
             guard.wrong(flow, "204", "REGISTER", genuine=True, now=0.0)
         assert guard.heed(flows[100], "204", genuine=True, now=1.0) is Heed.REFUSE
-        assert guard.heed(flows[100], "204", genuine=False, now=1.0) is Heed.VERIFY
+        assert guard.heed(flows[100], "204", genuine=False, now=1.0) is Heed.CHALLENGE
         neighbour = Flow("UDP", "2001:db8:0:1::1", 5060)
         assert guard.heed(neighbour, "204", genuine=True, now=1.0) is Heed.VERIFY
         for number in range(200):
@@ -216,6 +269,56 @@ class TestBan:
         assert guard.heed(THIEF, "204", genuine=True, now=2.0) is Heed.REFUSE
         guard.wrong(other, "204", "REGISTER", genuine=True, now=2.0)
         assert guard.heed(other, "204", genuine=True, now=2.0) is Heed.REFUSE
+
+
+class TestDisabledUser:
+    """DESIGN 1.4: nothing can switch calls for help off."""
+
+    HELP = "sip:911@gate.example.com"
+
+    def test_its_phone_calls_help_with_the_right_password(self) -> None:
+        bench = Bench()
+        bench.disable()
+        right = bench.credentials("secret", PHONE, method="INVITE", uri=self.HELP)
+        assert bench.answers("INVITE", PHONE, right, uri=self.HELP) == []
+        (call,) = bench.core.calls.values()
+        assert call.route.emergency
+        assert (call.record.user, call.route.caller.proved) == ("204", None)
+
+    def test_its_phone_calls_help_although_it_was_banned_for_trying_to_register(self) -> None:
+        bench = Bench()
+        bench.disable()
+        rights = [bench.credentials("secret", PHONE) for _ in range(12)]
+        assert [bench.send("REGISTER", PHONE, one).status for one in rights][-1] == 403
+        right = bench.credentials("secret", PHONE, method="INVITE", uri=self.HELP)
+        assert bench.answers("INVITE", PHONE, right, uri=self.HELP) == []
+
+    @pytest.mark.parametrize("method", ["INVITE", "REGISTER", "SUBSCRIBE"])
+    def test_it_does_nothing_else_and_a_right_password_is_as_good_as_a_wrong_one(self, method: str) -> None:
+        found = []
+        for password in ("secret", "wrong"):
+            bench = Bench()
+            bench.disable()
+            tries = [bench.credentials(password, PHONE, method=method) for _ in range(12)]
+            found.append([bench.send(method, PHONE, one).status for one in tries])
+            assert not bench.core.calls
+        assert found[0] == found[1] == [401] * 10 + [403] * 2
+
+    def test_a_wrong_password_calls_no_help(self) -> None:
+        bench = Bench()
+        bench.disable()
+        wrong = bench.credentials("wrong", PHONE, method="INVITE", uri=self.HELP)
+        assert bench.send("INVITE", PHONE, wrong, uri=self.HELP).status == 401
+
+    def test_an_old_nonce_is_no_proof_and_the_next_one_is(self) -> None:
+        bench = Bench()
+        bench.disable()
+        old = bench.credentials("secret", PHONE, method="INVITE", uri=self.HELP)
+        bench.network.run_for(301.0)
+        refused = bench.send("INVITE", PHONE, old, uri=self.HELP)
+        assert (refused.status, "stale" in str(refused.headers.get("WWW-Authenticate"))) == (401, False)
+        right = bench.credentials("secret", PHONE, method="INVITE", uri=self.HELP)
+        assert bench.answers("INVITE", PHONE, right, uri=self.HELP) == []
 
 
 class TestForgedSource:
