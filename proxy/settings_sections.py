@@ -131,7 +131,7 @@ class TcpSettings(Section):
     """In all; one more closes the oldest that no phone and no call uses. Peers and trunks are let in beyond
     it."""
     connections_per_source: int = Field(default=50, ge=1)
-    """From one address that is neither peer nor trunk."""
+    """From one address that is neither peer nor trunk; from one IPv6 network (/64) ten times as many."""
     idle_timeout: Seconds = 600.0
     """A connection without traffic for so long is closed; keep-alives count."""
     message_timeout: Seconds = 10.0
