@@ -192,8 +192,8 @@ class Endpoint:
         """Refuse a request outside a dialog, or answer an OPTIONS, and forget it at once (RFC 3261 §8.2.7).
 
         For strangers: nothing is kept, a retransmission comes again as a new request, the ACK is
-        absorbed, and a response of more than `EndpointConfig.amplification_limit` times the request is not
-        sent at all.
+        absorbed. A response of more than `EndpointConfig.amplification_limit` times the request loses
+        headers, the last of these first, or is not sent at all.
         """
         self._uas.reject_stateless(transaction, status, headers)
 

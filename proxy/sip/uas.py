@@ -352,18 +352,24 @@ class Uas:
 
     def _refuse_stateless(self, lines: ResponseLines, flow: Flow, refusal: Refusal) -> None:
         """Answer a request of which nothing is kept: whoever sent it may be anybody, so it does not even hear
-        what software this is (§20.35)."""
+        what software this is (§20.35). Headers that make the answer too large are left out, the last first:
+        of several challenges the strongest stays (RFC 8760 §2.4).
+        """
         if not lines.to_tag:
             lines.choose_tag(
                 self._ids.derived_tag(f"{lines.call_id} {lines.cseq} {lines.from_tag} {lines.branch}")
             )
-        data = lines.response(refusal.status, "", header_lines(refusal.headers))
-        self._send_stateless(data, flow, lines.request_size)
+        for kept in range(len(refusal.headers), -1, -1):
+            data = lines.response(refusal.status, "", header_lines(refusal.headers[:kept]))
+            if self._send_stateless(data, flow, lines.request_size):
+                return
 
-    def _send_stateless(self, data: bytes, flow: Flow, request_size: int) -> None:
-        """Send unless that would turn a forged address into a target."""
-        if flow.reliable or len(data) <= self._layer.config.amplification_limit * request_size:
-            self._layer.send(data, flow)
+    def _send_stateless(self, data: bytes, flow: Flow, request_size: int) -> bool:
+        """Send unless that would turn a forged address into a target; say whether it was sent."""
+        if not flow.reliable and len(data) > self._layer.config.amplification_limit * request_size:
+            return False
+        self._layer.send(data, flow)
+        return True
 
     def server_failed(self, transaction: ServerTransaction, now: float) -> None:
         """No ACK for a refusal, or no way to deliver a response (§17.2.1, §17.2.4)."""

@@ -194,6 +194,28 @@ class Test_8_2_7_stateless_refusals:  # noqa: N801
         harness.receive(request("BYE", to_tag="nobody"))
         assert harness.take_sent() == []
 
+    @pytest.mark.parametrize(
+        ("strongest", "next_one", "kept"), [(5, 5, 2), (60, 100, 1), (500, 5, 0), (500, 500, 0)]
+    )
+    def test_rfc8760_2_4_of_a_refusal_that_would_be_amplified_as_much_is_sent_as_may_be(
+        self, strongest: int, next_one: int, kept: int
+    ) -> None:
+        """The strongest challenge alone, else none: the shortest legal request is answered, too."""
+        small = (
+            "INVITE sip:1@g SIP/2.0\r\nv:SIP/2.0/UDP h;branch=z9hG4bK1\r\nf:<sip:a@h>;tag=1\r\n"
+            "t:<sip:1@g>\r\ni:1\r\nCSeq:1 INVITE\r\nl:0\r\n\r\n"
+        )
+        challenges = (f'Digest a="{"x" * strongest}"', f'Digest b="{"x" * next_one}"')
+        harness = Harness(EndpointConfig(LISTEN_POINTS, invites_to_tu=True))
+        harness.receive(small)
+        headers = tuple(("WWW-Authenticate", one) for one in challenges)
+        harness.endpoint.reject_stateless(harness.take(RequestReceived).transaction, 401, headers=headers)
+        harness.drain()
+        (sent,) = harness.sent
+        assert sent.response.status == 401
+        assert tuple(sent.response.headers.get_all("WWW-Authenticate")) == challenges[:kept]
+        assert len(sent.data) <= 3 * len(small)
+
     def test_the_refusal_of_a_reinvite_is_repeated_until_its_ack_and_the_tu_hears_nothing(self) -> None:
         harness = Harness()
         tag = harness.accepted().lines.to_tag
@@ -227,14 +249,15 @@ class Test_8_2_7_stateless_refusals:  # noqa: N801
     def test_the_response_is_at_most_three_times_the_request(self) -> None:
         harness = Harness()
         size = len(request("INVITE"))
-        harness.endpoint.reject_stateless(
-            harness.invited(), 401, headers=[("WWW-Authenticate", "x" * 3 * size)]
-        )
-        harness.assert_quiet()
-        harness.receive(request("INVITE"), TCP)
-        transaction = harness.take(RequestReceived).transaction
-        harness.endpoint.reject_stateless(transaction, 401, headers=[("WWW-Authenticate", "x" * 3 * size)])
-        assert harness.take_sent() == ["401"]
+        challenge = [("WWW-Authenticate", "x" * 3 * size)]
+        for flow, told in ((UDP, False), (TCP, True)):
+            harness.receive(request("INVITE"), flow)
+            transaction = harness.take(RequestReceived).transaction
+            harness.endpoint.reject_stateless(transaction, 401, headers=challenge)
+            harness.drain()
+            sent = harness.sent.pop()
+            assert ("WWW-Authenticate" in sent.response.headers) is told
+            assert (len(sent.data) > 3 * size) is told
 
     def test_after_a_response_or_within_a_dialog_it_is_too_late(self) -> None:
         harness = Harness()
