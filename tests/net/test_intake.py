@@ -45,9 +45,7 @@ class Gate:
         self.failed: list[Flow] = []
         self.loop = asyncio.get_running_loop()
         self.crowd = crowd(self._deliver)
-        self.table = TcpConnections(
-            self.loop, self.crowd, self.failed.append, limits=TcpLimits(message=0.3, idle=0.5)
-        )
+        self.table = TcpConnections(self.loop, self.crowd, self.failed.append)
         self.address = ("", 0)
         self._writers: list[asyncio.StreamWriter] = []
         self._turn = 0
@@ -120,25 +118,23 @@ async def test_what_many_connections_bring_at_once_is_shared_out_too(gate: Gate)
     assert max(gate.turns.values()) <= A_TURN
 
 
-async def test_a_source_waits_for_other_sources_and_not_for_their_connections(gate: Gate) -> None:
-    flood = [await gate.connect(STRANGER) for _ in range(20)]
-    _, few = await gate.connect(OTHER)
+@pytest.mark.parametrize(
+    ("connections", "each", "other", "of_other"),
+    [(20, 3_000, OTHER, 200), (1, 60_000, KNOWN, 2_000)],
+    ids=["another source beside many connections", "who is known beside a stranger"],
+)
+async def test_a_source_waits_for_its_turn_and_not_for_all_that_others_send(
+    gate: Gate, connections: int, each: int, other: str, of_other: int
+) -> None:
+    flood = [await gate.connect(STRANGER) for _ in range(connections)]
+    _, few = await gate.connect(other)
+    data = b"".join(map(request, range(each)))
     for _, writer in flood:
-        writer.write(b"".join(map(request, range(3_000))))
+        writer.write(data)
     await until(lambda: gate.heard)
-    few.write(b"".join(map(request, range(200))))
-    await until(lambda: len(gate.of(OTHER)) == 200)
+    few.write(b"".join(map(request, range(of_other))))
+    await until(lambda: len(gate.of(other)) == of_other)
     assert len(gate.of(STRANGER)) < 30_000
-
-
-async def test_who_is_known_goes_before_strangers(gate: Gate) -> None:
-    _, stranger = await gate.connect(STRANGER)
-    _, known = await gate.connect(KNOWN)
-    stranger.write(b"".join(map(request, range(20_000))))
-    await until(lambda: gate.heard)
-    known.write(b"".join(map(request, range(2_000))))
-    await until(lambda: len(gate.of(KNOWN)) == 2_000)
-    assert len(gate.of(STRANGER)) < 10_000
 
 
 async def test_large_messages_pass_in_slices(gate: Gate) -> None:
@@ -180,14 +176,16 @@ async def test_who_waits_for_the_gate_is_neither_slow_nor_idle(
 ) -> None:
     monkeypatch.setattr(intake, "TURN", -1.0)
     _, writer = await gate.connect(STRANGER)
+    await until(lambda: len(gate.table) == 1)
     rest = request(99, 50)
     writer.write(b"".join(map(request, range(99))) + rest[:-20])
-    await asyncio.sleep(0.8)  # longer than a message or silence may take
+    await until(lambda: gate.table.intake.waiting)
+    gate.table.limits = TcpLimits(message=0.1, idle=0.1)
+    await asyncio.sleep(0.3)  # longer than a message or silence may take
     assert not gate.heard
     assert len(gate.table) == 1
     monkeypatch.setattr(intake, "TURN", 0.004)
     await until(lambda: len(gate.heard) == 99)
-    assert len(gate.table) == 1
     # From now on the gate waits for the peer.
     await until(lambda: len(gate.table) == 0)
     assert len(gate.heard) == 99
