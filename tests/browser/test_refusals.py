@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -43,7 +44,9 @@ def alone(site: Site, tmp_path: Path) -> Iterator[str]:
     settings = (site.folder / "site.toml").read_text(encoding="utf-8")
     config.write_text(f'control.socket = "{tmp_path}/none.sock"\n{settings}', encoding="utf-8")
     command = [sys.executable, "-m", "proxy", "portal", "--config", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    own = {"LISTEN": "127.0.0.1:0", "PUBLIC_URL": "", "OIDC__ISSUER": ""}  # the site's own are taken
+    changed = os.environ | {f"TOLLGATE_PORTAL__{name}": value for name, value in own.items()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=changed) as process:
         assert process.stdout is not None
         try:
             ready = process.stdout.readline()
