@@ -152,11 +152,13 @@ class Crowd:
         self._of_connections.clear()
 
     def _take_turn(self) -> None:
-        self._is_due = False
-        more = [gather() for gather in self.gatherers]
-        self.turn()
-        if self or any(more):
-            self.hasten()
+        self._is_due, more = False, True
+        try:
+            more = sum(gather() for gather in self.gatherers) > 0
+            self.turn()
+        finally:  # whatever one message does to the gate, the others have their turn
+            if self or more:
+                self.hasten()
 
     def turn(self) -> None:
         """Deliver and decline what this turn of the event loop has time for."""

@@ -203,6 +203,24 @@ def test_a_turn_comes_once_however_often_it_is_asked_for_and_again_while_anybody
     assert loop.crowd.calm
 
 
+def test_a_message_that_breaks_the_gate_keeps_no_other_from_its_turn() -> None:
+    loop = Loop()
+    take = loop.crowd.deliver
+
+    def break_once(data: bytes, flow: Flow) -> None:
+        loop.crowd.deliver = take
+        raise ZeroDivisionError(data, flow)
+
+    loop.crowd.deliver = break_once
+    loop.add(INVITE, 3)
+    loop.crowd.hasten()
+    with pytest.raises(ZeroDivisionError):
+        loop.soon.pop()()
+    loop.soon.pop()()
+    assert loop.taken == [INVITE] * 2
+    assert not loop.soon
+
+
 def test_who_waits_of_a_connection_is_counted_until_its_turn_or_the_end() -> None:
     loop = Loop()
     flow = STRANGER._replace(connection=7)
