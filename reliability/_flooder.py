@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-from reliability.wire import request
+from reliability.strangers import request
 
 __all__ = ["Flooded"]
 

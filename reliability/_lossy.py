@@ -103,7 +103,7 @@ async def _placed(folder: Path, calls: int, rate: float, t1: float) -> Outcome:
         # Whoever is not heard any more is given up after 64*T1, a transaction is kept as long behind that.
         await gate.rests(30.0 + 200 * t1)
         outcome.left = _left(await gate.status())
-        records = Counter(record.a_call_id for record in await gate.settled())
+    records = Counter(record.a_call_id for record in gate.records())
     answered = [call for call in caller.calls if call.answered]
     outcome.refused = dict(Counter(str(call.status) for call in caller.calls if not call.answered))
     outcome.not_ended = sum(not call.ended_at for call in answered)
@@ -131,7 +131,7 @@ async def _placed_by_sipp(folder: Path, calls: int, rate: float, t1: float) -> O
         outcome = Outcome(calls, *_counted())
         await gate.rests(30.0 + 200 * t1)
         outcome.left = _left(await gate.status())
-        records = await gate.settled()
+    records = gate.records()
     names, *_, last = (folder / "calls.csv").read_text().splitlines()
     failed = int(last.split(";")[names.split(";").index("FailedCall(C)")])
     times = Counter(record.a_call_id for record in records)

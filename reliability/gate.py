@@ -14,6 +14,7 @@ from proxy.cdr.record import CallRecord
 from proxy.net.control import ask
 from proxy.settings import load_settings
 from proxy.store import Store
+from reliability.strangers import HOST, OPTIONS_WITHIN, best_options_seconds
 from tests.net.waiting import PATIENCE
 from tests.support.ports import rtp_ports
 
@@ -114,8 +115,12 @@ class GateProcess:
             return list(store.usage.stream())
 
     async def settled(self, patience: float = PATIENCE) -> list[CallRecord]:
-        """Wait until no call is up and the store has every record; returns them."""
+        """Wait until no call is up and the store has every record; returns them. The gate still answers an
+        OPTIONS in time, and ends in order.
+        """
         await self.rests(patience)
+        waited = await best_options_seconds((HOST, self.port))
+        assert waited <= OPTIONS_WITHIN, f"an OPTIONS waited {waited:.3f} s"
         await self.end()
         assert self.process.returncode == 0, self.log[-2000:]
         return self.records()

@@ -17,7 +17,8 @@ from proxy.cdr.journal import Journal
 from proxy.cdr.record import CallRecord, RecordPhase
 from reliability.figures import Figure
 from reliability.gate import GateProcess
-from reliability.traffic import Callee, Caller, place_calls
+from reliability.traffic import Callee, Caller, PlacedCall, place_calls
+from tests.net.waiting import until
 
 NUMBER = "4155550123"
 RATE = 20.0
@@ -26,6 +27,10 @@ LIVES = (0.2, 5.0)
 """Shortest and longest life of a gate in seconds: with and without a heartbeat of the journal."""
 KILLS = 1_000
 END_TIME = 5.0
+SILENT_EVERY, SILENCE = 20, 9.0
+"""Before one of so many kills a call is up, and nothing else happens, for so many seconds: longer than its
+end may be wrong and a heartbeat takes to come, so that heartbeats alone make it right.
+"""
 CALL_RATE, JOURNAL_SECONDS, SYNC_P95 = 200.0, 30.0, 0.020
 
 
@@ -50,11 +55,13 @@ async def kill_often(
     kills: int,
     until: float = float("inf"),
     lives: tuple[float, float] = LIVES,
+    silence: float = SILENCE,
+    settings: str = "",
 ) -> Damage:
     """Kill a gate so often, or until then (monotonic); its last start ends in order."""
     callee = Callee(ring=0.05)
     await callee.start()
-    gate = GateProcess(folder, callee.port)
+    gate = GateProcess(folder, callee.port, settings)
     damage = Damage()
     ends: dict[str, float] = {}
     while damage.kills < kills and time.monotonic() < until:
@@ -64,6 +71,8 @@ async def kill_often(
         await caller.start()
         life = random.uniform(*lives)
         placed = await place_calls(caller, random, rate=RATE, seconds=life, number=NUMBER, hold=HOLD)
+        if damage.kills % SILENT_EVERY == 0:
+            placed.append(await _fall_silent(caller, silence))
         killed_at = time.time()
         await gate.end(signal.SIGKILL)
         damage.kills += 1
@@ -76,6 +85,18 @@ async def kill_often(
     await callee.close()
     judge(damage, ends, records)
     return damage
+
+
+async def _fall_silent(caller: Caller, seconds: float) -> PlacedCall:
+    """End all calls but a new one, and let that be for so long."""
+    others = caller.calls.copy()
+    held = caller.place(NUMBER, hold=3600.0)
+    await until(lambda: held.answered and all(call.status or call.over.is_set() for call in others))
+    for call in others:
+        caller.hang_up(call)
+    await until(lambda: all(call.over.is_set() for call in others))
+    await asyncio.sleep(seconds)
+    return held
 
 
 def judge(damage: Damage, ends: dict[str, float], records: list[CallRecord]) -> None:

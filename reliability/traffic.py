@@ -137,8 +137,8 @@ class Caller(_Mute):
             self.driver.settle()
 
     def hang_up(self, call: PlacedCall) -> None:
-        """Send BYE, unless the other side was first."""
-        if call.dialog is None or call.over.is_set():
+        """Send BYE, unless the other side was first or that is done."""
+        if call.dialog is None or call.hung_up_at or call.over.is_set():
             return
         call.hung_up_at = time.time()
         self.endpoint.request(call.dialog, "BYE", now=time.monotonic()).owner = call

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import ssl
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,13 +22,13 @@ from proxy.sip.message import Response
 from proxy.sip.parser import parse_message
 from proxy.store import Store, digest_credentials
 from reliability.gate import GateProcess
+from reliability.strangers import HOST, OPTIONS_WITHIN, best_options_seconds, options_seconds, request
 from reliability.traffic import Callee
 from tests.net.waiting import PATIENCE, until
 from tests.support.certificates import Authority
 
-__all__ = ["ExposedGate", "PhoneLine", "Sockets", "Stream", "exposed_gate", "request", "sources"]
+__all__ = ["HOST", "ExposedGate", "PhoneLine", "Sockets", "Stream", "exposed_gate", "request", "sources"]
 
-HOST = "127.0.0.1"
 PHONE, PASSWORD = "204", "only-for-this-test"
 SHORT_TIMERS = "timers.t1 = 0.02\ntimers.t2 = 0.1\ntimers.t4 = 0.1\n"
 """So that transactions end within two seconds, and a test can see that none is left."""
@@ -41,27 +40,6 @@ def sources(random: Random) -> Iterable[str]:
     """Return loopback addresses that no other run of the tests uses, one after the other."""
     net = f"127.{random.randint(64, 250)}.{random.randint(0, 255)}"
     return (f"{net}.{host}" for host in range(1, 255))
-
-
-def request(
-    method: str,
-    extra: str = "",
-    body: bytes = b"",
-    *,
-    transport: str = "UDP",
-    length: str | None = None,
-    to: str = "1",
-    call_id: str = "",
-) -> bytes:
-    """Return a sound request of a stranger, but for what the test changes."""
-    number = next(_serial)
-    return (
-        f"{method} sip:{to}@{HOST} SIP/2.0\r\n"
-        f"Via: SIP/2.0/{transport} {HOST};rport;branch=z9hG4bKw{number}\r\nMax-Forwards: 70\r\n"
-        f"From: <sip:mallory@{HOST}>;tag=f{number}\r\nTo: <sip:{to}@{HOST}>\r\n"
-        f"Call-ID: {call_id or f'wire-{number}'}\r\nCSeq: 1 {method}\r\n{extra}"
-        f"Content-Length: {len(body) if length is None else length}\r\n\r\n"
-    ).encode("utf-8", "surrogateescape") + body
 
 
 class Sockets(asyncio.DatagramProtocol):
@@ -229,15 +207,12 @@ class ExposedGate:
 
     async def options_seconds(self) -> float:
         """Return how long an OPTIONS waits for its answer."""
-        stranger = Sockets(next(iter(sources(self.random))), self.addresses["UDP"])
-        await stranger.open()
-        begun = time.monotonic()
-        await stranger.answers_to(b"\r\n\r\n")
-        stranger.close()
-        return time.monotonic() - begun
+        return await options_seconds(self.addresses["UDP"], next(iter(sources(self.random))))
 
     async def nothing_left(self) -> None:
-        """Wait until no call, port, transaction or dialog is left; fails for a fault, or if one stays."""
+        """Wait until no call, port, transaction or dialog is left; fails for a fault, if one stays, or if an
+        OPTIONS waits too long.
+        """
         left: dict[str, object] = {}
 
         async with asyncio.timeout(PATIENCE):
@@ -250,7 +225,8 @@ class ExposedGate:
                 await asyncio.sleep(0.1)
         assert status["faults"] == 0, self.gate.log[-2000:]
         assert "Traceback" not in self.gate.log, self.gate.log[-2000:]
-        await self.options_seconds()
+        waited = await best_options_seconds(self.addresses["UDP"], next(iter(sources(self.random))))
+        assert waited <= OPTIONS_WITHIN, f"an OPTIONS waited {waited:.3f} s"
 
 
 async def _add_phone(gate: GateProcess) -> None:

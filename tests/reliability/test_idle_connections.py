@@ -21,5 +21,6 @@ async def test_a_crowd_of_idle_connections_and_half_handshakes_shuts_no_phone_ou
         assert crowd.wrong == []
         assert crowd.open_afterwards == 0
         assert await too_many_of_one_source(exposed) == 50
-        assert await slow_senders(exposed) >= 1.0
+        # After a second and the look that comes once a second; the rest is for a machine that does much else.
+        assert 1.0 <= await slow_senders(exposed) <= 8.0
         await exposed.nothing_left()

@@ -13,11 +13,19 @@ from reliability.kills import disk_waits, kill_often
 
 
 async def test_no_answered_call_is_lost_or_twice_and_ends_are_right_after_kill_9(tmp_path: Path) -> None:
-    damage = await kill_often(tmp_path, Random(18), kills=2, lives=(1.0, 1.5))
+    # As with the usual settings, but shorter: a heartbeat every 0.5 s, and two seconds of grace.
+    damage = await kill_often(
+        tmp_path,
+        Random(18),
+        kills=2,
+        lives=(1.0, 1.5),
+        silence=4.0,
+        settings="timers.checkpoint_interval = 0.5",
+    )
     assert damage.answered > 10
     assert damage.interrupted
     assert (damage.lost, damage.double) == ([], [])
-    assert damage.end_time_error <= 5.0
+    assert damage.end_time_error <= 2.5
 
 
 def test_records_that_wait_for_the_disk_share_its_syncs(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import configparser
+import os
 import signal
+import socket
 from pathlib import Path
 from random import Random
 
@@ -16,6 +18,16 @@ from tests.net.waiting import happens, until
 
 NUMBER = "4155550123"
 CALLS = 100
+LOOP_STANDS_STILL = """
+import os, pathlib, signal, time
+
+def stand_still(*_):
+    pathlib.Path(os.environ["STANDS_STILL"]).touch()
+    time.sleep(3600.0)
+
+signal.signal(signal.SIGUSR2, stand_still)
+"""
+"""Python runs the handler of a signal on the main thread, where the loop is; all other threads go on."""
 
 
 def test_systemd_is_told_and_restarts_a_gate_whose_loop_stands_still_within_15_s() -> None:
@@ -24,8 +36,43 @@ def test_systemd_is_told_and_restarts_a_gate_whose_loop_stands_still_within_15_s
     unit.read(ROOT / "config" / "tollgate.service")
     service = unit["Service"]
     assert (service["Type"], service["Restart"]) == ("notify", "always")
-    # The loop itself says that it runs (test_server_process.py), twice per limit.
+    # The loop itself says that it runs, twice per limit.
     assert 0 < int(service["WatchdogSec"]) <= 15
+
+
+async def test_the_watchdog_hears_nothing_of_a_gate_whose_loop_stands_still_while_its_threads_go_on(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LOOP_STANDS_STILL)
+    gate = GateProcess(tmp_path, carrier_port=9)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        gate.environment |= {
+            "NOTIFY_SOCKET": str(tmp_path / "notify"),
+            "WATCHDOG_USEC": "1000000",
+            "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+            "STANDS_STILL": str(tmp_path / "still"),
+        }
+        await gate.start()
+        for _ in range(2):
+            await until(lambda: "WATCHDOG=1" in _told(systemd))
+        gate.process.send_signal(signal.SIGUSR2)
+        await until((tmp_path / "still").exists)
+        _told(systemd)
+        # As long as three of its messages are apart, and half as long again as the limit.
+        await asyncio.sleep(1.5)
+        assert _told(systemd) == []
+    await gate.end(signal.SIGKILL)
+
+
+def _told(systemd: socket.socket) -> list[str]:
+    """Return what has come since the last look."""
+    told = []
+    while True:
+        try:
+            told.append(systemd.recv(4_096).decode())
+        except BlockingIOError:
+            return told
 
 
 async def test_no_call_is_lost_by_reloads_nor_before_its_end_by_a_drain(tmp_path: Path) -> None:
