@@ -1,8 +1,9 @@
 """SIP messages as text for the trace, without what must never be written down.
 
-Digits are in the bodies of INFO requests and of whatever else carries key presses, credentials in
-Authorization and Proxy-Authorization, and keys in SDP ``a=crypto`` lines: each is replaced by a mark. Bytes
-that are no text are escaped.
+Digits are in the bodies of INFO requests, in whatever else carries key presses, as a part of a multipart body
+too, and behind the pauses of a number; credentials in Authorization and Proxy-Authorization; keys in the SDP
+lines ``a=crypto``, ``a=key-mgmt`` and ``k=``: each is replaced by a mark. Bytes that are no text are escaped;
+lines end in one way, so that none is hidden from the search by its end.
 """
 
 from __future__ import annotations
@@ -18,24 +19,33 @@ logger = logging.getLogger(__name__)
 
 HIDDEN = "(hidden)"
 _FLAGS = re.IGNORECASE | re.MULTILINE
-_CREDENTIALS = re.compile(r"^((?:proxy-)?authorization\s*:)[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*", _FLAGS)
-_CRYPTO = re.compile(r"^(a=crypto:)[^\r\n]*", _FLAGS)
-_INFO = re.compile(rb"\s*INFO[ \t]|SIP/2\.0.*\r?\ncseq\s*:\s*\d+\s+INFO", re.IGNORECASE | re.DOTALL)
-_KEYS = re.compile(r"^(?:content-type|c)\s*:[^\r\n]*(?:dtmf|kpml|telephone-event)", _FLAGS)
-_BODY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_FOLDED = r"[^\n]*(?:\n[ \t][^\n]*)*"
+_KEY_PRESSES = re.compile(rf"^(?:content-type|c)\s*:{_FOLDED}(?:dtmf|kpml|telephone-event)", _FLAGS)
+_INFO = re.compile(r"INFO[ \t]|SIP/2\.0.*\ncseq\s*:\s*\d+\s+INFO", re.IGNORECASE | re.DOTALL)
+_SECRETS = (
+    re.compile(rf"^((?:proxy-)?authorization\s*:){_FOLDED}", _FLAGS),
+    re.compile(r"^([ \t]*(?:a[ \t]*=[ \t]*(?:crypto|key-mgmt)[ \t]*:|k[ \t]*=))[^\n]*", _FLAGS),
+    # What phones dial behind a pause: RFC 3966 has none in a number any more, RFC 2806 had ``postd``.
+    re.compile(r"((?:sips?|tel):[^@>;,\s]{0,64}?(?:,|%2c))[^@>;\s]+", _FLAGS),
+    re.compile(r"((?:sips?|tel):[-+*#().\d]{0,64}[\d*#)][pw])[-*#().\dpw]{1,64}(?=[@>;\s]|\Z)", _FLAGS),
+    re.compile(r"(;postd=)[^@>;\s]+", _FLAGS),
+)
+_LINE_END = re.compile(r"\r\n?")
 
 
 def masked(data: bytes) -> str:
-    """Return a message as text, its secrets and the body of an INFO hidden."""
-    parts = _BODY.split(data, maxsplit=1)
-    head = _CREDENTIALS.sub(rf"\1 {HIDDEN}", parts[0].decode("utf-8", "backslashreplace"))
-    body = parts[1] if len(parts) > 1 else b""
-    if not body:
-        return head
-    if _INFO.match(data) or _KEYS.search(head):
-        return f"{head}\n\n{HIDDEN}"
-    text = _CRYPTO.sub(rf"\1 {HIDDEN}", body.decode("utf-8", "backslashreplace"))
-    return f"{head}\n\n{text}"
+    """Return a message as text, its secrets and all digits that are pressed hidden."""
+    text = _LINE_END.sub("\n", data.decode("utf-8", "backslashreplace")).lstrip()
+    head, separator, body = text.partition("\n\n")
+    if body and (_INFO.match(head) or _KEY_PRESSES.search(text)):
+        return f"{_without_secrets(head)}{separator}{HIDDEN}"
+    return _without_secrets(text)
+
+
+def _without_secrets(text: str) -> str:
+    for secret in _SECRETS:
+        text = secret.sub(rf"\1 {HIDDEN}", text)
+    return text
 
 
 def log_message(incoming: bool, flow: Flow, data: bytes) -> None:
