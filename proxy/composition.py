@@ -333,6 +333,9 @@ def _guessing(settings: Settings) -> GuessingRules:
         many_callers=guessing.many_callers,
         slow_prompt=guessing.slow_prompt,
         shared_numbers=frozenset(guessing.shared_numbers),
+        nameless_wrong_codes=guessing.nameless_wrong_codes,
+        peer_wrong_codes=guessing.peer_wrong_codes,
+        wider_window=guessing.wider_window,
     )
 
 

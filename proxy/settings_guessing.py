@@ -27,8 +27,17 @@ class GuessingSettings(Section):
     """Seconds by which every entry is answered later then."""
     shared_numbers: tuple[str, ...] = ()
     """Numbers under which many people call, as a PBX's main number where it sends that for all of them, as
-    they come or as `+E.164`: no lock for callers that match no user and have one of these, or no number at
-    all. Each of their calls counts as a caller of its own towards `many_callers`."""
+    they come or as `+E.164`: callers that match no user and have one of these, or no number at all, are
+    locked together only. Each of their calls counts as a caller of its own towards `many_callers`."""
+    nameless_wrong_codes: int = Field(default=50, ge=0, le=100_000)
+    """So many wrong codes of such callers of one PBX within `wider_window` lock them all, the others of that
+    PBX not; 0: never."""
+    peer_wrong_codes: int = Field(default=300, ge=0, le=100_000)
+    """So many wrong codes of all callers of one PBX within `wider_window` lock the whole PBX: whoever may
+    choose the number that it sends has as many callers as he likes; 0: never. Several PBXs with hundreds of
+    callers may need more, a small one is safer with less."""
+    wider_window: Seconds = 5_400.0
+    """Seconds for which these count; the lock is for as long at least."""
     wrong_passwords: int = Field(default=10, ge=0, le=1_000)
     """So many wrong passwords for one user from one address within `password_window`, and those that follow
     from there for it are not looked at: the user's own phone elsewhere is not meant; 0: never."""

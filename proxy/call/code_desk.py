@@ -46,7 +46,7 @@ class CodeDesk:
     def is_locked(self, record: RecordBuilder) -> bool:
         """Tell whether the caller of a record may enter no code at the moment."""
         caller, at = self.guard.name(record), self._wall_clock().timestamp()
-        return bool(caller) and self.guard.is_locked(caller, self._core.policy.locks, at)
+        return self.guard.is_locked(caller, self._core.policy.locks, at, peer=record.peer)
 
     def judge(self, call: Call, entry: str, now: float) -> CodeVerdict:
         """Judge an entry that has digits, and reserve the use of an accepted code.
@@ -69,12 +69,13 @@ class CodeDesk:
 
     def _wrong(self, call: Call, now: float, at: float) -> None:
         record, guard = call.record, self.guard
-        lock = guard.wrong(guard.name(record), now, at, call=record.record_id)
-        if lock is not None:
+        caller, peer = guard.name(record), record.peer
+        for lock in guard.wrong(caller, now, at, call=record.record_id, peer=peer):
             self._core.emit(LockCaller(lock))
             self._core.tell(CallEvent.CALLER_LOCKED, record, now)
-            source, caller = record.source_address, lock.caller
-            security_log.note(SecurityEvent.CALLER_LOCKED, source, caller=caller, wrong=lock.wrong)
+            security_log.note(
+                SecurityEvent.CALLER_LOCKED, record.source_address, caller=lock.caller, wrong=lock.wrong
+            )
         if guard.alarm(now):
             self._core.tell(CallEvent.CODES_GUESSED, record, now)
             security_log.note(SecurityEvent.CODES_GUESSED, "", wrong=guard.rules.many_wrong_codes)

@@ -2,8 +2,9 @@
 
 One caller is locked after a few wrong codes within a while; the lock is kept by the store, from where it
 comes back with the policy, and where an administrator takes it away. Many wrong codes of many callers slow
-every prompt down: then one caller is as good as another. So does what comes from a number that many share:
-nobody is locked for what somebody else has typed.
+every prompt down: then one caller is as good as another. Who has no number, or one that many share, is not
+locked for a few that somebody else has typed: all those of one peer have a wider bound together, and the
+peer a still wider one, since the names of its callers may be of their own choice.
 """
 
 from __future__ import annotations
@@ -40,8 +41,14 @@ class GuessingRules:
     slow_prompt: float = 3.0
     """Every entry is answered so much later then."""
     shared_numbers: frozenset[str] = frozenset()
-    """Numbers under which many call, as the main number of a PBX: no lock for those, and each call counts as
-    a caller of its own."""
+    """Numbers under which many call, as the main number of a PBX: those are locked like callers without a
+    number, and each call counts as a caller of its own."""
+    nameless_wrong_codes: int = 50
+    """So many of those of one peer within `wider_window` lock them all; 0: never."""
+    peer_wrong_codes: int = 300
+    """So many of all callers of one peer within `wider_window` lock them all; 0: never."""
+    wider_window: float = 5400.0
+    """For how long these count, and are locked at least."""
 
 
 def caller_name(record: RecordBuilder) -> str:
@@ -51,13 +58,21 @@ def caller_name(record: RecordBuilder) -> str:
     return f"peer {record.peer} {record.caller_e164 or record.caller_number}".strip()[:MAX_CALLER]
 
 
+def _nameless(peer: str) -> str:
+    return f"nameless callers of peer {peer}"[:MAX_CALLER]
+
+
+def _everybody(peer: str) -> str:
+    return f"all callers of peer {peer}"[:MAX_CALLER]
+
+
 class CodeGuard:
     """The counts, and the locks that the policy does not hold yet.
 
     ``now`` is monotonic, ``at`` UTC seconds since the epoch.
     """
 
-    __slots__ = ("_altogether", "_callers", "_fresh", "_quiet_until", "_wrong", "rules")
+    __slots__ = ("_altogether", "_callers", "_fresh", "_quiet_until", "_wider", "_wrong", "rules")
 
     def __init__(self, rules: GuessingRules) -> None:
         self._fresh: dict[str, CallerLock] = {}
@@ -67,6 +82,7 @@ class CodeGuard:
     def _take(self, rules: GuessingRules) -> None:
         self.rules = rules
         self._wrong = Tally(rules.window, rules.wrong_codes)
+        self._wider = Tally(rules.wider_window, max(rules.nameless_wrong_codes, rules.peer_wrong_codes))
         self._callers = Tally(rules.window, 1)
         self._altogether = Tally(rules.window, rules.many_wrong_codes)
 
@@ -76,33 +92,44 @@ class CodeGuard:
             self._take(rules)
 
     def name(self, record: RecordBuilder) -> str:
-        """Return which caller is to be locked; "" for one who can't be told from others."""
+        """Return which caller is to be locked; "" for one who can't be told from others of its peer."""
         number, shared = record.caller_number, self.rules.shared_numbers
         many = number.lower() in _NOBODY or number in shared or record.caller_e164 in shared
         return "" if many and not record.user else caller_name(record)
 
-    def is_locked(self, caller: str, locks: Mapping[str, CallerLock], at: float) -> bool:
-        """Tell whether a caller may enter no code."""
-        found = (self._fresh.get(caller), locks.get(caller))
+    def is_locked(self, caller: str, locks: Mapping[str, CallerLock], at: float, *, peer: str = "") -> bool:
+        """Tell whether a caller may enter no code, itself or with others of its peer."""
+        names = [caller or _nameless(peer), _everybody(peer)] if peer else [caller]
+        found = [held.get(name) for held in (self._fresh, locks) if held for name in names]
         return any(lock is not None and lock.holds(at) for lock in found)
 
-    def wrong(self, caller: str, now: float, at: float, *, call: str = "") -> CallerLock | None:
-        """Count a wrong code; returns the lock if this one was too many. Who has no name is only the one who
-        makes this ``call``."""
+    def wrong(
+        self, caller: str, now: float, at: float, *, call: str = "", peer: str = ""
+    ) -> list[CallerLock]:
+        """Count a wrong code; returns the locks for which this one was too many. Who has no name is only the
+        one who makes this ``call``; who is proved by itself has no ``peer``."""
         rules = self.rules
         self._altogether.note(_ALL, now)
         self._callers.note(caller or call, now)
-        if not caller:
-            return None
-        count = self._wrong.note(caller, now)
-        if not rules.wrong_codes or count < rules.wrong_codes:
-            return None
-        self._wrong.forget(caller)  # who is unlocked has all its tries again
-        lock = CallerLock(caller, at, at + rules.lock if rules.lock else None, count)
-        self._fresh.pop(caller, None)
+        long, longer = rules.lock, max(rules.lock, rules.wider_window) if rules.lock else 0.0
+        bounds = [(self._wrong, caller, rules.wrong_codes, long)] if caller else []
+        if peer:
+            if not caller:
+                bounds.append((self._wider, _nameless(peer), rules.nameless_wrong_codes, longer))
+            bounds.append((self._wider, _everybody(peer), rules.peer_wrong_codes, longer))
+        return [
+            self._lock(tally, name, most, at, seconds)
+            for tally, name, most, seconds in bounds
+            if tally.note(name, now) >= most > 0
+        ]
+
+    def _lock(self, tally: Tally, name: str, count: int, at: float, seconds: float) -> CallerLock:
+        tally.forget(name)  # who is unlocked has all its tries again
+        lock = CallerLock(name, at, at + seconds if seconds else None, count)
+        self._fresh.pop(name, None)
         if len(self._fresh) >= _MOST_FRESH:
             del self._fresh[next(iter(self._fresh))]
-        self._fresh[caller] = lock
+        self._fresh[name] = lock
         return lock
 
     def attacked(self, now: float) -> bool:

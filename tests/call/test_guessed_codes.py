@@ -10,7 +10,7 @@ from proxy.call.code_guard import CodeGuard, GuessingRules
 from proxy.call.config import CodeMode
 from proxy.call.ports import CallEvent
 from proxy.cdr.record import Disposition
-from proxy.policy import AccountCode, CallerLock, CodeCollection, UserGroup
+from proxy.policy import AccountCode, CallerLock, CodeCollection, Snapshot, UserGroup
 from tests.support.gate import NUMBER, START, GateBench, default_config, default_policy
 from tests.support.ua import UaCall
 
@@ -241,6 +241,63 @@ class TestNobodyInParticular:
             assert bench.carrier.calls[-1].connected
             call.bye()
 
+    @pytest.mark.parametrize("caller", [MAIN, "anonymous", "Anonymous"])
+    @pytest.mark.parametrize("policy", [default_policy(), OPTIONAL])
+    def test_many_wrong_codes_lock_all_who_share_it_and_nobody_else(
+        self, caller: str, policy: Snapshot
+    ) -> None:
+        rules = replace(self.RULES, many_wrong_codes=0, nameless_wrong_codes=5)
+        required = policy is not OPTIONAL
+        with GateBench(config=default_config(guessing=rules), policy=policy) as bench:
+            bench.core.telling = True
+            guess(bench, 3, caller=caller)
+            assert not bench.gate.locks
+            guess(bench, 3, caller="anonymous")
+            (kept,) = bench.gate.locks
+            assert (kept.caller, kept.wrong) == ("nameless callers of peer pbx", 5)
+            assert kept.until == kept.since + rules.wider_window
+            assert [one.event for one in bench.gate.told].count(CallEvent.CALLER_LOCKED) == 1
+            call = bench.pbx.call(NUMBER, caller=caller)
+            bench.run(1.0)
+            assert call.status == (403 if required else 200)
+            help_ = bench.pbx.call("911", caller=caller)
+            bench.run(1.0)
+            assert help_.status == 200
+            for one in (call, help_):
+                if one.status == 200:
+                    one.bye()
+            bench.run(3.0)
+            other = bench.pbx.call(NUMBER, caller="204")
+            bench.run(0.5)
+            assert bench.a_leg().heard
+            other.bye()
+            bench.run(3.0)
+
+    def test_a_peer_whose_callers_have_a_new_name_each_time_is_locked_as_a_whole(self) -> None:
+        rules = GuessingRules(many_wrong_codes=0, peer_wrong_codes=6, lock=0.0)
+        with GateBench(config=default_config(guessing=rules)) as bench:
+            for number in range(2):
+                assert not bench.gate.locks
+                guess(bench, 3, caller=f"+1312555018{number}")
+            (kept,) = bench.gate.locks
+            assert (kept.caller, kept.until) == ("all callers of peer pbx", None)
+            for caller in ("+13125550199", "204", "anonymous"):
+                call = bench.pbx.call(NUMBER, caller=caller)
+                bench.run(0.5)
+                assert call.statuses == [403]
+            call = bench.pbx.call("911", caller="+13125550199")
+            bench.run(1.0)
+            assert call.status == 200
+            call.bye()
+            bench.core.policy = bench.core.policy.with_changes(version=1, locks=[kept])
+            bench.core.policy = bench.core.policy.with_changes(version=2, locks=[])
+            guess(bench, 3)
+            assert bench.journal.final[-1].wrong_tries == 3
+
+    def test_both_bounds_can_be_switched_off(self) -> None:
+        guard = CodeGuard(GuessingRules(nameless_wrong_codes=0, peer_wrong_codes=0))
+        assert not any(guard.wrong("", 0.0, 0.0, peer="pbx") for _ in range(1_000))
+
     def test_a_user_is_itself_whatever_number_it_has(self) -> None:
         shared = replace(self.RULES, shared_numbers=frozenset({"204"}))
         with GateBench(config=default_config(guessing=shared)) as bench:
@@ -285,6 +342,26 @@ class TestOneCodeInADay:
                 bench.run(3.0 if call.status == 200 else 30.0)
             assert 0 < entered * 24 / 10**6 < 0.001
             assert not bench.carrier.calls
+
+    @pytest.mark.parametrize("pause", [0.0, 5400.0 / 49 + 0.001, 5400.0])
+    def test_nor_do_all_the_nameless_callers_of_one_peer_together(self, pause: float) -> None:
+        guard, now, looked_at = CodeGuard(GuessingRules()), 0.0, 0
+        while now < 86_400.0:
+            if not guard.is_locked("", {}, now, peer="pbx"):
+                looked_at += 1
+                guard.wrong("", now, now, peer="pbx")
+            now += pause or 1.0
+        assert 0 < looked_at / 10**6 < 0.001
+
+    def test_a_peer_whose_callers_choose_their_names_finds_it_with_less_than_0_6_percent_a_day(self) -> None:
+        guard, now, looked_at = CodeGuard(GuessingRules()), 0.0, 0
+        while now < 86_400.0:
+            name = f"peer pbx {looked_at}"
+            if not guard.is_locked(name, {}, now, peer="pbx"):
+                looked_at += 1
+                guard.wrong(name, now, now, peer="pbx")
+            now += 1.0
+        assert 0 < looked_at / 10**6 < 0.006
 
 
 class TestManyCallers:
@@ -389,15 +466,15 @@ class TestGuard:
         guard = CodeGuard(GuessingRules(wrong_codes=2))
         guard.wrong("a", 0.0, 0.0)
         guard.reconfigure(GuessingRules(wrong_codes=2))
-        assert guard.wrong("a", 0.0, 0.0) is not None
+        assert guard.wrong("a", 0.0, 0.0)
         guard.wrong("b", 0.0, 0.0)
         guard.reconfigure(GuessingRules(wrong_codes=3))
-        assert guard.wrong("b", 0.0, 0.0) is None
+        assert not guard.wrong("b", 0.0, 0.0)
         assert guard.is_locked("a", {}, 0.0)
 
     def test_a_lock_may_last_until_somebody_lifts_it(self) -> None:
         guard = CodeGuard(GuessingRules(wrong_codes=1, lock=0.0))
-        lock = guard.wrong("a", 0.0, 5.0)
+        (lock,) = guard.wrong("a", 0.0, 5.0)
         assert lock == CallerLock("a", 5.0, None, 1)
         assert guard.is_locked("a", {}, 1e12)
         guard.counted({})
