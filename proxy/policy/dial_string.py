@@ -13,7 +13,14 @@ from urllib.parse import unquote
 
 from proxy.errors import RemoteProtocolError
 
-__all__ = ["MAX_DIGITS", "MAX_TEXT", "DialString", "emergency_readings", "read_dial_string"]
+__all__ = [
+    "MAX_DIGITS",
+    "MAX_TEXT",
+    "DialString",
+    "emergency_readings",
+    "read_dial_string",
+    "without_later_keys",
+]
 
 MAX_TEXT = 512
 """Characters of the longest user part that is looked at."""
@@ -28,6 +35,8 @@ _SKIPPED = _SEPARATORS | _DASHES
 _PLUS = frozenset("+\uff0b")
 _PAUSES = frozenset(",pPwW")
 """Dialled by some phones after a number, with what is to be pressed later."""
+_LATER_KEYS = re.compile(r"(?i),|(?<=[\d*#])[-.()/\s]*[pw](?=[-.()/\s\d*#,pw]*[\d*#])|;postd=")
+"""Where what is to be pressed later begins: behind a pause, or a ``postd`` (RFC 2806 §2.2)."""
 _SERVICE_CODE = re.compile(r"^(\d{0,3})(?:\*67|\*70|\*82|[*#]31#)")
 """Before a number, or between it and the outside prefix: hide or show the own number, no call waiting."""
 
@@ -103,6 +112,15 @@ def emergency_readings(text: str) -> tuple[str, ...]:
     digits = _leading_digits(number).rstrip("*#")
     bare = _SERVICE_CODE.sub(r"\1", digits)
     return (digits,) if bare == digits else (digits, bare)
+
+
+def without_later_keys(text: str) -> str:
+    """Return a text that names no number up to what it would have pressed later: that may be a code."""
+    plain = unquote(text[:MAX_TEXT], errors="replace")
+    found = _LATER_KEYS.search(plain)
+    if found is None:
+        return text
+    return "".join(sign for sign in plain[: found.end()] if sign.isprintable())
 
 
 def _leading_digits(text: str) -> str:

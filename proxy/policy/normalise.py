@@ -19,7 +19,14 @@ from phonenumbers.shortnumberinfo import expected_cost_for_region, is_valid_shor
 
 from proxy.errors import RemoteProtocolError
 from proxy.policy.classes import CallClass
-from proxy.policy.dial_string import MAX_TEXT, SOS, DialString, emergency_readings, read_dial_string
+from proxy.policy.dial_string import (
+    MAX_TEXT,
+    SOS,
+    DialString,
+    emergency_readings,
+    read_dial_string,
+    without_later_keys,
+)
 from proxy.policy.number_plan import DialledNumber, NumberPlan, NumberRefused
 
 __all__ = ["Normaliser", "internal_number"]
@@ -61,7 +68,7 @@ class Normaliser:
         try:
             dial = read_dial_string(text)
         except RemoteProtocolError as error:
-            return NumberRefused(text[:64], str(error), error.status_hint)
+            return NumberRefused(without_later_keys(text)[:64], str(error), error.status_hint)
         if dial.host_only:
             return NumberRefused(dial.digits, "the address has no user part, so it names no number", 404)
         found = self._find(dial)

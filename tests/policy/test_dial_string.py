@@ -14,6 +14,7 @@ from proxy.policy.dial_string import (
     DialString,
     emergency_readings,
     read_dial_string,
+    without_later_keys,
 )
 
 
@@ -183,3 +184,26 @@ def test_what_may_mean_an_emergency_number(text: str, readings: tuple[str, ...])
 def test_looking_for_emergency_numbers_never_raises(text: str) -> None:
     for reading in emergency_readings(text):
         assert reading == "sos" or reading.removeprefix("+").strip("0123456789*#") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("sip:14155550123,,8642@192.0.2.1", "sip:14155550123,"),
+        ("sip:14155550123%2c%2C8642@192.0.2.1", "sip:14155550123,"),
+        ("sip:1415555%30123p8642@192.0.2.1", "sip:14155550123p"),
+        ("tel:+1-415-555-0123 w 8642#", "tel:+1-415-555-0123 w"),
+        ("tel:+14155550123;postd=pp8642;isub=1", "tel:+14155550123;postd="),
+        (",8642", ","),
+        ("%0d%0a14155550123W8642", "14155550123W"),
+        ("sip:7wonders@192.0.2.1", "sip:7wonders@192.0.2.1"),
+        ("http:x", "http:x"),
+    ],
+)
+def test_what_is_pressed_behind_a_pause_is_not_kept(text: str, kept: str) -> None:
+    assert without_later_keys(text) == kept
+
+
+@given(st.text(max_size=80), st.text(alphabet=",pPwW", min_size=1, max_size=3))
+def test_nothing_behind_the_pause_of_a_number_is_kept(before: str, pause: str) -> None:
+    assert "8642" not in without_later_keys(f"{before.replace('8642', '')}5{pause}8642")

@@ -296,3 +296,10 @@ def test_what_normalises_to_e164_does_so_again(text: str) -> None:
 def test_normalising_never_raises(text: str) -> None:
     found = _US(text)
     assert isinstance(found, DialledNumber | NumberRefused)
+
+
+@pytest.mark.parametrize("pause", [",,", "%2C", "p", "W", ";postd=p"])
+def test_a_number_with_keys_to_be_pressed_later_is_refused_and_they_are_not_kept(pause: str) -> None:
+    found = _US(f"sip:{'' if pause[0] == ';' else '1'}4155550123{pause}8642x@example.com")
+    assert "8642" not in found.dialled
+    assert "4155550123" in found.dialled
