@@ -26,7 +26,7 @@ from reliability.traffic import Callee, Caller
 from reliability.wire import HOST, Sockets
 from tests.net.waiting import until
 
-__all__ = ["Restarts", "restarted"]
+__all__ = ["Restarts", "processor_seconds", "restarted"]
 
 PHONES = 5_000
 RECORDINGS, RECORDING_SECONDS = 20, 5
@@ -79,7 +79,7 @@ async def restarted(
         await stranger.open()
         await stranger.answers_to(b"\r\n\r\n")
         found.seconds.append(time.monotonic() - begun)
-        found.processor.append(_processor_seconds(gate.process.pid))
+        found.processor.append(processor_seconds(gate.process.pid))
         stranger.close()
         found.contacts.append(cast("int", (await gate.status())["registered_contacts"]))
         await gate.listens()
@@ -94,7 +94,7 @@ async def restarted(
     return found
 
 
-def _processor_seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
     """Return a process's time on a core (proc(5), stat fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
