@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from proxy.errors import TollgateError
 from proxy.sip.bindings import Bindings, StoredBinding
@@ -27,6 +27,10 @@ _CHUNK = 500
 WRITE_INTERVAL = 1.0
 """Seconds between two writes."""
 RETRY_INTERVAL = 5.0
+
+
+# Made once: each statement that is made is a ring of references, which no collector frees while calls are up.
+_DELETE = delete(bindings).where(bindings.c.user.in_(bindparam("users", expanding=True)))
 
 
 class BindingsRepository:
@@ -52,8 +56,7 @@ class BindingsRepository:
         rows = [_row(binding) for found in changed.values() for binding in found]
         with self._database.write() as connection:
             for start in range(0, len(users), _CHUNK):
-                statement = delete(bindings).where(bindings.c.user.in_(users[start : start + _CHUNK]))
-                connection.execute(statement)
+                connection.execute(_DELETE, {"users": users[start : start + _CHUNK]})
             if self._database.sqlite:
                 _insert_sqlite(connection, rows)
             elif rows:

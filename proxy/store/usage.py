@@ -342,19 +342,22 @@ def _count_uses(connection: Connection, records: Sequence[CallRecord]) -> None:
     )
     if not used:
         return
-    counted = update(account_codes).where(account_codes.c.digits == bindparam("key"))
-    connection.execute(
-        counted.values(uses=account_codes.c.uses + bindparam("more")),
-        [{"key": key, "more": more} for key, more in used.items()],
-    )
+    connection.execute(_COUNT_USES, [{"key": key, "more": more} for key, more in used.items()])
     # Only codes with a maximum are policy when they are used: a change makes the gate read their count.
-    limited = select(account_codes.c.digits).where(
-        account_codes.c.digits.in_(list(used)), account_codes.c.max_uses.is_not(None)
-    )
-    if keys := list(connection.execute(limited).scalars()):
+    if keys := list(connection.execute(_LIMITED_CODES, {"keys": list(used)}).scalars()):
         change = log_change(connection, ChangeKind.CODE, ChangeAction.SAVED)
-        statement = update(account_codes).where(account_codes.c.digits.in_(keys))
-        connection.execute(statement.values(change_id=change))
+        connection.execute(_CHANGE_CODES, {"keys": keys, "change": change})
+
+
+# Made once: each statement that is made is a ring of references, which no collector frees while calls are up.
+_KEYS = account_codes.c.digits.in_(bindparam("keys", expanding=True))
+_COUNT_USES = (
+    update(account_codes)
+    .where(account_codes.c.digits == bindparam("key"))
+    .values(uses=account_codes.c.uses + bindparam("more"))
+)
+_LIMITED_CODES = select(account_codes.c.digits).where(_KEYS, account_codes.c.max_uses.is_not(None))
+_CHANGE_CODES = update(account_codes).where(_KEYS).values(change_id=bindparam("change"))
 
 
 def _read_body(body: str) -> CallRecord:
