@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,16 +62,18 @@ class Gate:
         """Return the usage log, oldest first."""
         return list(self.store.usage.stream())
 
-    def wait_for_record(self, known: set[str]) -> CallRecord:
+    def wait_for_record(self, known: Collection[str]) -> CallRecord:
         """Return the one record that is not among the known ids; fails when none or several come."""
+        return self.wait_for_records(1, known)[0]
+
+    def wait_for_records(self, count: int, known: Collection[str] = ()) -> list[CallRecord]:
+        """Return all records that are not among the known ids; fails when fewer or more come."""
         until = time.monotonic() + PATIENCE
-        while True:
-            new = [record for record in self.records() if record.record_id not in known]
-            if new:
-                assert len(new) == 1, [record.disposition for record in new]
-                return new[0]
-            assert time.monotonic() < until, "no record in the usage log"
+        while len(new := [record for record in self.records() if record.record_id not in known]) < count:
+            assert time.monotonic() < until, f"{len(new)} records in the usage log"
             time.sleep(0.1)
+        assert len(new) == count, [record.disposition for record in new]
+        return new
 
     def wait_for_policy(self) -> None:
         """Return when the gate decides by what is in the store now."""

@@ -73,7 +73,7 @@ def test_a_code_for_one_call_is_given_back_by_a_busy_one_and_then_used_up(tmp_pa
         is_refused(pbx)
 
         gate.wait_until_idle()
-        records = {record.a_call_id: record for record in gate.records()}
+        records = {record.a_call_id: record for record in gate.wait_for_records(6)}
         assert len(records) == 6
         used = [record for record in records.values() if record.code is not None]
         assert [record.disposition for record in used] == [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,7 +14,7 @@ from proxy.store import digest_credentials
 from tests.system.baresip import FAR_END_HZ, Phone, running_phone
 from tests.system.gate import STRANGER_ADDRESS, Gate, running_gate
 from tests.system.linphone import Linphone, needs_linphone, running_linphone
-from tests.system.media import HEARD_PACKETS, PATIENCE
+from tests.system.media import HEARD_PACKETS
 from tests.system.test_baresip import CALLER_HZ, MD5_ONLY, PASSWORD
 from tests.system.test_registration import OTHER_ADDRESS, wait_for_phones
 
@@ -166,15 +165,7 @@ def test_rfc5359_2_2_linphone_holds_one_call_for_another(gate: Gate, tmp_path: P
 
 def segments(gate: Gate, known: set[str], count: int) -> list[CallRecord]:
     """Return the records of what has become of one call, oldest first; fails when there are not so many."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        records = [record for record in gate.records() if record.record_id not in known]
-        if len(records) >= count:
-            break
-        assert time.monotonic() < until, f"{len(records)} records"
-        time.sleep(0.1)
-    assert len(records) == count
-    return sorted(records, key=lambda record: record.start_time)
+    return sorted(gate.wait_for_records(count, known), key=lambda record: record.start_time)
 
 
 @pytest.mark.parametrize("transferor", ["caller", "callee"])

@@ -66,6 +66,6 @@ def test_silence_of_both_sides_ends_a_call_with_a_cause_of_its_own_and_hold_does
         for side in (side for sides in calls.values() for side in sides):
             assert "Q.850;cause=102" in side.hung_up()["Reason"]
         gate.wait_until_idle()
-        assert [(one.disposition, one.hung_up_by, one.q850_cause) for one in gate.records()] == [
+        assert [(one.disposition, one.hung_up_by, one.q850_cause) for one in gate.wait_for_records(4)] == [
             (Disposition.ANSWERED, HungUpBy.GATE, 102)
         ] * 4

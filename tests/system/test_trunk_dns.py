@@ -19,7 +19,6 @@ from tests.system.trunk_traffic import (
     carrier,
     playing,
     running_dns_server,
-    wait_for_records,
 )
 from tests.system.wire import Dialog, Wire
 
@@ -70,7 +69,7 @@ def test_rfc3263_4_calls_go_where_naptr_and_srv_say_by_priority_and_weight_also_
                 gate.wait_for_log("no answer for _sip._udp.carrier.test SRV")
                 assert time.monotonic() - started >= 15, "asked again when the answer's time was over"
                 caller(gate, tmp_path, name="without_dns").wait()
-            records = wait_for_records(gate, CALLS)
+            records = gate.wait_for_records(CALLS)
         assert [trunk.trunk for trunk in first.trunks] == ["first"] * 3
         assert first.answered_after is not None
         assert 3.9 <= first.answered_after <= TIMER_B
@@ -132,7 +131,7 @@ def test_rfc3263_4_3_calls_to_a_pbx_and_requests_within_calls_go_past_servers_th
                 call.response(200)
                 call.hang_up()
                 callee.hung_up()
-            records = wait_for_records(gate, 5)
+            records = gate.wait_for_records(5)
         assert [record.disposition for record in records] == [Disposition.ANSWERED] * 5
         assert [len(record.trunks) for record in records] == [2, 2, 1, 1, 1]
 
@@ -179,7 +178,7 @@ def test_rfc3263_4_1_within_a_call_the_name_of_a_proxy_leads_where_naptr_says(
                     time.sleep(0.05)
                 before = proxy.said(f"from {GATE_ADDRESS} over tcp]")
                 caller(gate, tmp_path, name="second").wait()
-            records = wait_for_records(gate, 2)
+            records = gate.wait_for_records(2)
         assert all([one.sip_code for one in record.trunks] == [200] for record in records)
         assert proxy.said(f"[routed ACK from {GATE_ADDRESS} over") == 2
         assert proxy.said(f"from {GATE_ADDRESS} over tcp]") == before + 2, "ACK and BYE of the second call"

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.cdr.record import Direction, Disposition
 from tests.system.gate import CARRIER_ADDRESSES, PBX_ADDRESS, free_port, running_gate
-from tests.system.trunk_traffic import caller, carrier, playing, tell_to_go_on, wait_for_records
+from tests.system.trunk_traffic import caller, carrier, playing, tell_to_go_on
 
 DID = "+12025550123"
 
@@ -40,7 +40,7 @@ def test_what_comes_in_takes_a_place_as_well(tmp_path: Path) -> None:
             ).wait()
             caller(gate, tmp_path, name="help", dial="911").wait()
             tell_to_go_on(inbound, port)
-        records = wait_for_records(gate, 4)
+        records = gate.wait_for_records(4)
         told = {
             (record.direction, record.disposition, record.emergency, *(one.trunk for one in record.trunks))
             for record in records
@@ -66,4 +66,4 @@ def test_trunks_of_one_priority_share_the_calls_by_weight(
         )
         with playing(light, heavy):
             caller(gate, tmp_path, calls=6).wait()
-        assert all(len(record.trunks) == 1 for record in wait_for_records(gate, 6))
+        assert all(len(record.trunks) == 1 for record in gate.wait_for_records(6))

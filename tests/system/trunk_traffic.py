@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from proxy.cdr.record import CallRecord
 from tests.support.dns_server import DnsServer
 from tests.system import sipp
 from tests.system.gate import GATE_ADDRESS, PBX_ADDRESS, Gate, free_port
@@ -97,15 +96,6 @@ def playing(*processes: sipp.Sipp) -> Iterator[None]:
     finally:
         for process in processes:
             process.stop()
-
-
-def wait_for_records(gate: Gate, count: int) -> list[CallRecord]:
-    """Return the usage log when it has so many records."""
-    until = time.monotonic() + PATIENCE
-    while len(records := gate.records()) < count:
-        assert time.monotonic() < until, f"{len(records)} records"
-        time.sleep(0.1)
-    return records
 
 
 @contextmanager
