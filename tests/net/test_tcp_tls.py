@@ -117,13 +117,17 @@ async def test_a_large_message_passes_whole(make: Make) -> None:
 
 async def test_pipelined_messages_pass_in_order_and_whole_before_the_peers_last_word(make: Make) -> None:
     caller, gate = await make(), await make()
+    assert caller.table.send(MESSAGE, caller.to(gate))
+    await until(lambda: gate.messages)
+    # Who closes with something unread resets the connection: the caller reads all that TLS has to say first.
+    assert gate.table.send(MESSAGE, gate.messages[0][1])
+    await until(lambda: caller.messages)
     many = [MESSAGE.replace(b"Call-ID: 1", b"Call-ID: %d" % number) for number in range(2_000)]
     assert caller.table.send(b"".join(many), caller.to(gate))
-    await until(lambda: gate.messages)
     for connection in list(caller.table._by_number.values()):
         connection.close()
     await until(lambda: not len(gate.table))
-    assert [data for data, _ in gate.messages] == many
+    assert [data for data, _ in gate.messages[1:]] == many
 
 
 @pytest.mark.parametrize("name", ["other.example.com", None], ids=["another name", "address only"])
