@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from uuid import UUID
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -206,10 +207,11 @@ async def _leave(caller: MixedCaller) -> None:
 
 async def _register(exposed: ExposedGate, transport: str, outcomes: Outcomes, random: Random) -> None:
     """Let a phone register, go without a word and come again by another connection, without end."""
+    instance = UUID(int=random.getrandbits(128), version=4)
     while True:
         stream = await exposed.stream(transport, HOST)
         outcomes.connections += 1
-        phone = PhoneLine(stream, transport)
+        phone = PhoneLine(stream, transport, instance)
         leaves = time.monotonic() + random.expovariate(1 / RECONNECT)
         try:
             while True:
@@ -248,7 +250,9 @@ async def _holdings(process: Path) -> Counter[str]:
     await asyncio.sleep(0.5)  # whoever has asked over the control socket is gone then
     held: Counter[str] = Counter()
     for target in _open(process):
-        held[Path(target).name if target.startswith("/") else target.partition(":[")[0]] += 1
+        # Of a file its name without a number: the journal goes on to another segment.
+        is_file = target.startswith("/")
+        held[Path(target).name.strip("0123456789") if is_file else target.partition(":[")[0]] += 1
     held["thread"] = len(list((process / "task").iterdir()))
     return held
 

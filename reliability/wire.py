@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from typing import cast
+from uuid import UUID
 
 from proxy.policy import User
 from proxy.settings import load_settings
@@ -150,11 +151,15 @@ class Stream:
 
 
 class PhoneLine:
-    """A phone that registers over a connection of its own and knows the password."""
+    """A phone that registers over a connection of its own and knows the password.
 
-    def __init__(self, stream: Stream, transport: str) -> None:
+    ``instance`` is the UUID by which the gate knows it when it comes again (RFC 5626 §4.1).
+    """
+
+    def __init__(self, stream: Stream, transport: str, instance: UUID | None = None) -> None:
         self.stream = stream
         self._transport = transport
+        self._flow = f';+sip.instance="<{instance.urn}>";reg-id=1' if instance else ""
         self._call_id = f"phone-{next(_serial)}"
         self._cseq = 0
 
@@ -181,7 +186,7 @@ class PhoneLine:
                 f"Via: SIP/2.0/{self._transport} {host}:{port};branch=z9hG4bK{self._call_id}{self._cseq}\r\n"
                 f"Max-Forwards: 70\r\nFrom: <sip:{PHONE}@{HOST}>;tag=1\r\nTo: <sip:{PHONE}@{HOST}>\r\n"
                 f"Call-ID: {self._call_id}\r\nCSeq: {self._cseq} REGISTER\r\n"
-                f"Contact: <sip:{PHONE}@{host}:{port};transport={self._transport.lower()}>\r\n"
+                f"Contact: <sip:{PHONE}@{host}:{port};transport={self._transport.lower()}>{self._flow}\r\n"
                 f"{extra}Content-Length: 0\r\n\r\n"
             ).encode()
         )
