@@ -317,7 +317,7 @@ def run(seconds: float | None = None, *, calls: float = math.inf, rate: float = 
     """Soak for two hours, or so long, or for so many calls."""
     if seconds is None:
         seconds = SECONDS if math.isinf(calls) else math.inf
-    load = Load(seconds, calls, rate, media_ports=_MANY_PORTS if rate > 2 * RATE else "")
+    load = Load(seconds, calls, rate, media_ports=_MANY_PORTS)
     soaked = soak_here(load)
     first, last = soaked.p99(0), soaked.p99(9)
     begin, end = soaked.memory[0][1], soaked.memory[-1][1]

@@ -4,10 +4,11 @@ no time for it.
 What belongs to calls of peers and registered phones goes first: responses, ACKs, requests within dialogs.
 Whatever else they send has the time that this leaves, and strangers what that leaves, whatever they send:
 anybody can write a tag or a method. Strangers have half of the room at most, so that theirs is lost before
-the others'. A crowd that comes and goes within `STANDING` seconds is only late. One that stands is overload:
-from then on a new request that has waited for `PATIENCE` seconds is declined, which costs a fraction of a
-call, until nobody has had to be for as long. So the gate finds out its capacity by itself, and what it
-answers, it answers soon (as CoDel does with packets, RFC 8289).
+the others'. A crowd whose oldest message has waited for less than `LATE` seconds at some moment of each
+`STANDING` ones is only late: so it is in any second in which the gate has little time to spare. One that is
+never so near its end is overload: from then on a new request that has waited for `PATIENCE` seconds is
+declined, which costs a fraction of a call, until nobody has had to be for as long. So the gate finds out its
+capacity by itself, and what it answers, it answers soon (as CoDel does with packets, RFC 8289).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ TURN = 0.02
 """Seconds that a turn of the event loop may take while there is overload; declining has as many again."""
 PATIENCE = 0.02
 """How long a new request waits then."""
+LATE = 0.1
+"""How long the oldest of a crowd has waited, all the while, when it is overload."""
 STANDING = 1.0
 """Seconds after which a crowd is overload, and after which overload is over."""
 FEW = 64
@@ -95,8 +98,8 @@ class Crowd:
         self._of_connections: Counter[int] = Counter()
         self._is_due = False
         """A turn has been asked for."""
-        self._since = 0.0
-        """When the crowd has come."""
+        self._late_since = 0.0
+        """Since when the oldest has always waited for `LATE` seconds and more."""
         self._left_at = 0.0
         """When the last turn ended."""
         self._overload_until = 0.0
@@ -163,9 +166,9 @@ class Crowd:
     def turn(self) -> None:
         """Deliver and decline what this turn of the event loop has time for."""
         now = self.clock()
-        if not self._left_at:
-            self._since = now
-        elif now - self._since >= STANDING and not self._overload_until:
+        if not self._left_at or not self._is_late(now):
+            self._late_since = now
+        elif now - self._late_since >= STANDING and not self._overload_until:
             self._overload_until = now + STANDING
             logger.warning("overload: new requests get 503")
         # What the loop has done since the last turn belongs to calls that were let in: new ones get the rest.
@@ -175,6 +178,10 @@ class Crowd:
         if self._overload_until:
             self._decline_late()
         self._left_at = self.clock() if self else 0.0
+
+    def _is_late(self, now: float) -> bool:
+        lines = (self._others, self._known, self._strangers)
+        return any(line.waiting and now - line.waiting[0][0] >= LATE for line in lines)
 
     def _next(self, line: _Line) -> tuple[bytes, Flow]:
         _, data, flow = line.waiting.popleft()

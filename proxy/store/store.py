@@ -24,7 +24,7 @@ __all__ = ["Store"]
 _THREADS = 6
 """Of a gate, that may use the store at the same time: usage log, events' two, policy (two), phones."""
 _FEW_PAGES_KB = 4 * 1024
-"""More are no faster, as the kernel has the file's pages too."""
+"""Of a connection; the kernel has the file's pages too."""
 
 
 class Store:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.net import crowd as module
-from proxy.net.crowd import PATIENCE, STANDING, TURN, Crowd
+from proxy.net.crowd import LATE, PATIENCE, STANDING, TURN, Crowd
 from proxy.sip.flow import Flow
 
 FLOW = Flow("UDP", "192.0.2.10", 5060)
@@ -266,6 +266,29 @@ def test_a_crowd_that_goes_again_is_late_and_nobody_is_declined() -> None:
         loop.crowd.turn()
     assert loop.now < 100.0 + STANDING
     assert len(loop.taken) == 400
+    assert loop.declined == []
+
+
+def test_a_crowd_that_stands_while_nobody_waits_for_long_is_declined_nobody() -> None:
+    # As many as there is time for, behind a stall: it never ends, and is never so late that it matters.
+    loop = Loop(invite=0.0005)
+    loop.add(INVITE, 150)
+    for _ in range(int(3 * STANDING / 0.032)):
+        loop.crowd.turn()
+        assert len(loop.crowd), "it stands"
+        loop.add(INVITE, 64)
+    assert loop.now > 100.0 + 2 * STANDING
+    assert loop.declined == []
+
+
+def test_two_late_crowds_are_no_overload_between_which_there_was_none() -> None:
+    loop = Loop(invite=0.001)
+    for _ in range(3):
+        loop.add(INVITE, 50)
+        loop.now += 2 * LATE
+        loop.crowd.turn()
+        assert loop.crowd.calm
+        loop.now += 2 * STANDING
     assert loop.declined == []
 
 

@@ -109,6 +109,7 @@ class MailServer:
     async def _end(self) -> None:
         for one in self._listening:
             one.close()
+        await asyncio.sleep(0)  # asyncio forgets the socket of a connection whose task never began
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
