@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -13,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
 
 from proxy.errors import ConfigurationError
 from proxy.policy import NumberPlan
@@ -129,6 +131,10 @@ class _Server(uvicorn.Server):
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Run until told to end."""
+        for number in HANDLED_SIGNALS:
+            # uvicorn raises the signal that has ended it once more, of which a process dies that has still
+            # to stop its senders and put its files away.
+            signal.signal(number, lambda _number, _frame: self._end())
         super().run(sockets or [self._listening])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

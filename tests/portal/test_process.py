@@ -59,6 +59,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.file = path / "gate.toml"
         self.path = path
+        self.temporary = path / "temporary"
+        self.temporary.mkdir()
         self.programs: list[Program] = []
 
     def write(self, *lines: str) -> None:
@@ -72,6 +74,7 @@ class Folder:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(self.temporary)},
         )
         self.programs.append(Program(process))
         return self.programs[-1]
@@ -115,7 +118,8 @@ async def test_first_start_login_and_end(folder: Folder) -> None:
         found = await client.get("/codes?search=471147", headers=kept)
         assert found.status_code == 200
     portal.process.send_signal(signal.SIGTERM)
-    assert await portal.ends() in {0, -signal.SIGTERM}
+    assert await portal.ends() == 0, "what comes after its last answer is done, too"
+    assert list(folder.temporary.iterdir()) == []
     assert "471147" not in portal.said, "what is searched for may be a code"
     again = await folder.run("portal")
     await again.says("portal: ready")
@@ -175,7 +179,8 @@ async def test_gate_and_portal_run_side_by_side_and_neither_needs_the_other(fold
     url = (await gate.says(r"portal: ready at (\S+)"))[1]
     assert await answers(url)
     portal_id = _child_of(gate.process.pid)
-    assert os.getpriority(os.PRIO_PROCESS, portal_id) == 10, "its work comes after calls"
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, portal_id) == min(own + 10, 19), "its work comes after calls"
     os.kill(portal_id, signal.SIGKILL)
     await gate.says("portal ended with status -9")
     assert isinstance(ask(socket_path, "status"), dict), "the gate has not noticed"
