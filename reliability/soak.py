@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 import tempfile
 import time
 from collections import Counter
@@ -38,6 +39,8 @@ RECONNECT = 15.0
 """Mean seconds after which whoever came over TCP or TLS connects anew."""
 LONGEST_CALL = 120.0
 _MANY_PORTS = "20000-29999"
+_NO_LOCK = {"TOLLGATE_GUESSING__PEER_WRONG_CODES": "0"}
+"""All calls come from one peer, and after 300 wrong codes it would be locked with all of its callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +255,7 @@ async def _holdings(process: Path) -> Counter[str]:
     for target in _open(process):
         # Of a file its name without a number: the journal goes on to another segment.
         is_file = target.startswith("/")
-        held[Path(target).name.strip("0123456789") if is_file else target.partition(":[")[0]] += 1
+        held[re.sub(r"\d+", "", Path(target).name) if is_file else target.partition(":[")[0]] += 1
     held["thread"] = len(list((process / "task").iterdir()))
     return held
 
@@ -317,7 +320,7 @@ def run(seconds: float | None = None, *, calls: float = math.inf, rate: float = 
     """Soak for two hours, or so long, or for so many calls."""
     if seconds is None:
         seconds = SECONDS if math.isinf(calls) else math.inf
-    load = Load(seconds, calls, rate, media_ports=_MANY_PORTS)
+    load = Load(seconds, calls, rate, media_ports=_MANY_PORTS, environment=_NO_LOCK)
     soaked = soak_here(load)
     first, last = soaked.p99(0), soaked.p99(9)
     begin, end = soaked.memory[0][1], soaked.memory[-1][1]

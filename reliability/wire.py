@@ -160,6 +160,7 @@ class PhoneLine:
         self.stream = stream
         self._transport = transport
         self._flow = f';+sip.instance="<{instance.urn}>";reg-id=1' if instance else ""
+        self._supported = "Supported: outbound\r\n" if instance else ""
         self._call_id = f"phone-{next(_serial)}"
         self._cseq = 0
 
@@ -187,7 +188,7 @@ class PhoneLine:
                 f"Max-Forwards: 70\r\nFrom: <sip:{PHONE}@{HOST}>;tag=1\r\nTo: <sip:{PHONE}@{HOST}>\r\n"
                 f"Call-ID: {self._call_id}\r\nCSeq: {self._cseq} REGISTER\r\n"
                 f"Contact: <sip:{PHONE}@{host}:{port};transport={self._transport.lower()}>{self._flow}\r\n"
-                f"{extra}Content-Length: 0\r\n\r\n"
+                f"{self._supported}{extra}Content-Length: 0\r\n\r\n"
             ).encode()
         )
         await until(lambda: self.stream.closed.is_set() or len(self.stream.answers) > before)
