@@ -218,6 +218,7 @@ class Gate:
         authenticator = DigestAuthenticator(digest, ids.tag, composition.ban_rules(settings))
         if settings.phones.enabled:
             self.phones = PhoneRegister(settings, config, endpoint, authenticator, wall_clock=clock, key=key)
+            authenticator.bindings = self.phones.registrations.registrar.bindings
             self._stack.callback(self.phones.close)
         self.core = CallCore(
             endpoint,

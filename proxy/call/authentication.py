@@ -13,6 +13,7 @@ from dataclasses import replace
 from proxy.call.identity import Challenge
 from proxy.call.password_guard import BanRules, Heed, PasswordGuard
 from proxy.policy import CallRequest, DigestCredential, Snapshot, User, decide
+from proxy.sip.bindings import Bindings
 from proxy.sip.digest import Algorithm, Credentials, Ha1, find_credentials
 from proxy.sip.digest_server import DigestServer, Verdict
 from proxy.sip.flow import Flow
@@ -24,12 +25,14 @@ __all__ = ["DigestAuthenticator"]
 class DigestAuthenticator:
     """Proves users by their HA1s in the policy. ``salts`` gives a fresh token for each nonce."""
 
-    __slots__ = ("_decoy", "_guard", "_salts", "_server")
+    __slots__ = ("_decoy", "_guard", "_salts", "_server", "bindings")
 
     def __init__(self, server: DigestServer, salts: Callable[[], str], rules: BanRules | None = None) -> None:
         self._server = server
         self._salts = salts
         self._guard = PasswordGuard(rules or BanRules())
+        self.bindings: Callable[[str], Bindings] = lambda _extension: ()
+        """The live ones of a user: over their flows it is heard although others have guessed beside it."""
         credentials = tuple(
             DigestCredential(algorithm.value, server.realm, algorithm.hash("")) for algorithm in Algorithm
         )
@@ -45,13 +48,14 @@ class DigestAuthenticator:
         if credentials is None:
             return self._challenge(flow, now)
         name, genuine = credentials.username, server.was_given(credentials.nonce, flow.remote_host)
-        heed = guard.heed(flow, name, genuine=genuine, now=now)
+        user = policy.user_by_digest_name(name)
+        own = user is not None and _is_flow_of(self.bindings(user.extension), flow)
+        heed = guard.heed(flow, name, genuine=genuine, own=own, now=now)
         if heed is Heed.CHALLENGE:
             return self._challenge(flow, now)
         banned = heed is Heed.REFUSE
-        if banned and not (_is_for_help(invite, policy) and guard.spares(flow, name, now=now)):
+        if banned and not (_is_for_help(invite, policy) and guard.spares(flow, name, own=own, now=now)):
             return Challenge(())
-        user = policy.user_by_digest_name(name)
         verdict = server.verify(
             credentials,
             method=invite.method,
@@ -68,7 +72,7 @@ class DigestAuthenticator:
         elif verdict is Verdict.STALE and user is not None and user.enabled and not banned:
             return self._challenge(flow, now, stale=True)
         # Under a ban an old nonce tells nothing: else a call for help that is never placed would.
-        guard.wrong(flow, name, invite.method, genuine=genuine, now=now)
+        guard.wrong(flow, name, invite.method, genuine=genuine, own=own, now=now)
         return self._challenge(flow, now)
 
     def _challenge(self, flow: Flow, now: float, *, stale: bool = False) -> Challenge:
@@ -86,6 +90,12 @@ class DigestAuthenticator:
             if (stored := looked_at.credential(algorithm.value, credentials.realm)) is not None
         ]
         return [] if user is None else found
+
+
+def _is_flow_of(bindings: Bindings, flow: Flow) -> bool:
+    """Say whether one of them was registered over this flow: this address and port, or this connection."""
+    way = (*flow[:3], flow.connection)
+    return any((*one.source[:3], one.source.connection) == way for one in bindings)
 
 
 def _is_for_help(request: Request, policy: Snapshot) -> bool:

@@ -4,6 +4,9 @@ Never by user alone: a stranger could lock the user's own phone. Nor by a source
 that was given to this address proves that who guesses gets what is sent there. Wrong credentials with any
 other nonce are counted apart; once there are too many of them, such credentials are worth a fresh challenge
 and nothing else, which hinders no phone.
+
+A source is an address, and behind it may be many. The one who is known there by more is the user's own phone:
+what comes over the flow of a live binding is judged by what was wrong over this flow, and by no other's ban.
 """
 
 from __future__ import annotations
@@ -66,36 +69,47 @@ class PasswordGuard:
         self._wrong = {genuine: Tally(rules.window, WIDER * rules.tries) for genuine in (True, False)}
         self._bans: dict[bool, dict[str, _Ban]] = {True: {}, False: {}}
 
-    def heed(self, flow: Flow, user: str, *, genuine: bool, now: float) -> Heed:
-        """Say whether credentials are to be verified; ``genuine``: their nonce was given to this source."""
-        keys = _keys(flow, user)
+    def heed(self, flow: Flow, user: str, *, genuine: bool, own: bool = False, now: float) -> Heed:
+        """Say whether credentials are to be verified; ``genuine``: their nonce was given to this source,
+        ``own``: a phone of the user is registered over this very flow.
+        """
         if genuine:
+            keys = _keys(flow, user, own=own)
             return Heed.REFUSE if self._banned(keys, now, genuine=True) else Heed.VERIFY
         # Who is banned learns nothing by an old nonce of another address either.
-        banned = any(self._banned(keys, now, genuine=kind) for kind in (True, False))
+        banned = any(self._banned(_keys(flow, user), now, genuine=kind) for kind in (True, False))
         return Heed.CHALLENGE if banned else Heed.VERIFY
 
-    def spares(self, flow: Flow, user: str, *, now: float) -> bool:
+    def spares(self, flow: Flow, user: str, *, own: bool = False, now: float) -> bool:
         """Say whether one more of those that are refused is to be looked at, since it calls for help."""
-        bans = self._banned(_keys(flow, user), now, genuine=True)
+        bans = self._banned(_keys(flow, user, own=own), now, genuine=True)
         for ban in bans:
             ban.spared += 1
         return all(ban.spared <= self._rules.spared for ban in bans)
 
-    def wrong(self, flow: Flow, user: str, method: str, *, genuine: bool, now: float) -> None:
+    def wrong(
+        self, flow: Flow, user: str, method: str, *, genuine: bool, own: bool = False, now: float
+    ) -> None:
         """Count credentials that were no proof; those that a ban has spared make it no longer."""
         if not self._rules.tries:
             return
-        keys, over = _keys(flow, user), False
+        over = self._count(_keys(flow, user), now, genuine=genuine)
+        if genuine and own:
+            over = self._count(_keys(flow, user, own=True), now, genuine=True) or over
+        if genuine:
+            event = SecurityEvent.SOURCE_BANNED if over else SecurityEvent.AUTH_FAILED
+            security_log.note(event, flow.source, transport=flow.transport, method=method, user=user)
+
+    def _count(self, keys: tuple[str, ...], now: float, *, genuine: bool) -> bool:
+        """Count one more for each; returns whether that was one too many."""
+        over = False
         if not self._banned(keys, now, genuine=genuine):
             for key, tries in zip(keys, self._bounds, strict=False):
                 if self._wrong[genuine].note(key, now) >= tries:
                     over = True
                     self._wrong[genuine].forget(key)
                     self._ban(self._bans[genuine], key, now)
-        if genuine:
-            event = SecurityEvent.SOURCE_BANNED if over else SecurityEvent.AUTH_FAILED
-            security_log.note(event, flow.source, transport=flow.transport, method=method, user=user)
+        return over
 
     def _banned(self, keys: tuple[str, ...], now: float, *, genuine: bool) -> list[_Ban]:
         bans = self._bans[genuine]
@@ -108,6 +122,7 @@ class PasswordGuard:
         bans[key] = _Ban(now + self._rules.ban)
 
 
-def _keys(flow: Flow, user: str) -> tuple[str, ...]:
-    """Return under which names tries are counted."""
-    return tuple(f"{name} {user[:64]}" for name in counted_as(flow.remote_host))
+def _keys(flow: Flow, user: str, *, own: bool = False) -> tuple[str, ...]:
+    """Return under which names tries are counted; ``own``: those over the flow of the user's own phone."""
+    names = (f"{flow.transport} {flow.source}",) if own else counted_as(flow.remote_host)
+    return tuple(f"{name} {user[:64]}" for name in names)

@@ -16,12 +16,17 @@ from proxy.sip.digest_server import DigestServer, RecentNonceCounts
 from proxy.sip.flow import Flow
 from proxy.sip.message import Response
 from proxy.sip.parser import parse_message
+from proxy.sip.uri import format_host
 from tests.call.phones import PHONES, PhoneBench
 from tests.support.gate import NUMBER, GateBench, default_config, default_policy
 from tests.support.ua import Step
 
 THIEF = Flow("UDP", "203.0.113.66", 5060)
 PHONE = Flow("UDP", "198.51.100.24", 5060)
+BESIDE = Flow("UDP", "198.51.100.24", 40_000)
+"""Somebody behind the same NAT as the phone."""
+PHONE_TCP = Flow("TCP", "198.51.100.24", 5060, connection=7)
+BESIDE_TCP = Flow("TCP", "198.51.100.24", 40_000, connection=8)
 GATE = "sip:gate.example.com"
 
 
@@ -40,11 +45,14 @@ class Bench(GateBench):
         config = default_config(phones=PHONES)
         if local:
             object.__setattr__(config, "local_networks", (ip_network(local),))
+        authenticator = DigestAuthenticator(server, lambda: next(salts))
         super().__init__(
             config=config,
             policy=Snapshot(plain.plan, plain.groups.values(), users, CodeTable.of(plain.codes)),
-            authenticator=DigestAuthenticator(server, lambda: next(salts)),
+            authenticator=authenticator,
         )
+        assert self.core.registrations is not None
+        authenticator.bindings = self.core.registrations.registrar.bindings
         self._serial = 0
 
     def send(
@@ -63,10 +71,11 @@ class Bench(GateBench):
         lines = f"Authorization: {authorization}\r\n" if authorization else ""
         data = (
             f"{method} {uri} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {flow.remote_host}:{flow.remote_port};branch=z9hG4bK{self._serial}\r\n"
+            f"Via: SIP/2.0/{flow.transport} {format_host(flow.remote_host)}:{flow.remote_port}"
+            f";branch=z9hG4bK{self._serial}\r\n"
             f"From: <sip:204@gate.example.com>;tag=s{self._serial}\r\nTo: <sip:204@gate.example.com>\r\n"
             f"Call-ID: c{self._serial}\r\nCSeq: {self._serial} {method}\r\n"
-            f"Contact: <sip:204@{flow.remote_host}:{flow.remote_port}>\r\n"
+            f"Contact: <sip:204@{format_host(flow.remote_host)}:{flow.remote_port}>\r\n"
             f"Max-Forwards: 70\r\n{headers}{lines}Content-Length: 0\r\n\r\n"
         ).encode()
         self.gate.receive(data, flow, self.now)
@@ -103,6 +112,10 @@ class Bench(GateBench):
             wrong = self.credentials(f"guess {number}", flow, method=method, user=user)
             found.append(self.send(method, flow, wrong).status)
         return found
+
+    def register(self, flow: Flow = PHONE, *, headers: str = "") -> int:
+        """Register, or refresh, with the right password."""
+        return self.send("REGISTER", flow, self.credentials("secret", flow), headers=headers).status
 
     def disable(self) -> None:
         """Disable the user as an administrator does."""
@@ -269,6 +282,104 @@ class TestBan:
         assert guard.heed(THIEF, "204", genuine=True, now=2.0) is Heed.REFUSE
         guard.wrong(other, "204", "REGISTER", genuine=True, now=2.0)
         assert guard.heed(other, "204", genuine=True, now=2.0) is Heed.REFUSE
+
+
+class TestPhoneBehindTheGuessersAddress:
+    """A ban is of an address; a registered phone there is known by the flow that it keeps."""
+
+    @pytest.mark.parametrize(("phone", "beside"), [(PHONE, BESIDE), (PHONE_TCP, BESIDE_TCP)])
+    def test_it_registers_and_calls_and_the_guesser_does_not(self, phone: Flow, beside: Flow) -> None:
+        bench = Bench()
+        assert bench.register(phone) == 200
+        assert bench.guess(beside, times=12) == [401] * 10 + [403] * 2
+        assert bench.register(phone) == 200
+        invite = bench.credentials("secret", phone, method="INVITE")
+        bench.answers("INVITE", phone, invite)
+        assert len(bench.core.calls) == 1
+        right = bench.credentials("secret", beside)
+        assert bench.send("REGISTER", beside, right).status == 403
+        assert bench.guess(beside, times=20, method="INVITE") == [403] * 20
+        assert bench.register(phone) == 200
+
+    def test_it_is_heard_where_a_whole_network_of_ipv6_addresses_has_guessed(self) -> None:
+        guard = PasswordGuard(BanRules())
+        for number in range(2, 102):
+            flow = Flow("UDP", f"2001:db8::{number:x}", 5060)
+            guard.wrong(flow, "204", "REGISTER", genuine=True, now=0.0)
+        phone = Flow("UDP", "2001:db8::1", 5060)
+        assert guard.heed(phone, "204", genuine=True, now=1.0) is Heed.REFUSE
+        assert guard.heed(phone, "204", genuine=True, own=True, now=1.0) is Heed.VERIFY
+        for _ in range(10):
+            guard.wrong(phone, "204", "REGISTER", genuine=True, own=True, now=1.0)
+        assert guard.heed(phone, "204", genuine=True, own=True, now=2.0) is Heed.REFUSE
+        spared = [guard.spares(phone, "204", own=True, now=2.0) for _ in range(12)]
+        assert spared == [True] * 10 + [False] * 2
+
+    def test_over_its_flow_there_are_ten_tries_too(self) -> None:
+        bench = Bench()
+        assert bench.register() == 200
+        bench.guess(BESIDE, times=10)
+        bench.network.run_for(200.0)
+        assert bench.guess(PHONE, times=12) == [401] * 10 + [403] * 2
+        assert bench.register() == 403
+        bench.network.run_for(150.0)
+        assert bench.register(BESIDE) == 200, "tries over the flow make the address's ban no longer"
+        assert bench.register() == 403
+        bench.network.run_for(150.0)
+        assert bench.register() == 200
+
+    def test_tries_over_its_flow_are_tries_of_its_address(self) -> None:
+        bench = Bench()
+        assert bench.register() == 200
+        assert bench.guess(PHONE, times=12) == [401] * 10 + [403] * 2
+        assert bench.guess(BESIDE) == [403]
+
+    def test_an_old_nonce_of_its_own_is_stale_as_ever(self) -> None:
+        bench = Bench()
+        used = bench.credentials("secret", PHONE)
+        assert bench.send("REGISTER", PHONE, used).status == 200
+        bench.guess(BESIDE, times=10)
+        again = bench.send("REGISTER", PHONE, used)
+        assert (again.status, "stale=true" in str(again.headers.get("WWW-Authenticate"))) == (401, True)
+        assert bench.register() == 200
+
+    def test_what_it_has_sent_tells_the_guesser_nothing(self) -> None:
+        """Not even one that has heard it, and so has the right answer to a nonce of this address."""
+        bench = Bench()
+        heard = bench.credentials("secret", PHONE)
+        assert bench.send("REGISTER", PHONE, heard).status == 200
+        unused = bench.credentials("secret", PHONE)
+        wrong = bench.credentials("wrong", PHONE)
+        elsewhere = bench.credentials("secret", PHONE, challenged_at=THIEF)
+        bench.guess(BESIDE, times=10)
+        assert {bench.send("REGISTER", BESIDE, one).status for one in (heard, unused, wrong)} == {403}
+        # Over the phone's flow itself a nonce of elsewhere is worth a challenge, and no word about it.
+        told = bench.send("REGISTER", PHONE, elsewhere)
+        assert (told.status, "stale" in str(told.headers.get("WWW-Authenticate"))) == (401, False)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            PHONE_TCP._replace(connection=9),
+            PHONE_TCP._replace(connection=0),
+            PHONE._replace(remote_port=5061),
+            PHONE,
+        ],
+    )
+    def test_another_connection_port_or_transport_is_not_its_flow(self, other: Flow) -> None:
+        bench = Bench()
+        assert bench.register(PHONE_TCP) == 200
+        bench.guess(BESIDE, times=10)
+        assert bench.register(other) == 403
+
+    def test_who_has_unregistered_or_is_another_user_has_no_flow(self) -> None:
+        bench = Bench()
+        assert bench.register() == 200
+        bench.guess(BESIDE, times=10, user="999")
+        assert bench.guess(PHONE, user="999") == [403]
+        bench.guess(BESIDE, times=10)
+        assert bench.register(headers="Expires: 0\r\n") == 200
+        assert bench.register() == 403
 
 
 class TestDisabledUser:
