@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import hmac
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -35,45 +36,71 @@ class Verdict(enum.Enum):
 class NonceCounts(Protocol):
     """Remembers how far each nonce has been used (RFC 7616 §3.4 nc)."""
 
-    def use(self, nonce: str, count: int, *, expires: float, now: float) -> bool:
-        """Note a use; False for a count that is not above all before it. Times are in seconds."""
+    def use(self, nonce: str, count: int, *, user: str, expires: float, now: float) -> bool:
+        """Note a use by who has proved to be ``user``; False for a count that is not above all before it.
+        Times are in seconds.
+        """
+
+
+class _Second:
+    """The nonces that expire in one second."""
+
+    __slots__ = ("counts", "of_users")
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.of_users: Counter[str] = Counter()
 
 
 class RecentNonceCounts:
-    """`NonceCounts` in memory, bounded: when full of live nonces, further ones are refused, which costs their
-    senders one more challenge; forgetting a live one would let its requests be replayed.
+    """`NonceCounts` in memory, bounded. A live nonce is never forgotten, since its requests could be
+    replayed: a user who has too many has no further one accepted, however fresh, until some of those are
+    over. That is who has ``most`` of them, and when there are ``limit`` in all, who has a ``few``. All others
+    have room, which bounds the memory too: there are only so many users.
 
     Nonces are kept by the second in which they expire, so that old ones go in whole seconds' worth: however
     many phones register at once, no request pays for looking at the nonces of all others.
     """
 
-    __slots__ = ("_by_second", "_kept", "_limit")
+    __slots__ = ("_by_second", "_few", "_kept", "_limit", "_most", "_of_users")
 
-    def __init__(self, limit: int = 400_000) -> None:
+    def __init__(self, limit: int = 400_000, *, most: int = 40_000, few: int = 100) -> None:
         self._limit = limit
-        self._by_second: dict[int, dict[str, int]] = {}
+        self._most = most
+        self._few = few
+        self._by_second: dict[int, _Second] = {}
+        self._of_users: Counter[str] = Counter()
         self._kept = 0
 
-    def use(self, nonce: str, count: int, *, expires: float, now: float) -> bool:
+    def use(self, nonce: str, count: int, *, user: str, expires: float, now: float) -> bool:
         """Note a use; see `NonceCounts.use`. One nonce always comes with the same ``expires``."""
-        second = int(expires)
-        counts = self._by_second.get(second)
-        if counts is None or (self._kept >= self._limit and nonce not in counts):
+        second = self._by_second.get(int(expires))
+        known = None if second is None else second.counts.get(nonce)
+        if second is None or (known is None and not self._has_room(user)):
             self._forget_expired(now)
-            if self._kept >= self._limit:
+            if not self._has_room(user):
                 return False
-            counts = self._by_second.setdefault(second, {})
-        known = counts.get(nonce)
+            second = self._by_second.setdefault(int(expires), _Second())
         if known is None:
             self._kept += 1
+            self._of_users[user] += 1
+            second.of_users[user] += 1
         elif count <= known:
             return False
-        counts[nonce] = count
+        second.counts[nonce] = count
         return True
 
+    def _has_room(self, user: str) -> bool:
+        return self._of_users[user] < (self._most if self._kept < self._limit else self._few)
+
     def _forget_expired(self, now: float) -> None:
-        for second in [second for second in self._by_second if second <= now]:
-            self._kept -= len(self._by_second.pop(second))
+        for at in [at for at in self._by_second if at <= now]:
+            second = self._by_second.pop(at)
+            self._kept -= len(second.counts)
+            for user, nonces in second.of_users.items():
+                left = self._of_users.pop(user) - nonces
+                if left:
+                    self._of_users[user] = left
 
     def __len__(self) -> int:
         return self._kept
@@ -136,7 +163,8 @@ class DigestServer:
         expires = self._expiry(credentials.nonce, source)
         if expires is None or expires <= now:
             return Verdict.STALE
-        if not self._counts.use(credentials.nonce, credentials.nonce_count, expires=expires, now=now):
+        nonce, count, user = credentials.nonce, credentials.nonce_count, credentials.username
+        if not self._counts.use(nonce, count, user=user, expires=expires, now=now):
             return Verdict.STALE
         return Verdict.ACCEPTED
 

@@ -349,33 +349,84 @@ def test_rfc7616_3_4_6_the_digest_names_the_number_it_is_for(signed: str, expect
     assert verdict(gate, answer(challenge_of(gate), uri=signed)) is expected
 
 
+def used(counts: RecentNonceCounts, nonce: str, count: int = 1, *, expires: float, now: float) -> bool:
+    """Use a nonce; the user is its first letter."""
+    return counts.use(nonce, count, user=nonce[0], expires=expires, now=now)
+
+
 def test_a_flood_of_nonces_costs_bounded_memory() -> None:
-    counts = RecentNonceCounts(limit=2)
-    assert counts.use("a", 1, expires=10.0, now=0.0)
-    assert counts.use("b", 1, expires=20.0, now=0.0)
-    assert not counts.use("c", 1, expires=30.0, now=9.9)
-    assert counts.use("b", 2, expires=20.0, now=9.9)
-    assert counts.use("c", 1, expires=30.0, now=10.0)
-    assert not counts.use("b", 2, expires=20.0, now=10.0)
+    counts = RecentNonceCounts(limit=2, few=0)
+    assert used(counts, "a", expires=10.0, now=0.0)
+    assert used(counts, "b", expires=20.0, now=0.0)
+    assert not used(counts, "c", expires=30.0, now=9.9)
+    assert used(counts, "b", 2, expires=20.0, now=9.9)
+    assert used(counts, "c", expires=30.0, now=10.0)
+    assert not used(counts, "b", 2, expires=20.0, now=10.0)
     assert len(counts) == 2
+
+
+def test_who_uses_too_many_nonces_has_none_accepted_until_the_own_ones_are_over() -> None:
+    counts = RecentNonceCounts(limit=100, most=3)
+    assert [used(counts, f"m{number}", expires=10.0, now=0.0) for number in range(5)] == [True] * 3 + [
+        False
+    ] * 2
+    assert not used(counts, "m5", expires=12.0, now=2.0)
+    assert used(counts, "m0", 2, expires=10.0, now=2.0)
+    assert used(counts, "a0", expires=12.0, now=2.0)
+    assert used(counts, "m5", expires=20.0, now=10.0)
+    assert len(counts) == 2
+
+
+def test_many_who_use_many_nonces_leave_a_few_to_everybody() -> None:
+    counts = RecentNonceCounts(limit=30, most=10, few=2)
+    for user in "mno":
+        assert all(used(counts, f"{user}{number}", expires=10.0, now=0.0) for number in range(10))
+        assert not used(counts, f"{user}10", expires=10.0, now=0.0)
+    for user in "ab":
+        taken = [used(counts, f"{user}{number}", expires=10.0, now=1.0) for number in range(4)]
+        assert taken == [True, True, False, False]
+    assert len(counts) == 34
+    assert used(counts, "a9", expires=20.0, now=10.0)
+    assert len(counts) == 1
+
+
+def test_one_user_with_a_right_password_makes_no_other_users_nonce_stale() -> None:
+    gate = DigestServer("example.com", b"secret key", RecentNonceCounts(20, most=5), lifetime=60.0)
+
+    def asks(user: str, salt: int, source: str, now: float) -> Verdict:
+        credentials = answer_challenge(
+            challenge_of(gate, salt=str(salt), source=source, now=now),
+            method="INVITE",
+            uri=URI,
+            username=user,
+            password=PASSWORD,
+            cnonce="c",
+        )
+        ha1s = tuple(Ha1.of(algorithm, user, "example.com", PASSWORD) for algorithm in Algorithm)
+        return verdict(gate, credentials, ha1s=ha1s, source=source, now=now)
+
+    found = [asks("mallory", number, f"10.0.0.{number}", 100.0) for number in range(100)]
+    assert found == [Verdict.ACCEPTED] * 5 + [Verdict.STALE] * 95
+    assert asks("204", 1, SOURCE, 101.0) is Verdict.ACCEPTED
+    assert asks("mallory", 100, SOURCE, 161.0) is Verdict.ACCEPTED
 
 
 def test_nonces_go_with_the_second_in_which_they_expire() -> None:
     counts = RecentNonceCounts()
     for number in range(1000):
-        assert counts.use(f"n{number}", 1, expires=100.0 + number % 10, now=0.0)
-    assert not counts.use("n3", 1, expires=103.0, now=99.0)
+        assert used(counts, f"n{number}", expires=100.0 + number % 10, now=0.0)
+    assert not used(counts, "n3", expires=103.0, now=99.0)
     assert len(counts) == 1000
-    assert counts.use("later", 1, expires=405.0, now=105.0)
+    assert used(counts, "later", expires=405.0, now=105.0)
     assert len(counts) == 401
-    assert not counts.use("n9", 1, expires=109.0, now=105.0)
-    assert counts.use("n9", 2, expires=109.0, now=105.0)
+    assert not used(counts, "n9", expires=109.0, now=105.0)
+    assert used(counts, "n9", 2, expires=109.0, now=105.0)
 
 
 def test_a_full_memory_takes_no_new_nonce_of_a_known_second_either() -> None:
-    counts = RecentNonceCounts(limit=1)
-    assert counts.use("a", 1, expires=10.0, now=0.0)
-    assert not counts.use("b", 1, expires=10.0, now=0.0)
-    assert counts.use("a", 2, expires=10.0, now=0.0)
-    assert counts.use("b", 1, expires=11.0, now=10.5)
+    counts = RecentNonceCounts(limit=1, few=0)
+    assert used(counts, "a", expires=10.0, now=0.0)
+    assert not used(counts, "b", expires=10.0, now=0.0)
+    assert used(counts, "a", 2, expires=10.0, now=0.0)
+    assert used(counts, "b", expires=11.0, now=10.5)
     assert len(counts) == 1
