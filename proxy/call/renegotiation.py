@@ -439,9 +439,10 @@ class Renegotiation:
         else:
             if status in {405, 501}:
                 leg.allows -= {"UPDATE"}
-            # It is still expected before the session expires: after a 491 soon, after others a bit later.
-            wait = self._glare_wait(leg) if status == 491 else float(_LONGEST_WAIT)
-            leg.session.refresh_later(now + wait)
+            if response is None or not leg.session.refused(now):
+                # It is still expected before the session expires: after a 491 soon, after others a bit later.
+                wait = self._glare_wait(leg) if status == 491 else float(_LONGEST_WAIT)
+                leg.session.refresh_later(now + wait)
         self._call.rearm()
 
     # Time, and the end --------------------------------------------------------------------------------------

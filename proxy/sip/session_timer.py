@@ -88,13 +88,13 @@ def refused_interval(request: Request, least: int) -> bool:
 class SessionTimer:
     """The session timer of one dialog; ``interval`` 0: the gate asks for none, but keeps the peer's."""
 
-    __slots__ = ("_least", "_refreshes", "_running", "_supported", "_wanted", "expires_at", "refresh_at")
+    __slots__ = ("_expected", "_least", "_refreshes", "_running", "_wanted", "expires_at", "refresh_at")
 
     def __init__(self, interval: int, least: int) -> None:
         self._wanted = interval
         self._least = least
-        self._supported = False
-        """The peer knows session timers."""
+        self._expected = False
+        """The peer, or a proxy on the way, counts too: without a refresh its session is over."""
         self._running = 0
         self._refreshes = True
         self.refresh_at = NEVER
@@ -120,13 +120,24 @@ class SessionTimer:
 
     def accepted(self, response: Response, now: float) -> None:
         """Take the 2xx to such a request (§7.2)."""
-        self._supported = self._supported or supports_timer(response.headers)
         granted = SessionExpires.read(response.headers)
+        self._expected = granted is not None
         if granted is not None:
             self._run(granted.seconds, refreshes=granted.refresher is not Refresher.UAS, now=now)
         elif self._wanted:
-            # The peer knows no timers: the gate may refresh all the same, and so learns whether it lives.
+            # The peer's session has no expiration: the gate may refresh all the same, and so learns whether
+            # it lives.
             self._run(self._running or self._wanted, refreshes=True, now=now)
+
+    def refused(self, now: float) -> bool:
+        """Take a final response to a refresh that neither accepts it nor ends the session (§10).
+
+        Where the 2xx has granted no interval the session has no expiration (§7.2), and any answer says that
+        the peer lives: the gate asks again after half an interval. False: a refresh is still expected.
+        """
+        if not self._expected:
+            self._run(self._running, refreshes=True, now=now)
+        return not self._expected
 
     def too_small(self, response: Response) -> bool:
         """Take the Min-SE of a 422 (§7.3); False when it asks for nothing that was not offered."""
@@ -143,8 +154,9 @@ class SessionTimer:
     def answered(self, request: Request, now: float) -> tuple[tuple[str, str], ...]:
         """Return what the 2xx to a request says, and begin to count (§9, table 2)."""
         headers = request.headers
-        self._supported = supports_timer(headers)
+        supported = supports_timer(headers)
         asked = SessionExpires.read(headers)
+        self._expected = supported or asked is not None
         if asked is None and not self._wanted:
             return ()
         seconds = self._running or self._wanted if asked is None else asked.seconds
@@ -152,7 +164,7 @@ class SessionTimer:
             # It may be shortened, but not below what the proxies on the way take.
             seconds = min(seconds, max(self._wanted, min_se(headers)))
         seconds = max(seconds, LEAST_MIN_SE)
-        if not self._supported:
+        if not supported:
             refresher = Refresher.UAS
         elif asked is not None and asked.refresher is not None:
             refresher = asked.refresher

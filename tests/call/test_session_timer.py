@@ -28,10 +28,14 @@ from tests.call.offers import (
     version_of,
 )
 from tests.support.gate import CARRIER, NUMBER, PBX, GateBench, default_config
-from tests.support.ua import Step, UaCall, sdp
+from tests.support.ua import ANSWER, Step, UaCall, sdp
 
 TOLL_FREE = "918005550123"
 TIMER = ("Supported", "timer")
+GRANTED = (
+    Step(0.0, 200, with_sdp=True, headers=[("Session-Expires", "1800;refresher=uac"), ("Require", "timer")]),
+)
+"""The callee agrees to the interval that it is asked for, and leaves the refreshes to the gate."""
 NO_UPDATE = (Step(0.0, 200, with_sdp=True, headers=ALLOW_NO_UPDATE),)
 CHALLENGE = ("Proxy-Authenticate", 'Digest realm="carrier", nonce="n1", qop="auth"')
 
@@ -181,7 +185,7 @@ class TestRefresh:
 
     @pytest.mark.parametrize(("status", "after"), [(491, 3.0), (500, 10.0)])
     def test_refused_for_the_moment_it_is_sent_again(self, status: int, after: float) -> None:
-        with talk() as (bench, _call):
+        with talk(GateBench(script=GRANTED)) as (bench, _call):
             bench.carrier.within = answers(bench.carrier, status)
             bench.run(899.5)
             assert len(asked(callee(bench))) == 1
@@ -191,10 +195,13 @@ class TestRefresh:
             assert len(asked(callee(bench))) == 2
 
     @pytest.mark.parametrize("status", [405, 501])
-    def test_a_peer_that_takes_no_update_after_all_gets_a_reinvite(self, status: int) -> None:
-        with talk() as (bench, _call):
+    @pytest.mark.parametrize(("granted", "after"), [(True, 10.0), (False, 900.0)])
+    def test_a_peer_that_takes_no_update_after_all_gets_a_reinvite(
+        self, status: int, granted: bool, after: float
+    ) -> None:
+        with talk(GateBench(script=GRANTED if granted else ANSWER)) as (bench, _call):
             bench.carrier.within = answers(bench.carrier, status)
-            bench.run(911.0)
+            bench.run(901.0 + after)
             assert [request.method for request in asked(callee(bench))] == ["UPDATE", "INVITE"]
 
     def test_rfc3261_8_1_3_1_a_transport_that_fails_is_tried_again(self) -> None:
@@ -279,13 +286,39 @@ class TestDeadPeer:
             assert callee(bench).ended
         assert bench.record.q850_cause == 102
 
-    def test_a_side_that_refuses_every_refresh(self) -> None:
-        with talk() as (bench, call):
+    def test_a_side_that_has_granted_an_interval_and_refuses_every_refresh(self) -> None:
+        with talk(GateBench(script=GRANTED)) as (bench, call):
             bench.carrier.within = answers(bench.carrier, *[488] * 200)
             bench.run(1766.0)
             assert not call.has_ended()
             bench.run(2.0)
             assert call.has_ended()
+
+    @pytest.mark.parametrize("status", [401, 403, 407, 488, 491, 500, 501, 603])
+    def test_rfc4028_7_2_a_callee_without_timers_lives_whatever_it_answers(self, status: int) -> None:
+        with talk() as (bench, call):
+            bench.carrier.within = answers(bench.carrier, *[status] * 20)
+            bench.run(7300.0)
+            assert not call.has_ended()
+            assert len(asked(callee(bench))) == 8, "every half interval, and no flood"
+
+    def test_rfc4028_9_and_so_does_such_a_caller(self) -> None:
+        with talk() as (bench, call):
+            bench.pbx.within = answers(bench.pbx, *[403] * 20)
+            bench.run(7300.0)
+            assert not call.has_ended()
+            assert len(asked(call)) == 8
+
+    def test_rfc4028_10_one_that_refuses_and_then_is_silent_is_gone(self) -> None:
+        with talk() as (bench, call):
+            bench.carrier.within = answers(bench.carrier, 403)
+            bench.run(950.0)
+            bench.network.drop = lambda sender, receiver, data: CARRIER in {sender, receiver}
+            bench.run(900.0)
+            assert call.has_ended()
+            bench.vanished.add(bench.carrier)
+            bench.run(40.0)
+        assert bench.record.sip_code == 408
 
     def test_the_call_ends_while_a_refresh_is_under_way(self) -> None:
         with talk(GateBench(delay=(0.1, 0.1))) as (bench, call):

@@ -195,6 +195,51 @@ class TestAsUac:
         assert not SessionTimer(0, 90).too_small(response("Min-SE: 600", status=422))
 
 
+class TestRefused:
+    """§7.2, §10: what a refusal says of a session that the peer has given no expiration."""
+
+    def test_rfc4028_7_2_a_peer_that_has_granted_no_interval_lives(self) -> None:
+        timer = SessionTimer(1800, 90)
+        timer.accepted(response(), 100.0)
+        assert timer.refused(1000.0)
+        assert (timer.refresh_at, timer.expires_at) == (1900.0, 2768.0)
+
+    def test_rfc4028_10_one_that_has_granted_it_expects_a_refresh(self) -> None:
+        timer = SessionTimer(1800, 90)
+        timer.accepted(response("Session-Expires: 600;refresher=uac"), 100.0)
+        assert not timer.refused(400.0)
+        assert timer.expires_at == 668.0
+
+    def test_the_latest_2xx_counts(self) -> None:
+        timer = SessionTimer(1800, 90)
+        timer.accepted(response("Session-Expires: 600;refresher=uac"), 100.0)
+        timer.accepted(response(), 400.0)
+        assert timer.refused(700.0)
+        assert timer.expires_at == 1268.0
+
+    @pytest.mark.parametrize(
+        ("lines", "lives"),
+        [
+            ((), True),
+            (("Supported: 100rel",), True),
+            (("Supported: timer",), False),
+            (("Session-Expires: 600",), False),  # a proxy on the way counts
+        ],
+    )
+    def test_rfc4028_9_who_has_asked_for_none_and_knows_none(
+        self, lines: tuple[str, ...], lives: bool
+    ) -> None:
+        timer = SessionTimer(1800, 90)
+        timer.answered(request(*lines), 100.0)
+        assert timer.refused(1000.0) is lives
+
+    def test_a_gate_without_timers_counts_none(self) -> None:
+        timer = SessionTimer(0, 90)
+        timer.accepted(response(), 100.0)
+        assert timer.answered(request(), 100.0) == ()
+        assert timer.deadline == NEVER
+
+
 class TestAsUas:
     """§9, table 2."""
 
