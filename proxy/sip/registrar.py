@@ -288,12 +288,16 @@ class Registrar:
 def _changed(
     before: Bindings, registration: Registration, contacts: Sequence[NameAddr]
 ) -> tuple[list[Binding], list[Binding]]:
-    """Return a user's bindings as a REGISTER wants them, and those of them that it made."""
+    """Return a user's bindings as a REGISTER wants them, and those of them that it made.
+
+    What it removes goes first: a phone gives its old address up beside the new one of the same flow.
+    """
     after = list(before)
     made: list[Binding] = []
-    for contact in contacts:
-        seconds = registration.expiry(contact)
-        identity = registration.identity(contact, alone=len(contacts) == 1 or not seconds)
+    wanted = sorted(((contact, registration.expiry(contact)) for contact in contacts), key=_is_kept)
+    alone = sum(map(_is_kept, wanted)) <= 1
+    for contact, seconds in wanted:
+        identity = registration.identity(contact, alone=alone)
         at = _find(after, contact, identity)
         if at is None and seconds and len(contacts) == 1:
             at = _find_moved(after, contact, identity, registration.call_id)
@@ -311,6 +315,10 @@ def _changed(
         elif at is not None:
             del after[at]
     return after, made
+
+
+def _is_kept(wanted: tuple[NameAddr, int]) -> bool:
+    return wanted[1] > 0
 
 
 def _find_moved(

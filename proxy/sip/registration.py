@@ -166,7 +166,7 @@ class Registration:
     def identity(self, contact: NameAddr, *, alone: bool) -> Identity:
         """Read instance-id and reg-id, which counts where Outbound applies only (RFC 5626 §6).
 
-        ``alone``: no other contact is registered by the same request.
+        ``alone``: no more than one contact of the request has an expiry above zero.
         """
         instance = contact.params.get("+sip.instance") or ""
         text = contact.params.get("reg-id")

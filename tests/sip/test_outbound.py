@@ -189,6 +189,33 @@ def test_rfc5626_6_reg_id_beside_another_contact_is_refused() -> None:
     assert bench.register(flow_contact(1), OTHER, headers=OUTBOUND).status == 400
     bench.register(flow_contact(1), headers=OUTBOUND)
     assert bench.register(f"{flow_contact(1)};expires=0", OTHER, headers=OUTBOUND).status == 200
+    bench.register(flow_contact(1), headers=OUTBOUND)
+    third = "<sip:204@192.0.2.22:5060>"
+    assert bench.register(f"{flow_contact(1)};expires=0", OTHER, third, headers=OUTBOUND).status == 400
+
+
+@pytest.mark.parametrize(
+    "old", [f"{flow_contact(1)};expires=0", "<sip:204@192.0.2.20:5060>;expires=0", f"{CONTACT};q=1;expires=0"]
+)
+@pytest.mark.parametrize("new_first", [True, False])
+def test_rfc5626_6_a_contact_that_is_removed_does_not_count(old: str, new_first: bool) -> None:
+    bench = Bench()
+    bench.register(flow_contact(1), headers=OUTBOUND)
+    new = flow_contact(1, host=77)
+    both = (new, old) if new_first else (old, new)
+    outcome = bench.register(*both, headers=OUTBOUND)
+    assert header(outcome, "Require") == ["outbound"]
+    assert bench.contacts() == ["sip:204@192.0.2.77:5060"]
+    (binding,) = bench.registrar.bindings("204")
+    assert binding.reg_id == 1
+
+
+def test_a_phone_that_begins_with_outbound_gives_up_its_plain_contact() -> None:
+    bench = Bench()
+    bench.register(CONTACT)
+    assert bench.register(flow_contact(1), f"{CONTACT};expires=0", headers=OUTBOUND).status == 200
+    (binding,) = bench.registrar.bindings("204")
+    assert binding.reg_id == 1
 
 
 def test_rfc5626_6_a_first_hop_without_outbound_gets_439() -> None:
