@@ -131,9 +131,11 @@ class TcpSettings(Section):
     """In all; one more closes the oldest that no phone and no call uses. Peers and trunks are let in beyond
     it."""
     connections_per_source: int = Field(default=50, ge=1)
-    """From one address that is neither peer nor trunk; from one IPv6 network (/64) ten times as many."""
+    """From one address that is neither peer nor trunk; ten times as many from one of which phones are
+    registered, and from one IPv6 network (/64)."""
     idle_timeout: Seconds = 600.0
-    """A connection without traffic for so long is closed; keep-alives count."""
+    """A connection that no phone and no call uses is closed after so long without traffic; keep-alives
+    count."""
     message_timeout: Seconds = 10.0
     """A message that has begun must be whole by then."""
     connect_timeout: Seconds = 4.0

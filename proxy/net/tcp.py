@@ -47,9 +47,11 @@ class TcpLimits:
     """In all. One more closes the oldest that is of no use to anybody, and is refused where there is none.
     Trusted sources are not counted out: strangers cannot lock the PBX or the trunk out."""
     connections_per_source: int = 50
-    """From one IP address that is not trusted; from one IPv6 network of /64 `WIDER` times as many."""
+    """From one IP address that is not trusted; from one of which phones are registered, as a whole branch's
+    may be behind a NAT, and from one IPv6 network of /64 `WIDER` times as many."""
     idle: float = 600.0
-    """Without a byte in either direction the connection is closed; keep-alives count as traffic."""
+    """Without a byte in either direction a connection that no phone and no call uses is closed; keep-alives
+    count as traffic."""
     message: float = 10.0
     """A message that has begun must be whole by then."""
     connect: float = 4.0
@@ -98,6 +100,7 @@ class TcpConnections:
         self._loop = loop
         self._on_failure = on_failure
         self._is_trusted = is_trusted
+        self._is_known = crowd.is_known
         self._is_in_use = is_in_use
         self._servers: list[asyncio.Server] = []
         self._local_hosts: dict[int, str] = {}
@@ -265,6 +268,7 @@ class TcpConnections:
         is_strangers = connection.wanted is None and not self._is_trusted(host)
         if is_strangers and not self._finds_room(host, connection):
             self.refused += 1
+            self._strangers.warning("connection refused: too many", peer=f"{host}:{port}")
             connection.abort()
             return
         self._last_number += 1
@@ -416,7 +420,7 @@ class TcpConnections:
 
     def _finds_room(self, host: str, connection: Connection) -> bool:
         """Say whether a stranger's connection may stay; the oldest one that is of no use may have to go."""
-        most = self.limits.connections_per_source
+        most = self.limits.connections_per_source * (WIDER if self._is_known(host) else 1)
         for name, bound in zip(counted_as(host), (most, WIDER * most), strict=False):
             if self._sources[name] >= bound:
                 return False
@@ -428,10 +432,13 @@ class TcpConnections:
         while self._unproven:
             oldest = self._unproven.pop(next(iter(self._unproven)))
             # Who is found in use is not asked again: a look at all of them would cost what a flood wants.
-            if oldest.flow is not None and not self._is_in_use(oldest.flow):
+            if not self._uses(oldest):
                 self._displace(oldest)
                 return True
         return False
+
+    def _uses(self, connection: Connection) -> bool:
+        return connection.flow is not None and self._is_in_use(connection.flow)
 
     def _displace(self, connection: Connection) -> None:
         self.displaced += 1
@@ -453,7 +460,7 @@ class TcpConnections:
                 self._strangers.warning("connection closed: unfinished handshake", peer=connection.peer)
                 self.failed_handshakes += 1
                 connection.abort()
-            elif now - connection.last_traffic > self.limits.idle:
+            elif now - connection.last_traffic > self.limits.idle and not self._uses(connection):
                 connection.close()
         self._sweep = self._loop.call_later(SWEEP_INTERVAL, self._swept)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from proxy.net import tcp
 from proxy.net.connection import Connection
 from proxy.net.tcp import TcpConnections, TcpLimits
 from proxy.sip.flow import Flow
-from tests.net.crowds import crowd
+from tests.net.crowds import KNOWN, crowd
 from tests.net.waiting import PATIENCE, until
 
 MESSAGE = (
@@ -216,6 +217,33 @@ async def test_connections_of_one_source_beyond_its_limit_are_refused(limited: L
     await _end(first)
 
 
+async def test_a_branch_of_registered_phones_behind_one_address_has_ten_times_its_limit(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate.table.limits = TcpLimits(connections_per_source=2)
+    for port in range(21):
+        gate.table.made(Connection(gate.table, 2, None, None, max_message=1_000), (KNOWN, 40_000 + port))
+    assert (len(gate.table), gate.table.refused) == (20, 1)
+    assert "connection refused: too many" in caplog.text
+    for connection in list(gate.table._by_number.values()):
+        gate.table.lost(connection, None)
+
+
+async def test_who_vanishes_without_a_word_is_noticed_by_the_kernel_on_either_sides_connections(
+    gate: Gate, carrier: Carrier
+) -> None:
+    address = await carrier.start()
+    _, writer = await gate.connect()
+    assert gate.table.send(MESSAGE, Flow("TCP", *address, 2, 0))
+    await until(lambda: len(gate.table) == 2)
+    for connection in gate.table._by_number.values():
+        assert connection._transport is not None
+        opened = connection._transport.get_extra_info("socket")
+        assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    await _end(writer)
+
+
 async def test_a_network_of_ipv6_addresses_has_ten_times_the_connections_of_one_address(gate: Gate) -> None:
     table = gate.table
     table.limits = TcpLimits(connections_per_source=2)
@@ -340,6 +368,20 @@ async def test_a_silent_connection_is_closed(limited: Limited) -> None:
     reader, writer = await gate.connect()
     assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     await _end(writer)
+
+
+async def test_a_silent_connection_that_a_phone_or_a_call_uses_stays(limited: Limited) -> None:
+    gate = await limited(TcpLimits(idle=0.05))
+    _, used = await gate.connect()
+    used.write(MESSAGE)
+    await until(lambda: gate.messages)
+    gate.in_use.add(gate.messages[0][1].connection)
+    reader, idle = await gate.connect()
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b"", "the later one has been closed"
+    used.write(MESSAGE)
+    await until(lambda: len(gate.messages) == 2)
+    for writer in (idle, used):
+        await _end(writer)
 
 
 async def test_a_peer_that_does_not_read_is_cut(limited: Limited) -> None:
