@@ -25,11 +25,12 @@ from proxy.sip.dialog import Dialog
 from proxy.sip.digest_client import DigestAttempt, DigestClient
 from proxy.sip.endpoint import Endpoint
 from proxy.sip.events import ClientTransaction
+from proxy.sip.flow import DEFAULT_PORTS
 from proxy.sip.message import Response
 from proxy.sip.reachability import is_within, networks_of
 from proxy.sip.seconds import delta_seconds, retry_after
 from proxy.sip.timers import NEVER
-from proxy.sip.uri import format_host
+from proxy.sip.uri import Uri, format_host
 
 __all__ = ["RegistrationState", "RegistrationStatus", "TrunkAccounts", "TrunkRegistration"]
 
@@ -191,17 +192,27 @@ class TrunkRegistration:
         self.reason = ""
 
     def _expiry_granted(self, response: Response) -> int:
-        """Return for how long the registrar keeps our Contact (§10.2.4)."""
+        """Return for how long the registrar keeps our Contact (§10.2.4).
+
+        A registrar may write it otherwise, without the port or with the address that it sees (of a NAT): the
+        only one there is, is ours.
+        """
         default = delta_seconds(response.headers.get("Expires"))
-        own = self._endpoint.config.listen_points
-        hosts = {(point.host.lower(), point.port) for point in own}
-        for contact in response.contacts:
-            uri = contact.uri
-            if uri.user == self._client.account.user and (uri.host.lower(), uri.port) in hosts:
+        contacts = response.contacts
+        for contact in contacts:
+            if len(contacts) == 1 or self._is_ours(contact.uri):
                 expires = delta_seconds(contact.params.get("expires"))
                 default = default if expires is None else expires
                 break
         return self._expires if default is None else default
+
+    def _is_ours(self, uri: Uri) -> bool:
+        """Say whether a Contact among several is the gate's; no port is the default one (§19.1.2)."""
+        return uri.user == self._client.account.user and any(
+            uri.host.lower() == point.host.lower()
+            and (uri.port or DEFAULT_PORTS[point.transport]) == point.port
+            for point in self._endpoint.config.listen_points
+        )
 
     def _lengthen(self, response: Response) -> bool:
         """Take the Min-Expires of a 423 (§10.2.8); False when it asks for nothing that we did not offer."""

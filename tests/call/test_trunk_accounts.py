@@ -147,11 +147,23 @@ def test_rfc3261_22_2_a_challenge_is_answered_and_the_binding_renewed(
     assert "gate-password" not in caplog.text
 
 
+STRANGERS = (
+    "Contact: <sip:gate-line@198.51.100.9:5060>;expires=50",
+    "Contact: <sip:other@192.0.2.1:5060>;expires=50",
+)
+"""Two bindings that are not the gate's."""
+
+
 @pytest.mark.parametrize(
     ("headers", "refresh"),
     [
         (("Contact: <sip:other@198.51.100.9>;expires=50", f"Contact: {CONTACT};expires=100"), 80.0),
-        (("Contact: <sip:gate-line@198.51.100.9:5060>;expires=50", "Expires: 200"), 160.0),
+        ((*STRANGERS, "Expires: 200"), 160.0),
+        ((*STRANGERS, "Contact: <sip:gate-line@192.0.2.1>;expires=60"), 48.0),
+        ((*STRANGERS, "Contact: <sip:gate-line@[2001:DB8::1];transport=tls>;expires=60"), 48.0),
+        ((*STRANGERS, "Contact: <sip:gate-line@[2001:db8::1]:5060>;expires=60"), 480.0),
+        (("Contact: <sip:gate-line@203.0.113.5:1024>;expires=60", "Expires: 200"), 48.0),
+        (("Contact: <sip:1002@192.0.2.1>;expires=60",), 48.0),
         ((f"Contact: {CONTACT}", "Expires: 200"), 160.0),
         ((f"Contact: {CONTACT};expires=soon",), 480.0),
         ((), 480.0),
