@@ -72,6 +72,8 @@ def invite_spec(route: Route, hop: Hop, invite: Request, description: bytes) -> 
         headers=tuple(headers),
         # Only an emergency call comes this far at 0; it gets one more hop, which ends a loop all the same.
         max_forwards=(max_forwards(invite) or 2) - 1,
+        # Carriers that know the gate by its registration look for it here.
+        contact_user=trunk.account.user if trunk.register and trunk.account is not None else "",
         large=trunk.large_requests,
         urgent=route.emergency,
     )

@@ -501,6 +501,26 @@ def test_rfc3261_22_3_who_asks_in_another_realm_gets_credentials_for_a_call_for_
             call.bye()
 
 
+@pytest.mark.parametrize(
+    ("registered", "user"), [(True, "gate-line"), (False, "tollgate")], ids=["registered", "account only"]
+)
+def test_the_contact_of_a_call_is_the_registered_one(registered: bool, user: str) -> None:
+    """Carriers that know the gate by its registration look for that user part in the INVITE."""
+    trunk = replace(ONE, register=registered)
+    with GateBench(config=default_config(trunks=(trunk,)), script=REFUSED) as bench:
+        call = bench.pbx.call(TOLL_FREE)
+        bench.run(0.02)
+        bench.carrier.script = ANSWER
+        bench.run(0.5)
+        assert call.status == 200
+        contacts = [
+            one.invite.headers.get("Contact") for one in bench.carrier.calls if one.invite is not None
+        ]
+        assert contacts == [f"<sip:{user}@192.0.2.1:5060>"] * 2
+        call.bye()
+        bench.core.reconfigure(default_config(trunks=(TWO,)))  # else there is a registration to try again
+
+
 def test_refused_credentials_end_the_call_after_two_invites() -> None:
     with GateBench(config=default_config(trunks=(ONE,)), script=REFUSED) as bench:
         call = bench.pbx.call(TOLL_FREE)
