@@ -122,7 +122,7 @@ class Renegotiation:
             # An offer of the peer's has no answer yet: its first one, or one that is on its way across.
             return 500
         try:
-            to_fax = fax.read_offer(description) if description else None
+            to_fax = fax.read_offer(leg, description) if description else None
             if to_fax is not None:
                 return self._take_fax(leg, event, to_fax, now)
             offer = leg.read_offer(description) if description else None
@@ -194,6 +194,8 @@ class Renegotiation:
 
     def _take_fax(self, leg: Leg, event: RequestReceived, offer: FaxOffer, now: float) -> int:
         """Pass a change to fax on (RFC 3362), or answer a refresh of it; returns the refusal, or 0."""
+        if self._call.state is CallState.CONFIRMING:
+            return 491  # asked again, it finds the answer on the disk, and somebody to ask
         other = self._follower(leg)
         if other is None or not (fax.takes_fax(leg) and fax.takes_fax(other)):
             return 488

@@ -176,6 +176,26 @@ def test_rfc3261_14_2_fax_at_the_prompt_is_refused() -> None:
         call.bye()
 
 
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+def test_rfc3261_14_1_fax_of_a_callee_whose_answer_is_being_written_waits(method: str) -> None:
+    """Fax machines ask as soon as they have answered; a 488 would be their last word."""
+    with GateBench() as bench:
+        bench.journal.delay = 0.3
+        bench.pbx.within = faxes(bench.pbx)
+        call = bench.pbx.call("918005550123")
+        bench.run(0.1)
+        assert call.status != 200
+        callee(bench).request(method, image("192.0.2.90"))
+        bench.run(1.0)
+        assert (callee(bench).replies[-1].status, call.status) == (491, 200)
+        callee(bench).request(method, image("192.0.2.90", version=3))
+        bench.run(1.0)
+        assert callee(bench).replies[-1].status == 200
+        assert told(bench, 1).remote.fax
+        assert told(bench, 2).remote.fax
+        call.bye()
+
+
 def test_rfc3261_14_1_glare() -> None:
     with talk() as (bench, call):
         kept = kept_by(bench.carrier)
