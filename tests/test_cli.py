@@ -30,7 +30,7 @@ COMMANDS = (
     ("reload",),
     ("hangup",),
     ("explain",),
-    *(("codes", name) for name in ("add", "list", "import", "export", "delete")),
+    *(("codes", name) for name in ("add", "set", "list", "import", "export", "delete")),
     *(("groups", name) for name in ("add", "set", "list", "delete")),
     *(("users", name) for name in ("add", "set", "list", "delete")),
     *(("usage", name) for name in ("list", "export")),
@@ -327,6 +327,7 @@ def test_a_store_that_was_not_there_is_said_with_its_whole_path(
     "arguments",
     [
         ["codes", "list"],
+        ["codes", "set", "1001", "--disable"],
         ["codes", "export", "-"],
         ["codes", "delete", "1001", "--yes"],
         ["groups", "list"],
@@ -363,8 +364,8 @@ def test_a_command_that_adds_nothing_makes_no_store(
     [
         ("user 204 exists already", "; `tollgate users set` changes it"),
         ("group 'my sales' exists already", "; `tollgate groups set` changes it"),
-        ("code 2263 exists already", "; --update replaces it"),
-        ("codes 22-63 and ACME both dial 2263", "; --update replaces it"),
+        ("code 2263 exists already", "; `tollgate codes set` changes it"),
+        ("codes 22-63 and ACME both dial 2263", "; `tollgate codes set` changes it"),
         ("user 204 does not exist", "; `tollgate users list` shows them"),
         ("c.csv: line 2: code 2263 exists already", ""),
         ("the call does not exist", ""),

@@ -9,6 +9,7 @@ import stat
 import sys
 import time
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -90,15 +91,87 @@ def test_add_code_with_all_it_can_have(capsys: pytest.CaptureFixture[str]) -> No
     assert (str(code.valid_from), str(code.valid_until)) == ("2026-01-01", "2026-12-31")
 
 
-def test_add_code_of_a_user_and_replace_it(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def bounded() -> AccountCode:
+    """A code of a user that has everything a code can have, and is disabled."""
     good("groups", "add", "sales")
     good("users", "add", "204", "--group", "sales")
-    good("codes", "add", "4711", "--user", "204")
-    assert "codes 47-11 and 4711 both dial 4711" in bad(capsys, "codes", "add", "47-11")
-    good("codes", "add", "47-11", "--update")
-    code = stored("4711")
+    good(
+        *("codes", "add", "5151", "--description", "old", "--user", "204", "--max-uses", "7"),
+        *("--from", "2026-01-01", "--until", "2026-12-31", "--classes", "national", "--disabled"),
+    )
+    code = stored("5151")
     assert code is not None
-    assert (code.form, code.owner) == ("47-11", CodeOwner())
+    return code
+
+
+@pytest.mark.parametrize("command", [("add", "5151", "--update"), ("set", "5151"), ("set", "51-51")])
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        (("--description", "renamed"), {"description": "renamed"}),
+        (("--group", "sales"), {"owner": CodeOwner(OwnerKind.GROUP, "sales")}),
+        (("--max-uses", "9"), {"max_uses": 9}),
+        (("--until", "2027-12-31"), {"valid_until": date(2027, 12, 31)}),
+        (("--description", ""), {"description": ""}),
+        (("--user", ""), {"owner": CodeOwner()}),
+        (("--max-uses", "0", "--from", ""), {"max_uses": None, "valid_from": None}),
+        (("--classes", "", "--until", ""), {"class_of_service": None, "valid_until": None}),
+    ],
+)
+def test_what_is_not_given_of_a_code_stays(
+    bounded: AccountCode, command: tuple[str, ...], options: tuple[str, ...], change: dict[str, object]
+) -> None:
+    good("codes", *command, *options)
+    assert stored("5151") == replace(bounded, **change)  # type: ignore[arg-type]  # by the names of its fields
+
+
+@pytest.mark.parametrize(
+    "enable", [("add", "5151", "--update", "--enabled"), ("set", "5151", "--enable")], ids=" ".join
+)
+def test_a_disabled_code_is_enabled_only_when_it_is_said(
+    bounded: AccountCode, enable: tuple[str, ...]
+) -> None:
+    good("codes", "add", "5151", "--update")
+    assert stored("5151") == bounded
+    good("codes", *enable)
+    assert stored("5151") == replace(bounded, enabled=True)
+    good("codes", "set", "5151", "--disable")
+    assert stored("5151") == bounded
+
+
+def test_an_update_writes_a_code_as_it_is_typed_and_set_leaves_that(
+    bounded: AccountCode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "codes 51-51 and 5151 both dial 5151" in bad(capsys, "codes", "add", "51-51")
+    good("codes", "add", "51-51", "--update")
+    assert stored("5151") == replace(bounded, typed="51-51")
+    good("codes", "set", "5151", "--description", "renamed")
+    assert "code 51-51 changed" in capsys.readouterr().out
+    assert stored("5151") == replace(bounded, typed="51-51", description="renamed")
+
+
+def test_an_update_adds_a_code_that_is_not_there() -> None:
+    good("codes", "add", "4711", "--update")
+    assert stored("4711") == AccountCode("4711")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["5152", "--disable"], "code 5152 does not exist; `tollgate codes list` shows them"),
+        (["5151"], "nothing to change"),
+        (["5151", "--disable"], "nothing to change"),
+        (["5151", "--group", "nobody"], "--group: group 'nobody' does not exist"),
+        (["5151", "--group", "", "--user", "204"], "a code has one owner"),
+        (["5151", "--until", "2025-12-31"], "the first day lies after the last"),
+    ],
+)
+def test_a_change_of_a_code_that_is_refused(
+    arguments: list[str], complaint: str, bounded: AccountCode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert complaint in bad(capsys, "codes", "set", *arguments)
+    assert stored("5151") == bounded
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ _ADVICE = tuple(
         (r"group .+ exists already", "`tollgate groups set` changes it"),
         (r"account .+ exists already", "`tollgate accounts set` changes it"),
         (r"token .+ exists already", "`tollgate tokens revoke` ends it"),
-        (r"code .+ exists already|codes .+ and .+ both dial .+", "--update replaces it"),
+        (r"code .+ exists already|codes .+ and .+ both dial .+", "`tollgate codes set` changes it"),
         (r"(--user: )?user .+ does not exist", "`tollgate users list` shows them"),
         (r"(--group: )?group .+ does not exist", "`tollgate groups list` shows them"),
         (r"account .+ does not exist", "`tollgate accounts list` shows them"),

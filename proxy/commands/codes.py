@@ -1,10 +1,11 @@
-"""``tollgate codes``: add, list, import, export and delete account codes."""
+"""``tollgate codes``: add, change, list, import, export and delete account codes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -30,7 +31,7 @@ from proxy.commands.common import (
 from proxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from proxy.policy import AccountCode
+    from proxy.policy import AccountCode, ClassOfService, CodeOwner, NumberPlan
     from proxy.settings import Settings
     from proxy.store.code_import import LineResult
     from proxy.store.store import Store
@@ -42,61 +43,154 @@ MAX_FILE = 100 * 1024 * 1024
 _FOLLOWS = "live in a running gate within a second"
 
 
+Code = Annotated[str, typer.Argument(help="Digits or letters (keypad), separators allowed; ? is any digit.")]
+KnownCode = Annotated[str, typer.Argument(help="The code, in any form.")]
+Description = Annotated[str | None, typer.Option(help="What it stands for.")]
+OfGroup = Annotated[str | None, typer.Option("--group", help="Only for users of this group.")]
+OfUser = Annotated[str | None, typer.Option("--user", help="Only for the user of this extension.")]
+ValidFrom = Annotated[str | None, typer.Option("--from", metavar="DATE", help="First valid day.")]
+ValidUntil = Annotated[str | None, typer.Option("--until", metavar="DATE", help="Last valid day.")]
+MaxUses = Annotated[int | None, typer.Option(help="Answered calls it is good for.")]
+Classes = Annotated[str | None, typer.Option(help="Call classes it unlocks at most, comma-separated.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the options say of a code; None where they say nothing."""
+
+    description: str | None
+    group: str | None
+    user: str | None
+    valid_from: str | None
+    valid_until: str | None
+    max_uses: int | None
+    classes: str | None
+    enabled: bool | None
+
+    def of(self, code: str, plan: NumberPlan, old: AccountCode | None = None) -> AccountCode:
+        """Return a new code, or what becomes of an ``old`` one: what is not given stays, what is given empty
+        (uses: 0) goes.
+        """
+        from proxy.policy import AccountCode, new_code
+
+        base = old or AccountCode("")
+        most = base.max_uses if self.max_uses is None else self.max_uses
+        template = replace(
+            base,
+            enabled=base.enabled if self.enabled is None else self.enabled,
+            valid_from=base.valid_from if self.valid_from is None else parse_date(self.valid_from, "--from"),
+            valid_until=(
+                base.valid_until if self.valid_until is None else parse_date(self.valid_until, "--until")
+            ),
+            owner=self._owner(base.owner),
+            class_of_service=self._class_of_service(base.class_of_service),
+            max_uses=most if most or old is None else None,
+        )
+        description = base.description if self.description is None else self.description
+        return new_code(code, description, plan=plan, template=template)
+
+    def _owner(self, old: CodeOwner) -> CodeOwner:
+        from proxy.policy import CodeOwner, OwnerKind
+
+        if self.group is not None and self.user is not None:
+            raise ConfigurationError("--group and --user: a code has one owner")
+        if self.group:
+            return CodeOwner(OwnerKind.GROUP, self.group)
+        if self.user:
+            return CodeOwner(OwnerKind.USER, self.user)
+        return old if self.group is None and self.user is None else CodeOwner()
+
+    def _class_of_service(self, old: ClassOfService | None) -> ClassOfService | None:
+        from proxy.policy import ClassOfService
+
+        if self.classes is None:
+            return old
+        return ClassOfService(parse_classes(self.classes, "--classes")) if self.classes else None
+
+
 @app.command(
     epilog=example(
         'tollgate codes add ACME-12/7 --description "Acme, lease 7"',
         "tollgate codes add 4711 --group sales --until 2026-12-31 --max-uses 100",
+        'tollgate codes add 4711 --update --description "Trade fair"',
     )
 )
 def add(
-    code: Annotated[
-        str, typer.Argument(help="Digits or letters (keypad), separators allowed; ? is any digit.")
-    ],
+    code: Code,
     *,
-    description: Annotated[str, typer.Option(help="What it stands for.")] = "",
-    group: Annotated[str | None, typer.Option(help="Only for users of this group.")] = None,
-    user: Annotated[str | None, typer.Option(help="Only for the user of this extension.")] = None,
-    valid_from: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First valid day.")] = None,
-    valid_until: Annotated[
-        str | None, typer.Option("--until", metavar="DATE", help="Last valid day.")
+    description: Description = None,
+    group: OfGroup = None,
+    user: OfUser = None,
+    valid_from: ValidFrom = None,
+    valid_until: ValidUntil = None,
+    max_uses: MaxUses = None,
+    classes: Classes = None,
+    enabled: Annotated[
+        bool | None, typer.Option("--enabled/--disabled", help="Usable, or not yet.", show_default=False)
     ] = None,
-    max_uses: Annotated[int | None, typer.Option(help="Answered calls it is good for.")] = None,
-    classes: Annotated[
-        str | None, typer.Option(help="Call classes it unlocks at most, comma-separated.")
-    ] = None,
-    disabled: Annotated[bool, typer.Option("--disabled", help="Not usable yet.")] = False,
-    update: Annotated[bool, typer.Option("--update", help="Replace a code that dials the same.")] = False,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update", help="Change a code that dials the same: how it is written, and what is given."
+        ),
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Add one account code."""
-    from proxy.policy import AccountCode, ClassOfService, CodeOwner, OwnerKind, new_code
-
-    if group is not None and user is not None:
-        raise ConfigurationError("--group and --user: a code has one owner")
-    owner = CodeOwner()
-    if group is not None:
-        owner = CodeOwner(OwnerKind.GROUP, group)
-    elif user is not None:
-        owner = CodeOwner(OwnerKind.USER, user)
-    template = AccountCode(
-        "",
-        enabled=not disabled,
-        valid_from=parse_date(valid_from, "--from"),
-        valid_until=parse_date(valid_until, "--until"),
-        owner=owner,
-        class_of_service=None if classes is None else ClassOfService(parse_classes(classes, "--classes")),
-        max_uses=max_uses,
-    )
     settings = read_settings(config)
-    made = new_code(code, description, plan=plan_of(settings), template=template)
+    given = _Given(description, group, user, valid_from, valid_until, max_uses, classes, enabled)
+    plan = plan_of(settings)
+    # What is wrong with a new code is said before a store is made for it.
+    new = None if update else given.of(code, plan)
     with open_store(settings, make=True) as store:
-        repository = store.codes
-        if update:
-            repository.save(made)
+        old = store.codes.find(code) if update else None
+        if old is None:
+            made = given.of(code, plan) if new is None else new
+            store.codes.add(made)
         else:
-            repository.add(made)
+            made = given.of(code, plan, old.value)
+            store.codes.change(old.id, made, version=old.version)
     dials = "" if made.form == made.digits else f", dialled {made.digits},"
     say(f"code {made.form}{dials} is in the store, {_FOLLOWS}")
+
+
+@app.command(
+    "set",
+    epilog=example(
+        "tollgate codes set ACME-12/7 --disable",
+        'tollgate codes set 4711 --user 204 --until ""',
+        'tollgate codes set 4711 --group "" --max-uses 0',
+    ),
+)
+def set_(
+    code: KnownCode,
+    *,
+    description: Description = None,
+    group: OfGroup = None,
+    user: OfUser = None,
+    valid_from: ValidFrom = None,
+    valid_until: ValidUntil = None,
+    max_uses: MaxUses = None,
+    classes: Classes = None,
+    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Usable, or not.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Change what is given of an account code; everything else stays.
+
+    An empty value takes away what there is, --max-uses 0 the limit.
+    """
+    settings = read_settings(config)
+    given = _Given(description, group, user, valid_from, valid_until, max_uses, classes, enabled)
+    with open_store(settings) as store:
+        old = store.codes.find(code)
+        if old is None:
+            message = f"code {code} does not exist"
+            raise ConfigurationError(message)
+        changed = given.of(old.value.form, plan_of(settings), old.value)
+        if changed == old.value:
+            raise ConfigurationError("nothing to change: give at least one option with another value")
+        store.codes.change(old.id, changed, version=old.version)
+    say(f"code {changed.form} changed, {_FOLLOWS}")
 
 
 @app.command("list", epilog=example("tollgate codes list --search acme"))
