@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from proxy.commands.common import ConfigOption, example, open_store, read_settings, say, show_table
+from proxy.commands.common import (
+    ConfigOption,
+    example,
+    open_store,
+    read_settings,
+    say,
+    show_table,
+    shown_time,
+)
 from proxy.errors import ConfigurationError
 
 app = typer.Typer(help="Callers who are locked after too many wrong account codes.", no_args_is_help=True)
@@ -26,8 +33,8 @@ def list_(config: ConfigOption = None) -> None:
     rows = [
         (
             lock.caller,
-            _time(lock.since),
-            "unlocked by hand" if lock.until is None else _time(lock.until),
+            shown_time(lock.since),
+            "unlocked by hand" if lock.until is None else shown_time(lock.until),
             str(lock.wrong),
         )
         for lock in locks
@@ -57,7 +64,3 @@ def unlock(
         say(f"{name} may enter codes again")
     if not names:
         say("nobody is locked")
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

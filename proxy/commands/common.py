@@ -40,6 +40,7 @@ __all__ = [
     "say",
     "service_of",
     "show_table",
+    "shown_time",
     "warn",
     "write_file",
 ]
@@ -159,6 +160,11 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: 
     for row in clean:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
+
+
+def shown_time(at: float) -> str:
+    """Return a moment (UTC seconds since the epoch) in local time."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _printable(cell: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +23,7 @@ from proxy.errors import ConfigurationError, TollgateError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from proxy.policy import Decision, Snapshot
+    from proxy.policy import Snapshot
     from proxy.settings import Settings
 
 __all__ = ["calls", "check_config", "demo", "explain", "hangup", "reload", "serve", "status"]
@@ -220,19 +219,24 @@ def explain(
     group: Annotated[
         str | None, typer.Option(help="The PBX's user group for callers that match no user.")
     ] = None,
+    peer: Annotated[str | None, typer.Option(help="The PBX that it comes through, of several.")] = None,
     code: Annotated[str | None, typer.Option(help="An account code that is then entered.")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Tell what would happen with a call, and why.
 
-    Every step of the decision is shown.
+    Every step of the decision is shown, and what stands in the way: a caller who is locked, no trunk.
     """
-    from proxy.policy import CallRequest, decide
+    from proxy.commands.explanation import Explanation, peers_of
+    from proxy.policy import CallRequest
     from proxy.store.snapshots import load_snapshot
 
-    if user is None and not caller and group is None:
+    if user is None and not caller and group is None and peer is None:
         raise ConfigurationError("who calls? Give --user, or --caller and --group for calls through a PBX")
     settings = read_settings(config)
+    peers = peers_of(settings, peer) if peer is not None or user is None else []
+    if peer is not None and group is None:
+        group = next(one.default_group for one in settings.peers if one.name == peer)
     plan = plan_of(settings)
     with open_store(settings) as store:
         snapshot = load_snapshot(store.database, plan)
@@ -243,15 +247,9 @@ def explain(
     if group is not None and group not in snapshot.groups:
         message = f"group {group!r} does not exist"
         raise ConfigurationError(message)
-    decision = decide(CallRequest(number, user, caller, group), snapshot)
-    for index, step in enumerate(decision.steps, 1):
-        say(f"{index}. {step}")
-    if decision.number is not None:
-        say(f"number for record and trunk: {decision.number.number} ({decision.call_class})")
-    say(f"decision: {decision.treatment}")
-    say(f"reason: {decision.reason}")
-    if code is not None:
-        _explain_code(code, decision, snapshot)
+    request = CallRequest(number, user, caller, group)
+    for line in Explanation(settings, snapshot, request, peers, code).lines():
+        say(line)
 
 
 def _with_groups(settings: Settings, snapshot: Snapshot) -> Snapshot:
@@ -262,24 +260,6 @@ def _with_groups(settings: Settings, snapshot: Snapshot) -> Snapshot:
     if not missing:
         return snapshot
     return snapshot.with_changes(version=snapshot.version, groups=[*snapshot.groups.values(), *missing])
-
-
-def _explain_code(code: str, decision: Decision, snapshot: Snapshot) -> None:
-    from proxy.policy import Treatment, check_code, dial_form
-
-    if not decision.asks:
-        say("code: none is asked for")
-        return
-    verdict = check_code(dial_form(code), decision, snapshot, datetime.now().astimezone())
-    say(f"code: {verdict.outcome.value.replace('_', ' ')}, {verdict.reason}")
-    if verdict.emergency is not None:
-        say(f"outcome: the emergency call to {verdict.emergency.number} is placed at once")
-    elif verdict.code is not None:
-        say(f"outcome: the call is placed, with code {verdict.recorded_form} on its record")
-    elif decision.treatment is Treatment.OPTIONAL_CODE:
-        say("outcome: asked again; after the last try the call is placed without a code")
-    else:
-        say("outcome: asked again; after the last try the call is refused")
 
 
 def demo() -> None:
@@ -303,6 +283,7 @@ EPILOGS = {
         "tollgate explain --user 204 --number 011442079460000",
         "tollgate explain --user 204 --number 011442079460000 --code ACME-12/7",
         "tollgate explain --caller +14155550104 --group guests --number tel:+14155550100",
+        "tollgate explain --caller +14155550104 --peer pbx --number tel:+14155550100",
     ),
     "demo": example("tollgate demo"),
 }
