@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-__all__ = ["Frame", "FrameKind", "ends_cleanly", "pack_frame", "scan_frames"]
+__all__ = ["Frame", "FrameKind", "ends_cleanly", "holds_a_line", "pack_frame", "scan_frames"]
 
 _HEAD = 18  # eight digits, space, eight digits, space
 
@@ -41,13 +41,14 @@ _KINDS = {kind.value: kind for kind in FrameKind}
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame as read; ``end`` is the offset of the byte after it."""
+    """One frame as read: where it begins, and the offset of the byte after it."""
 
     kind: FrameKind
     clock: float
     key: str
     """Record id, run id, or "-"."""
     payload: str
+    start: int
     end: int
 
 
@@ -65,7 +66,8 @@ def pack_frame(kind: FrameKind, clock: float, key: str, payload: str) -> bytes:
 def scan_frames(data: bytes, offset: int = 0) -> Iterator[Frame]:
     """Read the sound frames from ``offset`` on.
 
-    Damage costs the frames it touches only: reading goes on after the next line break.
+    Damage costs the frames it touches only: reading goes on after the next line break. What was left out lies
+    between the end of one frame and the start of the next.
     """
     while True:
         frame = _read_frame(data, offset)
@@ -80,7 +82,12 @@ def scan_frames(data: bytes, offset: int = 0) -> Iterator[Frame]:
 
 def ends_cleanly(data: bytes, offset: int) -> bool:
     """After the last sound frame there is nothing but the zeros of the pre-allocation."""
-    return not data[offset : offset + _HEAD].rstrip(b"\0")
+    return data.count(0, offset) == len(data) - offset
+
+
+def holds_a_line(data: bytes, offset: int) -> bool:
+    """After the last sound frame lies what was once a whole one: a torn tail has no line break."""
+    return data.find(b"\n", offset) >= 0
 
 
 def _read_frame(data: bytes, offset: int) -> Frame | None:
@@ -95,10 +102,13 @@ def _read_frame(data: bytes, offset: int) -> Frame | None:
     start = offset + _HEAD
     end = start + length
     body = data[start:end]
-    if data[end : end + 1] != b"\n" or zlib.crc32(body) != checksum:
+    # Whatever stands where the line break should, the sum says that the frame is whole.
+    if end >= len(data) or zlib.crc32(body) != checksum:
         return None
     try:
         kind, clock, key, payload = body.decode("ascii").split(" ", 3)
-        return Frame(_KINDS[kind], float(clock), unquote(key, errors="surrogatepass"), payload, end + 1)
+        return Frame(
+            _KINDS[kind], float(clock), unquote(key, errors="surrogatepass"), payload, offset, end + 1
+        )
     except (ValueError, KeyError):
         return None

@@ -217,6 +217,11 @@ class Journal:
         return self.durable and not self._no_reserve
 
     @property
+    def damaged_octets(self) -> int:
+        """So many octets of its files could not be read: records of calls may be lost there."""
+        return self._tail.damaged_octets if self._open else 0
+
+    @property
     def tail(self) -> JournalTail:
         """The final records, for the sinks."""
         return self._tail

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from proxy.cdr.encoding import RecordFormatError, decode_record
 from proxy.cdr.frames import FrameKind, scan_frames
 from proxy.cdr.record import CallRecord
-from proxy.cdr.recovery import Recovery
+from proxy.cdr.recovery import Damage, Recovery
 from proxy.cdr.segments import Position, SegmentDirectory
 
 __all__ = ["JournalEntry", "JournalTail"]
@@ -47,6 +47,7 @@ class JournalTail:
         self._kept: deque[JournalEntry] = deque()
         self._floor = Position(max(self._ends, default=0) + 1, 0)
         self._listeners: list[Callable[[], None]] = []
+        self._damage = {(one.segment, one.offset): one.octets for one in found.damage}
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call this (in the journal's thread) whenever final records have become durable."""
@@ -76,6 +77,12 @@ class JournalTail:
         with self._lock:
             number = max(self._ends)
             return Position(number, self._ends[number])
+
+    @property
+    def damaged_octets(self) -> int:
+        """So many octets of the journal could not be read, at the start or since."""
+        with self._lock:
+            return sum(self._damage.values())
 
     def read(self, after: Position, limit: int) -> tuple[list[JournalEntry], Position]:
         """At most ``limit`` records after a position, and the position to read on from.
@@ -113,6 +120,8 @@ class JournalTail:
         for frame in frames:
             if len(entries) == limit:
                 break
+            if (lost := after.offset + frame.start - reached) > 0:
+                self._tell(Damage(after.segment, reached, lost))
             reached = after.offset + frame.end
             position = Position(after.segment, reached)
             if frame.kind is FrameKind.FINAL:
@@ -122,7 +131,22 @@ class JournalTail:
                     self._set_aside(frame.payload, error)
         if not frames:
             reached = ends[after.segment]
+            self._tell(Damage(after.segment, after.offset, rest))
         return entries, Position(after.segment, reached)
+
+    def _tell(self, damage: Damage) -> None:
+        """Say once what every sink misses."""
+        with self._lock:
+            known = (damage.segment, damage.offset) in self._damage
+            self._damage[damage.segment, damage.offset] = damage.octets
+        if not known:
+            _log.error(
+                "journal segment %d is damaged: %d octets at offset %d can't be read; records of calls may"
+                " be lost",
+                damage.segment,
+                damage.octets,
+                damage.offset,
+            )
 
     def _set_aside(self, payload: str, error: RecordFormatError) -> None:
         """Keep a record that this version can't read, out of the way of the others."""

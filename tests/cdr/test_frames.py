@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cdr.frames import FrameKind, ends_cleanly, pack_frame, scan_frames
+from proxy.cdr.frames import FrameKind, ends_cleanly, holds_a_line, pack_frame, scan_frames
 
 _payloads = st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=60)
 _frames = st.lists(st.tuples(st.sampled_from(FrameKind), st.text(max_size=10), _payloads), max_size=6)
@@ -32,22 +32,42 @@ def test_a_torn_tail_costs_the_last_frame_only(
     frames: list[tuple[FrameKind, str, str]], data: st.DataObject
 ) -> None:
     whole = _pack(frames[:-1])
-    cut = data.draw(st.integers(1, len(_pack(frames)) - len(whole) - 1))
+    cut = data.draw(st.integers(1, len(_pack(frames)) - len(whole) - 2))
     torn = _pack(frames)[: len(whole) + cut]
     read = list(scan_frames(torn + bytes(30)))
     assert len(read) == len(frames) - 1
     assert not ends_cleanly(torn + bytes(30), len(whole))
+    assert not ends_cleanly(whole + bytes(40) + b"3f2a", len(whole))
+    assert not holds_a_line(torn + bytes(30), len(whole))
+    assert holds_a_line(_pack(frames), len(whole))
+
+
+@given(_frames.filter(bool), st.binary(min_size=1, max_size=1))
+def test_a_line_break_is_no_part_of_what_a_frame_says(
+    frames: list[tuple[FrameKind, str, str]], other: bytes
+) -> None:
+    packed = bytearray(_pack(frames))
+    whole = list(scan_frames(bytes(packed)))
+    for frame in whole:
+        packed[frame.end - 1] = other[0]
+    assert list(scan_frames(bytes(packed))) == whole
 
 
 @given(_frames.filter(bool), st.data())
-def test_a_damaged_byte_costs_at_most_the_frames_it_touches(
+def test_a_damaged_byte_costs_at_most_the_frame_it_touches(
     frames: list[tuple[FrameKind, str, str]], data: st.DataObject
 ) -> None:
     packed = bytearray(_pack(frames))
     place = data.draw(st.integers(0, len(packed) - 1))
     packed[place] ^= data.draw(st.sampled_from([0x01, 0x40, 0x80]))
-    read = list(scan_frames(bytes(packed)))
-    assert len(frames) - 2 <= len(read) < len(frames)
+    read, whole = list(scan_frames(bytes(packed))), list(scan_frames(_pack(frames)))
+    lost = [frame for frame in whole if frame not in read]
+    assert set(read) < set(whole) or read == whole
+    assert all(frame.start <= place < frame.end for frame in lost)
+    gaps = zip([0, *(frame.end for frame in read)], [frame.start for frame in read], strict=False)
+    left_out = [place for end, start in gaps for place in range(end, start)]
+    if lost and lost != whole[-1:]:
+        assert left_out == list(range(lost[0].start, lost[0].end))
 
 
 @given(st.binary(max_size=200))
