@@ -120,6 +120,8 @@ async def _log_in_first(request: Request, _error: Exception) -> Response:
     if "hx-request" in request.headers:
         # A part of a page was asked for: the whole page has to go.
         return Response(status_code=401, headers={"hx-redirect": "/login"})
+    if where.partition("?")[0] == live_pages.EVENTS:
+        return Response(status_code=401)  # a script asks, which can't use the form to log in
     return go_to("/login", next="" if where == "/" else where)
 
 

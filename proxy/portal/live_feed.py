@@ -16,7 +16,7 @@ from proxy.store import Role
 
 __all__ = ["Figures", "calls_for", "events", "figures"]
 
-_VALUES = {"alert": "emergencies", "figures": "figures", "calls": "calls"}
+_VALUES = {"down": "down", "alert": "emergencies", "figures": "figures", "calls": "calls"}
 """The parts of a page, and what each of their templates is given."""
 
 
@@ -53,18 +53,16 @@ async def events(visit: Visit) -> AsyncIterator[str]:
     silent = 0.0
     for _ in range(max(1, round(portal.feed.lasts / portal.feed.every))):
         found = await run_in_threadpool(portal.gate.calls)
-        if found is None:
-            yield _event("down", "")
-            return
-        calls = calls_for(visit, found)
+        calls = None if found is None else calls_for(visit, found)
         silent += portal.feed.every
         shown: dict[str, object] = {
             # Timers run in the browser: a second that passes is no change.
+            "down": calls is None,
             "alert": await run_in_threadpool(emergencies_of, visit, calls),
-            "figures": figures(calls),
+            "figures": None if calls is None else figures(calls),
             "calls": calls,
         }
-        for name in [name for name in shown if told.get(name) != shown[name]]:
+        for name in [name for name in shown if name not in told or told[name] != shown[name]]:
             told[name] = shown[name]
             silent = 0.0
             yield _event(name, await run_in_threadpool(_rendered, visit, name, shown[name]))

@@ -14,12 +14,13 @@ from proxy.portal.gate_link import EmergencyGoesOn
 from proxy.portal.live_feed import calls_for, events
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
-from proxy.portal.visit import Needs, Refused, Visit, refuse_other_sites
+from proxy.portal.visit import Needs, Refused, Visit, cookie_name, refuse_other_sites
 
-__all__ = ["router"]
+__all__ = ["EVENTS", "router"]
 
 router = APIRouter()
 
+EVENTS = "/live/events"
 Watcher = Annotated[Visit, Depends(Needs(Permission.LIVE_VIEW))]
 Ender = Annotated[Visit, Depends(Needs(Permission.CALLS_HANG_UP))]
 
@@ -32,10 +33,16 @@ async def show_calls(visit: Watcher, *, ask: str = "", said: str = "", still: bo
     return await _calls_page(visit, ask=ask, said=visit.texts("live.ended") if said else "", still=still)
 
 
-@router.get("/live/events")
-async def stream_calls(visit: Watcher) -> Response:
-    """Tell of changes as they happen (text/event-stream)."""
+@router.get(EVENTS)
+async def stream_calls(visit: Watcher, *, board: bool = False) -> Response:
+    """Tell of changes as they happen (text/event-stream). Who has the list of calls open uses the portal by
+    looking: on a ``board`` on the wall nothing is ever clicked. Other pages that listen keep nobody in.
+    """
     refuse_other_sites(visit)
+    if board:
+        portal = visit.portal
+        cookie, idle = visit.request.cookies.get(cookie_name(portal), ""), portal.settings.session_idle
+        await run_in_threadpool(portal.store.sessions.find, cookie, now=portal.clock(), idle=idle)
     # Web servers in between shall not collect the events.
     headers = {"x-accel-buffering": "no"}
     return StreamingResponse(events(visit), media_type="text/event-stream", headers=headers)
@@ -68,10 +75,10 @@ async def _calls_page(
     visit: Visit, *, status: int = 200, ask: str = "", said: str = "", error: str = "", still: bool = False
 ) -> Response:
     found = await run_in_threadpool(visit.portal.gate.calls)
-    calls = () if found is None else calls_for(visit, found)
+    calls = None if found is None else calls_for(visit, found)
     asked = None
     if ask and visit.may(Permission.CALLS_HANG_UP):
-        asked = next((call for call in calls if call.call_id == ask), None)
+        asked = next((call for call in calls or () if call.call_id == ask), None)
         if asked is None:
             status, error = 404, error or visit.texts("live.gone")
         elif asked.emergency:

@@ -33,7 +33,7 @@ def test_call_is_ended_by_hand_after_a_question(manager: Page, site: Site) -> No
     manager.goto("/live")
     manager.get_by_role("button", name=f"Hang up the call of 204 to {NUMBER}").click()
     expect(manager.get_by_role("heading", name="End this call?")).to_be_visible()
-    manager.get_by_role("button", name="No").click()
+    manager.get_by_role("button", name="No", exact=True).click()
     assert not site.ended(call)
     manager.get_by_role("button", name=f"Hang up the call of 204 to {NUMBER}").click()
     manager.get_by_role("button", name="Yes").click()

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from proxy.cdr.record import CallRecord
 from proxy.portal.app import create_app
-from proxy.portal.gate_link import GateLink
+from proxy.portal.gate_link import GateLink, LiveCall
 from proxy.portal.portal import Feed, Portal
 from proxy.portal.rendered import Rendered
 from proxy.store import AuditFilter, PortalAccount, Role, Store
@@ -87,11 +87,45 @@ async def test_nobody_speaks(watcher: Person) -> None:
     assert "Nobody is on the phone." in (await watcher.get("/live")).text
 
 
-async def test_gate_down_is_said_and_the_stream_ends(manager: Person) -> None:
-    answer = await manager.get("/live")
-    assert (answer.status_code, "The gate is not running" in notice(answer)) == (200, True)
-    answer = await manager.get("/live/events")
-    assert answer.text == "retry: 1000\n\nevent: down\ndata:\n\n"
+async def test_gate_down_is_said_and_the_stream_empties_the_list_and_alerts_on(
+    portal: Portal, account: Account, store: Store
+) -> None:
+    account(Role.PHONE_MANAGER)
+    recorded(store, "e1", 10)
+    app = create_app(replace(portal, feed=Feed(every=0.01, lasts=0.03)))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="https://portal.test"
+    ) as client:
+        someone = Person(client)
+        await someone.log_in("phone_manager")
+        answer = await someone.get("/live")
+        assert (answer.status_code, "The gate is not running" in notice(answer)) == (200, True)
+        assert "Nobody is on the phone." not in answer.text, "who knows?"
+        told = (await someone.get("/live/events")).text
+    assert re.search(r'event: down\ndata: <p class="notice warning">The gate is not running', told)
+    assert told.count("event: down") == 1
+    assert "event: figures\ndata:\n\n" in told
+    assert "Nobody is on the phone." not in told
+    assert 'event: alert\ndata: <div class="notice error emergency">' in told
+
+
+async def test_gate_that_is_back_is_told(
+    portal: Portal, account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account(Role.PHONE_MANAGER)
+    link = GateLink(tmp_path / "none.sock")
+    found: list[tuple[LiveCall, ...] | None] = [None, None, ()]
+    monkeypatch.setattr(link, "calls", lambda: found.pop(0) if len(found) > 1 else found[0])
+    app = create_app(replace(portal, gate=link, feed=Feed(every=0.01, lasts=0.04)))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="https://portal.test"
+    ) as client:
+        someone = Person(client)
+        await someone.log_in("phone_manager")
+        told = (await someone.get("/live/events")).text
+    first, _, second = told.partition("event: down\ndata:\n\n")
+    assert "The gate is not running" in first
+    assert "Nobody is on the phone." in second
 
 
 async def test_hanging_up_is_asked_first_then_done_and_noted(
@@ -305,7 +339,7 @@ async def test_stream_is_server_sent_events_and_tells_a_state_once(
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-accel-buffering"] == "no"
     names = re.findall(r"^event: (\w+)$", answer.text, re.MULTILINE)
-    assert sorted(names) == ["alert", "calls", "figures"]
+    assert sorted(names) == ["alert", "calls", "down", "figures"]
     assert all(re.match(r"(event|data|retry):|$", line) for line in answer.text.split("\n"))
 
 
@@ -378,7 +412,22 @@ async def test_listening_keeps_nobody_logged_in(watcher: Person, clock: Clock, p
     clock.now += idle - 100
     assert (await watcher.get("/live/events")).status_code == 200
     clock.now += 200
-    assert (await watcher.get("/live/events")).headers["location"].startswith("/login")
+    answer = await watcher.get("/live/events")
+    assert (answer.status_code, answer.text, "location" in answer.headers) == (401, "", False)
+
+
+async def test_board_of_calls_stays_until_the_session_is_over(
+    watcher: Person, clock: Clock, portal: Portal
+) -> None:
+    assert 'data-events="/live/events?board=true"' in (await watcher.get("/live")).text
+    assert 'data-events="/live/events"' in (await watcher.get("/codes")).text
+    idle, end = portal.settings.session_idle, clock.now + portal.settings.session_lifetime
+    while clock.now < end - idle / 2:
+        clock.now += idle / 2
+        if clock.now < end:
+            assert (await watcher.get("/live/events?board=true")).status_code == 200
+    clock.now = end
+    assert (await watcher.get("/live/events?board=true")).status_code == 401
 
 
 async def test_reload_without_scripts_can_be_stopped(watcher: Person) -> None:

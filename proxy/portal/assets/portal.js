@@ -23,27 +23,75 @@ document.addEventListener("change", (event) => {
   }
 });
 
+// What keeps this page from being true: "logged-out", "no-answer", or nothing.
+function complain(trouble) {
+  const place = document.getElementById("trouble");
+  if (!place || (place.dataset.says ?? "") === trouble) return;
+  place.dataset.says = trouble;
+  place.replaceChildren(...(trouble ? [document.querySelector(`[data-trouble="${trouble}"]`).content.cloneNode(true)] : []));
+}
+
 // Parts of the page that the portal tells anew as things happen; only while somebody looks.
+const PARTS = ["down", "alert", "figures", "calls"];
+const SILENT = 45_000; // the portal ends each stream after 30 s, and says something before
 const listening = document.querySelector("[data-events]");
 let source = null;
+let failures = 0;
+let watch = 0;
+
+function show(name, html) {
+  for (const place of document.querySelectorAll(`[data-live="${name}"]`)) {
+    if (place.told === html) continue;
+    place.told = html;
+    const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+    place.innerHTML = html;
+    if (focused) document.getElementById(focused)?.focus();
+  }
+}
 
 function listen() {
   if (!listening || document.hidden || source) return;
   source = new EventSource(listening.dataset.events);
-  for (const name of ["calls", "figures", "alert"]) {
+  source.addEventListener("open", () => {
+    failures = 0;
+    complain("");
+    heard();
+  });
+  source.addEventListener("error", lost);
+  for (const name of PARTS) {
     source.addEventListener(name, (event) => {
-      for (const place of document.querySelectorAll(`[data-live="${name}"]`)) {
-        const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
-        place.innerHTML = event.data;
-        if (focused) document.getElementById(focused)?.focus();
-      }
+      show(name, event.data);
+      heard();
     });
   }
+  heard();
+}
+
+function heard() {
+  clearTimeout(watch);
+  watch = setTimeout(lost, SILENT);
 }
 
 function hush() {
+  clearTimeout(watch);
   source?.close();
   source = null;
+}
+
+// The end of a stream is nothing special; no new one afterwards is. Browsers tell no reason, and stop at some.
+function lost() {
+  hush();
+  if (failures++) ask();
+  watch = setTimeout(listen, Math.min(500 * 2 ** failures, 30_000));
+}
+
+async function ask() {
+  const answer = await fetch(listening.dataset.events).catch(() => null);
+  answer?.body?.cancel();
+  if (answer?.ok || source?.readyState === EventSource.OPEN) return;
+  const out = answer?.status === 401;
+  complain(out ? "logged-out" : "no-answer");
+  for (const name of out ? PARTS : ["figures", "calls"]) show(name, "");
 }
 
 document.addEventListener("visibilitychange", () => (document.hidden ? hush() : listen()));
