@@ -70,6 +70,8 @@ NAMES_PATIENCE = 1.0
 """A start waits so many seconds for DNS: better a trunk that comes later than a gate that listens later."""
 PHONES_PATIENCE = 2.0
 """A start waits so many seconds for the phones of the last run."""
+METRICS_AGAIN = 10.0
+"""Seconds between two tries to open a metrics port that somebody else has."""
 LAST_WORDS = 2.0
 """After the drain limit calls are ended; their BYEs and records get so many seconds."""
 
@@ -111,6 +113,9 @@ class Gate:
         """What housekeeping has begun and waits for."""
         self._heartbeat_due = 0.0
         self._release_due = 0.0
+        self._metrics: MetricsServer | None = None
+        self._metrics_due = 0.0
+        """0 until their port could not be opened."""
 
     # Start and end ------------------------------------------------------------------------------------------
 
@@ -260,18 +265,34 @@ class Gate:
         self.lag = LoopLag(self._loop, time.monotonic)
         self.lag.start()
         self._stack.callback(self.lag.stop)
-        if self.settings.metrics.port:
-            try:
-                metrics = MetricsServer(self.settings.metrics.port, lambda: samples(self))
-            except OSError as error:
-                raise ConfigurationError(f"metrics.port: {error.strerror or error}") from error
-            self._stack.callback(metrics.close)
+        self._show_metrics(time.monotonic())
         housekeeping = self._loop.create_task(self._housekeeping(), name="housekeeping")
         self._stack.push_async_callback(self._leave_house)
         self._stack.push_async_callback(cancelled, housekeeping)
         if self._recordings.left:
             # Until then their callers hear what all others do.
             self._in_background("recordings of groups", self.take_up_recordings)
+
+    def _show_metrics(self, now: float) -> None:
+        """Open the port of the metrics. Where that can't be, calls are not to wait for it."""
+        port = self.settings.metrics.port
+        if not port or self._metrics is not None:
+            return
+        try:
+            self._metrics = MetricsServer(port, lambda: samples(self))
+        except OSError as error:
+            if not self._metrics_due:
+                logger.error(
+                    "metrics.port: 127.0.0.1 port %d: %s; `ss -lntp` shows by whom: stop that, or set "
+                    "another. Calls are served without metrics; it is tried again",
+                    port,
+                    error.strerror or error,
+                )
+            self._metrics_due = now + METRICS_AGAIN
+            return
+        self._stack.callback(self._metrics.close)
+        if self._metrics_due:
+            logger.warning("metrics are shown now on 127.0.0.1 port %d", port)
 
     def _may_decline(self, uri: str) -> bool:
         """Say whether a call may be declined for want of time: one for help never."""
@@ -347,6 +368,8 @@ class Gate:
         if phones is not None:
             self._in_background("open phones", lambda: phones.open(self.store, self.core.policy))
             phones.write()
+        if now >= self._metrics_due:
+            self._show_metrics(now)
         if now >= self._release_due:
             self._release_due = now + RELEASE
             if not self.core.calls:

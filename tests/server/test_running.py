@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sqlite3
 import time
 import urllib.request
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from proxy import persistence
+from proxy import persistence, server
 from proxy.cdr.record import Disposition, HungUpBy
 from proxy.clock import LocalClock
 from proxy.demo_agents import RtpStream
 from proxy.errors import ConfigurationError
+from proxy.metrics import MetricsServer, Sample
 from proxy.operations import samples
 from proxy.policy import new_code
 from proxy.server import Gate
@@ -123,6 +126,39 @@ async def test_status_and_metrics_tell_how_the_gate_is(house: House, tmp_path: P
     (peer,) = status["peers"]
     assert [one["state"] for one in peer["destinations"]] == ["up"]
     await other.close()
+
+
+async def test_a_metrics_port_that_is_taken_costs_no_call(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[int] = []
+
+    def opened(port: int, read: Callable[[], Iterable[Sample]]) -> MetricsServer:
+        tries.append(port)
+        return MetricsServer(port, read)
+
+    monkeypatch.setattr(server, "MetricsServer", opened)
+    monkeypatch.setattr(server, "METRICS_AGAIN", 0.1)
+    other = House(tmp_path / "other")
+    other.folder.mkdir()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        other.extra = f"metrics.port = {port}"
+        await other.open()
+        call = await other.talk()
+        other.phone.hang_up(call)
+        await other.records()
+        await until(lambda: len(tries) > 1)
+        (said,) = [line for line in caplog.messages if line.startswith("metrics.port: ")]
+    assert f"127.0.0.1 port {port}: Address already in use" in said
+    assert "`ss -lntp` shows by whom: stop that, or set another" in said
+    await until(lambda: f"metrics are shown now on 127.0.0.1 port {port}" in caplog.messages)
+    assert "tollgate_journal_durable 1.0" in await asyncio.to_thread(_fetch, port)
+    await other.close()
+    with pytest.raises(OSError, match="refused"):
+        await asyncio.to_thread(_fetch, port)
 
 
 def _fetch(port: int) -> str:
