@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 
 import pytest
 
@@ -46,6 +48,32 @@ async def test_login_leads_to_no_other_site(person: New, account: Account, elsew
     account(Role.PHONE_MANAGER)
     answer = await person().log_in("phone_manager", next=elsewhere)
     assert answer.headers["location"] == "/"
+
+
+@pytest.mark.parametrize(
+    ("address", "back"),
+    [
+        ("/codes?search=a%26b&page=2", "/codes?search=a%26b&page=2"),
+        ("/codes?search=%22%3E%3Cb%3E", "/codes?search=%22%3E%3Cb%3E"),
+        ("/codes", "/codes"),
+        ("/codes?search=" + "x" * 90 + "&order=digits" * 40, "/codes"),
+    ],
+)
+async def test_language_is_changed_on_the_page_as_it_is(manager: Person, address: str, back: str) -> None:
+    page = await manager.get(address)
+    assert page.status_code == 200
+    form = page.text.partition('action="/preferences"')[2]
+    found = re.search(r'name="next" value="([^"]*)"', form)
+    assert found
+    answer = await manager.post("/preferences", {"language": "de", "next": unescape(found[1])})
+    assert (answer.status_code, answer.headers["location"]) == (303, back)
+
+
+async def test_language_of_the_login_is_changed_and_it_leads_on(person: New) -> None:
+    page = await person().get("/login?next=%2Fcodes%3Fpage%3D2")
+    assert 'name="next" value="/login?next=%2Fcodes%3Fpage%3D2"' in page.text
+    lost = await person().get("/login/oidc/nothing?code=secret")
+    assert "secret" not in lost.text
 
 
 async def test_cookie_is_kept_from_scripts_other_sites_and_plain_http(person: New, account: Account) -> None:
