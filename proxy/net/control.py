@@ -126,6 +126,9 @@ def ask(path: Path, command: str, *, timeout: float = 5.0, **arguments: object) 
                 line = lines.readline()
     except TimeoutError:
         raise ConfigurationError(f"the gate at {path} does not answer") from None
+    except PermissionError:
+        message = f"not allowed to ask a gate at {path}: run it as the gate's user, or as root"
+        raise ConfigurationError(message) from None
     except OSError as error:
         raise ConfigurationError(f"no gate is running at {path} ({error.strerror or error})") from None
     try:
