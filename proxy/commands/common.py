@@ -42,6 +42,7 @@ __all__ = [
     "show_table",
     "shown_time",
     "warn",
+    "warn_of_new_store",
     "write_file",
 ]
 
@@ -96,14 +97,29 @@ def open_store(settings: Settings, *, make: bool = False) -> Store:
     """
     from proxy.store.store import Store
 
-    file = settings.store.sqlite_path
-    if file is not None and not file.exists():
-        # Most often a relative path, and the wrong working folder.
-        if not make:
-            message = f"there is no store at {file.absolute()}: give --config or TOLLGATE_STORE__URL"
-            raise ConfigurationError(message)
-        warn(f"there was no store at {file.absolute()}; an empty one is made")
+    if make:
+        warn_of_new_store(settings)
+    elif (file := _missing_store(settings)) is not None:
+        message = f"there is no store at {file}: give --config or TOLLGATE_STORE__URL"
+        raise ConfigurationError(message)
     return Store(settings.store.url, actor=actor())
+
+
+def warn_of_new_store(settings: Settings) -> None:
+    """Say that an empty store is made: most often right, else it was a relative path and the wrong folder."""
+    file = _missing_store(settings)
+    if file is not None:
+        warn(f"there was no store at {file}; an empty one is made")
+
+
+def _missing_store(settings: Settings) -> Path | None:
+    """Return the whole path of an SQLite store that is not there."""
+    file = settings.store.sqlite_path
+    try:
+        return None if file is None or file.exists() else file.absolute()
+    except OSError:
+        # Whoever opens it says what is wrong; a gate takes emergency calls all the same.
+        return None
 
 
 def actor() -> Actor:

@@ -17,6 +17,7 @@ from proxy.commands.common import (
     say,
     show_table,
     warn,
+    warn_of_new_store,
 )
 from proxy.errors import ConfigurationError, TollgateError
 
@@ -43,6 +44,7 @@ def serve(
     settings = read_settings(config)
     from proxy.serve import serve as run_gate
 
+    warn_of_new_store(settings)
     try:
         run_gate(
             settings,
