@@ -42,9 +42,17 @@ _PLANS = (
 _GROUPS = (
     UserGroup("closed", ClassOfService(_FREE, parse_patterns(("+1415555.", "+4930."))), CodeCollection.OFF),
     UserGroup("codes", ClassOfService(_FREE), CodeCollection.REQUIRED, ClassOfService(frozenset(CallClass))),
+    UserGroup("open", ClassOfService(frozenset(CallClass) - {CallClass.PREMIUM}), CodeCollection.OFF),
 )
 _SHUT = ("+1415555", "+4930", "+1900", "+49900")
 """How the numbers begin that the first group may not call: its patterns, and where calls cost most."""
+_PREMIUM = (
+    *("499001234567", "491377123456", "39899123456", "39892123", "3290012345", "48701234567"),
+    *("469001234567", "41900123456", "43900123456", "319061234", "449098790000"),
+)
+"""Premium numbers, each behind a country code of two digits: the last group may not call them, nor what
+begins with one, since networks drop the digits behind it."""
+_DEAR = tuple(f"+{number}" for number in _PREMIUM)
 _SNAPSHOTS = [Snapshot(plan, _GROUPS) for plan in _PLANS]
 _CARRIERS = {plan.country: Snapshot(NumberPlan(plan.country, plan.area_codes), _GROUPS) for plan in _PLANS}
 """How the other end of a trunk reads what is dialled: nobody dials an outside-line prefix there."""
@@ -104,10 +112,10 @@ def disagreements(count: int, seed: int, *, until: float = float("inf")) -> tupl
     found: list[str] = []
     done = 0
     while done < count and (done % 1_000 or time.monotonic() < until):
-        base = chance.choice(_BASES) if chance.random() < 0.6 else _random_digits(chance)
+        base = _base(chance)
         text = _dress(base, chance) if chance.random() < 0.9 else _noise(chance)
         for snapshot in _SNAPSHOTS:
-            for group in ("closed", "codes"):
+            for group in snapshot.groups:
                 problem = _problem(text, group, snapshot)
                 if problem:
                     found.append(f"{snapshot.plan.country} {group} {text!r}: {problem}")
@@ -115,8 +123,19 @@ def disagreements(count: int, seed: int, *, until: float = float("inf")) -> tupl
     return done, found
 
 
-def _random_digits(chance: random.Random) -> str:
-    return "".join(chance.choices("0123456789", k=chance.randint(1, 18)))
+def _base(chance: random.Random) -> str:
+    """Return a number worth dressing, any digits, or a premium number with surplus digits behind it."""
+    kind = chance.random()
+    if kind < 0.5:
+        return chance.choice(_BASES)
+    if kind < 0.8:
+        return _random_digits(chance, 1, 18)
+    premium = chance.choice(_PREMIUM)
+    return premium[chance.choice((0, 2)) :] + _random_digits(chance, 1, 4)
+
+
+def _random_digits(chance: random.Random, least: int, most: int) -> str:
+    return "".join(chance.choices("0123456789", k=chance.randint(least, most)))
 
 
 def _dress(digits: str, chance: random.Random) -> str:
@@ -147,6 +166,8 @@ def _problem(text: str, group: str, snapshot: Snapshot) -> str:
         return "the record has another number or class"
     if group == "closed" and decision.treatment is not Treatment.BLOCK and number.number.startswith(_SHUT):
         return f"{number.number} is let through"
+    if group == "open" and decision.treatment is not Treatment.BLOCK and number.number.startswith(_DEAR):
+        return f"{number.number} is let through, and a premium number with surplus digits"
     return _on_the_trunk(text, number, decision, group, snapshot)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Mapping
 
-__all__ = ["CallClass", "CodeCollection", "Treatment"]
+__all__ = ["CallClass", "CodeCollection", "Treatment", "dearest", "strictest"]
 
 
 class CallClass(enum.StrEnum):
@@ -22,6 +23,14 @@ class CallClass(enum.StrEnum):
     """Short service numbers, shared-cost, personal and pager numbers, and number ranges that nobody knows."""
 
 
+_BY_COST = (*(one for one in CallClass if one is not CallClass.PREMIUM), CallClass.PREMIUM)
+
+
+def dearest(classes: Iterable[CallClass]) -> CallClass:
+    """Return the class whose calls may cost most: premium above all, then special, international, mobile."""
+    return max(classes, key=_BY_COST.index)
+
+
 class Treatment(enum.StrEnum):
     """What the gate does with a call."""
 
@@ -34,6 +43,14 @@ class Treatment(enum.StrEnum):
     def asks(self) -> bool:
         """The caller is asked for an account code."""
         return self is Treatment.OPTIONAL_CODE or self is Treatment.REQUIRED_CODE
+
+
+_BY_STRICTNESS = tuple(Treatment)
+
+
+def strictest(treatments: Mapping[CallClass, Treatment]) -> tuple[CallClass, Treatment]:
+    """Return the class that is treated most strictly, with its treatment; of equals the first."""
+    return max(treatments.items(), key=lambda one: _BY_STRICTNESS.index(one[1]))
 
 
 class CodeCollection(enum.StrEnum):

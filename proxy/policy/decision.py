@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from proxy.errors import RemoteProtocolError
-from proxy.policy.classes import CallClass, Treatment
+from proxy.policy.classes import CallClass, Treatment, strictest
 from proxy.policy.dial_string import SOS, emergency_readings, read_dial_string
 from proxy.policy.groups import PatternVerdict, UserGroup
 from proxy.policy.number_plan import UNIVERSAL_EMERGENCY, DialledNumber, NumberRefused
@@ -87,7 +88,7 @@ def _decide(request: CallRequest, snapshot: Snapshot) -> Decision:
             steps=tuple(steps),
             status_hint=number.status_hint,
         )
-    steps.append(f"number: {number.how}")
+    steps.extend(_how(number))
     steps.append(f"class: {number.call_class}")
     if user is not None and not user.enabled:
         treatment, reason = Treatment.BLOCK, f"user {user.extension} is disabled"
@@ -134,19 +135,27 @@ def _identify(request: CallRequest, snapshot: Snapshot) -> tuple[User | None, Us
     return user, group, [said, f"group: {group.name!r}"]
 
 
+def _how(number: DialledNumber) -> Iterator[str]:
+    """Say how a number was read; of several readings the first of each class."""
+    said: set[CallClass] = set()
+    for reading in number.readings or (number,):
+        if reading.call_class not in said:
+            said.add(reading.call_class)
+            yield f"number: {reading.how}"
+
+
 def _treat(number: DialledNumber, group: UserGroup, steps: list[str]) -> tuple[Treatment, str]:
-    """Evaluate the matrix, and the pattern lists on both sides of it."""
-    call_class = number.call_class
+    """Evaluate the matrix, and the pattern lists on both sides of it; of several classes the strictest."""
     verdict, pattern = group.permissions.pattern_verdict(number)
     if verdict is PatternVerdict.PERMITTED:
         steps.append(f"call permissions: the permission pattern {pattern} fits")
         return Treatment.ALLOW, f"the permission pattern {pattern} of group {group.name!r} fits"
     if verdict is PatternVerdict.RESTRICTED:
-        treatment = group.outside(call_class)
+        _, treatment = strictest({one: group.outside(one) for one in number.classes})
         outside = f"the restriction pattern {pattern} of group {group.name!r} fits"
         steps.append(f"call permissions: the restriction pattern {pattern} fits, so the number lies outside")
     else:
-        treatment = group.matrix[call_class]
+        call_class, treatment = strictest({one: group.matrix[one] for one in number.classes})
         edited = " (edited by hand)" if call_class in group.edited else ""
         steps.append(f"matrix: {call_class} is {treatment!s}{edited}")
         if treatment is Treatment.ALLOW:

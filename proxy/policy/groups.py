@@ -32,7 +32,11 @@ class PatternVerdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClassOfService:
-    """A set of call classes with exceptions by number; permission patterns win over restriction patterns."""
+    """A set of call classes with exceptions by number; permission patterns win over restriction patterns.
+
+    A permission pattern must fit the whole of what is dialled; a restriction pattern may fit what is left of
+    it where networks drop digits (`DialledNumber.readings`).
+    """
 
     classes: frozenset[CallClass] = frozenset()
     restricted: tuple[NumberPattern, ...] = ()
@@ -45,16 +49,16 @@ class ClassOfService:
             if pattern is not None:
                 return PatternVerdict.PERMITTED, pattern
         if self.restricted:
-            pattern = first_match(self.restricted, number.forms)
+            pattern = first_match(self.restricted, number.restricted_forms)
             if pattern is not None:
                 return PatternVerdict.RESTRICTED, pattern
         return PatternVerdict.SILENT, None
 
     def includes(self, number: DialledNumber) -> bool:
-        """Tell whether the number lies inside this class of service."""
+        """Tell whether the number lies inside this class of service, whichever of its classes it has."""
         verdict, _ = self.pattern_verdict(number)
         if verdict is PatternVerdict.SILENT:
-            return number.call_class in self.classes
+            return self.classes.issuperset(number.classes)
         return verdict is PatternVerdict.PERMITTED
 
 

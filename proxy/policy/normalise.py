@@ -2,8 +2,9 @@
 
 The order: emergency; an internal shape; a public number (behind the outside-line prefix first); a short
 service number; a private number that an override names. What fits none of them is refused: nothing becomes
-internal, or anything else, by accident. Public numbers are read by `phonenumbers`, some 70 us
-each, so results are cached.
+internal, or anything else, by accident. A number of no known range that begins with a known one is judged as
+the dearer of the two: where numbers differ in length, networks connect one as soon as it is complete and drop
+the digits that follow. Public numbers are read by `phonenumbers`, some 70 us each, so results are cached.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from phonenumbers import PhoneNumber, PhoneNumberType, ShortNumberCost, Validati
 from phonenumbers.shortnumberinfo import expected_cost_for_region, is_valid_short_number_for_region
 
 from proxy.errors import RemoteProtocolError
-from proxy.policy.classes import CallClass
+from proxy.policy.classes import CallClass, dearest
 from proxy.policy.dial_string import (
     MAX_TEXT,
     SOS,
@@ -41,6 +42,8 @@ _SPECIAL_TYPES = frozenset(
     }
 )
 _FIXED_TYPES = frozenset({PhoneNumberType.FIXED_LINE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
+_LONGEST_SHORT = 6
+"""Digits of the longest short service number."""
 
 
 class Normaliser:
@@ -72,13 +75,15 @@ class Normaliser:
         if dial.host_only:
             return NumberRefused(dial.digits, "the address has no user part, so it names no number", 404)
         found = self._find(dial)
-        if isinstance(found, NumberRefused):
-            return found
+        return found if isinstance(found, NumberRefused) else self._overridden(found)
+
+    def _overridden(self, found: DialledNumber) -> DialledNumber:
+        """Give a number the class that an override has for the whole of it; then no other reading counts."""
         for override in self.plan.overrides:
             for form in found.forms:
                 if override.pattern.matches(form):
                     how = f"{found.how}; the override {override.pattern} makes it {override.call_class}"
-                    return replace(found, call_class=override.call_class, how=how)
+                    return replace(found, call_class=override.call_class, how=how, readings=())
         return found
 
     def _emergency(self, reading: str, number: str) -> DialledNumber:
@@ -147,8 +152,34 @@ class Normaliser:
                 and phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
             ):
                 found = self._describe(dialled, number, known=False)
-                return found if self._reads_the_same(found) else None
+                return self._with_readings(found, number) if self._reads_the_same(found) else None
         return None
+
+    def _with_readings(self, found: DialledNumber, number: PhoneNumber) -> DialledNumber:
+        """Judge a number of no known range as the dearest that it may be to a network."""
+        known = tuple(map(self._overridden, self._shortened(found.dialled, number)))
+        if not known:
+            return found
+        readings = (found, *known)
+        return replace(
+            found, call_class=dearest(reading.call_class for reading in readings), readings=readings
+        )
+
+    def _shortened(self, dialled: str, number: PhoneNumber) -> Iterator[DialledNumber]:
+        """Give the known numbers that remain when digits are dropped from the end, the longest first."""
+        plan, national = self.plan, phonenumbers.national_significant_number(number)
+        for dropped in range(1, len(national)):
+            shorter = PhoneNumber()
+            shorter.merge_from(number)
+            shorter.national_number = int(national[:-dropped])
+            if phonenumbers.is_valid_number(shorter):
+                yield self._describe(dialled[:-dropped], shorter, known=True)
+        if number.country_code == plan.country_code:
+            at_home = plan.national_prefix + national
+            for length in range(_LONGEST_SHORT, 0, -1):
+                short = self._short(at_home[:length], at_home[:length])
+                if short is not None:
+                    yield short
 
     def _reads_the_same(self, found: DialledNumber) -> bool:
         """Say whether everybody reads a number as the gate does.
@@ -184,7 +215,7 @@ class Normaliser:
     def _short(self, dialled: str, digits: str) -> DialledNumber | None:
         """Read a short service number of the country (411, 118500 ...)."""
         plan = self.plan
-        if len(digits) > 6 or digits[:1] == "0":
+        if len(digits) > _LONGEST_SHORT or digits[:1] == "0":
             return None
         number = PhoneNumber(country_code=plan.country_code, national_number=int(digits))
         if not is_valid_short_number_for_region(number, plan.country):

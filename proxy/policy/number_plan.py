@@ -43,12 +43,26 @@ class DialledNumber:
     region: str = ""
     """ISO 3166 code of the country, ``001`` for non-geographic numbers, "" when the number has none."""
     forms: tuple[str, ...] = ()
-    """Every way of dialling the number at home, and E.164: what patterns are held against."""
+    """Every way of dialling the number at home, and E.164: what patterns are held against.
+    See `restricted_forms`."""
     national: str = ""
     """Without national prefix (abroad: with international prefix); "" for numbers that are not E.164."""
     national_with_prefix: str = ""
     how: str = ""
     """One sentence: how the text was read, for `explain`."""
+    readings: tuple[DialledNumber, ...] = ()
+    """What a number of no known range may be to networks: itself, and each known number that remains when
+    digits are dropped from its end; () for all others. `call_class` is the dearest of theirs."""
+
+    @property
+    def classes(self) -> tuple[CallClass, ...]:
+        """Every class that the call may have; the first is `call_class`. Each must be allowed."""
+        return tuple(dict.fromkeys((self.call_class, *(reading.call_class for reading in self.readings))))
+
+    @property
+    def restricted_forms(self) -> tuple[str, ...]:
+        """What restriction patterns are held against: `forms`, and those of all `readings`."""
+        return self.forms + tuple(form for reading in self.readings for form in reading.forms)
 
     @property
     def emergency(self) -> bool:
