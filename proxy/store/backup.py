@@ -29,9 +29,11 @@ from typing import IO, Any
 import sqlalchemy as sa
 
 from proxy.errors import TollgateError
+from proxy.policy import NumberPlan
 from proxy.store.audit import Actor
-from proxy.store.database import HEAD, Database, known_revisions, migrate
+from proxy.store.database import HEAD, Database, StoreUnavailable, known_revisions, migrate
 from proxy.store.models import metadata
+from proxy.store.snapshots import load_snapshot
 from proxy.store.store import Store
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
 _FORMAT = 1
 _LEFT_OUT = frozenset({"portal_sessions", "webhook_deliveries"})
 _LONGEST_LINE = 16 * 1024 * 1024
+_LONGEST_WHY = 200
 _CHUNK = 1_000
 _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)
 
@@ -297,7 +300,9 @@ def restore_backup(
 
 
 def _rebuild(path: Path, name: str, fresh: Path, progress: Progress | None) -> BackupSummary:
-    """Fill a new file with a backup's rows at the backup's own revision, compare, and bring it up to date."""
+    """Fill a new file with a backup's rows at the backup's own revision, compare, bring it up to date, and
+    read its policy as a gate does.
+    """
     os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     engine = sa.create_engine(f"sqlite:///{fresh}")
     try:
@@ -315,8 +320,13 @@ def _rebuild(path: Path, name: str, fresh: Path, progress: Progress | None) -> B
         engine.dispose()
     with Store(f"sqlite:///{fresh}") as store:
         verdict = store.audit.verify()
-    if not verdict.whole:
-        raise BackupRefused(f"{name}: its audit log is broken: {verdict.reason}")
+        if not verdict.whole:
+            raise BackupRefused(f"{name}: its audit log is broken: {verdict.reason}")
+        try:
+            load_snapshot(store.database, NumberPlan())
+        except StoreUnavailable as error:
+            why = str(error)[:_LONGEST_WHY]
+            raise BackupRefused(f"{name}: no gate could use its policy: {why}") from error
     return reader.summary
 
 

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, RowMapping, case, select
 from sqlalchemy.exc import DBAPIError
@@ -42,23 +43,35 @@ _CODE_COLUMNS = (
 
 
 def load_snapshot(database: Database, plan: NumberPlan) -> Snapshot:
-    """The whole policy at one moment. Raises `StoreUnavailable`."""
-    with database.read() as connection:
-        version = current_version(connection)
-        groups = load_groups(connection)
-        users = load_users(connection)
-        rows = connection.execution_options(yield_per=_PIECE).execute(select(*_CODE_COLUMNS)).mappings()
-        codes = CodeTable.of(_in_pieces(rows))
-        locks = load_locks(connection)
-    return Snapshot(plan, groups, users, codes, locks=locks, version=version)
+    """The policy at one moment. Raises `StoreUnavailable`, also for a value that is none of its kind."""
+    with _reading("the policy"):
+        with database.read() as connection:
+            version = current_version(connection)
+            groups = load_groups(connection)
+            users = load_users(connection)
+            rows = connection.execution_options(yield_per=_PIECE).execute(select(*_CODE_COLUMNS)).mappings()
+            codes = CodeTable.of(_in_pieces(rows))
+            with _reading("a locked caller"):
+                locks = load_locks(connection)
+        return Snapshot(plan, groups, users, codes, locks=locks, version=version)
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Say what it is that holds a value of no such kind; the value may be secret."""
+    try:
+        yield
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise StoreUnavailable(f"store: {what} can't be read: {type(error).__name__}") from error
 
 
 def _in_pieces(rows: Iterable[RowMapping]) -> Iterator[AccountCode]:
     """Read the codes of many rows without keeping the interpreter from the calls for longer than a moment."""
-    for number, row in enumerate(rows, 1):
-        yield read_code(row)
-        if number % _PIECE == 0:
-            time.sleep(_PAUSE)
+    with _reading("an account code"):
+        for number, row in enumerate(rows, 1):
+            yield read_code(row)
+            if number % _PIECE == 0:
+                time.sleep(_PAUSE)
 
 
 class SnapshotSource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
@@ -16,10 +17,10 @@ import pytest
 from sqlalchemy import create_engine
 
 from proxy.policy import NumberPlan, User, UserGroup, new_code
-from proxy.store import PortalAccount, Role, Store
+from proxy.store import PortalAccount, Role, Store, load_snapshot
 from proxy.store.audit import Actor
 from proxy.store.backup import BackupRefused, check_backup, restore_backup, write_backup
-from proxy.store.database import migrate
+from proxy.store.database import StoreUnavailable, migrate
 from proxy.store.models import metadata
 from tests.store.calls import many_calls
 
@@ -250,6 +251,70 @@ def test_a_file_that_says_something_else_is_refused(
     with pytest.raises(BackupRefused, match=says):
         restore_backup(pack(tmp_path / "spoiled.backup", lines), target, actor=RESTORER)
     assert list(target.parent.iterdir()) == []
+
+
+def _value(table: str, column: str, value: object) -> Spoil:
+    def spoil(lines: list[Any]) -> None:
+        place = place_of(lines, table)
+        lines[place + 1][lines[place]["columns"].index(column)] = value
+
+    return spoil
+
+
+def _locked(since: object) -> Spoil:
+    def spoil(lines: list[Any]) -> None:
+        place = place_of(lines, "caller_locks")
+        lines[place]["rows"] = 1
+        known = {"caller": "user 204", "since": since, "until": None, "wrong": 5}
+        lines.insert(place + 1, [known[column] for column in lines[place]["columns"]])
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_value("groups", "rules", "banana"), "group 'Sales' can't be read: JSONDecodeError"),
+        (_value("groups", "rules", "[[["), "group 'Sales' can't be read: JSONDecodeError"),
+        (_value("users", "extension", "banana"), "user 'banana' can't be read: ConfigurationError"),
+        (_value("users", "name", "\0"), "user '204' can't be read: ConfigurationError"),
+        (_value("users", "credentials", ""), "user '204' can't be read: JSONDecodeError"),
+        (_value("users", "extension", "x" * 100_000), "user 'xxxxx"),
+        (_value("account_codes", "valid_from", "banana"), "an account code can't be read: ValueError"),
+        (_value("account_codes", "valid_until", -1), "an account code can't be read: TypeError"),
+        (_value("account_codes", "class_of_service", ""), "an account code can't be read: JSONDecodeError"),
+        (_locked("banana"), "a locked caller can't be read: ValueError"),
+    ],
+)
+def test_a_backup_with_a_policy_that_no_gate_can_use_is_refused(
+    backup: Path, tmp_path: Path, target: Path, spoil: Spoil, says: str
+) -> None:
+    lines = lines_of(backup)
+    spoil(lines)
+    spoiled = pack(tmp_path / "spoiled.backup", lines)
+    with pytest.raises(BackupRefused) as refused:
+        restore_backup(spoiled, target, actor=RESTORER)
+    told = str(refused.value)
+    assert told.startswith(f"spoiled.backup: no gate could use its policy: store: {says}")
+    assert len(told.splitlines()) == 1
+    assert len(told) < 300
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["banana", "", -1, 10**18, "\0", "[[["])
+def test_a_store_with_a_date_that_is_none_says_so(filled: Path, tmp_path: Path, value: object) -> None:
+    shutil.copy(filled, tmp_path / "other.db")
+    with closing(sqlite3.connect(tmp_path / "other.db")) as database:
+        database.execute("UPDATE account_codes SET valid_from = ?", [value])
+        database.commit()
+    with Store(f"sqlite:///{tmp_path}/other.db") as store:
+        with pytest.raises(StoreUnavailable, match="store: an account code can't be read: "):
+            load_snapshot(store.database, NumberPlan())
+        kept = tmp_path / "kept.backup"
+        kept.write_bytes(b"the last one")
+        with pytest.raises(BackupRefused, match=r"kept\.backup: no gate could use its policy"):
+            write_backup(store.database, kept)
+        assert kept.read_bytes() == b"the last one"
 
 
 def test_a_deeply_nested_line_is_refused(tmp_path: Path) -> None:
