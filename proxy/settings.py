@@ -309,6 +309,25 @@ _SHAPES = {
 }
 """What a setting is written like, by pydantic's names of errors."""
 
+_FORMS = {
+    "server": "it like smtp.example.com:587",
+    "sender": "it like gate@example.com",
+    "x_headers": "it like X-Customer, or X-Branch-* for all that begin so",
+    "drop_headers": "the name of a header, like Alert-Info",
+    "name": "letters, digits and _ . -, like carrier-1",
+    "prepend": "digits and * # +, like 00",
+    "username": "1 to 255 printable characters of ASCII",
+    "user": "it like 204",
+    "from_host": "it like sip.example.com",
+    "realm": 'it without ", \\ and line breaks',
+}
+"""What a text is written like whose form is checked, by the name of its setting."""
+
+
+def _name_of(loc: tuple[int | str, ...]) -> str:
+    """Name the setting at a path that may end in places of a list."""
+    return next((part for part in reversed(loc) if isinstance(part, str)), "")
+
 
 def _explain(problem: ErrorDetails) -> str:
     """Say one problem as ``path: what is wrong; allowed: ...``."""
@@ -345,6 +364,8 @@ def _reason(problem: ErrorDetails) -> str:
             return problem["msg"].replace("Input should be", "must be")
         case "too_short":
             return f"name at least {context['min_length']}"
+        case "string_pattern_mismatch" if (name := _name_of(problem["loc"])) in _FORMS:
+            return f"write {_FORMS[name]}"
         case kind if kind in _SHAPES:
             return f"write {_SHAPES[kind]}"
         case _:

@@ -299,9 +299,10 @@ def test_check_config_names_every_problem(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('[number_plan]\ncountry = "XX"\n', "number plan country 'XX'"),
+        ('[number_plan]\ncountry = "XX"\n', "bad.toml: number_plan.country: 'XX': use an ISO"),
         ('[number_plan]\nextensions = ["abc"]\n', "number_plan.extensions"),
         ('[prompts]\nfolder = "prompts"\n', "enter_code.wav"),
+        ('[prompts]\nfolder = "nowhere"\n', "bad.toml: prompts.folder: nowhere: can't be read"),
     ],
 )
 def test_check_config_looks_behind_the_syntax(

@@ -11,9 +11,11 @@ from proxy.cli import run
 from proxy.commands.doubts import unknown_names
 from proxy.net.resolver import Resolver
 from proxy.settings import Settings, load_settings
+from proxy.store import Store
 from tests.support.certificates import Authority
 from tests.support.dns_server import running_dns_server
 
+TRUNK = '[[trunks]]\nname = "carrier"\naddresses = ["{}:192.0.2.9"]\n'
 SETTINGS = """
 local_networks = ["192.0.2.0/24"]
 [sip]
@@ -35,7 +37,9 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def written(certificate: str = "", key: str = "", ca: str = "") -> str:
-    Path("gate.toml").write_text(SETTINGS.format(certificate=certificate, key=key, ca=ca))
+    Path("gate.toml").write_text(
+        SETTINGS.format(certificate=certificate, key=key, ca=ca) + TRUNK.format("tls")
+    )
     return "gate.toml"
 
 
@@ -171,7 +175,7 @@ async def test_names_without_address_are_told(named: Settings) -> None:
 
 
 def test_without_names_there_is_nothing_to_look_up(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("gate.toml").write_text('local_networks = ["192.0.2.0/24"]\n')
+    Path("gate.toml").write_text('local_networks = ["192.0.2.0/24"]\n' + TRUNK.format("udp"))
     assert run(["check-config", "--resolve", "gate.toml"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -184,3 +188,53 @@ def test_mail_that_nobody_would_send_is_told(capsys: pytest.CaptureFixture[str])
         )
         assert run(["check-config", "gate.toml"]) == 0
         assert capsys.readouterr().err.count("warning: notify.mail: the portal's process sends it") == told
+
+
+def told(capsys: pytest.CaptureFixture[str], text: str) -> list[str]:
+    """Return what is doubted of a file that is taken."""
+    Path("gate.toml").write_text('local_networks = ["192.0.2.0/24"]\n' + text)
+    assert run(["check-config", "gate.toml"]) == 0
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_gate_without_a_trunk_is_told_what_it_can_not_do(capsys: pytest.CaptureFixture[str]) -> None:
+    says = "trunks: there is none: every call to the outside is refused, emergency calls too"
+    assert told(capsys, "") == [f"tollgate: warning: {says}"]
+    assert told(capsys, TRUNK.format("udp")) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("sqlite:////proc/nope/x.db", "no store can be made there: No such file or directory"),
+        ("sqlite:///gate.toml", "is no SQLite database"),
+        ("sqlite:///folder", "Is a directory"),
+        ("sqlite:///gate.toml/x.db", "no store can be made there: Not a directory"),
+        ("postgresql+nosuch://user:hidden@db/tollgate", "its driver is not installed"),
+    ],
+)
+def test_a_store_that_can_not_be_opened_is_told(
+    url: str, why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_STORE__URL", url)
+    monkeypatch.setenv("TOLLGATE_JOURNAL__FOLDER", "journal")
+    monkeypatch.setenv("TOLLGATE_CONTROL__SOCKET", "gate.sock")
+    Path("folder").mkdir()
+    (said,) = told(capsys, TRUNK.format("udp"))
+    assert said.startswith("tollgate: warning: store.url: ")
+    assert f": {why} (asked as this user); without a store only emergency calls pass" in said
+    assert "hidden" not in said
+
+
+def test_a_store_that_will_be_made_or_is_there_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///var/lib/x.db")
+    assert told(capsys, TRUNK.format("udp")) == []
+    assert [one.name for one in tmp_path.iterdir()] == ["gate.toml"]
+    Store("sqlite:///var/lib/x.db").close()
+    before = sorted(tmp_path.rglob("*"))
+    assert told(capsys, TRUNK.format("udp")) == []
+    assert sorted(tmp_path.rglob("*")) == before
+    Path("var/lib/x.db").write_bytes(b"")
+    assert told(capsys, TRUNK.format("udp")) == []

@@ -95,8 +95,11 @@ def test_settings_that_are_printed_load(document: Path, empty_folder: Path) -> N
         load_settings(empty_folder / "gate.toml")
 
 
-def test_commands_of_the_readme_run_in_order(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_of_the_readme_run_in_order(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The `console` blocks are one session; those whose first line has a ``$`` also show what comes out."""
+    monkeypatch.setenv("TOLLGATE_TRUNKS", '[{"name": "carrier", "addresses": ["udp:192.0.2.9:5060"]}]')
     (empty_folder / "clients.csv").write_text("Code,Description\nACME-12/8,Acme matter 8\n5550,Fair\n")
     ran = 0
     for text in blocks("console", ROOT / "README.md"):

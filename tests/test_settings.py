@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import ConfigurationError
-from proxy.settings import Address, Settings, load_settings
+from proxy.settings import _FORMS, Address, Settings, load_settings
 from proxy.sip.digest import Algorithm
 
 
@@ -149,8 +149,8 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[[trunks]]\nname = "c"\naddresses = [5]\n', "is no SIP address"),
         (TRUNK + 'caller_id = "fixed"\n', "fixed_caller_number: needed"),
         (TRUNK + 'privacy = "header"\ntrusted = false\n', "trunks[0].privacy: a trunk that is not trusted"),
-        (TRUNK + 'drop_headers = ["P-A Identity"]\n', "trunks[0].drop_headers[0]: string should match"),
-        (TRUNK + 'from_host = "a@b"\n', "trunks[0].from_host: string should match"),
+        (TRUNK + 'drop_headers = ["P-A Identity"]\n', "trunks[0].drop_headers[0]: write "),
+        (TRUNK + 'from_host = "a@b"\n', "trunks[0].from_host: write "),
         (
             UDP_ONLY + TRUNK + 'large_requests = "tcp"\n',
             "trunks[0].large_requests: the gate has no TCP socket; add one to sip.listen",
@@ -159,11 +159,11 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
             UDP_ONLY + '[[peers]]\nname = "p"\nnetworks = ["192.0.2.1"]\nlarge_requests = "tcp"\n',
             "peers[0].large_requests: the gate has no TCP socket",
         ),
-        ('[sip]\nx_headers = ["Via"]\n', "sip.x_headers[0]: string should match"),
-        ('[sip]\nx_headers = ["X-*-*"]\n', "sip.x_headers[0]: string should match"),
+        ('[sip]\nx_headers = ["Via"]\n', "sip.x_headers[0]: write "),
+        ('[sip]\nx_headers = ["X-*-*"]\n', "sip.x_headers[0]: write "),
         (TRUNK + "[trunks.number_format]\nstyle = \"x\"\n", "allowed: e164, e164_without_plus, national"),
         ('[[peers]]\nname = "pbx"\nnetworks = ["192.0.2.300"]\n', "networks[0]: '192.0.2.300' is"),
-        ('[[peers]]\nname = "p b x"\nnetworks = ["192.0.2.3"]\n', "peers[0].name: string should match"),
+        ('[[peers]]\nname = "p b x"\nnetworks = ["192.0.2.3"]\n', "peers[0].name: write "),
         ('[[did_routes]]\npeer = "nobody"\n', "did_routes[0].peer: no peer 'nobody' with an address"),
         ('[[did_routes]]\nprefix = "+1"\n', "did_routes[0]: name either a peer or a user"),
         ('[[did_routes]]\npeer = "pbx"\nuser = "204"\n', "name either a peer or a user"),
@@ -194,6 +194,9 @@ def test_an_error_in_a_variable_names_it(tmp_path: Path, monkeypatch: pytest.Mon
         ('[timers]\ndrain = "long"\n', "timers.drain: write a number"),
         ("[number_plan]\narea_codes = [415]\n", "number_plan.area_codes[0]: write text in quotes"),
         ("[[trunks]]\nname = 'a'\naddresses = []\n", "trunks[0].addresses: name at least 1"),
+        ('notify.mail.server = "smtp.example.com"\n', "notify.mail.server: write it like smtp."),
+        ('notify.mail.sender = "gate"\n', "notify.mail.sender: write it like gate@example.com"),
+        ('sip.x_headers = ["X-Branch", "Via"]\n', "sip.x_headers[1]: write it like X-Customer"),
         ('number_plan.classes = [{pattern = "7.", class = "free"}]\n', "classes[0].class: 'free'"),
         ('[sip]\nlisten = ["tcp:127.0.0.1:0"]\n' + TRUNK, "trunks[0].addresses[0]: the gate has no UDP"),
         ('[sip]\nlisten = ["udp:0.0.0.0:5060"]\n', "sip.advertised: needed with udp:0.0.0.0:5060"),
@@ -263,3 +266,15 @@ def test_a_wildcard_address_goes_with_an_advertised_one(tmp_path: Path) -> None:
 def test_an_address_prints_as_it_is_written() -> None:
     assert str(Address("TCP", "2001:db8::1", 5060)) == "tcp:[2001:db8::1]:5060"
     assert str(Address("UDP", "example.com", None)) == "udp:example.com"
+
+
+def test_no_error_shows_a_regular_expression() -> None:
+    sections = Settings.model_json_schema()["$defs"].values()
+    checked = {
+        name
+        for section in sections
+        for name, setting in section.get("properties", {}).items()
+        if "pattern" in setting or "pattern" in setting.get("items", {})
+    }
+    assert {"server", "x_headers", "realm"} <= checked
+    assert checked == set(_FORMS)

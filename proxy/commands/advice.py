@@ -11,6 +11,8 @@ import re
 __all__ = ["with_advice"]
 
 _OWNER = re.compile(r"code owner: (?=(group|user) )")
+_SETTINGS = (("number plan country ", "number_plan.country: "), ("prompts folder ", "prompts.folder: "))
+"""What stands in the settings file under another name."""
 _ADVICE = tuple(
     (re.compile(sentence), advice)
     for sentence, advice in (
@@ -37,6 +39,8 @@ _ADVICE = tuple(
 def with_advice(refusal: str) -> str:
     """Return a refusal with what can be done about it, if that is known."""
     refusal = _OWNER.sub(r"--\1: ", refusal)
+    for words, setting in _SETTINGS:
+        refusal = refusal.replace(words, setting)
     for sentence, advice in _ADVICE:
         if sentence.fullmatch(refusal):
             return f"{refusal}; {advice}"

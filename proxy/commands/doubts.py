@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from proxy import composition
 from proxy.net.resolver import HostName, Resolver
 from proxy.net.tls import TlsConfig, TlsContexts
 from proxy.settings import Settings
+from proxy.store import public_name
 
 __all__ = ["doubts", "unknown_names"]
 
 _RENEW_WITHIN = timedelta(days=21)
 """An authority that renews by itself does so a month ahead; what is later than this has failed to."""
 
+_SQLITE = b"SQLite format 3\0"
+"""The beginning of its files."""
+
 
 def doubts(settings: Settings, *, resolve: bool = False) -> Iterator[str]:
     """Say them one by one. Raises ConfigurationError where the gate or its portal would not start."""
+    yield from _unopened_store(settings)
+    yield from _no_trunk(settings)
     yield from _unknown_groups(settings)
     yield from _emergency_gaps(settings)
     yield from _nobody_sends(settings)
@@ -63,6 +75,50 @@ def _where(settings: Settings, name: HostName) -> str:
         if peer.address is not None and peer.address.host == name.host
     )
     return f"peers[{index}].address"
+
+
+def _unopened_store(settings: Settings) -> Iterator[str]:
+    """Say why the store can't be opened, or made, by who asks; nothing is made or changed."""
+    file = settings.store.sqlite_path
+    try:
+        why = _no_server(settings.store.url) if file is None else _no_file(file)
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        yield (
+            f"store.url: {public_name(settings.store.url)}: {why} (asked as this user); "
+            "without a store only emergency calls pass"
+        )
+
+
+def _no_file(file: Path) -> str:
+    """Say why an SQLite file is none, or "". Past SQLite, which would leave files beside it."""
+    if not file.exists():
+        there = next(folder for folder in file.absolute().parents if folder.exists())
+        try:
+            with TemporaryDirectory(prefix=".tollgate-", dir=there):
+                return ""
+        except OSError as error:
+            return f"no store can be made there: {error.strerror or error}"
+    with file.open("r+b") as content:
+        head = content.read(len(_SQLITE))
+    return "" if head in {b"", _SQLITE} else "is no SQLite database"
+
+
+def _no_server(url: str) -> str:
+    """Say why a database server can't be reached, or ""."""
+    try:
+        with contextlib.closing(create_engine(url).raw_connection()):
+            return ""
+    except (ImportError, NoSuchModuleError):
+        return "its driver is not installed"
+    except SQLAlchemyError as error:
+        return str(error).partition("\n")[0]
+
+
+def _no_trunk(settings: Settings) -> Iterator[str]:
+    if not settings.trunks:
+        yield "trunks: there is none: every call to the outside is refused, emergency calls too"
 
 
 def _unknown_groups(settings: Settings) -> list[str]:

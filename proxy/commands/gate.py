@@ -67,7 +67,8 @@ def check_config(
     """Check a settings file without starting anything.
 
     The environment's changes to it count. Certificates and keys (the portal's too) and prompts are read as
-    the gate would read them; all that is wrong is told at once.
+    the gate would read them, the store is looked for. What is wrongly written is told first, all of it; then
+    all that is wrong with what it says.
     """
     settings = read_settings(file)
     from proxy import composition
