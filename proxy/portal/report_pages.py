@@ -19,7 +19,7 @@ from proxy.portal.report_chart import Chart, columns, lying_bars
 from proxy.portal.report_lines import named, report_rows
 from proxy.portal.report_view import InReportView, ReportView, month_of_day
 from proxy.portal.streams import in_chunks, in_place, stream
-from proxy.portal.usage_view import sees_codes
+from proxy.portal.usage_view import Period, UsageView, sees_codes
 from proxy.portal.visit import Needs, Refused, Visit
 from proxy.store import Report, ReportBy, ReportLine, ReportOrder
 
@@ -39,8 +39,8 @@ class _Line:
     name: str
     more: str
     line: ReportLine
-    statement: str
-    """Query of the statement of its code; "" where there is none."""
+    link: str
+    """Address of the statement of its code, or of its calls; "" where there is none."""
     share: str
 
     @property
@@ -124,15 +124,22 @@ def _chart(visit: Visit, view: ReportView, report: Report) -> Chart:
 
 def _shown(visit: Visit, view: ReportView, line: ReportLine, report: Report) -> _Line:
     name, more = _named(visit, view.by, line)
-    statement = ""
-    if view.by is ReportBy.CODE:
+    share = f"{100 * line.talk_time / report.talk_time:.1f} %" if report.talk_time > 0 else ""
+    return _Line(name, more, line, _link(visit, view, line) if view.by is ReportBy.CODE else "", share)
+
+
+def _link(visit: Visit, view: ReportView, line: ReportLine) -> str:
+    """Where the calls of a code's line are: no others, and all of them."""
+    if (view.first, view.last) == month_of_day(view.first):
         month = f"{view.first:%Y-%m}"
         if line.code_id:
-            statement = "?" + urlencode({"id": line.code_id, "month": month})
-        elif sees_codes(visit):
-            statement = "?" + urlencode({"code": line.key, "month": month})
-    share = f"{100 * line.talk_time / report.talk_time:.1f} %" if report.talk_time > 0 else ""
-    return _Line(name, more, line, statement, share)
+            return "/reports/statement?" + urlencode({"id": line.code_id, "month": month})
+        if sees_codes(visit):
+            return "/reports/statement?" + urlencode({"code": line.key, "month": month})
+    elif line.key and sees_codes(visit):
+        # A statement is of one month: of a longer or shorter time it would say other sums than the line.
+        return "/usage" + UsageView(Period.RANGE, view.first, view.last, code=line.key).query()
+    return ""
 
 
 def _named(visit: Visit, by: ReportBy, line: ReportLine) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html import unescape
 
 import httpx
@@ -256,6 +256,27 @@ async def test_a_statement_is_found_from_its_report_without_digits_in_the_addres
     assert len(table(answer)) == 2
     assert [line[4] for line in table(answer)] == ["00:01:00", "00:02:00"]
     assert "00:03:00" in answer.text
+
+
+@pytest.mark.parametrize("days", [70, 3])
+async def test_a_line_of_another_time_than_a_month_leads_to_its_calls_of_that_time(
+    maker: Person, person: New, account: Account, log: Store, days: int
+) -> None:
+    last = datetime.fromtimestamp(NOW, log.usage.zone).date()
+    first = last - timedelta(days=days)
+    query = f"/reports?first={first}&last={last}"
+    answer = await maker.get(query)
+    assert "/reports/statement?" not in answer.text
+    links = [unescape(one) for one in re.findall(r'<td[^>]*><a href="(/usage[^"]*)"', answer.text)]
+    assert len(links) == 2
+    for line, link in zip(table(answer), links, strict=True):
+        found = (await maker.get(link)).text
+        assert found.count('href="/usage/r') == int(line[2])
+    account(Role.BILLING_CONTACT)
+    blind = person()
+    await blind.log_in("billing_contact")
+    assert '<td data-label="Account code"><a' not in (await blind.get(query)).text
+    assert "2263127" not in (await blind.get(query)).text
 
 
 @pytest.mark.parametrize("code", ["ACME-12/7", "2263127", "acme+12+7"])
