@@ -24,6 +24,7 @@ __all__ = ["JournalEntry", "JournalTail"]
 _log = logging.getLogger(__name__)
 
 _KEPT = 4096  # final records held in memory
+_HELD = 64  # segments that are kept for the next start, which finds records that no sink could read
 _CHUNK = 1 << 18  # bytes read from a segment at once
 
 
@@ -47,6 +48,8 @@ class JournalTail:
         self._kept: deque[JournalEntry] = deque()
         self._floor = Position(max(self._ends, default=0) + 1, 0)
         self._listeners: list[Callable[[], None]] = []
+        self._held: int | None = None
+        """The first segment of this run in which the last word about a call may be damaged."""
         self._damage = {(one.segment, one.offset): one.octets for one in found.damage}
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -139,10 +142,12 @@ class JournalTail:
         with self._lock:
             known = (damage.segment, damage.offset) in self._damage
             self._damage[damage.segment, damage.offset] = damage.octets
+            if not known:
+                self._held = damage.segment if self._held is None else min(self._held, damage.segment)
         if not known:
             _log.error(
                 "journal segment %d is damaged: %d octets at offset %d can't be read; records of calls may"
-                " be lost",
+                " be missing until the gate starts again",
                 damage.segment,
                 damage.octets,
                 damage.offset,
@@ -157,12 +162,19 @@ class JournalTail:
             file.write(payload + "\n")
 
     def release(self, before: Position) -> None:
-        """Every sink has what lies before this position: delete the segments that hold nothing else."""
+        """Every sink has what lies before this position: delete the segments that hold nothing else.
+
+        Behind damage that was met since the start they are kept for the next one, up to a bound: it makes
+        records of the calls that no other frame ends.
+        """
         with self._lock:
             current = max(self._ends)
             while self._kept and self._kept[0].position <= before:
                 self._floor = self._kept.popleft().position
-            done = [number for number in self._ends if number < before.segment and number < current]
+            last = min(before.segment, current)
+            if self._held is not None:
+                last = min(last, max(self._held, current - _HELD))
+            done = [number for number in self._ends if number < last]
             for number in done:
                 del self._ends[number]
         for number in sorted(done):

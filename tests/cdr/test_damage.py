@@ -300,6 +300,35 @@ def test_a_running_gate_tells_damage_once(
     gate.kill()
 
 
+@pytest.mark.parametrize("held", [1, 64])
+def test_a_call_whose_end_no_sink_could_read_waits_for_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr("proxy.cdr.tail._KEPT", 2)
+    monkeypatch.setattr("proxy.cdr.tail._HELD", held)
+    gate = Gate(tmp_path / "journal")
+    gate.start()
+    ids = [f"r{number:02d}" for number in range(30)]
+    for record_id in ids:
+        gate.begin(record_id)
+        gate.end(record_id)
+    file = tmp_path / "journal" / "journal-00000002.log"
+    data = bytearray(file.read_bytes())
+    lost = next(frame for frame in scan_frames(bytes(data)) if frame.kind is FrameKind.FINAL)
+    data[lost.end - 30] ^= 1
+    file.write_bytes(data)
+    others = [record_id for record_id in ids if record_id != lost.key]
+    assert _finals(gate.journal) == others
+    tail = gate.journal.tail
+    tail.release(tail.end)
+    assert tail.start.segment == (2 if held == 64 else tail.end.segment - 1)
+    gate.kill()
+    gate.start()
+    # What the sinks have they get once more only if their positions are lost.
+    assert (lost.key in _finals(gate.journal)) is (held == 64)
+    gate.kill()
+
+
 def test_damage_at_the_end_of_what_a_running_gate_wrote_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
