@@ -58,6 +58,8 @@ class TcpLimits:
     """An attempt to connect, its TLS handshake included, fails after so long."""
     unsent: int = 1_000_000
     """Bytes waiting to be sent to a peer that does not read; beyond this the connection is cut."""
+    unsent_of_strangers: int = 64_000
+    """The same on a connection that a source which is not trusted has opened and no phone or call uses."""
     handshake: float = 5.0
     """A TLS handshake that a peer began must be over by then."""
     message_size: int = MAX_MESSAGE_SIZE
@@ -248,10 +250,20 @@ class TcpConnections:
         if not connection.write(data):
             return False
         connection.last_traffic = self._loop.time()
-        if connection.unsent > self.limits.unsent:
+        self._bound_unsent(connection)
+        return True
+
+    def _bound_unsent(self, connection: Connection) -> None:
+        unsent, limits = connection.unsent, self.limits
+        if unsent > limits.unsent or (unsent > limits.unsent_of_strangers and self._is_of_no_use(connection)):
             self._strangers.warning("connection cut: its peer does not read", peer=connection.peer)
             connection.abort()
-        return True
+
+    def _is_of_no_use(self, connection: Connection) -> bool:
+        flow = connection.flow
+        if flow is None or connection.wanted is not None or self._is_trusted(flow.remote_host):
+            return False
+        return not self._is_in_use(flow)
 
     # What the connections tell ------------------------------------------------------------------------------
 
@@ -325,6 +337,7 @@ class TcpConnections:
         try:
             plain = tls.receive(data)
             connection.flush()
+            self._bound_unsent(connection)
             if not connection.is_ready:
                 if not tls.established:
                     return b""
