@@ -46,7 +46,9 @@ def calls_for(visit: Visit, calls: tuple[LiveCall, ...]) -> tuple[LiveCall, ...]
 
 
 async def events(visit: Visit) -> AsyncIterator[str]:
-    """Tell of each change, for a while; then the browser comes again, and is asked anew who it is."""
+    """Tell of each change, for a while or as long as there is a gate; then the browser comes again, and is asked
+    anew who it is.
+    """
     portal = visit.portal
     told: dict[str, object] = {}
     yield "retry: 1000\n\n"
@@ -66,6 +68,8 @@ async def events(visit: Visit) -> AsyncIterator[str]:
             told[name] = shown[name]
             silent = 0.0
             yield _event(name, await run_in_threadpool(_rendered, visit, name, shown[name]))
+        if calls is None:
+            return
         if silent >= portal.feed.quiet:
             silent = 0.0
             yield ": still here\n\n"
