@@ -6,13 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from proxy.errors import ConfigurationError
 from proxy.portal import gate_acts
 from proxy.portal.gate_link import EmergencyGoesOn
 from proxy.portal.live_feed import calls_for, events
-from proxy.portal.pages import go_to, page
+from proxy.portal.pages import emergencies_of, go_to, page, part
 from proxy.portal.permissions import Permission
 from proxy.portal.visit import Needs, Refused, Visit, cookie_name, refuse_other_sites
 
@@ -68,7 +68,12 @@ async def note_emergency(visit: Ender) -> Response:
     """Show an emergency call that is over no more to who has noted it; others still see it."""
     call_id, now = (await visit.field("call"))[:200], visit.portal.clock()
     visit.portal.emergencies.note(call_id, account=visit.who.id, now=now)
-    return go_to("/live")
+    if "hx-request" not in visit.request.headers:
+        return go_to("/live")
+    # On the page that is open: somebody may be filling in its form.
+    calls = await run_in_threadpool(visit.portal.gate.calls)
+    left = await run_in_threadpool(emergencies_of, visit, calls)
+    return HTMLResponse(part(visit, "live_alert.html", emergencies=left))
 
 
 async def _calls_page(

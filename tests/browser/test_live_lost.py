@@ -79,8 +79,21 @@ def test_emergency_call_is_told_on_an_open_page_at_once(manager: Page, site: Sit
     site.hang_up(call)
     expect(told).to_have_count(0)
     expect(manager.locator(".emergency").filter(has_text=", ended. 204").first).to_be_visible()
-    expect(manager.get_by_label("Name", exact=True)).to_have_value("Half typed")
     note_all(manager)
+    assert manager.url.endswith("/users/edit"), "it is noted in place"
+    expect(manager.get_by_label("Name", exact=True)).to_have_value("Half typed")
+    manager.goto("/")
+    expect(manager.locator("main .emergency")).to_have_count(0)
+
+
+def test_emergency_call_is_noted_without_scripts(new_page: NewPage, site: Site) -> None:
+    page = new_page("decision_maker", java_script_enabled=False)
+    call = site.dial("911")
+    site.hang_up(call)
+    until(lambda: site.ended(call))
+    until(lambda: page.goto("/users") and page.get_by_role("button", name="Noted").count())
+    note_all(page)
+    assert page.url.endswith("/live")
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ async def test_gate_that_is_back_is_told(
 ) -> None:
     account(Role.PHONE_MANAGER)
     link = GateLink(tmp_path / "none.sock")
-    found: list[tuple[LiveCall, ...] | None] = [None, None, ()]
+    found: list[tuple[LiveCall, ...] | None] = [None, ()]
     monkeypatch.setattr(link, "calls", lambda: found.pop(0) if len(found) > 1 else found[0])
     app = create_app(replace(portal, gate=link, feed=Feed(every=0.01, lasts=0.04)))
     async with httpx.AsyncClient(
@@ -122,9 +122,9 @@ async def test_gate_that_is_back_is_told(
     ) as client:
         someone = Person(client)
         await someone.log_in("phone_manager")
-        told = (await someone.get("/live/events")).text
-    first, _, second = told.partition("event: down\ndata:\n\n")
+        first, second = [(await someone.get("/live/events")).text for _ in range(2)]
     assert "The gate is not running" in first
+    assert "event: down\ndata:\n\n" in second
     assert "Nobody is on the phone." in second
 
 
@@ -314,6 +314,8 @@ async def test_who_has_noted_an_emergency_call_is_told_no_more_and_others_are(
         assert (answer.status_code, answer.headers["location"]) == (303, "/live")
     assert len(alerts(await noting.get("/"))) == 1
     assert len(alerts(await other.get("/"))) == 2
+    answer = await other.post("/live/noted", {"call": "e2"}, **{"hx-request": "true"})
+    assert (answer.status_code, len(alerts(answer)), "<html" in answer.text) == (200, 1, False)
     assert (await noting.post("/live/noted", {"call": "e2"}, csrf="0" * 64)).status_code == 403
     assert len(alerts(await noting.get("/"))) == 1
 

@@ -45,6 +45,7 @@ function show(name, html) {
     place.told = html;
     const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
     place.innerHTML = html;
+    window.htmx?.process(place);
     if (focused) document.getElementById(focused)?.focus();
   }
 }
