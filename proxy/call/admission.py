@@ -383,9 +383,10 @@ class Admission:
         """Refuse an INVITE at once; it has its record like any other call."""
         if _log.isEnabledFor(logging.INFO):
             _log.info(
-                "call refused with %d: %s",
+                "call refused with %d: %s; %s",
                 status,
                 what.value,
+                record.reason,
                 extra={"call_id": record.record_id, "leg": "a"},
             )
         cause = cause_of_status(status)

@@ -36,6 +36,7 @@ from proxy.call.outcome import (
     Ending,
     announcement,
     cause_of_status,
+    ending_in_words,
     hung_up,
     not_acceptable,
 )
@@ -551,7 +552,10 @@ class Call:
         record = self.record
         self.sides.note_media(record)
         self.deadline = self.guard_at = NEVER
-        self.core.emit(JournalRecord(record.final(now=now)))
+        final = record.final(now=now)
+        self.core.emit(JournalRecord(final))
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("call ended: %s", ending_in_words(final), extra={"call_id": self.id, "leg": "a"})
         self.core.forget(self)
         # Part from the legs: transactions hold them for half a minute more, for late answers. Without this a
         # call would be a ring of references, which only the garbage collector takes apart, in pauses that
@@ -578,5 +582,5 @@ class Call:
         self.state = state
         self.since = now
         self.core.call_changed(self)
-        if _log.isEnabledFor(logging.INFO):
+        if state is not CallState.ENDED and _log.isEnabledFor(logging.INFO):
             _log.info("call %s", state.value, extra={"call_id": self.id, "leg": "a"})

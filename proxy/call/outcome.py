@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from proxy.cdr.record import Disposition
+from proxy.cdr.record import CallRecord, Disposition
 from proxy.sip.message import Request
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "cause_of_reason",
     "cause_of_status",
     "disposition_of_status",
+    "ending_in_words",
     "ending_of_refusal",
     "hung_up",
     "may_fail_over",
@@ -254,3 +255,17 @@ def disposition_of_status(status: int) -> Disposition:
     if 500 <= status < 600 or status in {401, 407}:
         return Disposition.TRUNK_FAILED
     return Disposition.REJECTED
+
+
+def ending_in_words(record: CallRecord) -> str:
+    """Say for the log how a call ended; no digit of a code is in it."""
+    tries = ", ".join(f"{one.trunk} {one.sip_code or 'no response'}" for one in record.trunks)
+    said = record.disposition.value
+    if record.sip_code:
+        said += f" with {record.sip_code}"
+    if record.hung_up_by is not None:
+        said += f" by {record.hung_up_by.value}"
+    if record.answered_after is not None:
+        said += f", {record.talk_time:.1f} s of talk"
+    said += f", trunks: {tries}" if tries else ", no trunk tried"
+    return f"{said}; {record.reason}" if record.reason else said

@@ -11,10 +11,11 @@ from proxy.call.outcome import (
     cause_of_reason,
     cause_of_status,
     disposition_of_status,
+    ending_in_words,
     may_fail_over,
     status_for_caller,
 )
-from proxy.cdr.record import Disposition
+from proxy.cdr.record import CallRecord, Disposition, HungUpBy, TrunkTry, UsedCode
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,21 @@ def test_an_emergency_call_fails_over_on_everything_but_a_callee_who_is_busy() -
 def test_any_reason_text_is_read_without_error(values: list[str]) -> None:
     cause = cause_of_reason(values)
     assert cause is None or 1 <= cause <= 127
+
+
+def test_an_ending_is_told_as_far_as_it_is_known() -> None:
+    assert ending_in_words(CallRecord("r", 0.0)) == "failed, no trunk tried"
+    known = CallRecord(
+        "r",
+        0.0,
+        answered_after=2.0,
+        ended_after=14.25,
+        reason="because",
+        code=UsedCode("ACME-12/7", "2263127", "2263127"),
+        trunks=(TrunkTry("first"), TrunkTry("second", 200)),
+        disposition=Disposition.ANSWERED,
+        sip_code=200,
+        hung_up_by=HungUpBy.B_LEG,
+    )
+    says = "answered with 200 by b_leg, 12.2 s of talk, trunks: first no response, second 200; because"
+    assert ending_in_words(known) == says
