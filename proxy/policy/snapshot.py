@@ -128,6 +128,22 @@ class Snapshot:
             user = self._by_caller.get(number.number)
         return user
 
+    def sharing_number(self, user: User) -> list[User]:
+        """Return the others that a caller number stands for besides a user: its own number or theirs.
+
+        It names none of those who share it, and only the one whose extension it is.
+        """
+        own = self._caller(user)
+        owner = None if own is None else self._user_of(own)
+        found = []
+        for other in self.users.values():
+            theirs = self._caller(other)
+            same = own is not None and theirs is not None and own.number == theirs.number
+            borrowed = theirs is not None and self._user_of(theirs) == user
+            if other.extension != user.extension and (same or borrowed or other is owner):
+                found.append(other)
+        return found
+
     def caller_e164(self, number: str, user: User | None) -> str:
         """Return a caller's number in E.164 with ``+``, else that of its user, else ""."""
         for text in (number, "" if user is None else user.caller_number):
@@ -151,16 +167,18 @@ class Snapshot:
         found: dict[str, User] = {}
         shared: set[str] = set()
         for user in self.users.values():
-            if not user.caller_number:
-                continue
-            number = self._normaliser(user.caller_number)
-            if isinstance(number, DialledNumber):
+            if (number := self._caller(user)) is not None:
                 if number.number in found:
                     shared.add(number.number)
                 found[number.number] = user
         for text in shared:
             del found[text]
         return found
+
+    def _caller(self, user: User) -> DialledNumber | None:
+        """Return a user's caller number, if it has one that can be read."""
+        number = self._normaliser(user.caller_number) if user.caller_number else None
+        return number if isinstance(number, DialledNumber) else None
 
 
 def _by_caller(locks: Iterable[CallerLock]) -> Mapping[str, CallerLock]:

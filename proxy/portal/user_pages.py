@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from proxy.errors import ConfigurationError
-from proxy.policy import User
+from proxy.policy import Snapshot, User
 from proxy.portal.code_form import text_of
 from proxy.portal.gate_acts import deregister
 from proxy.portal.pages import go_to, page
@@ -166,12 +166,17 @@ async def _user_page(
     made: str = "",
     asked: bool = False,
 ) -> Response:
-    def read() -> tuple[list[str], list[StoredBinding]]:
-        groups = [group.name for group in visit.portal.store.groups.all()]
-        return groups, [] if found is None else _phones(visit).get(found.value.extension, [])
-
-    groups, phones = await run_in_threadpool(read)
     user = None if found is None else found.value
+
+    def read() -> tuple[list[str], list[StoredBinding], list[User]]:
+        store = visit.portal.store
+        groups = [group.name for group in store.groups.all()]
+        if user is None:
+            return groups, [], []
+        sharing = Snapshot(visit.portal.plan, (), store.users.all()).sharing_number(user)
+        return groups, _phones(visit).get(user.extension, []), sharing
+
+    groups, phones, sharing = await run_in_threadpool(read)
     return await page(
         visit,
         "user_delete.html" if asked and visit.may(Permission.USERS_CHANGE) else "user.html",
@@ -181,6 +186,7 @@ async def _user_page(
         fields=fields or fields_of(user, groups[0] if groups else ""),
         groups=groups,
         phones=phones,
+        sharing=[f"{other.extension} {other.name}".strip() for other in sharing],
         error=error,
         said=said,
         made=made,

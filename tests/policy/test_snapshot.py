@@ -57,6 +57,18 @@ def test_caller_number_that_several_users_share_names_none_of_them() -> None:
     assert SNAPSHOT.user_by_caller("+14155550100") is None
 
 
+def test_those_who_share_a_caller_number_are_found_from_each_of_them() -> None:
+    assert SNAPSHOT.sharing_number(USERS[2]) == [USERS[3]]
+    assert SNAPSHOT.sharing_number(USERS[3]) == [USERS[2]]
+    assert [SNAPSHOT.sharing_number(user) for user in (USERS[0], USERS[1], USERS[4])] == [[], [], []]
+    assert SNAPSHOT.sharing_number(User("309", "staff", caller_number="+14155550104")) == [USERS[0]]
+    borrowed, plain = User("310", "staff", caller_number="204"), User("204", "staff")
+    policy = Snapshot(US, [], [plain, borrowed])
+    assert policy.user_by_caller("204") is plain
+    assert policy.sharing_number(borrowed) == [plain]
+    assert policy.sharing_number(plain) == [borrowed]
+
+
 def test_extension_of_a_user_is_internal_without_a_shape() -> None:
     found = SNAPSHOT.normalise("sip:3005@example.com")
     assert isinstance(found, DialledNumber)

@@ -292,3 +292,23 @@ async def test_a_question_that_cannot_be_answered_names_the_field(
 ) -> None:
     answer = await client.post("/explain", json=question)
     assert (answer.status_code, list(errors(answer))) == (422, [field])
+
+
+async def test_a_caller_number_of_two_users_is_told_where_it_is_written(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    store.groups.add(UserGroup("sales"))
+    facts = {"group": "sales", "caller_number": "+14155550104"}
+    first = await client.post("/users", json={"extension": "204", **facts})
+    assert first.json()["number_shared_with"] == []
+    second = await client.post("/users", json={"extension": "205", **facts, "caller_number": "4155550104"})
+    assert (second.status_code, second.json()["number_shared_with"]) == (201, ["204"])
+    changed = await client.patch(
+        "/users/205", json={"name": "Anna"}, headers={"if-match": second.headers["etag"]}
+    )
+    assert changed.json()["number_shared_with"] == ["204"]
+    changed = await client.patch(
+        "/users/205", json={"caller_number": ""}, headers={"if-match": changed.headers["etag"]}
+    )
+    assert changed.json()["number_shared_with"] == []
+    assert "number_shared_with" not in (await client.get("/users/205")).json(), "it would age in caches"

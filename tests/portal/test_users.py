@@ -135,6 +135,30 @@ async def test_password_that_was_typed_is_never_shown(manager: Person, store: St
     assert store.users.get("205") is None
 
 
+async def test_a_caller_number_of_two_users_is_told_at_both(
+    manager: Person, store: Store, user: User
+) -> None:
+    new = {**NEW, "extension": "205", "password": "set", "secret": "typed by hand"}
+    answer = await manager.post("/users/save", {**new, "caller_number": "415 555-0104"})
+    assert answer.status_code == 303, "a number that many show outside is no mistake"
+    said = notice(await manager.get(answer.headers["location"]))
+    assert "is that of 204 Front desk too" in said
+    assert "is that of 205 Front desk too" in notice(await manager.get("/users/edit?extension=204"))
+    changed = await manager.post(
+        "/users/save",
+        {
+            **new,
+            "old": "205",
+            "version": await version_of(manager, "205"),
+            "password": "keep",
+            "caller_number": "4155550105",
+        },
+    )
+    assert "is that of" not in notice(await manager.get(changed.headers["location"]))
+    made = await manager.post("/users/save", {**NEW, "extension": "206", "caller_number": "+14155550105"})
+    assert "is that of 205 Front desk too" in notice(made)
+
+
 async def test_list_is_searched_and_filtered(manager: Person, store: Store, user: User) -> None:
     store.users.add(User("300", "Lobby", "Door <b>", enabled=False))
     registered(store, CONTACT)

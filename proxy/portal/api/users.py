@@ -10,7 +10,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from proxy.errors import ConfigurationError, RemoteProtocolError
-from proxy.policy import User, refuse_emergency_user
+from proxy.policy import Snapshot, User, refuse_emergency_user
 from proxy.policy.dial_string import read_dial_string
 from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
 from proxy.portal.api.concurrency import changed_if_match, not_modified, tag
@@ -81,7 +81,16 @@ class UserDocument(Values):
     hashes: list[str] = Field(description="Of the password; the password itself nobody has.")
 
 
-class AddedUser(UserDocument):
+class ChangedUser(UserDocument):
+    """A user that was changed."""
+
+    number_shared_with: list[str] = Field(
+        description="Extensions of others whose caller number, or extension, is this user's caller number. "
+        "Behind a peer a shared number names nobody, and calls from outside to it reach nobody."
+    )
+
+
+class AddedUser(ChangedUser):
     """A user that was added."""
 
     password: str | None = Field(description="Made for it: told this once.", repr=False)
@@ -121,19 +130,20 @@ async def add_user(client: Writer, fields: NewUser, response: Response) -> Added
     password = fields.password or generate_password()
     user = fields.make(client, new, password)
 
-    def work() -> Versioned[User]:
+    def work() -> tuple[Versioned[User], ChangedUser]:
         try:
             client.store.users.add(user)
         except ConfigurationError as error:
             field = _field_of(error)
             raise Problem(422 if field == "group" else 409, str(error), field=field) from None
-        return _expect(client.portal.store.users.versioned(user.extension))
+        added = _expect(client.portal.store.users.versioned(user.extension))
+        return added, _changed(client, added.value)
 
-    added = await run_in_threadpool(work)
+    added, document = await run_in_threadpool(work)
     response.headers["ETag"] = tag(added.version)
     response.headers["Location"] = f"/api/v1/users/{user.extension}"
     told = None if fields.password else password
-    return AddedUser(**_document(added.value).model_dump(), password=told)
+    return AddedUser(**document.model_dump(), password=told)
 
 
 @router.get("/users/{extension}", response_model=UserDocument)
@@ -146,7 +156,7 @@ async def get_user(client: Reader, extension: str, request: Request, response: R
 @router.patch("/users/{extension}")
 async def change_user(
     client: Writer, extension: str, fields: UserFields, request: Request, response: Response
-) -> UserDocument:
+) -> ChangedUser:
     """Change what is given of a user; everything else stays. Needs If-Match."""
 
     def read() -> Versioned[User]:
@@ -159,7 +169,10 @@ async def change_user(
         except ConfigurationError as error:
             raise Problem(422, str(error), field=_field_of(error)) from None
 
-    return _document(await run_in_threadpool(changed_if_match, request, response, read, write))
+    def work() -> ChangedUser:
+        return _changed(client, changed_if_match(request, response, read, write))
+
+    return await run_in_threadpool(work)
 
 
 @router.delete("/users/{extension}", status_code=204)
@@ -194,6 +207,12 @@ def _expect(found: Versioned[User] | None) -> Versioned[User]:
     if found is None:
         raise Problem(404, "there is no such user")
     return found
+
+
+def _changed(client: Client, user: User) -> ChangedUser:
+    others = Snapshot(client.portal.plan, (), client.portal.store.users.all()).sharing_number(user)
+    shared = [other.extension for other in others]
+    return ChangedUser(**_document(user).model_dump(), number_shared_with=shared)
 
 
 def _document(user: User) -> UserDocument:
