@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from proxy.cdr.record import CallRecord
 from proxy.policy import NumberPlan, new_code
+from proxy.portal.api.app import api_routes
+from proxy.portal.api.scopes import Scope
 from proxy.store import Store
 from tests.portal.gate import TalkingGate
 from tests.portal.test_api_codes import errors
@@ -231,3 +235,32 @@ async def test_the_gate_is_asked_for_its_calls(program: Program, store: Store, t
         )
         assert gate.ended == ["abc"]
         assert [call["call_id"] for call in (await client.get("/calls")).json()["calls"]] == ["def"]
+
+
+async def test_a_misspelt_parameter_is_refused_by_name_and_lets_nothing_through(
+    client: httpx.AsyncClient, records: list[CallRecord]
+) -> None:
+    for path in ("/usage", "/usage/export", "/reports"):
+        answer = await client.get(path, params={"groop": "nope", "Limit": "1"})
+        assert (answer.status_code, set(errors(answer))) == (422, {"groop", "Limit"})
+        assert ("group" in errors(answer)["groop"]) is (path != "/reports")
+    answer = await client.get("/usage", params={"x" * 500: "1"})
+    assert (answer.status_code, list(errors(answer))) == (422, ["x" * 64])
+    named = await client.get("/usage", params={"class": "local", "since": "2026-01-01T00:00:00Z"})
+    assert named.status_code == 200
+
+
+async def test_every_route_refuses_parameters_that_it_does_not_know(program: Program) -> None:
+    everything = program(*(scope.value for scope in Scope if scope is not Scope.NONE))
+    asked = 0
+    for route in api_routes():
+        assert isinstance(route, APIRoute)
+        path = re.sub("{[^}]*}", "1", route.path)
+        for method in route.methods or ():
+            answer = await everything.request(method, path, params={"nobodys": "4711"})
+            assert (answer.status_code, list(errors(answer))) == (422, ["nobodys"]), (method, path)
+            assert "4711" not in answer.text
+            asked += 1
+    assert asked > 30
+    nobody = await program().get("/usage", params={"nobodys": "1"})
+    assert nobody.status_code == 401

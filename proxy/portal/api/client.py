@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
-from proxy.portal.api.problems import Problem
+from proxy.portal.api.problems import FieldError, Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.visit import portal_of, source_of
 from proxy.store import Actor, ApiToken, Store
@@ -26,6 +28,8 @@ __all__ = ["Client", "GuardedRoute", "NeedsScope"]
 _BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9._~+/-]+=*) *")
 _UNKNOWN_PER_MINUTE = 60
 """Requests with a wrong token that one source has; more are not even looked up."""
+
+_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,10 @@ class NeedsScope:
 
 
 class GuardedRoute(APIRoute):
-    """Lets a request in before its body is read; a framework's dependency is only asked afterwards."""
+    """Lets a request in before its body is read; a framework's dependency is only asked afterwards.
+
+    A name in the query that the route does not know is refused, as one in a document is (`Values`).
+    """
 
     @property
     def needs(self) -> NeedsScope:
@@ -114,12 +121,34 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Put the guard before what reads the request."""
         needs, answer = self.needs, super().get_route_handler()
+        known = frozenset(_query_names(self.dependant))
 
         async def guarded(request: Request) -> Response:
             await needs.let_in(request)
+            _refuse_unknown(request.query_params, known)
             return await answer(request)
 
         return guarded
+
+
+def _query_names(needed: Dependant) -> Iterator[str]:
+    """Give the parameters that a route, or what it depends on, takes from the query."""
+    for field in needed.query_params:
+        yield field.alias
+    for more in needed.dependencies:
+        yield from _query_names(more)
+
+
+def _refuse_unknown(given: QueryParams, known: Set[str]) -> None:
+    """Refuse names that the route does not know: a filter that is misspelt would let everything through."""
+    unknown = [name[:_LONGEST_NAME] for name in given if name not in known]
+    if unknown:
+        knows = f"the names are: {', '.join(sorted(known))}" if known else "there are none here"
+        raise Problem(
+            422,
+            "the address holds parameters that are not known: see errors",
+            errors=[FieldError(name, f"this parameter is not known; {knows}") for name in unknown],
+        )
 
 
 def _count(portal: Portal, name: str, per_minute: int) -> None:
