@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.errors import TollgateError
@@ -37,12 +39,13 @@ from proxy.portal import (
     user_pages,
     webhook_pages,
 )
+from proxy.portal.account_pages import inside
 from proxy.portal.api.app import ROOT, create_api
 from proxy.portal.headers import BodyBounds, SecurityHeaders
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
 from proxy.portal.portal import Portal
-from proxy.portal.visit import LogInFirst, Needs, Refused, Visit, visit_of
+from proxy.portal.visit import LogInFirst, Needs, Refused, Visit, portal_of, visit_of
 from proxy.store import StoreUnavailable
 
 __all__ = ["create_app", "permissions_of", "routes"]
@@ -112,17 +115,24 @@ def permissions_of(route: BaseRoute) -> Iterator[Permission]:
 
 
 async def _log_in_first(request: Request, _error: Exception) -> Response:
-    where = request.url.path
-    if request.method == "GET":
-        where += f"?{request.url.query}" if request.url.query else ""
-    else:
-        where = "/"
-    if "hx-request" in request.headers:
-        # A part of a page was asked for: the whole page has to go.
-        return Response(status_code=401, headers={"hx-redirect": "/login"})
-    if where.partition("?")[0] == live_pages.EVENTS:
-        return Response(status_code=401)  # a script asks, which can't use the form to log in
-    return go_to("/login", next="" if where == "/" else where)
+    if "hx-request" in request.headers or request.url.path == live_pages.EVENTS:
+        # The page that asks stays, with what was typed into it: its script says why nothing comes.
+        return Response(status_code=401)
+    where = request.url if request.method == "GET" else _page_before(request)
+    following = f"{where.path}?{where.query}" if where.query else where.path
+    return go_to("/login", next="" if following == "/" else following)
+
+
+def _page_before(request: Request) -> SplitResult | URL:
+    """Address of the page whose form was sent; that of the overview where there is none to go back to."""
+    try:
+        before = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return URL("/")
+    own = {request.headers.get("host", ""), urlsplit(portal_of(request).settings.public_url).netloc} - {""}
+    scope = {**request.scope, "method": "GET", "path": before.path}
+    shown = any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    return before if before.netloc in own and shown and inside(before.path) == before.path else URL("/")
 
 
 async def _say_why(request: Request, error: Exception) -> Response:

@@ -46,8 +46,8 @@ def calls_for(visit: Visit, calls: tuple[LiveCall, ...]) -> tuple[LiveCall, ...]
 
 
 async def events(visit: Visit) -> AsyncIterator[str]:
-    """Tell of each change, for a while or as long as there is a gate; then the browser comes again, and is asked
-    anew who it is.
+    """Tell of each change, for a while or as long as there is a gate; then the browser comes again, and is
+    asked anew who it is.
     """
     portal = visit.portal
     told: dict[str, object] = {}

@@ -35,9 +35,34 @@ async def test_no_session_leads_to_the_login_and_back(person: New, account: Acco
     assert (await someone.get("/login")).status_code == 303
 
 
-async def test_a_part_of_a_page_without_session_asks_for_the_whole_login(person: New) -> None:
+async def test_a_part_of_a_page_without_session_leaves_the_page_where_it_is(person: New) -> None:
     answer = await person().get("/codes", **{"hx-request": "true"})
-    assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/login")
+    assert (answer.status_code, answer.text) == (401, "")
+    assert not {"hx-redirect", "location"} & set(answer.headers)
+    answer = await person().post("/groups/try", {"number": "1"}, csrf="", **{"hx-request": "true"})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("referer", "following"),
+    [
+        ("https://portal.test/users/edit?extension=204", "?next=%2Fusers%2Fedit%3Fextension%3D204"),
+        ("https://portal.test/groups/edit", "?next=%2Fgroups%2Fedit"),
+        ("https://portal.test/users/save", ""),
+        ("https://portal.test/nowhere", ""),
+        ("https://portal.test//evil.test/", ""),
+        ("https://evil.test/users", ""),
+        ("/users", ""),
+        ("https://[", ""),
+        ("https://portal.test/", ""),
+        ("", ""),
+    ],
+)
+async def test_form_that_was_sent_without_session_is_come_back_to(
+    person: New, referer: str, following: str
+) -> None:
+    answer = await person().post("/users/save", {"extension": "204"}, csrf="", referer=referer)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/login{following}")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,40 @@ function complain(trouble) {
   place.replaceChildren(...(trouble ? [document.querySelector(`[data-trouble="${trouble}"]`).content.cloneNode(true)] : []));
 }
 
+// Whether who opened this page is logged in, be it again and elsewhere: that log-in's token goes into the forms here.
+async function session() {
+  const own = document.querySelector(".who a").textContent;
+  const answer = await fetch("/password", { headers: { "HX-Request": "true" } }).catch(() => null);
+  const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  const same = page?.querySelector(".who a")?.textContent === own;
+  complain(same ? "" : page || answer?.status === 401 ? "logged-out" : "no-answer");
+  if (!same) return false;
+  const { value } = page.querySelector("[name=csrf]");
+  for (const field of document.querySelectorAll("[name=csrf]")) field.value = value;
+  return true;
+}
+
+// Nothing that was typed is sent to a portal that would not take it: it would be lost.
+const asking = new WeakSet();
+const sure = new WeakSet();
+document.addEventListener("submit", async (event) => {
+  const { target: form, submitter } = event;
+  if (event.defaultPrevented || !document.querySelector(".who") || !form.matches("main form[method=post]")) return;
+  if (sure.delete(form)) return;
+  event.preventDefault();
+  if (asking.has(form)) return;
+  asking.add(form);
+  const good = await session();
+  asking.delete(form);
+  if (!good) return;
+  sure.add(form);
+  form.requestSubmit(submitter);
+  sure.delete(form);
+});
+document.addEventListener("htmx:responseError", (event) => {
+  if ([401, 403].includes(event.detail.xhr.status)) session();
+});
+
 // Parts of the page that the portal tells anew as things happen; only while somebody looks.
 const PARTS = ["down", "alert", "figures", "calls"];
 const SILENT = 45_000; // the portal ends each stream after 30 s, and says something before
@@ -55,7 +89,7 @@ function listen() {
   source = new EventSource(listening.dataset.events);
   source.addEventListener("open", () => {
     failures = 0;
-    complain("");
+    if (document.getElementById("trouble").dataset.says) session();
     heard();
   });
   source.addEventListener("error", lost);
