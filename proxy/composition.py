@@ -1,7 +1,8 @@
 """From settings to the frozen values that the rooms take: endpoint, call core, number plan, groups.
 
-Pure functions. Names of hosts are looked up elsewhere and come in as a function (`Lookup`), so that the same
-settings give new flows when an address behind a name has changed.
+Pure functions, but that the kernel is asked which socket a host is reached from. Names of hosts are looked up
+elsewhere and come in as a function (`Lookup`), so that the same settings give new flows when an address has
+changed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from proxy.call.ports import Latching
 from proxy.errors import ConfigurationError
 from proxy.media.embedded import EmbeddedConfig
 from proxy.media.prompts import CODECS
+from proxy.net.addresses import source_address
 from proxy.net.driver import Listener
 from proxy.net.resolver import DNS_PORT, HostName, Resolver, client_of, is_literal
 from proxy.net.tcp import TcpLimits
@@ -54,6 +56,7 @@ from proxy.sip.config import ALLOW, PHONE_METHODS, SUPPORTED, EndpointConfig
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import DEFAULT_PORTS, Flow, ListenPoint
 from proxy.sip.headers import canonical_name
+from proxy.sip.inside import Inside
 from proxy.sip.large import LargeRequests
 from proxy.sip.parser import ParserLimits
 from proxy.sip.reachability import is_within, networks_of
@@ -172,12 +175,14 @@ def endpoint_config(
             port,
             alias=settings.sip.tcp.alias and address.transport != "UDP",
             bound=_bound(host, machine),
+            own=host,
         )
         for address, (host, port) in zip(settings.sip.listen, bound, strict=True)
     ]
     timers = settings.timers
     return EndpointConfig(
         listen_points=tuple(points),
+        inside=Inside(settings.sip.inside, source_address),
         t1=timers.t1,
         t2=timers.t2,
         t4=timers.t4,
@@ -501,8 +506,8 @@ def _flows(settings: Settings, address: Address, lookup: Lookup) -> tuple[Flow, 
 def _destinations(
     settings: Settings, addresses: Sequence[Address], lookup: Lookup
 ) -> tuple[tuple[Flow, ...], tuple[tuple[int, int], ...]]:
-    """Return the ways to these addresses, each over the first own socket of its transport and IP version, and
-    which of them share the calls: a group and a weight for each, nothing where none does."""
+    """Return the ways to these addresses, each over an own socket of its transport and IP version, and which
+    of them share the calls: a group and a weight for each, nothing where none does."""
     ways: dict[Flow, tuple[int, int]] = {}
     for number, address in enumerate(addresses):
         for target in _targets(address, lookup):
@@ -527,8 +532,13 @@ def _targets(address: Address, lookup: Lookup) -> Sequence[Target]:
 
 
 def _listener_for(settings: Settings, transport: str, host: str) -> int | None:
+    """Return the first socket that fits; of several that at the address which this machine sends from to
+    the host."""
     version = ip_address(host.partition("%")[0]).version
-    for index, own in enumerate(settings.sip.listen):
-        if own.transport == transport and ip_address(own.host.partition("%")[0]).version == version:
-            return index
-    return None
+    fitting = {
+        index: str(ip_address(own.host.partition("%")[0]))
+        for index, own in enumerate(settings.sip.listen)
+        if own.transport == transport and ip_address(own.host.partition("%")[0]).version == version
+    }
+    source = source_address(host) if len(fitting) > 1 else ""
+    return next((index for index, own in fitting.items() if own == source), next(iter(fitting), None))

@@ -178,6 +178,9 @@ class SipSettings(Section):
     """The gate's sockets."""
     advertised: tuple[str, ...] = ()
     """Addresses in Via and Contact instead of the bound ones (behind NAT), one per IP version at most."""
+    inside: tuple[Network, ...] = ()
+    """Networks that no NAT parts from the gate: SIP and SDP say the gate's own addresses there, not the
+    advertised ones."""
     local_domains: tuple[str, ...] = ()
     """Names that mean the gate in URIs, besides its addresses. With none, any domain of a REGISTER is
     taken."""

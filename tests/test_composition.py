@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -271,6 +272,35 @@ def test_the_gate_knows_the_addresses_behind_the_advertised_ones(settings: Setti
     bound = [("0.0.0.0", 5060), ("::", 5060), ("192.0.2.20", 5062)]
     points = composition.endpoint_config(settings, bound, machine=machine).listen_points
     assert [point.bound for point in points] == [machine[:2], machine[2:], ("192.0.2.20",)]
+
+
+def test_who_is_inside_is_told_the_sockets_own_addresses(settings: Settings) -> None:
+    assert not composition.endpoint_config(settings, BOUND).inside.networks, "nobody, unless it is set"
+    sip = settings.sip.model_copy(update={"inside": (ip_network("192.0.2.0/24"),)})
+    config = composition.endpoint_config(settings.model_copy(update={"sip": sip}), BOUND)
+    assert config.point(Flow("UDP", "192.0.2.10", 5060)).sent_by == "192.0.2.20:5060"
+    assert config.point(Flow("UDP", "198.51.100.1", 5060)).sent_by == "203.0.113.7:5060"
+    wildcard = composition.endpoint_config(
+        settings.model_copy(update={"sip": sip.model_copy(update={"inside": (ip_network("127.0.0.0/8"),)})}),
+        [("0.0.0.0", 5060), *BOUND[1:]],
+    )
+    assert wildcard.point(Flow("UDP", "127.0.0.2", 5060)).sent_by == "127.0.0.1:5060"
+
+
+def test_of_two_sockets_a_peer_gets_calls_from_the_one_that_routes_lead_from(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beyond, beside = Address("UDP", "198.51.100.20", 5060), Address("UDP", "192.0.2.20", 5060)
+    sip = settings.sip.model_copy(update={"listen": (beyond, beside)})
+    trunks = tuple(
+        settings.trunks[0].model_copy(update={"name": host, "addresses": (Address("UDP", host, 5060),)})
+        for host in ("192.0.2.10", "198.51.100.1", "203.0.113.9")
+    )
+    routes = {"192.0.2.10": "192.0.2.20", "198.51.100.1": "198.51.100.20", "203.0.113.9": ""}
+    monkeypatch.setattr(composition, "source_address", routes.__getitem__)
+    two = settings.model_copy(update={"sip": sip, "trunks": trunks, "peers": ()})
+    gate = composition.gate_config(two, [("198.51.100.20", 5060), ("192.0.2.20", 5060)], lambda _name: ())
+    assert [trunk.flows[0].listener for trunk in gate.trunks] == [1, 0, 0]
 
 
 def test_limits_reach_sockets_and_parser(settings: Settings) -> None:

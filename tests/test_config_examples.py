@@ -84,6 +84,20 @@ def test_trunk_insertion_stands_between_pbx_and_carrier() -> None:
     assert [str(network) for network in gate.local_networks] == ["192.0.2.0/24"]
 
 
+def test_trunk_insertion_through_a_nat_tells_the_pbx_the_private_address(tmp_path: Path) -> None:
+    text = (CONFIG / "trunk-insertion.toml").read_text()
+    for line in ('advertised = ["203.0.113.7"]', 'advertised_address = "203.0.113.7"'):
+        assert f"\n# {line}\n" in text
+        text = text.replace(f"\n# {line}\n", f"\n{line}\n")
+    file = tmp_path / "gate.toml"
+    file.write_text(text)
+    settings = load_settings(file)
+    config = composition.endpoint_config(settings, [("192.0.2.20", 5060)] * 2)
+    assert settings.media.advertised_address == "203.0.113.7"
+    assert config.point(Flow("UDP", "192.0.2.10", 5060)).host == "192.0.2.20"
+    assert config.point(Flow("UDP", "198.51.100.1", 5060)).host == "203.0.113.7"
+
+
 def test_the_systemd_unit_is_hardened_and_waits_for_running_calls() -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]

@@ -100,11 +100,13 @@ class BLeg(Leg):
         self._pracks: list[Prack] = []
         """Those that have no final response yet."""
 
-    def offer_as_caller(self, codecs: Iterable[Codec]) -> bytes:
-        """Return the offer of the INVITE, with packet time, attributes and direction of the caller's audio.
+    def offer_as_caller(self, codecs: Iterable[Codec], peer: str) -> bytes:
+        """Return the offer of the INVITE to this address, with packet time, attributes and direction of the
+        caller's audio.
 
         Help is offered both ways, whatever the caller wants: a callee who takes no held call is no help.
         """
+        self.signalled_from = peer
         caller = self.call.a
         return self.offer(
             codecs,

@@ -423,7 +423,7 @@ class CallCore:
     def open_media(self, call: Call, *, ipv6: bool, emergency: bool) -> MediaLeg:
         """Ask for a port pair."""
         leg = LegId(next(self._leg_ids))
-        media = MediaLeg(leg, self, ipv6=ipv6, emergency=emergency)
+        media = MediaLeg(leg, self, self.endpoint.config.inside, ipv6=ipv6, emergency=emergency)
         self.media[leg] = (call, media)
         return media
 

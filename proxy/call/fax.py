@@ -38,8 +38,8 @@ def takes_fax(leg: Leg) -> bool:
 
 def offer_to(leg: Leg, attributes: tuple[str, ...]) -> bytes:
     """Return an offer of fax within the session."""
-    assert leg.media is not None and leg.media.end is not None and leg.local is not None  # noqa: S101, PT018
-    leg.local = offer_fax(attributes, leg.media.end, leg.local)
+    assert leg.local is not None  # noqa: S101
+    leg.local = offer_fax(attributes, leg.end, leg.local)
     return leg.local.data
 
 
@@ -54,8 +54,8 @@ def take_answer(leg: Leg, body: bytes) -> None:
 
 def accept(leg: Leg, offer: FaxOffer, attributes: tuple[str, ...]) -> bytes:
     """Answer a peer's offer with what the other side said of itself, and put it in force."""
-    assert leg.media is not None and leg.media.end is not None and leg.local is not None  # noqa: S101, PT018
-    leg.local = answer_fax(offer.sdp, offer.fax, attributes, leg.media.end, leg.local)
+    assert leg.local is not None  # noqa: S101
+    leg.local = answer_fax(offer.sdp, offer.fax, attributes, leg.end, leg.local)
     _begin(leg, offer.fax)
     return leg.local.data
 

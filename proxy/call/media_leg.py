@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from proxy.call.ports import (
     UnbridgeMedia,
 )
 from proxy.sdp import AudioDescription, ChosenAudio, FaxDescription, LocalEnd, is_ip_address
+from proxy.sip.inside import Inside
 
 __all__ = ["MediaLeg", "MediaState", "can_transcode"]
 
@@ -67,7 +69,10 @@ class MediaLeg:
     """The ports of one leg and what is done with them."""
 
     __slots__ = (
+        "_ends",
+        "_inside",
         "_next_play",
+        "_own",
         "_partner",
         "_playing",
         "_world",
@@ -83,7 +88,7 @@ class MediaLeg:
         "statistics",
     )
 
-    def __init__(self, leg: LegId, world: Outlet, *, ipv6: bool, emergency: bool) -> None:
+    def __init__(self, leg: LegId, world: Outlet, inside: Inside, *, ipv6: bool, emergency: bool) -> None:
         self.id = leg
         self.emergency = emergency
         """It was asked for with the right to the ports that are kept for emergency calls."""
@@ -91,7 +96,10 @@ class MediaLeg:
         self._world = world
         self.state = MediaState.OPENING
         self.end: LocalEnd | None = None
-        """Where the gate takes this leg's media, once it is open."""
+        """Where the gate takes this leg's media, once it is open, as peers are told that are not inside."""
+        self._inside = inside
+        self._ends: dict[str, LocalEnd] = {}
+        self._own = ""
         self.statistics: LegStatistics | None = None
         self.listening = False
         self.awaited = False
@@ -112,6 +120,17 @@ class MediaLeg:
         if self.state is MediaState.OPENING:
             self.state = MediaState.OPEN
             self.end = LocalEnd(answer.address, answer.rtp_port, answer.rtcp_port)
+            self._own = answer.own
+
+    def end_towards(self, peer: str) -> LocalEnd:
+        """Return where the gate takes the media of a peer that signals from this address: it is told the same
+        as long as the ports are open."""
+        assert self.end is not None  # noqa: S101  (the call's own order)
+        end = self._ends.get(peer)
+        if end is None:
+            own = self._inside.own_address(peer, self._own)
+            end = self._ends[peer] = replace(self.end, address=own) if own else self.end
+        return end
 
     def close(self) -> None:
         """Give the ports back; the engine confirms with the final statistics."""

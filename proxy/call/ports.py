@@ -211,6 +211,9 @@ class MediaLegOpened:
     address: str
     rtp_port: int
     rtcp_port: int
+    own: str = ""
+    """The address that the ports are bound to, which may be a wildcard, for SDP to peers inside
+    (`proxy.sip.inside`); "": ``address`` is for everybody."""
 
 
 @dataclass(frozen=True, slots=True)

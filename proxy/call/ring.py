@@ -100,13 +100,13 @@ class PhoneHunt:
     def _ring(self, binding: Binding, now: float) -> None:
         call = self._call
         leg = BLeg(call, call.core.endpoint, self._line, self.media, symmetric=binding.behind_nat)
-        body = leg.offer_as_caller(self._codecs)
         self._ringing.append(leg)
         self._flows[leg] = binding
         registrations = call.core.registrations
         assert registrations is not None  # noqa: S101  (it knows the phones that ring)
         binding = registrations.located(binding)
-        host = call.core.endpoint.config.listen_points[binding.flow.listener].host
+        body = leg.offer_as_caller(self._codecs, binding.flow.remote_host)
+        host = call.core.endpoint.config.point(binding.flow).host
         spec = contact_invite(call.route, self._line, binding, call.origin.invite, body, host=host)
         leg.send(call.origin.dress(spec, self._line), now)
         call.record.b_call_id = leg.transaction.call_id

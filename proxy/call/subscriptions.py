@@ -133,7 +133,7 @@ class Subscriptions:
         headers = (("Expires", str(granted)),)
         dialog = self._endpoint.respond(event.transaction, 200, headers=headers, now=now)
         assert dialog is not None  # noqa: S101  (a 2xx to a SUBSCRIBE makes one)
-        point = self._endpoint.config.listen_points[event.flow.listener]
+        point = self._endpoint.config.point(event.flow)
         host = request.request_uri.host or point.host
         subscription = Subscription(
             self,

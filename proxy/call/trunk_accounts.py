@@ -152,7 +152,7 @@ class TrunkRegistration:
         trunk = self.trunk
         flow = trunk.flows[self._flow_index % len(trunk.flows)]
         host = format_host(trunk.host)
-        point = self._endpoint.config.listen_points[flow.listener]
+        point = self._endpoint.config.point(flow)
         user = self._client.account.user
         uri = f"sip:{host}"
         self._cseq += 1
@@ -209,8 +209,7 @@ class TrunkRegistration:
     def _is_ours(self, uri: Uri) -> bool:
         """Say whether a Contact among several is the gate's; no port is the default one (§19.1.2)."""
         return uri.user == self._client.account.user and any(
-            uri.host.lower() == point.host.lower()
-            and (uri.port or DEFAULT_PORTS[point.transport]) == point.port
+            point.is_at(uri.host) and (uri.port or DEFAULT_PORTS[point.transport]) == point.port
             for point in self._endpoint.config.listen_points
         )
 

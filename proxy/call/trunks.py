@@ -87,7 +87,7 @@ class TrunkHunt:
         self._release()
         self._next = next(self._hops, None)
         leg = BLeg(call, call.core.endpoint, hop.trunk, self.media)
-        body = leg.offer_as_caller(call.called.formats(hop.trunk.codecs))
+        body = leg.offer_as_caller(call.called.formats(hop.trunk.codecs), hop.flow.remote_host)
         self.leg = leg
         self._hop = hop
         self._taken = hop.trunk.name

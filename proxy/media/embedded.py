@@ -55,7 +55,8 @@ class EmbeddedConfig:
     """Where RTP is received, IPv4."""
     address_ipv6: str = ""
     advertised_address: str = ""
-    """What the gate's SDP says instead of ``address`` (behind a one-to-one NAT); "": the same."""
+    """What the gate's SDP says instead of ``address`` (behind a one-to-one NAT) to whoever is not inside; "":
+    the same."""
     advertised_address_ipv6: str = ""
     port_range: tuple[int, int] = (10_000, 19_999)
     """First and last UDP port."""
@@ -160,10 +161,10 @@ class EmbeddedEngine:
             self._on_answer(MediaLegRefused(leg, str(error), no_such_family=not served))
             return
         if command.ipv6:
-            address = config.advertised_address_ipv6 or config.address_ipv6
+            own, advertised = config.address_ipv6, config.advertised_address_ipv6
         else:
-            address = config.advertised_address or config.address
-        self._on_answer(MediaLegOpened(leg, address, rtp_port, rtcp_port))
+            own, advertised = config.address, config.advertised_address
+        self._on_answer(MediaLegOpened(leg, advertised or own, rtp_port, rtcp_port, own))
 
     def _configure(self, command: ConfigureMediaLeg) -> None:
         remote = command.remote

@@ -1,12 +1,19 @@
-"""The addresses that this machine has: a socket that listens at all of them does so at each."""
+"""The addresses that this machine has: a socket that listens at all of them does so at each, and the kernel
+chooses one of them to send from."""
 
 from __future__ import annotations
 
 import re
+import socket
+import time
+from functools import lru_cache
 from ipaddress import IPv6Address
 from pathlib import Path
 
-__all__ = ["addresses_of_machine"]
+__all__ = ["addresses_of_machine", "source_address"]
+
+SOURCES_KEPT = 60
+"""Seconds for which a route is taken to be the same: a tunnel may come up later than the gate."""
 
 _LOCAL = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
 
@@ -17,6 +24,23 @@ def addresses_of_machine(proc: Path = Path("/proc/net")) -> tuple[str, ...]:
     for line in _read(proc / "if_inet6").splitlines():
         found[str(IPv6Address(bytes.fromhex(line.partition(" ")[0])))] = None
     return tuple(found)
+
+
+def source_address(host: str) -> str:
+    """Return the address that this machine sends from to a host; "" where there is no way to it."""
+    try:
+        return _source_address(host, int(time.monotonic()) // SOURCES_KEPT)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=4096)
+def _source_address(host: str, _period: int) -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((host, 9))  # nothing is sent
+        address: str = sock.getsockname()[0]
+    return address.partition("%")[0]
 
 
 def _read(file: Path) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.sip.flow import ListenPoint
+from proxy.sip.flow import Flow, ListenPoint
+from proxy.sip.inside import Inside
 from proxy.sip.parser import ParserLimits
 from proxy.sip.reliable import OPTION_TAG
 from proxy.sip.routing import Lookup, nothing_known
@@ -51,6 +52,8 @@ class EndpointConfig:
 
     listen_points: tuple[ListenPoint, ...]
     """The local sockets; `Flow.listener` is an index into them."""
+    inside: Inside = Inside()  # noqa: RUF009  (never changes)
+    """Who is told the sockets' own addresses."""
     t1: float = 0.5
     """Round-trip time estimate, Timer A's and E's first value (RFC 3261 §17.1.1.1)."""
     t2: float = 4.0
@@ -84,3 +87,9 @@ class EndpointConfig:
     """What is known of the names in Contacts and routes (RFC 3263 §4)."""
     amplification_limit: int = 3
     """A stateless response is at most this many times as long as its request."""
+
+    def point(self, flow: Flow) -> ListenPoint:
+        """Return the gate's end of a flow, as the peer is told of it."""
+        point = self.listen_points[flow.listener]
+        own = self.inside.own_address(flow.remote_host, point.own)
+        return point.told_as(own) if own else point

@@ -232,7 +232,7 @@ class Dialog:
         if uri is None or not uri.is_sip:
             return self._settled(flow)
         said = "TLS" if uri.scheme == "sips" else (uri.params.get("transport") or "").upper()
-        if "gr" in uri.params and any(point.host == uri.host for point in listen_points):
+        if "gr" in uri.params and any(point.is_at(uri.host) for point in listen_points):
             # A phone may give the GRUU that it has here as its Contact (RFC 5627 §4.4): it is no way to it. A
             # GRUU has the host of an address of record, without the port that the gate may listen on.
             return self._settled(flow)
@@ -311,7 +311,7 @@ class Dialog:
         same = hop.transport == flow.transport and hop.host == flow.remote_host
         if same and (hop.port == flow.remote_port or flow.connection):
             return flow
-        if any((point.host, point.port) == (hop.host, hop.port) for point in listen_points):
+        if any(point.port == hop.port and point.is_at(hop.host) for point in listen_points):
             return flow  # to itself is no way to the peer
         listener = listener_for(hop.transport, hop.host, flow, listen_points)
         return flow if listener is None else Flow(hop.transport, hop.host, hop.port, listener)
@@ -451,11 +451,15 @@ def _first_hop(target: str, route_set: tuple[str, ...]) -> Uri | None:
 
 
 def listener_for(transport: str, host: str, flow: Flow, listen_points: Sequence[ListenPoint]) -> int | None:
-    """Choose the listen point of this transport and IP family, the one the peer came to if it fits."""
+    """Choose the listen point of this transport and IP family: the one the peer came to if it fits, else one
+    at the same address, else any."""
     family = ":" in host
     if transport == flow.transport and family == (":" in flow.remote_host):
         return flow.listener
-    for index, point in enumerate(listen_points):
-        if point.transport == transport and (":" in point.host) == family:
-            return index
-    return None
+    fitting = [
+        index
+        for index, point in enumerate(listen_points)
+        if point.transport == transport and (":" in point.host) == family
+    ]
+    beside = [index for index in fitting if listen_points[index].own == listen_points[flow.listener].own]
+    return next(iter((*beside, *fitting)), None)

@@ -5,7 +5,7 @@ RFC 3261 §18, RFC 3581. Addresses are IP literals without brackets; names are r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
@@ -71,6 +71,17 @@ class ListenPoint:
     (RFC 5923)."""
     bound: tuple[str, ...] = ()
     """IP addresses of the socket itself, which peers need not know: requests to them come here, too."""
+    own: str = ""
+    """The address that the socket is bound to, which may be a wildcard; "": nobody is told it."""
+
+    def is_at(self, host: str) -> bool:
+        """Say whether an address is this one's, be it the advertised one or the socket's own."""
+        host = host.lower()
+        return host == self.host.lower() or host in self.bound
+
+    def told_as(self, host: str) -> ListenPoint:
+        """Return it as those see it who know it by another address."""
+        return _told_as(self, host)
 
     @property
     def sent_by(self) -> str:
@@ -82,6 +93,11 @@ class ListenPoint:
         """What a Contact URI needs after the port so that requests come back over this transport
         (§19.1.1)."""
         return "" if self.transport == "UDP" else f";transport={self.transport.lower()}"
+
+
+@lru_cache(maxsize=1024)
+def _told_as(point: ListenPoint, host: str) -> ListenPoint:
+    return replace(point, host=host, bound=(*point.bound, point.host.lower()))
 
 
 @lru_cache(maxsize=4096)

@@ -70,11 +70,10 @@ class Uac:
         """Send an INVITE outside a dialog (§13.2.1)."""
         tag = spec.local_tag or self._ids.tag()
         branch = self._ids.branch()
-        listener = spec.flow.listener
         uri, routes = route(spec.uri, spec.route)
         lines = RequestLines(
             uri=uri,
-            via=self._fixed.via(listener, branch),
+            via=self._fixed.via(spec.flow, branch),
             routes=routes,
             from_=f"{spec.from_};tag={tag}",
             to=spec.to,
@@ -83,7 +82,7 @@ class Uac:
             local_tag=tag,
         )
         secure = is_secure(spec.uri, spec.route[0] if spec.route else "")
-        contact = self._fixed.contact(listener, spec.contact_user, secure=secure)
+        contact = self._fixed.contact(spec.flow, spec.contact_user, secure=secure)
         extra = self._fixed.for_invite(contact, spec.headers)
         data = lines.invite(spec.max_forwards, extra, spec.body, spec.content_type)
         usual = Outgoing(lines, data, spec.flow)
@@ -133,9 +132,8 @@ class Uac:
         listener = listener_for("TCP", flow.remote_host, flow, self._layer.config.listen_points)
         if listener is None:
             return usual
-        return usual.over(
-            self._fixed.via(listener, branch), Flow("TCP", flow.remote_host, flow.remote_port, listener)
-        )
+        flow = Flow("TCP", flow.remote_host, flow.remote_port, listener)
+        return usual.over(self._fixed.via(flow, branch), flow)
 
     def cancel(self, transaction: InviteClientTransaction, headers: ExtraHeaders, now: float) -> None:
         """Cancel an INVITE, now or at its first provisional response (§9.1)."""
@@ -183,7 +181,7 @@ class Uac:
             dialog.not_reached(ack.flow)
             flow = dialog.next_hop(config.listen_points, config.lookup)
             if flow != ack.flow:
-                ack = ack.over(self._fixed.via(flow.listener, self._ids.branch()), flow)
+                ack = ack.over(self._fixed.via(flow, self._ids.branch()), flow)
                 dialog.ack = ack
         self._layer.send(ack.data, ack.flow)
 
@@ -248,12 +246,12 @@ class Uac:
 
     def _contact(self, dialog: Dialog, flow: Flow) -> str:
         first = dialog.route_set[0] if dialog.route_set else ""
-        return self._fixed.contact(flow.listener, secure=is_secure(dialog.remote_target, first))
+        return self._fixed.contact(flow, secure=is_secure(dialog.remote_target, first))
 
     def _lines(self, dialog: Dialog, flow: Flow, branch: str, cseq: int) -> RequestLines:
         return RequestLines(
             uri=dialog.request_uri,
-            via=self._fixed.via(flow.listener, branch),
+            via=self._fixed.via(flow, branch),
             routes=dialog.route_lines,
             from_=dialog.local,
             to=dialog.remote,
@@ -297,12 +295,12 @@ class Uac:
         tag = local_tag or self._ids.tag()
         call_id = call_id or self._ids.call_id()
         branch = self._ids.branch()
-        point = self._layer.config.listen_points[flow.listener]
+        point = self._layer.config.point(flow)
         from_ = from_ or f"<sip:{self._layer.config.contact_user}@{point.sent_by}>"
-        extra = self._fixed.contact(flow.listener) + self._fixed.user_agent
+        extra = self._fixed.contact(flow) + self._fixed.user_agent
         lines = RequestLines(
             uri=uri,
-            via=self._fixed.via(flow.listener, branch),
+            via=self._fixed.via(flow, branch),
             routes=_route_lines(route),
             from_=f"{from_};tag={tag}",
             to=to or f"<{uri}>",
@@ -322,10 +320,10 @@ class Uac:
     def ping(self, uri: str, flow: Flow, route: tuple[str, ...]) -> None:
         """Send an OPTIONS without a transaction (§11.1)."""
         tag = self._ids.tag()
-        point = self._layer.config.listen_points[flow.listener]
+        point = self._layer.config.point(flow)
         lines = RequestLines(
             uri=uri,
-            via=self._fixed.via(flow.listener, self._ids.branch()),
+            via=self._fixed.via(flow, self._ids.branch()),
             routes=_route_lines(route),
             from_=f"<sip:{self._layer.config.contact_user}@{point.sent_by}>;tag={tag}",
             to=f"<{uri}>",
@@ -348,8 +346,7 @@ class Uac:
         transaction = self._layer.clients.get((via.branch or "", response.cseq.method))
         if transaction is None:
             return
-        point = self._layer.config.listen_points[transaction.flow.listener]
-        if via.host.lower() != point.host.lower():
+        if not self._layer.config.point(transaction.flow).is_at(via.host):
             return
         if flow.connection and not transaction.flow.connection and peer_of(flow) == peer_of(transaction.flow):
             # The request asked for a connection; this is the one it got.
@@ -498,7 +495,7 @@ class Uac:
             return False
         flow, left = found
         branch = self._ids.branch()
-        usual = further.usual.over(self._fixed.via(flow.listener, branch), flow)
+        usual = further.usual.over(self._fixed.via(flow, branch), flow)
         first = usual if method == "BYE" else self._sized(usual, branch, dialog.large, now)
         if left:
             transaction.further = Further(usual, left)

@@ -514,7 +514,7 @@ class Uas:
         text = ""
         if status < 300 and transaction.method in TARGET_REFRESH:
             lines = transaction.lines
-            text = fixed.contact(transaction.flow.listener, secure=lines.secure)
+            text = fixed.contact(transaction.flow, secure=lines.secure)
             if lines.record_routes and transaction.method in {"INVITE", "SUBSCRIBE"}:
                 text = lines.record_route_lines() + text
             if status >= 200 and transaction.method in {"INVITE", "UPDATE"}:

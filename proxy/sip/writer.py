@@ -204,21 +204,28 @@ _REPLACEABLE = frozenset({"allow", "contact", "server", "supported", "user-agent
 """Headers of ours that the TU may replace with its own."""
 
 
+class _Said(NamedTuple):
+    """What one listen point calls itself."""
+
+    via: str
+    via_tail: str
+    contact: str
+    secure_contact: str
+
+
 class Fixed:
     """Pieces of messages that never change, formatted once."""
 
     __slots__ = (
+        "_said",
+        "_said_inside",
         "allow",
         "capabilities",
         "config",
-        "contacts",
-        "secure_contacts",
         "server",
         "supported",
         "supported_again",
         "user_agent",
-        "via_tails",
-        "vias",
     )
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -229,16 +236,8 @@ class Fixed:
         self.supported_again = f"Supported: {', '.join(again)}\r\n" if again else ""
         self.server = f"Server: {config.user_agent}\r\n" if config.user_agent else ""
         self.user_agent = f"User-Agent: {config.user_agent}\r\n" if config.user_agent else ""
-        self.vias = [
-            f"Via: SIP/2.0/{point.transport} {point.sent_by};branch=" for point in config.listen_points
-        ]
-        self.via_tails = [
-            ";rport;alias\r\n" if point.alias else ";rport\r\n" for point in config.listen_points
-        ]
-        self.contacts = [contact(point, config.contact_user) for point in config.listen_points]
-        self.secure_contacts = [
-            contact(point, config.contact_user, secure=True) for point in config.listen_points
-        ]
+        self._said = [_said(point, config.contact_user) for point in config.listen_points]
+        self._said_inside: dict[tuple[int, str], _Said] = {}
         self.capabilities = (
             ("Allow", ", ".join(config.allow)),
             ("Accept", ", ".join(config.accept)),
@@ -270,15 +269,40 @@ class Fixed:
         ours = [line for line in text.split("\r\n") if line.partition(":")[0].lower() not in names]
         return "\r\n".join(ours) + theirs
 
-    def via(self, listener: int, branch: str) -> str:
+    def via(self, flow: Flow, branch: str) -> str:
         """Print the Via line of a request of ours (RFC 3581 §3: always with rport)."""
-        return f"{self.vias[listener]}{branch}{self.via_tails[listener]}"
+        said = self._towards(flow)
+        return f"{said.via}{branch}{said.via_tail}"
 
-    def contact(self, listener: int, user: str = "", *, secure: bool = False) -> str:
+    def contact(self, flow: Flow, user: str = "", *, secure: bool = False) -> str:
         """Print our Contact line; ``secure``: the peer's URI was a sips URI (§8.1.1.8, §12.1.1)."""
         if not user or user == self.config.contact_user:
-            return self.secure_contacts[listener] if secure else self.contacts[listener]
-        return contact(self.config.listen_points[listener], user, secure=secure)
+            said = self._towards(flow)
+            return said.secure_contact if secure else said.contact
+        return contact(self.config.point(flow), user, secure=secure)
+
+    def _towards(self, flow: Flow) -> _Said:
+        config = self.config
+        if not config.inside.networks:
+            return self._said[flow.listener]
+        point = config.point(flow)
+        if point is config.listen_points[flow.listener]:
+            return self._said[flow.listener]
+        # As many as the machine has addresses.
+        key = (flow.listener, point.host)
+        said = self._said_inside.get(key)
+        if said is None:
+            said = self._said_inside[key] = _said(point, config.contact_user)
+        return said
+
+
+def _said(point: ListenPoint, user: str) -> _Said:
+    return _Said(
+        f"Via: SIP/2.0/{point.transport} {point.sent_by};branch=",
+        ";rport;alias\r\n" if point.alias else ";rport\r\n",
+        contact(point, user),
+        contact(point, user, secure=True),
+    )
 
 
 def contact(point: ListenPoint, user: str, *, secure: bool = False) -> str:

@@ -23,6 +23,7 @@ from proxy.call.ports import (
 )
 from proxy.cdr.record import Disposition
 from proxy.dtmf.digits import DigitMeans
+from proxy.sip.inside import Inside
 from tests.call.offers import follows
 from tests.support.gate import NUMBER, GateBench, default_config
 from tests.support.ua import Step, sdp
@@ -378,7 +379,7 @@ class TestMediaLeg:
 
     def test_closes_once(self) -> None:
         world = World()
-        leg = MediaLeg(LegId(1), world, ipv6=False, emergency=False)
+        leg = MediaLeg(LegId(1), world, Inside(), ipv6=False, emergency=False)
         leg.close()
         leg.close()
         assert [type(command).__name__ for command in world.done] == ["OpenMediaLeg", "CloseMediaLeg"]
@@ -388,8 +389,8 @@ class TestMediaLeg:
 
     def test_does_nothing_twice(self) -> None:
         world = World()
-        leg = MediaLeg(LegId(1), world, ipv6=False, emergency=False)
-        other = MediaLeg(LegId(2), world, ipv6=False, emergency=False)
+        leg = MediaLeg(LegId(1), world, Inside(), ipv6=False, emergency=False)
+        other = MediaLeg(LegId(2), world, Inside(), ipv6=False, emergency=False)
         leg.stop()
         leg.listen_no_more()
         leg.unbridge()

@@ -84,9 +84,10 @@ async def test_a_port_that_another_program_holds_is_passed_over() -> None:
 async def test_ipv6_leg_and_advertised_address() -> None:
     config = replace(CONFIG, address_ipv6="::1", advertised_address="203.0.113.9")
     with Bench(config) as bench, RtpPeer("::1") as phone:
-        assert bench.open().address == "203.0.113.9"
+        both = bench.open()
+        assert (both.address, both.own) == ("203.0.113.9", "127.0.0.1")
         opened = bench.open(ipv6=True)
-        assert opened.address == "::1"
+        assert (opened.address, opened.own) == ("::1", "::1")
         bench.configure(opened, phone)
         bench.engine.submit(ListenForDigits(opened.leg, listening=True))
         phone.press("5")

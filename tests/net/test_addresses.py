@@ -5,7 +5,10 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from proxy.net.addresses import addresses_of_machine
+import pytest
+
+from proxy.net import addresses
+from proxy.net.addresses import addresses_of_machine, source_address
 
 
 def test_they_are_those_that_a_socket_can_have() -> None:
@@ -29,3 +32,24 @@ def test_networks_and_broadcast_addresses_are_none(tmp_path: Path) -> None:
 
 def test_where_the_system_does_not_say_there_are_none(tmp_path: Path) -> None:
     assert addresses_of_machine(tmp_path) == ()
+
+
+def test_the_kernel_says_which_of_them_is_sent_from() -> None:
+    assert source_address("127.0.0.9") == "127.0.0.1"
+    assert source_address("::1") == "::1"
+
+
+def test_where_there_is_no_way_there_is_no_source() -> None:
+    assert source_address("255.255.255.255") == "", "a broadcast needs a permission"
+
+
+def test_a_route_is_asked_for_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = addresses._source_address.cache_info
+    monkeypatch.setattr("proxy.net.addresses.time.monotonic", lambda: 600.0)
+    source_address("127.0.0.8")
+    before = asked().misses
+    source_address("127.0.0.8")
+    assert asked().misses == before
+    monkeypatch.setattr("proxy.net.addresses.time.monotonic", lambda: 600.0 + addresses.SOURCES_KEPT)
+    source_address("127.0.0.8")
+    assert asked().misses == before + 1

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from proxy.sip.dialog import Dialog, DialogTable, route
-from proxy.sip.flow import Flow
+from proxy.sip.flow import Flow, ListenPoint
 from proxy.sip.routing import Target, nothing_known
 from tests.sip.harness import LISTEN_POINTS, TCP, UDP, state
 
@@ -72,6 +72,25 @@ def test_rfc3261_12_2_1_1_loose_and_strict_routing(
 )
 def test_the_next_hop(target: str, route_set: tuple[str, ...], flow: Flow, expected: Flow) -> None:
     assert dialog(target, *route_set, flow=flow).next_hop(LISTEN_POINTS) == expected
+
+
+@pytest.mark.parametrize("target", ["sip:204@192.0.2.20:5060", "sip:204@192.0.2.20;gr=urn:uuid:1"])
+def test_the_address_of_the_socket_is_no_way_to_the_peer_either(target: str) -> None:
+    points = (ListenPoint("UDP", "203.0.113.7", 5060, bound=("192.0.2.20",)),)
+    assert dialog(target).next_hop(points) == UDP
+
+
+def test_over_another_transport_the_peer_is_reached_from_the_address_that_it_came_to() -> None:
+    beyond, beside = "198.51.100.20", "192.0.2.20"
+    points = tuple(
+        ListenPoint(transport, host, 5060, own=host)
+        for host in (beyond, beside)
+        for transport in ("UDP", "TCP")
+    )
+    came_to = UDP._replace(listener=2)
+    by_tcp = dialog("sip:204@192.0.2.2;transport=tcp", flow=came_to)
+    assert by_tcp.next_hop(points) == Flow("TCP", "192.0.2.2", 5060, 3)
+    assert dialog("sip:204@192.0.2.2;transport=tcp", flow=came_to).next_hop(points[:3]).listener == 1
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,17 @@ def test_a_listen_point_prints_as_via_and_contact_want_it() -> None:
     assert ListenPoint("TCP", "192.0.2.1", 5060).uri_parameters == ";transport=tcp"
 
 
+def test_a_listen_point_is_at_what_it_advertises_and_where_its_socket_is() -> None:
+    point = ListenPoint("UDP", "2001:DB8::7", 5060, bound=("192.0.2.20",), own="192.0.2.20")
+    assert point.is_at("2001:db8::7")
+    assert point.is_at("192.0.2.20")
+    assert not point.is_at("192.0.2.21")
+    inside = point.told_as("192.0.2.20")
+    assert inside.sent_by == "192.0.2.20:5060"
+    assert inside.is_at("2001:db8::7"), "still"
+    assert point.told_as("192.0.2.20") is inside
+
+
 @pytest.mark.parametrize(
     ("host", "sendable"),
     [

@@ -111,6 +111,8 @@ class MediaBench:
         """Whether an opening gets no ports this time."""
         self.ipv4_only = False
         """There is no IPv6 media address."""
+        self.own = ""
+        """What the ports are bound to, if that is not what is advertised."""
         self.latency: Callable[[], float] | None = None
         """How long an answer takes; None: it comes at once."""
         self.silent = False
@@ -191,7 +193,7 @@ class MediaBench:
         leg = self.legs[command.leg] = self.all[command.leg] = Leg(command.leg)
         port = 10000 + 2 * leg.id
         address = "2001:db8::1" if command.ipv6 else "192.0.2.1"
-        self._answer(MediaLegOpened(command.leg, address, port, port + 1), now)
+        self._answer(MediaLegOpened(command.leg, address, port, port + 1, self.own), now)
 
     def next_timer(self) -> float | None:
         return min((queue[0][0] for queue in (self._due, self._late) if queue), default=None)
