@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from proxy.errors import ConfigurationError
 from proxy.portal.code_form import text_of
+from proxy.portal.conflicts import Label, what_others_made
 from proxy.portal.pages import go_to, page
 from proxy.portal.passwords import TooBusy, one_time_password
 from proxy.portal.permissions import GRANTS, Permission
@@ -25,6 +26,13 @@ router = APIRouter()
 Keeper = Annotated[Visit, Depends(Needs(Permission.ACCOUNTS))]
 
 MESSAGES = ("changed", "deleted", "second_factor_off")
+_LABELS = {
+    "name": Label("accounts.name"),
+    "role": Label("accounts.role", "accounts.role_"),
+    "extension": Label("accounts.extension"),
+    "grants": Label("accounts.grants", "accounts.grant_"),
+    "enabled": Label("accounts.may_log_in"),
+}
 _NOBODY = PortalAccount("-", Role.PHONE_MANAGER, "")
 """What the form of an account that is to be added begins with, but for the name."""
 
@@ -79,7 +87,10 @@ async def save_account(visit: Keeper) -> Response:
         return await _account_page(visit, known, status=503, fields=fields, error=busy)
     except VersionConflict as conflict:
         now = conflict.current if isinstance(conflict.current, PortalAccount) else known
-        return await _account_page(visit, now, status=409, error=visit.texts("accounts.conflict"))
+        theirs = {name: getattr(_fields_of(now), name) for name in _LABELS}
+        mine = {name: getattr(fields, name) for name in _LABELS}
+        told = what_others_made(visit.texts, _LABELS, theirs, mine)
+        return await _account_page(visit, now, status=409, fields=fields, error=told)
     except ConfigurationError as error:
         return await _account_page(visit, known, status=422, fields=fields, error=visit.texts.told(error))
     if made:

@@ -18,6 +18,7 @@ from proxy.policy import AccountCode, CallClass, OwnerKind
 from proxy.policy.code_file import write_code_file
 from proxy.portal.code_form import CodeFields, facts_from, text_of, with_facts
 from proxy.portal.code_list import CodeView, InView, find_codes
+from proxy.portal.conflicts import Label, what_others_made
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
 from proxy.portal.visit import Needs, Refused, Visit
@@ -33,6 +34,16 @@ RowId = Annotated[int, Query(ge=0, le=2**53)]
 
 MESSAGES = ("added", "changed", "deleted", "enabled", "disabled")
 """What a page may say has been done."""
+_LABELS = {
+    "enabled": Label("codes.is_enabled"),
+    "owner": Label("codes.owner", "codes.owner_"),
+    "owner_name": Label("codes.owner_name"),
+    "valid_from": Label("codes.from"),
+    "valid_until": Label("codes.until"),
+    "max_uses": Label("codes.max_uses"),
+    "narrowed": Label("codes.narrowed"),
+    "classes": Label("codes.service", "class."),
+}
 _Change = Callable[[AccountCode], AccountCode]
 _LAST_ID = 2**53
 _EXPORT_CHUNK = 64 * 1024
@@ -139,7 +150,11 @@ async def change_facts(visit: Changer, view: InView, code_id: int) -> Response:
     try:
         await _change(visit, code_id, changed)
     except VersionConflict as conflict:
-        return await list_page(visit, view, status=409, panel=code_id, panel_error=_told(visit, conflict))
+        now = conflict.current
+        told = str(conflict)
+        if isinstance(now, Versioned) and isinstance(now.value, AccountCode):
+            told = what_others_made(visit.texts, _LABELS, _ticked(_facts_of(now.value)), _ticked(facts))
+        return await list_page(visit, view, status=409, panel=code_id, panel_error=told, facts=facts)
     except ConfigurationError as error:
         return await list_page(
             visit, view, status=422, panel=code_id, panel_error=visit.texts.told(error), facts=facts
@@ -244,6 +259,10 @@ def _facts_of(code: AccountCode) -> dict[str, str | list[str]]:
         "classes": [] if service is None else [name.value for name in service.classes],
         "max_uses": "" if code.max_uses is None else str(code.max_uses),
     }
+
+
+def _ticked(facts: Mapping[str, str | list[str]]) -> dict[str, str | bool | list[str]]:
+    return {**facts, **{name: bool(facts[name]) for name in ("enabled", "narrowed")}}
 
 
 def _ids(values: list[str]) -> list[int]:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass
 from proxy.portal.code_form import text_of
+from proxy.portal.conflicts import Label, what_others_made
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
 from proxy.portal.schedule_form import WEEKDAYS, Fields, fields_from, fields_of, new_fields, schedule_from
@@ -26,6 +27,20 @@ router = APIRouter()
 Sender = Annotated[Visit, Depends(Needs(Permission.REPORTS_MAIL))]
 
 MESSAGES = ("added", "changed", "deleted", "sending")
+_LABELS = {
+    "report": Label("mailed.report", "mailed.report_"),
+    "user": Label("users.extension"),
+    "group": Label("usage.group"),
+    "call_class": Label("usage.class", "class."),
+    "format": Label("mailed.format", "mailed.format_"),
+    "language": Label("base.language"),
+    "rhythm": Label("mailed.rhythm", "mailed.rhythm_"),
+    "weekday": Label("mailed.weekday", "mailed.weekday_"),
+    "monthday": Label("mailed.monthday"),
+    "time": Label("mailed.time"),
+    "recipients": Label("mailed.recipients"),
+    "enabled": Label("mailed.is_sent"),
+}
 
 
 @router.get("/reports/mail")
@@ -76,7 +91,8 @@ async def change_schedule(visit: Sender, schedule_id: int) -> Response:
         await run_in_threadpool(work)
     except VersionConflict:
         now = await _expect(visit, schedule_id)
-        return await _one_page(visit, now, status=409, error=visit.texts("mailed.conflict"))
+        told = what_others_made(visit.texts, _LABELS, _facts(fields_of(now)), _facts(fields))
+        return await _one_page(visit, now, fields=fields, status=409, error=told)
     except ConfigurationError as error:
         return await _one_page(visit, old, fields=fields, status=422, error=visit.texts.told(error))
     return go_to("/reports/mail", said="changed")
@@ -103,6 +119,17 @@ async def delete_schedule(visit: Sender, schedule_id: int) -> Response:
 def _made(visit: Visit, fields: Fields, old: ReportSchedule | None) -> ReportSchedule:
     store = visit.portal.store
     return schedule_from(fields, old, visit.who.id, store, visit.texts, sees_codes=sees_codes(visit))
+
+
+def _facts(fields: Fields) -> dict[str, str | bool | list[str]]:
+    """The fields as people tell them: a box is ticked or not, and a day counts where the rhythm has one."""
+    days = {"weekday": Rhythm.WEEKLY, "monthday": Rhythm.MONTHLY}
+    return {
+        **fields,
+        **{name: fields[name] if fields["rhythm"] == rhythm else "" for name, rhythm in days.items()},
+        "enabled": bool(fields["enabled"]),
+        "recipients": fields["recipients"].split(),
+    }
 
 
 async def _expect(visit: Visit, schedule_id: int) -> ReportSchedule:

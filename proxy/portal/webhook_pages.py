@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from proxy.errors import ConfigurationError
 from proxy.portal.code_form import text_of
+from proxy.portal.conflicts import Label, what_others_made
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
 from proxy.portal.times import site_time
@@ -28,6 +29,21 @@ RowId = Annotated[int, Query(ge=0, le=2**53)]
 
 MESSAGES = ("changed", "deleted", "replayed")
 _LINES = 50
+_LONGEST = 1_000
+_LABELS = {
+    "url": Label("webhooks.url"),
+    "events": Label("webhooks.events", "webhooks.event_"),
+    "enabled": Label("webhooks.is_told"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """A receiver as its form has it."""
+
+    url: str
+    events: frozenset[str]
+    enabled: bool
 
 
 @router.get("/webhooks")
@@ -95,19 +111,21 @@ async def change_webhook(visit: Keeper, endpoint_id: int) -> Response:
     form = await visit.form()
     old = await _expect(visit, endpoint_id)
     version = _number(text_of(form, "version"), "version")
+    fields = _Fields(
+        text_of(form, "url").strip()[:_LONGEST],
+        _events(form.getlist("event")),
+        enabled=text_of(form, "enabled") == "yes",
+    )
     try:
-        new = replace(
-            old,
-            url=text_of(form, "url").strip(),
-            events=_events(form.getlist("event")),
-            enabled=text_of(form, "enabled") == "yes",
-        )
+        new = replace(old, url=fields.url, events=fields.events, enabled=fields.enabled)
         await run_in_threadpool(visit.store.webhooks.change, new, version=version)
     except VersionConflict:
         now = await _expect(visit, endpoint_id)
-        return await _one_page(visit, now, status=409, error=visit.texts("webhooks.conflict"))
+        theirs = _Fields(now.url, now.events, now.enabled)
+        told = what_others_made(visit.texts, _LABELS, asdict(theirs), asdict(fields))
+        return await _one_page(visit, now, status=409, fields=fields, error=told)
     except ConfigurationError as error:
-        return await _one_page(visit, old, status=422, error=visit.texts.told(error))
+        return await _one_page(visit, old, status=422, fields=fields, error=visit.texts.told(error))
     return go_to("/webhooks", said="changed")
 
 
@@ -147,13 +165,20 @@ async def _list_page(
 
 
 async def _one_page(
-    visit: Visit, endpoint: WebhookEndpoint, *, status: int = 200, asked: bool = False, error: str = ""
+    visit: Visit,
+    endpoint: WebhookEndpoint,
+    *,
+    status: int = 200,
+    fields: _Fields | None = None,
+    asked: bool = False,
+    error: str = "",
 ) -> Response:
     return await page(
         visit,
         "webhook.html",
         status=status,
         endpoint=endpoint,
+        fields=fields or _Fields(endpoint.url, endpoint.events, endpoint.enabled),
         all_events=EVENTS,
         asked=asked,
         error=error,

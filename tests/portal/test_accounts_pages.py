@@ -225,10 +225,18 @@ async def test_the_second_of_two_decision_makers_sees_what_the_first_did(
 ) -> None:
     before = account(Role.PHONE_MANAGER)
     store.accounts.change(replace(before, name="Anne"), version=before.version)
-    answer = await change(chief, before, {"role": "billing_contact"})
-    assert (answer.status_code, "meanwhile" in notice(answer)) == (409, True)
-    assert 'value="Anne"' in answer.text
+    fields = {"role": "billing_contact", "see_codes": "yes"}
+    answer = await change(chief, before, fields)
+    assert answer.status_code == 409
+    told = "It now has: Name: Anne; Role: Phone Manager; Granted besides: -; May log in: Yes."
+    assert told in notice(answer)
+    assert f'name="name" value="{before.name}"' in answer.text, "what was typed is still there"
+    assert '<option value="billing_contact" selected>' in answer.text
+    assert 'name="see_codes" value="yes" checked' in answer.text
     assert (kept(store, "anne").role, kept(store, "anne").disabled) == (Role.PHONE_MANAGER, False)
+    again = await change(chief, kept(store, "anne"), {**fields, "name": before.name})
+    assert again.status_code == 303
+    assert kept(store, before.name).see_codes
 
 
 @pytest.mark.parametrize(

@@ -117,9 +117,21 @@ async def test_the_second_of_two_editors_sees_the_firsts_change(
     assert found.value.description == "first"
     version = re.findall(r'name="version" value="(\d+)"', answer.text)[0]
     assert (await manager.post(f"/codes/{key}", {**fields, "version": version})).status_code == 303
-    facts = {"owner": "account", "enabled": "yes", "version": "1"}
-    answer = await manager.post(f"/codes/{key}/facts", {**facts})
-    assert (answer.status_code, "It is now 4711" in notice(answer)) == (409, True)
+    facts: dict[str, str | list[str]] = {
+        "owner": "account",
+        "max_uses": "7",
+        "narrowed": "yes",
+        "classes": ["local", "mobile"],
+    }
+    answer = await manager.post(f"/codes/{key}/facts", {**facts, "version": "1"})
+    assert answer.status_code == 409
+    told = "Enabled: Yes; Maximum uses: -; Only these classes of calls: No; What it can unlock: -."
+    assert f"It now has: {told}" in notice(answer)
+    assert 'name="max_uses" inputmode="numeric" value="7"' in answer.text, "what was typed is still there"
+    assert 'name="classes" value="mobile" checked' in answer.text
+    [version] = re.findall(r'name="version" value="(\d+)"', answer.text)
+    answer = await manager.post(f"/codes/{key}/facts", {**facts, "version": version})
+    assert answer.status_code == 303
 
 
 async def test_side_panel_changes_everything_else(manager: Person, store: Store) -> None:

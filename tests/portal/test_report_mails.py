@@ -143,8 +143,22 @@ async def test_made_listed_changed_sent_now_and_deleted(
     assert 'name="time" type="time" value="06:30"' in (await someone.get(one)).text
     changed = {**FORM, "version": "1", "report": "user", "rhythm": "weekly", "weekday": "5", "enabled": ""}
     assert (await someone.post(one, changed)).headers["location"] == "/reports/mail?said=changed"
-    late = await someone.post(one, changed)
-    assert (late.status_code, "Somebody else" in notice(late)) == (409, True)
+    theirs = {
+        **changed,
+        "rhythm": "monthly",
+        "monthday": "9",
+        "recipients": "me@example.com",
+        "enabled": "yes",
+    }
+    late = await someone.post(one, theirs)
+    assert late.status_code == 409
+    assert (
+        "It now has: How often: every week; Day of the week: Friday; Day of the month: -; "
+        "To: books@example.com, boss@example.com; is sent: No." in notice(late)
+    )
+    assert ">me@example.com</textarea>" in late.text, "what was typed is still there"
+    assert 'name="monthday" type="number" min="1" max="28" value="9"' in late.text
+    assert 'name="version" value="2"' in late.text
     assert "is not sent" in rows(await someone.get("/reports/mail"))[0][3]
     clock.now += 60
     assert (await someone.post(f"{one}/send")).headers["location"] == "/reports/mail?said=sending"

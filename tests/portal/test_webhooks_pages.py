@@ -152,11 +152,16 @@ async def test_the_second_of_two_editors_sees_the_firsts_change(chief: Person, s
     late = await chief.post(where, {**HOOK, "enabled": "yes", "version": "1"})
     assert late.status_code == 409
     assert "Somebody else has changed it" in late.text
-    assert "https://new.example/" in late.text
+    told = "Address: https://new.example/; Told of: A call is over; It is told: No."
+    assert told in unescape(late.text)
+    assert 'name="url" value="https://billing.example/hook"' in late.text, "what was typed is still there"
+    assert late.text.count(" checked") == 3
+    assert 'name="version" value="2"' in late.text
     again = await chief.post(where, {**HOOK, "enabled": "yes", "version": "2"})
     assert again.status_code == 303
     bad = await chief.post(where, {"url": "x", "event": "call.ended", "version": "3"})
     assert (bad.status_code, "webhook URL" in bad.text) == (422, True)
+    assert 'name="url" value="x"' in bad.text
     for version in ("", "x", "²", "9" * 20):
         assert (await chief.post(where, {**HOOK, "version": version})).status_code == 422
     assert [entry.who for entry in store.audit.page()][:3] == ["decision_maker"] * 3
