@@ -19,7 +19,7 @@ from proxy.portal.permissions import Permission
 from proxy.portal.user_form import LEAST_PASSWORD, Fields, fields_from, fields_of, user_from
 from proxy.portal.visit import Needs, Refused, Visit
 from proxy.sip.bindings import StoredBinding
-from proxy.store import VersionConflict, Versioned
+from proxy.store import PortalAccount, VersionConflict, Versioned
 
 __all__ = ["MESSAGES", "router"]
 
@@ -27,10 +27,10 @@ router = APIRouter()
 
 Viewer = Annotated[Visit, Depends(Needs(Permission.USERS_VIEW))]
 Changer = Annotated[Visit, Depends(Needs(Permission.USERS_CHANGE))]
+_MOST_DIGITS = 20
 Search = Annotated[str, Query(max_length=100)]
 
 MESSAGES = ("added", "changed", "deleted", "deregistered")
-_MOST_DIGITS = 20
 
 
 @router.get("/users")
@@ -41,16 +41,18 @@ async def show_users(
     group: Annotated[str, Query(max_length=64)] = "",
     number: Annotated[int, Query(alias="page", ge=1, le=1_000_000)] = 1,
     said: str = "",
+    extension: Annotated[str, Query(max_length=_MOST_DIGITS)] = "",
 ) -> Response:
     """Show the users: those searched for, of one group or all."""
 
-    def read() -> tuple[list[User], Mapping[str, list[StoredBinding]], list[str], int]:
+    def read() -> tuple[list[User], Mapping[str, list[StoredBinding]], list[str], int, list[str]]:
         store = visit.portal.store
         names = [found.name for found in store.groups.all()]
         locked = len(store.locks.all(at=visit.portal.clock()))
-        return store.users.all(group=group), _phones(visit), names, locked
+        theirs = [one.name for one in _accounts(visit, extension) if one.disabled]
+        return store.users.all(group=group), _phones(visit), names, locked, theirs
 
-    users, phones, groups, locked = await run_in_threadpool(read)
+    users, phones, groups, locked, disabled = await run_in_threadpool(read)
     wanted = search.strip().casefold()
     found = [user for user in users if wanted in _searched(user)]
     size = visit.portal.settings.page_size
@@ -74,6 +76,7 @@ async def show_users(
         search=search,
         group=group,
         said=_said(visit, said),
+        disabled=disabled if said == "deleted" and visit.may(Permission.USERS_CHANGE) else [],
     )
 
 
@@ -127,7 +130,9 @@ async def save_user(visit: Changer) -> Response:
 
 @router.post("/users/delete")
 async def delete_user(visit: Changer) -> Response:
-    """Delete a user, once that was confirmed; its phones are registered no longer."""
+    """Delete a user, once that was confirmed; its phones are registered no longer, and its portal accounts
+    disabled.
+    """
     extension = (await visit.field("extension"))[:_MOST_DIGITS]
     found = await run_in_threadpool(visit.portal.store.users.versioned, extension)
     if found is None:
@@ -138,7 +143,7 @@ async def delete_user(visit: Changer) -> Response:
         await run_in_threadpool(visit.store.users.delete_many, [extension])
     except ConfigurationError as error:
         return await _user_page(visit, found, status=409, error=visit.texts.told(error))
-    return go_to("/users", said="deleted")
+    return go_to("/users", said="deleted", extension=extension)
 
 
 @router.post("/users/deregister")
@@ -168,15 +173,16 @@ async def _user_page(
 ) -> Response:
     user = None if found is None else found.value
 
-    def read() -> tuple[list[str], list[StoredBinding], list[User]]:
+    def read() -> tuple[list[str], list[StoredBinding], list[User], list[str]]:
         store = visit.portal.store
         groups = [group.name for group in store.groups.all()]
         if user is None:
-            return groups, [], []
+            return groups, [], [], []
         sharing = Snapshot(visit.portal.plan, (), store.users.all()).sharing_number(user)
-        return groups, _phones(visit).get(user.extension, []), sharing
+        accounts = [one.name for one in _accounts(visit, user.extension) if not one.disabled]
+        return groups, _phones(visit).get(user.extension, []), sharing, accounts
 
-    groups, phones, sharing = await run_in_threadpool(read)
+    groups, phones, sharing, accounts = await run_in_threadpool(read)
     return await page(
         visit,
         "user_delete.html" if asked and visit.may(Permission.USERS_CHANGE) else "user.html",
@@ -187,6 +193,7 @@ async def _user_page(
         groups=groups,
         phones=phones,
         sharing=[f"{other.extension} {other.name}".strip() for other in sharing],
+        accounts=accounts,
         error=error,
         said=said,
         made=made,
@@ -194,6 +201,11 @@ async def _user_page(
         least=LEAST_PASSWORD,
         now=visit.portal.clock(),
     )
+
+
+def _accounts(visit: Visit, extension: str) -> list[PortalAccount]:
+    """The accounts with which a user's own calls are seen."""
+    return [one for one in visit.portal.store.accounts.all() if extension and one.extension == extension]
 
 
 def _phones(visit: Visit) -> Mapping[str, list[StoredBinding]]:

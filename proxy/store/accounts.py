@@ -16,6 +16,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 from proxy.errors import ConfigurationError
 from proxy.store.audit import Actor, changed_only, write_audit
 from proxy.store.database import Database, StoreUnavailable
+from proxy.store.models import users
 from proxy.store.models_portal import login_failures, portal_accounts, portal_sessions
 from proxy.store.schedules import end_schedules
 from proxy.store.versions import VersionConflict
@@ -26,6 +27,7 @@ __all__ = [
     "LoginGuard",
     "PortalAccount",
     "Role",
+    "disable_accounts_of",
     "read_account",
     "sign_on_key",
 ]
@@ -134,8 +136,8 @@ class AccountsRepository:
         """Write name, role, extension, grants and whether it is disabled; secrets have their own methods.
 
         Raises `VersionConflict` when somebody else was first, `ConfigurationError` when there is no such
-        account, the name is taken or nobody could administer the portal any more. What may be less than
-        before ends the account's sessions.
+        account, the name is taken, nobody could administer the portal any more, or it is enabled for a user
+        who does not exist. What may be less than before ends the account's sessions.
         """
         with self._database.write() as connection:
             old = _expect(connection, account.id)
@@ -144,6 +146,8 @@ class AccountsRepository:
             _refuse_taken(connection, account)
             if _administers(old) and not _administers(account):
                 _refuse_last(connection, old)
+            if old.disabled and not account.disabled:
+                _refuse_without_user(connection, account)
             new = replace(old, **{name: getattr(account, name) for name in _CHANGEABLE}, version=version + 1)
             before, after = changed_only(_facts(old), _facts(new))
             if not after:
@@ -239,6 +243,18 @@ class AccountsRepository:
 
 
 _CHANGEABLE = ("name", "role", "extension", "groups_write", "see_codes", "disabled")
+
+
+def disable_accounts_of(connection: Connection, actor: Actor, extension: str) -> None:
+    """Disable the accounts of a user who goes: they would see the calls of the next one of the extension."""
+    column = portal_accounts.c
+    theirs = select(portal_accounts).where(column.extension == extension, column.disabled.is_(False))
+    for row in connection.execute(theirs.order_by(column.id)).mappings().all():
+        old = read_account(row)
+        _write(connection, replace(old, disabled=True, version=old.version + 1))
+        _end_sessions(connection, old.id)
+        facts = {"disabled": False, "extension": extension}, {"disabled": True, "extension": extension}
+        write_audit(connection, actor, "change", "account", old.name, before=facts[0], after=facts[1])
 
 
 def read_account(row: RowMapping) -> PortalAccount:
@@ -338,6 +354,13 @@ def _refuse_last(connection: Connection, account: PortalAccount) -> None:
     )
     if not connection.execute(others).scalar():
         message = f"account {account.name!r} is the last Decision Maker: nobody could administer the portal"
+        raise ConfigurationError(message)
+
+
+def _refuse_without_user(connection: Connection, account: PortalAccount) -> None:
+    known = select(users.c.extension).where(users.c.extension == account.extension)
+    if account.extension and connection.execute(known).first() is None:
+        message = f"user {account.extension} does not exist"
         raise ConfigurationError(message)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from proxy.errors import ConfigurationError
 from proxy.policy import User, UserGroup
+from proxy.store.accounts import disable_accounts_of
 from proxy.store.audit import SYSTEM, Actor, changed_only, write_audit
 from proxy.store.changes import ChangeAction, ChangeKind, log_change
 from proxy.store.database import Database, StoreUnavailable
@@ -149,7 +150,10 @@ class UsersRepository:
             write_audit(connection, self._actor, "change", "user", user.extension, before=before, after=after)
 
     def delete_many(self, extensions: Sequence[str]) -> None:
-        """Delete users: all, or none (`ConfigurationError`) when one is unknown or owns account codes."""
+        """Delete users: all, or none (`ConfigurationError`) when one is unknown or owns account codes.
+
+        Their portal accounts are disabled.
+        """
         with self._database.write() as connection:
             facts: dict[str, dict[str, object]] = {}
             for extension in extensions:
@@ -162,6 +166,7 @@ class UsersRepository:
             log_change(connection, ChangeKind.USER, ChangeAction.DELETED, list(extensions))
             for extension, before in facts.items():
                 write_audit(connection, self._actor, "delete", "user", extension, before=before)
+                disable_accounts_of(connection, self._actor, extension)
 
     @staticmethod
     def _check(connection: Connection, user: User) -> None:

@@ -107,3 +107,16 @@ async def test_the_last_decision_maker_stays(client: httpx.AsyncClient, account:
     assert (await client.delete(where)).status_code == 409
     told = (await client.get(where)).text
     assert last.password_hash not in told
+
+
+async def test_no_account_is_enabled_for_a_user_who_is_gone(program: Program, store: Store) -> None:
+    client = program("accounts:read", "accounts:write", "users:write")
+    store.groups.add(UserGroup("sales"))
+    store.users.add(User("204", "sales"))
+    made = await client.post("/accounts", json={"name": "anna", "role": "user", "extension": "204"})
+    where = f"/accounts/{made.json()['id']}"
+    assert (await client.delete("/users/204")).status_code == 204
+    found = await client.get(where)
+    assert found.json()["enabled"] is False
+    answer = await client.patch(where, json={"enabled": True}, headers={"if-match": found.headers["etag"]})
+    assert (answer.status_code, errors(answer)) == (409, {"extension": "user 204 does not exist"})

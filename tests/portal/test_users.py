@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -12,12 +12,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from proxy.errors import ConfigurationError
 from proxy.policy import CodeOwner, NumberPlan, OwnerKind, User, UserGroup, new_code
 from proxy.portal.app import create_app
 from proxy.portal.gate_link import GateLink
 from proxy.portal.portal import Portal
 from proxy.sip.bindings import StoredBinding
-from proxy.store import Store, digest_credentials
+from proxy.store import PortalAccount, Role, Store, digest_credentials
 from tests.portal.conftest import NOW
 from tests.portal.gate import TalkingGate
 from tests.portal.person import Person, notice, rows
@@ -288,8 +289,45 @@ async def test_delete_asks_first(manager: Person, store: Store, user: User) -> N
     assert "Delete user 204?" in (await manager.get("/users/edit?extension=204&delete=true")).text
     assert store.users.get("204") is not None
     answer = await manager.post("/users/delete", {"extension": "204", "sure": "yes"})
-    assert answer.headers["location"] == "/users?said=deleted"
+    assert answer.headers["location"] == "/users?said=deleted&extension=204"
+    assert notice(await manager.get(answer.headers["location"])).endswith("The user was deleted.")
     assert store.users.get("204") is None
+
+
+async def test_the_portal_accounts_of_a_user_who_is_deleted_see_no_calls_of_the_next(
+    manager: Person,
+    person: Callable[..., Person],
+    account: Callable[..., PortalAccount],
+    store: Store,
+    user: User,
+) -> None:
+    account(Role.USER, extension="204", name="anna")
+    account(Role.USER, extension="205", name="bert")
+    anna = person()
+    await anna.log_in("anna")
+    assert (await anna.get("/usage")).status_code == 200
+    asked = await manager.post("/users/delete", {"extension": "204"})
+    assert "Front desk. Disabled with it: the portal account(s) anna." in asked.text
+    answer = await manager.post("/users/delete", {"extension": "204", "sure": "yes"})
+    said = notice(await manager.get(answer.headers["location"]))
+    assert "Disabled with the user: the portal account(s) anna." in said
+    assert (await anna.get("/usage")).status_code == 303, "its session has ended"
+    assert (await anna.log_in("anna")).status_code == 401
+    found = {one.name: one.disabled for one in store.accounts.all()}
+    assert found == {"anna": True, "bert": False, "phone_manager": False}
+    told = [(one.kind, one.action, one.name, one.who) for one in store.audit.page()][:2]
+    assert told == [
+        ("account", "change", "anna", "phone_manager"),
+        ("user", "delete", "204", "phone_manager"),
+    ]
+    old = store.accounts.by_name("anna")
+    assert old
+    with pytest.raises(ConfigurationError, match="user 204 does not exist"):
+        store.accounts.change(replace(old, disabled=False), version=old.version)
+    store.users.add(User("204", "Sales", "Somebody else"))
+    assert (await anna.log_in("anna")).status_code == 401
+    store.accounts.change(replace(old, disabled=False), version=old.version)
+    assert (await anna.log_in("anna")).status_code == 303, "whoever says so lets it in again"
 
 
 async def test_user_who_owns_codes_is_not_deleted(manager: Person, store: Store, user: User) -> None:

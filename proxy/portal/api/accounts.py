@@ -185,7 +185,7 @@ def _expect(client: Client, account_id: int) -> Callable[[], Versioned[PortalAcc
 def _field_of(error: ConfigurationError) -> str:
     """Return the field that a refusal of an account is about."""
     message = str(error)
-    if "needs an extension" in message:
+    if "needs an extension" in message or message.startswith("user "):
         return "extension"
     return "role" if "last Decision Maker" in message else "name"
 

@@ -177,7 +177,7 @@ async def change_user(
 
 @router.delete("/users/{extension}", status_code=204)
 async def delete_user(client: Writer, extension: str) -> None:
-    """Delete a user that no code belongs to."""
+    """Delete a user that no code belongs to. Its accounts are disabled: another may get the extension."""
 
     def work() -> None:
         _expect(client.portal.store.users.versioned(extension))
