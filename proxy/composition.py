@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from proxy.call.code_guard import GuessingRules
@@ -35,7 +35,7 @@ from proxy.call.ports import Latching
 from proxy.errors import ConfigurationError
 from proxy.media.embedded import EmbeddedConfig
 from proxy.media.prompts import CODECS
-from proxy.net.addresses import source_address
+from proxy.net.addresses import addresses_of_machine, source_address
 from proxy.net.driver import Listener
 from proxy.net.resolver import DNS_PORT, HostName, Resolver, client_of, is_literal
 from proxy.net.tcp import TcpLimits
@@ -49,7 +49,7 @@ from proxy.policy import (
     UserGroup,
     parse_patterns,
 )
-from proxy.sdp import SrtpPolicy
+from proxy.sdp import OwnSockets, SrtpPolicy
 from proxy.settings import Address, PeerSettings, Settings, TrunkSettings
 from proxy.settings_sides import SubscriptionSettings, TrunkAccountSettings
 from proxy.sip.config import ALLOW, PHONE_METHODS, SUPPORTED, EndpointConfig
@@ -306,6 +306,7 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         trunks=tuple(_trunk(settings, trunk, lookup) for trunk in settings.trunks),
         did_routes=tuple(DidRoute(route.prefix, route.peer, route.user) for route in settings.did_routes),
         local_domains=tuple(name.lower() for name in (*settings.sip.local_domains, *sorted(own))),
+        own_sockets=_own_sockets(settings, bound),
         site=settings.site,
         callback=settings.notify.callback,
         realm=settings.auth.realm,
@@ -326,6 +327,24 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
         silence_window=settings.media.inactivity_timeout,
         guessing=_guessing(settings),
     )
+
+
+def _own_sockets(settings: Settings, bound: Sequence[tuple[str, int]]) -> OwnSockets:
+    """Return where packets over UDP come back to the gate: at its sockets, and at what it says they are."""
+    media = settings.media
+    low, high = media.port_range
+    hosts = (media.address, media.address_ipv6, media.advertised_address, media.advertised_address_ipv6)
+    places = [(host, range(low, high + 1)) for host in hosts if host]
+    for address, (own, port) in zip(settings.sip.listen, bound, strict=True):
+        if address.transport == "UDP":
+            places += [(host, range(port, port + 1)) for host in (own, *settings.sip.advertised)]
+    machine = addresses_of_machine()
+    sockets = []
+    for host, ports in places:
+        # All of 127.0.0.0/8 is this machine, of which it lists one.
+        every = ("127.0.0.0/8",) if host == "0.0.0.0" else ()  # noqa: S104  (compared, not bound)
+        sockets += [(ip_network(one.partition("%")[0]), ports) for one in (*_bound(host, machine), *every)]
+    return OwnSockets(tuple(dict.fromkeys(sockets)))
 
 
 def _guessing(settings: Settings) -> GuessingRules:

@@ -177,7 +177,7 @@ class ALeg(Leg):
     def choose(self, gate: Sequence[str], trunk: Sequence[str]) -> ChosenAudio:
         """Choose the one codec of the answer; raises `RemoteProtocolError` 400, 415 or 488."""
         self._offer = parse_sdp(self.description)
-        self._offered_audio = self.security.read(self._offer)
+        self._offered_audio = self.judged(self.security.read(self._offer))
         chosen = choose_codec(self._offered_audio, gate, trunk, self.call.route.codec_order)
         if chosen is None:
             raise RemoteProtocolError("no codec in common with caller and trunk", status_hint=488)

@@ -14,7 +14,7 @@ from proxy.call.code_guard import GuessingRules
 from proxy.call.headers import XHeaders
 from proxy.call.ports import Latching
 from proxy.policy.trunk_format import TrunkNumberFormat
-from proxy.sdp import SrtpPolicy
+from proxy.sdp import OwnSockets, SrtpPolicy
 from proxy.sip.digest_client import DigestAccount
 from proxy.sip.flow import Flow
 from proxy.sip.large import LargeRequests
@@ -280,6 +280,8 @@ class GateConfig:
     """Empty: every number goes to the only PBX."""
     local_domains: tuple[str, ...] = ()
     """Host names and addresses that mean the gate itself, in lower case."""
+    own_sockets: OwnSockets = field(default_factory=OwnSockets)
+    """Where no peer's media is sent to."""
     site: str = ""
     """Name of the site, for the records."""
     callback: str = ""

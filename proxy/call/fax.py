@@ -24,11 +24,11 @@ class FaxOffer(NamedTuple):
     fax: FaxDescription
 
 
-def read_offer(body: bytes) -> FaxOffer | None:
+def read_offer(leg: Leg, body: bytes) -> FaxOffer | None:
     """Read an offer of fax; None for one of anything else. Raises `RemoteProtocolError` 400 or 488."""
     sdp = parse_sdp(body)
     fax = read_fax(sdp)
-    return None if fax is None else FaxOffer(sdp, fax)
+    return None if fax is None else FaxOffer(sdp, leg.judged(fax))
 
 
 def takes_fax(leg: Leg) -> bool:
@@ -49,7 +49,7 @@ def take_answer(leg: Leg, body: bytes) -> None:
     assert leg.local is not None  # noqa: S101
     if fax is None or fax.index != leg.local.audio_index:
         raise RemoteProtocolError("SDP answer refuses fax", status_hint=488)
-    _begin(leg, fax)
+    _begin(leg, leg.judged(fax))
 
 
 def accept(leg: Leg, offer: FaxOffer, attributes: tuple[str, ...]) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from proxy.call import heard_keys
 from proxy.call.bye import Bye
@@ -50,6 +50,8 @@ from proxy.sip.timers import NEVER
 
 if TYPE_CHECKING:
     from proxy.call.call import Call
+
+Stream = TypeVar("Stream", bound=AudioDescription | FaxDescription)
 
 __all__ = ["INFO_TYPES", "Leg", "Offer", "content_type_of"]
 
@@ -228,12 +230,13 @@ class Leg:
             crypto=security.offered,
             srtp=security.answer_policy,
         )
+        remote = self.judged(negotiated.remote)
         security.accepted(negotiated)
         self.answer_due = False
         self.agreed = self.local
-        self.remote, self.chosen = negotiated.remote, negotiated.chosen
+        self.remote, self.chosen = remote, negotiated.chosen
         # An answer says nothing about the half that the offer did not leave open (RFC 3264 §6.1).
-        said = negotiated.remote.direction
+        said = remote.direction
         self.wish = Direction.of(
             sends=said.sends if self.told.receives else self.wish.sends,
             receives=said.receives if self.told.sends else self.wish.receives,
@@ -243,7 +246,13 @@ class Leg:
     def read_offer(self, body: bytes) -> Offer:
         """Read a peer's offer under the leg's policy; raises `RemoteProtocolError` 400 or 488."""
         sdp = parse_sdp(body)
-        return Offer(sdp, self.security.read(sdp))
+        return Offer(sdp, self.judged(self.security.read(sdp)))
+
+    def judged(self, stream: Stream) -> Stream:
+        """Return what the peer says of its media if the gate may send there; raises `RemoteProtocolError`
+        488."""
+        call = self.call
+        return call.config.own_sockets.judge(stream, self.signalled_from, emergency=call.route.emergency)
 
     def answer_offer(
         self, offer: Offer, chosen: ChosenAudio, direction: Direction = Direction.SENDRECV

@@ -122,7 +122,7 @@ class Renegotiation:
             # An offer of the peer's has no answer yet: its first one, or one that is on its way across.
             return 500
         try:
-            to_fax = fax.read_offer(description) if description else None
+            to_fax = fax.read_offer(leg, description) if description else None
             if to_fax is not None:
                 return self._take_fax(leg, event, to_fax, now)
             offer = leg.read_offer(description) if description else None

@@ -15,6 +15,10 @@ Offering the B leg what the A leg speaks::
     negotiated = accept_answer(codecs, parse_sdp(response.body), audio_index=offer.audio_index)
     negotiated.remote.address, negotiated.chosen.codec   # RemoteProtocolError 400, 488
 
+What a peer says of its media is taken where the gate may send there::
+
+    offered = own_sockets.judge(offered, "198.51.100.7", emergency=False)  # RemoteProtocolError 488
+
 With SRTP (RFC 4568)::
 
     offered = read_audio(offer, SrtpPolicy.OPTIONAL)     # offered.crypto: keys that the gate can use
@@ -36,6 +40,7 @@ from proxy.sdp.crypto import (
     answer_crypto,
     offer_crypto,
 )
+from proxy.sdp.destination import OwnSockets
 from proxy.sdp.fax import FaxDescription, answer_fax, offer_fax, read_fax
 from proxy.sdp.negotiate import (
     GATE_CODECS,
@@ -67,6 +72,7 @@ __all__ = [
     "MediaDescription",
     "NegotiatedAudio",
     "Origin",
+    "OwnSockets",
     "SessionDescription",
     "SrtpPolicy",
     "accept_answer",

@@ -286,6 +286,7 @@ fn bind_pair(family: &Family, emergency: bool) -> Result<Pair, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::Format;
 
     fn settings(threads: usize) -> Settings {
         Settings {
@@ -299,10 +300,10 @@ mod tests {
         }
     }
 
-    fn wait_for(engine: &Engine, wanted: impl Fn(&Event) -> bool) -> bool {
+    fn wait_for(engine: &Engine, mut wanted: impl FnMut(&Event) -> bool) -> bool {
         let patience = Instant::now() + std::time::Duration::from_secs(20);
         while Instant::now() < patience {
-            if engine.events().drain().iter().any(&wanted) {
+            if engine.events().drain().iter().any(&mut wanted) {
                 return true;
             }
             std::thread::yield_now();
@@ -321,6 +322,62 @@ mod tests {
         assert!(wait_for(&engine, |event| *event == Event::PromptsFinished { leg: 7, play: 1 }));
         engine.close_leg(7);
         assert!(wait_for(&engine, |event| matches!(event, Event::Closed { leg: 7, .. })));
+    }
+
+    #[test]
+    fn legs_that_lead_to_each_other_fall_silent() {
+        let engine = Engine::start(&Settings { inactivity_ms: 500, port_low: 31_900, ..settings(1) }).unwrap();
+        let ports = [1, 2].map(|leg| engine.open_leg(leg, false, false).unwrap().0);
+        let format = Format {
+            codec: Some(Codec::Pcmu),
+            payload_type: 0,
+            heard: 0,
+            clock_rate: 8_000,
+            ptime_ms: 20,
+            event: None,
+            heard_event: None,
+        };
+        for (leg, port) in [(1, ports[1]), (2, ports[0])] {
+            let remote = Remote {
+                rtp: Some(SocketAddr::from(([127, 0, 0, 1], port))),
+                rtcp: None,
+                rtcp_mux: true,
+                format,
+                peer_sends: true,
+                peer_receives: true,
+                learning: false,
+                signalled_from: Some(IpAddr::from([127, 0, 0, 1])),
+                srtp: None,
+                fax: false,
+            };
+            engine.configure(leg, remote);
+        }
+        engine.bridge(1, 2);
+        let injector = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for sequence in 0..40u8 {
+            let mut packet = [0; 172];
+            (packet[0], packet[3]) = (0x80, sequence);
+            for port in ports {
+                injector.send_to(&packet, ("127.0.0.1", port)).unwrap();
+            }
+        }
+        let mut silent = [false; 3];
+        assert!(wait_for(&engine, |event| {
+            if let Event::TimedOut { leg } = event {
+                silent[*leg as usize] = true;
+            }
+            silent == [false, true, true]
+        }));
+        for id in [1, 2] {
+            engine.close_leg(id);
+            let mut received = 0;
+            assert!(wait_for(&engine, |event| {
+                let Event::Closed { leg, statistics } = event else { return false };
+                received = statistics.packets_received;
+                *leg == id
+            }));
+            assert!((1_000..3_000).contains(&received), "{received} packets went round");
+        }
     }
 
     #[test]

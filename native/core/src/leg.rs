@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use self::digit_sender::DigitSender;
+use crate::allowance::Allowance;
 use crate::codec::Codec;
 use crate::event::{Event, EventQueue, LegId};
 use crate::g711;
@@ -72,6 +73,7 @@ pub struct Leg {
     /// Present when the leg speaks SRTP: then nothing goes or comes in the clear.
     guard: Option<Box<Guard>>,
     latch: Latch,
+    allowance: Allowance,
     connected: bool,
     verify_until_us: u64,
     listening: bool,
@@ -120,6 +122,7 @@ impl Leg {
             remote: None,
             guard: None,
             latch: Latch::new(false, None, None, now_us),
+            allowance: Allowance::default(),
             connected: false,
             verify_until_us: 0,
             listening: false,
@@ -348,7 +351,8 @@ impl Leg {
         }
     }
 
-    /// Ask the latch whether a packet is the peer's, and note that it is heard. `negotiated` as [`Latch::judge`] has it.
+    /// Ask the latch whether a packet is the peer's, and note that it is heard unless there are too many. `negotiated` as
+    /// [`Latch::judge`] has it.
     #[inline]
     fn admit(&mut self, source: Option<SocketAddr>, header: &Header, negotiated: bool, at: &mut Context) -> bool {
         if let Some(source) = source {
@@ -365,6 +369,10 @@ impl Leg {
                     return false;
                 }
             }
+        }
+        if !self.allowance.take(at.now_us) {
+            self.discarded += 1;
+            return false;
         }
         self.last_received_us = at.now_us;
         if self.timed_out_us.is_some() {

@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod allowance;
 pub mod codec;
 pub mod engine;
 pub mod event;
