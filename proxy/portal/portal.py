@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +67,8 @@ class Portal:
     """Of the passwords of users."""
     prompts: Path | None = None
     """Folder of own recordings, where the gate looks for them."""
+    default_groups: Mapping[str, str] = field(default_factory=dict)
+    """By peer of the settings (``phones``: all phones), the group of its callers that match no user."""
     limits: RateLimits = field(default_factory=RateLimits)
     """How often programs may ask."""
 

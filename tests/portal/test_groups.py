@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -20,8 +22,13 @@ from proxy.policy import (
     UserGroup,
     parse_patterns,
 )
+from proxy.portal.default_groups import default_groups_of
+from proxy.portal.gate_link import GateLink
 from proxy.portal.group_form import PRESETS, fields_of
+from proxy.portal.portal import Portal
+from proxy.settings import Settings
 from proxy.store import PortalAccount, Role, Store
+from tests.portal.gate import TalkingGate
 from tests.portal.person import Person, notice, rows
 
 Account = Callable[..., PortalAccount]
@@ -226,6 +233,45 @@ async def test_delete_asks_first_and_keeps_groups_with_users(decider: Person, st
     answer = await decider.post("/groups/delete", {"name": SALES.name, "sure": "yes"})
     assert answer.headers["location"] == "/groups?said=deleted"
     assert store.groups.all() == []
+
+
+async def test_a_group_of_callers_who_match_no_user_is_not_deleted(
+    decider: Person, portal: Portal, store: Store, program: Callable[..., httpx.AsyncClient], tmp_path: Path
+) -> None:
+    store.groups.add(SALES)
+    client = program("groups:read", "groups:write")
+    where = f"/groups/{quote(SALES.name, safe='')}"
+    object.__setattr__(portal, "default_groups", {"old-pbx": SALES.name, "phones": SALES.name})
+    answer = await decider.post("/groups/delete", {"name": SALES.name, "sure": "yes"})
+    said = "it is the default_group of old-pbx, phones"
+    assert (answer.status_code, said in notice(answer)) == (409, True), "no gate: as in the settings"
+    answer = await client.delete(where)
+    assert (answer.status_code, said in answer.json()["errors"][0]["detail"]) == (409, True)
+    with TalkingGate(tmp_path / "gate.sock") as gate:
+        object.__setattr__(portal, "gate", GateLink(gate.path))
+        gate.status = {"peers": [{"name": "new-pbx", "default_group": SALES.name}, {"name": "other"}, 7]}
+        answer = await client.delete(where)
+        assert "default_group of new-pbx, phones" in answer.json()["detail"], "the gate knows better"
+        object.__setattr__(portal, "default_groups", {"old-pbx": SALES.name})
+        object.__setattr__(portal, "gate", GateLink(gate.path))
+        gate.status = {"peers": [{"name": "new-pbx", "default_group": None}]}
+        assert (await client.delete(where)).status_code == 204
+    assert store.groups.all() == []
+
+
+def test_the_portal_knows_the_default_groups_of_its_settings() -> None:
+    settings = Settings.model_validate(
+        {
+            "peers": [
+                {"name": "pbx", "networks": ["192.0.2.0/24"], "default_group": "Sales"},
+                {"name": "quiet", "networks": ["198.51.100.0/24"]},
+            ],
+            "phones": {"default_group": "Lobby"},
+        }
+    )
+    assert default_groups_of(settings) == {"pbx": "Sales", "phones": "Lobby"}
+    without = settings.model_copy(update={"phones": settings.phones.model_copy(update={"enabled": False})})
+    assert default_groups_of(without) == {"pbx": "Sales"}
 
 
 async def test_group_that_is_gone(decider: Person) -> None:

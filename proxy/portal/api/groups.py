@@ -17,6 +17,7 @@ from proxy.portal.api.concurrency import changed_if_match, not_modified, tag
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Service, Values, service_document
+from proxy.portal.default_groups import refuse_default_group
 from proxy.store import Versioned
 
 __all__ = ["router"]
@@ -158,11 +159,12 @@ async def change_group(
 
 @router.delete("/groups/{name:path}", status_code=204)
 async def delete_group(client: Writer, name: str) -> None:
-    """Delete a group that no user and no code belongs to."""
+    """Delete a group that no user, no code and no peer's callers belong to."""
 
     def work() -> None:
         _expect(client.portal.store.groups.versioned(name))
         try:
+            refuse_default_group(client.portal, name)
             client.store.groups.delete(name)
         except ConfigurationError as error:
             raise Problem(409, str(error), field="name") from None
