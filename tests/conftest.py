@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.run_again import RunAgain
@@ -15,7 +15,7 @@ REAL_TIME = {"browser", "media", "net", "reliability", "server", "system"}
 """Folders of tests whose sockets, threads and processes keep real time."""
 
 # No test measures the machine: it may be busy with something else.
-settings.register_profile("tollgate", deadline=None)
+settings.register_profile("tollgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tollgate")
 
 
