@@ -18,7 +18,7 @@ from proxy.portal.permissions import Permission
 from proxy.portal.times import site_time
 from proxy.portal.visit import Needs, Refused, Visit
 from proxy.store import VersionConflict, WebhookEndpoint
-from proxy.store.webhooks import EVENTS
+from proxy.store.webhooks import EVENTS, ReceiverOff
 
 __all__ = ["MESSAGES", "router"]
 
@@ -94,6 +94,8 @@ async def replay_delivery(visit: Keeper) -> Response:
     number = _number(text_of(await visit.form(), "id"), "id")
     try:
         await run_in_threadpool(visit.store.webhooks.replay, number, now=visit.portal.clock())
+    except ReceiverOff:
+        raise Refused(409, "webhooks.is_off") from None
     except ConfigurationError:
         raise Refused(404, "webhooks.gone") from None
     return go_to("/webhooks/deliveries", said="replayed")
@@ -118,12 +120,13 @@ async def change_webhook(visit: Keeper, endpoint_id: int) -> Response:
     )
     try:
         new = replace(old, url=fields.url, events=fields.events, enabled=fields.enabled)
-        await run_in_threadpool(visit.store.webhooks.change, new, version=version)
+        now = visit.portal.clock()
+        await run_in_threadpool(visit.store.webhooks.change, new, version=version, now=now)
     except VersionConflict:
-        now = await _expect(visit, endpoint_id)
-        theirs = _Fields(now.url, now.events, now.enabled)
+        found = await _expect(visit, endpoint_id)
+        theirs = _Fields(found.url, found.events, found.enabled)
         told = what_others_made(visit.texts, _LABELS, asdict(theirs), asdict(fields))
-        return await _one_page(visit, now, status=409, fields=fields, error=told)
+        return await _one_page(visit, found, status=409, fields=fields, error=told)
     except ConfigurationError as error:
         return await _one_page(visit, old, status=422, fields=fields, error=visit.texts.told(error))
     return go_to("/webhooks", said="changed")

@@ -24,7 +24,7 @@ from proxy.store.database import Database, StoreUnavailable
 from proxy.store.models_webhooks import webhook_deliveries, webhook_endpoints
 from proxy.store.versions import VersionConflict
 
-__all__ = ["EVENTS", "WebhookDelivery", "WebhookEndpoint", "WebhooksRepository"]
+__all__ = ["EVENTS", "ReceiverOff", "WebhookDelivery", "WebhookEndpoint", "WebhooksRepository"]
 
 EVENTS = (
     "call.started",
@@ -40,11 +40,19 @@ EVENTS = (
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
 """Seconds until the next try; after the last one a delivery is given up."""
 LEASE = 60.0
+NEWS = 86_400.0
+"""What is older when an endpoint is switched on again is told no more: nobody is to run for an emergency call
+of last month."""
 _EMERGENCY = "emergency.dialed"
+_TOO_OLD = "too old when the receiver was switched on again"
 _CHUNK = 500
 _LOOKED_AT = 200
 _URL = re.compile(r"https?://[^\s/?#@\\]+(?:[/?][^\s#]*)?")
 _MAILTO = re.compile(r"mailto:[^\s@?,;:<>()\"\\]+@[^\s@?,;:<>()\"\\]+")
+
+
+class ReceiverOff(ConfigurationError):  # noqa: N818 - it says what is the case
+    """Nothing is sent to an endpoint that is switched off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +130,11 @@ class WebhooksRepository:
             write_audit(connection, self._actor, "add", "webhook", str(new.id), after=_facts(new))
         return new
 
-    def change(self, endpoint: WebhookEndpoint, *, version: int) -> WebhookEndpoint:
-        """Change URL, events or whether it is enabled; the secret stays. Raises `VersionConflict`."""
+    def change(self, endpoint: WebhookEndpoint, *, version: int, now: float) -> WebhookEndpoint:
+        """Change URL, events or whether it is enabled; the secret stays. Raises `VersionConflict`.
+
+        One that is switched on again is told what is at most `NEWS` old; the rest is given up.
+        """
         with self._database.write() as connection:
             old = _expect(connection, endpoint.id)
             if version != old.version:
@@ -134,6 +145,8 @@ class WebhooksRepository:
                 return old
             statement = update(webhook_endpoints).where(webhook_endpoints.c.id == old.id)
             connection.execute(statement.values(_row(new)))
+            if new.enabled and not old.enabled and (count := _give_up(connection, old.id, now - NEWS)):
+                after["given_up"] = count
             write_audit(connection, self._actor, "change", "webhook", str(old.id), before=before, after=after)
         return new
 
@@ -275,8 +288,14 @@ class WebhooksRepository:
         return again
 
     def replay(self, delivery_id: int, *, now: float) -> None:
-        """Deliver again, under the same id of the event."""
+        """Deliver again, under the same id of the event. Raises `ReceiverOff`, and `ConfigurationError` for a
+        delivery that does not exist (any more).
+        """
+        column = webhook_endpoints.c
+        whose = select(column.enabled).join(webhook_deliveries, webhook_deliveries.c.endpoint_id == column.id)
         with self._database.write() as connection:
+            if connection.execute(whose.where(webhook_deliveries.c.id == delivery_id)).scalar() is False:
+                raise ReceiverOff("the webhook is switched off")
             statement = update(webhook_deliveries).where(webhook_deliveries.c.id == delivery_id)
             again = statement.values(next_try_at=now, attempts=0, delivered_at=None)
             if not connection.execute(again).rowcount:
@@ -320,6 +339,14 @@ def _expect(connection: Connection, endpoint_id: int) -> WebhookEndpoint:
     if row is None:
         raise ConfigurationError("the webhook does not exist (any more)")
     return _read_endpoint(row)
+
+
+def _give_up(connection: Connection, endpoint_id: int, before: float) -> int:
+    """Give up what an endpoint was still to be told and is older; returns how many."""
+    column = webhook_deliveries.c
+    waiting = update(webhook_deliveries).where(column.endpoint_id == endpoint_id)
+    old = waiting.where(column.next_try_at.is_not(None), column.created_at < before)
+    return connection.execute(old.values(next_try_at=None, last_status=0, last_error=_TOO_OLD)).rowcount
 
 
 def _row(endpoint: WebhookEndpoint) -> dict[str, object]:

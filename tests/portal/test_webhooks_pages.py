@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 
 import httpx
@@ -209,6 +210,10 @@ async def test_deliveries_are_shown_page_by_page_and_sent_again(chief: Person, s
     again = await chief.post("/webhooks/replay", {"id": str(due["r52"].id)})
     assert again.headers["location"] == "/webhooks/deliveries?said=replayed"
     assert "r52" in {item.event_id for _, item in store.webhooks.take_due(now=NOW, limit=100)}
+    off = store.webhooks.change(replace(endpoint, enabled=False), version=1, now=NOW)
+    refused = await chief.post("/webhooks/replay", {"id": str(due["r52"].id)})
+    assert (refused.status_code, "switched off" in refused.text) == (409, True)
+    store.webhooks.change(replace(off, enabled=True), version=2, now=NOW)
     assert (await chief.post("/webhooks/replay", {"id": "999"})).status_code == 404
     assert (await chief.post("/webhooks/replay", {"id": "x"})).status_code == 422
 

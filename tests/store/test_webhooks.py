@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import ConfigurationError
 from proxy.store import Actor, Store, StoreUnavailable, VersionConflict, WebhookEndpoint
 from proxy.store.call_events import NewEvent
-from proxy.store.webhooks import BACK_OFF, EVENTS, LEASE
+from proxy.store.webhooks import BACK_OFF, EVENTS, LEASE, NEWS, ReceiverOff
 
 NOW = 1_800_000_000.0
 ENDED = WebhookEndpoint("https://billing.example/hook", frozenset({"call.ended"}))
@@ -31,12 +31,12 @@ def test_an_endpoint_gets_a_secret_that_nothing_shows(store: Store, endpoint: We
 
 
 def test_an_endpoint_is_changed_by_version(store: Store, endpoint: WebhookEndpoint) -> None:
-    changed = store.webhooks.change(replace(endpoint, enabled=False), version=1)
+    changed = store.webhooks.change(replace(endpoint, enabled=False), version=1, now=NOW)
     assert (changed.version, changed.secret) == (2, endpoint.secret)
     with pytest.raises(VersionConflict) as caught:
-        store.webhooks.change(replace(endpoint, url="http://x/"), version=1)
+        store.webhooks.change(replace(endpoint, url="http://x/"), version=1, now=NOW)
     assert caught.value.current == changed
-    assert store.webhooks.change(changed, version=2) == changed
+    assert store.webhooks.change(changed, version=2, now=NOW) == changed
     store.webhooks.delete(endpoint.id)
     with pytest.raises(ConfigurationError):
         store.webhooks.delete(endpoint.id)
@@ -109,7 +109,7 @@ def test_a_lease_is_renewed_by_who_has_it_as_long_as_it_holds(
 
 
 def test_some_places_are_kept_for_emergencies(store: Store, endpoint: WebhookEndpoint) -> None:
-    both = store.webhooks.change(replace(endpoint, events=frozenset(EVENTS)), version=1)
+    both = store.webhooks.change(replace(endpoint, events=frozenset(EVENTS)), version=1, now=NOW)
     ordinary = [NewEvent(f"r{number}", "call.ended", "{}") for number in range(9)]
     store.webhooks.enqueue(ordinary, now=NOW)
 
@@ -160,10 +160,31 @@ def test_tries_back_off_and_end(store: Store, endpoint: WebhookEndpoint) -> None
 
 def test_a_switched_off_endpoint_waits(store: Store, endpoint: WebhookEndpoint) -> None:
     store.webhooks.enqueue([NewEvent("e1", "call.ended", "{}")], now=NOW)
-    off = store.webhooks.change(replace(endpoint, enabled=False), version=1)
+    off = store.webhooks.change(replace(endpoint, enabled=False), version=1, now=NOW)
     assert store.webhooks.take_due(now=NOW) == []
-    store.webhooks.change(replace(off, enabled=True), version=2)
+    store.webhooks.change(replace(off, enabled=True), version=2, now=NOW)
     assert len(store.webhooks.take_due(now=NOW)) == 1
+
+
+def test_an_endpoint_that_is_switched_on_again_is_told_no_old_news(
+    store: Store, endpoint: WebhookEndpoint
+) -> None:
+    both = store.webhooks.change(replace(endpoint, events=frozenset(EVENTS)), version=1, now=NOW)
+    store.webhooks.enqueue([NewEvent("old", "emergency.dialed", "{}")], now=NOW)
+    store.webhooks.enqueue([NewEvent("new", "call.ended", "{}")], now=NOW + 1)
+    off = store.webhooks.change(replace(both, enabled=False), version=2, now=NOW + 2)
+    for item in store.webhooks.deliveries():
+        with pytest.raises(ReceiverOff):
+            store.webhooks.replay(item.id, now=NOW + 2)
+    later = NOW + NEWS + 0.5
+    store.webhooks.change(replace(off, enabled=True), version=3, now=later)
+    assert [item.event_id for _, item in store.webhooks.take_due(now=later)] == ["new"]
+    new, old = store.webhooks.deliveries()
+    assert (new.last_error, old.last_error) == ("", "too old when the receiver was switched on again")
+    assert (old.next_try_at, old.delivered_at) == (None, None), "given up"
+    assert store.audit.page()[0].after == {"enabled": True, "given_up": 1}
+    store.webhooks.replay(old.id, now=later)
+    assert [item.event_id for _, item in store.webhooks.take_due(now=later)] == ["old"], "by hand it goes"
 
 
 def test_what_is_done_is_forgotten_and_what_is_not_stays(store: Store, endpoint: WebhookEndpoint) -> None:
