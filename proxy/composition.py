@@ -330,20 +330,16 @@ def gate_config(settings: Settings, bound: Sequence[tuple[str, int]], lookup: Lo
 
 
 def _own_sockets(settings: Settings, bound: Sequence[tuple[str, int]]) -> OwnSockets:
-    """Return where packets over UDP come back to the gate: at its sockets, and at what it says they are."""
-    media = settings.media
-    low, high = media.port_range
-    hosts = (media.address, media.address_ipv6, media.advertised_address, media.advertised_address_ipv6)
-    places = [(host, range(low, high + 1)) for host in hosts if host]
-    for address, (own, port) in zip(settings.sip.listen, bound, strict=True):
-        if address.transport == "UDP":
-            places += [(host, range(port, port + 1)) for host in (own, *settings.sip.advertised)]
+    """Return where SIP over UDP comes to the gate: at its sockets, and at what it says they are."""
     machine = addresses_of_machine()
     sockets = []
-    for host, ports in places:
-        # All of 127.0.0.0/8 is this machine, of which it lists one.
-        every = ("127.0.0.0/8",) if host == "0.0.0.0" else ()  # noqa: S104  (compared, not bound)
-        sockets += [(ip_network(one.partition("%")[0]), ports) for one in (*_bound(host, machine), *every)]
+    for address, (own, port) in zip(settings.sip.listen, bound, strict=True):
+        if address.transport != "UDP":
+            continue
+        for host in (own, *settings.sip.advertised):
+            # All of 127.0.0.0/8 is this machine, of which it lists one.
+            every = ("127.0.0.0/8",) if host == "0.0.0.0" else ()  # noqa: S104  (compared, not bound)
+            sockets += [(ip_network(one.partition("%")[0]), port) for one in (*_bound(host, machine), *every)]
     return OwnSockets(tuple(dict.fromkeys(sockets)))
 
 

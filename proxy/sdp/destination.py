@@ -1,8 +1,9 @@
 """Where a description leads the gate's media: addresses that nothing may be sent to (RFC 8866 §5.7).
 
-What a peer names may be wrong or hostile: the gate itself (two legs that lead to each other pass on whatever
-once comes in, for ever), or a service of the gate's machine or link that strangers cannot reach. SIP refuses
-the like in a Contact (`proxy.sip.reachability`).
+What a peer names may be wrong or hostile: the gate's SIP, or a service of the gate's machine or link that
+strangers cannot reach. SIP refuses the like in a Contact (`proxy.sip.reachability`). The gate's media is no
+such thing: a call that a proxy sends back to the gate bears the gate's own description. Legs that lead to
+each other with no peer between them are ended by the engine, which knows them by their pace.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ Stream = TypeVar("Stream", bound=AudioDescription | FaxDescription)
 
 @dataclass(frozen=True, slots=True)
 class OwnSockets:
-    """Where packets come back to the gate, and what a peer's media may be sent to."""
+    """Where the gate's SIP is, and what a peer's media may be sent to."""
 
-    sockets: tuple[tuple[IPv4Network | IPv6Network, range], ...] = ()
-    """Addresses and, at each of them, UDP ports that are the gate's: those of its media and of its SIP."""
+    sockets: tuple[tuple[IPv4Network | IPv6Network, int], ...] = ()
+    """Addresses and a UDP port at each of them."""
 
     def problem(self, address: str, port: int, source: str) -> str:
         """Say what is wrong with an address and port that a peer at ``source`` names, or "".
@@ -36,8 +37,8 @@ class OwnSockets:
         named, signalled = _parse(address), _parse(source)
         if named is None:
             return ""  # the signalling goes by a name, too: nothing is sent before the peer sends something
-        if any(port in ports and named in network for network, ports in self.sockets):
-            return "an address of the gate itself"
+        if any(port == own and named in network for network, own in self.sockets):
+            return "an address of the gate's SIP"
         if named.is_loopback and not (signalled is not None and signalled.is_loopback):
             return "a loopback address from another host"
         if named.is_link_local and not (signalled is not None and signalled.is_link_local):
