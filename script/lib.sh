@@ -10,6 +10,16 @@ cd "$ROOT" || exit 1
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'tollgate: %s\n' "$*" >&2; exit 1; }
 
+# help_of "$@": when it is asked for, prints the head of the script that sources this, and ends.
+help_of() {
+  case "${1:-}" in
+  -h | --help)
+    sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$ROOT/script/${0##*/}"
+    exit
+    ;;
+  esac
+}
+
 # run DESCRIPTION COMMAND...: quiet on success; on failure the output's end and one line that says what failed.
 run() {
   local what=$1 log

@@ -315,7 +315,11 @@ def export(
     file: Annotated[Path, typer.Argument(help="CSV file to write; - for standard output.")],
     config: ConfigOption = None,
 ) -> None:
-    """Export all account codes as the CSV file that import reads."""
+    """Export all account codes as the CSV file that import reads.
+
+    Its columns are Code and Description: owner, validity, uses and whether a code is disabled are not in it
+    (`tollgate backup` has them).
+    """
     from proxy.policy.code_file import write_code_file
 
     with open_store(read_settings(config)) as store:

@@ -281,7 +281,7 @@ EPILOGS = {
     "calls": example("tollgate calls"),
     "status": example("tollgate status --config config/trunk-insertion.toml"),
     "reload": example("tollgate reload"),
-    "hangup": example("tollgate hangup 7f3a2c"),
+    "hangup": example("tollgate hangup 01a208ff0cc4-9bff9a10be5b15a6"),
     "explain": example(
         "tollgate explain --user 204 --number 011442079460000",
         "tollgate explain --user 204 --number 011442079460000 --code ACME-12/7",
