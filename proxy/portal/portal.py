@@ -19,6 +19,7 @@ from proxy.portal.single_sign_on import SingleSignOn
 from proxy.portal.turns import Turns
 from proxy.portal.uploads import Uploads
 from proxy.portal.usage_exports import Exports
+from proxy.portal.webhook_doubts import WebhookDoubts
 from proxy.settings_portal import PortalSettings
 from proxy.store import Store
 from proxy.store.call_events import Site
@@ -69,6 +70,8 @@ class Portal:
     """Folder of own recordings, where the gate looks for them."""
     default_groups: Mapping[str, str] = field(default_factory=dict)
     """By peer of the settings (``phones``: all phones), the group of its callers that match no user."""
+    webhook_doubts: WebhookDoubts | None = None
+    """Why receivers of events can't be told; None: nobody asks."""
     limits: RateLimits = field(default_factory=RateLimits)
     """How often programs may ask."""
 

@@ -28,6 +28,7 @@ from proxy.portal.passwords import Passwords
 from proxy.portal.portal import Portal
 from proxy.portal.report_sender import ReportSender
 from proxy.portal.single_sign_on import SingleSignOn
+from proxy.portal.webhook_doubts import WebhookDoubts
 from proxy.portal.webhook_mail import Mailer
 from proxy.portal.webhook_post import Poster
 from proxy.portal.webhook_sender import WebhookSender
@@ -71,6 +72,7 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
             realm=realm,
             prompts=prompts,
             default_groups=default_groups_of(settings),
+            webhook_doubts=WebhookDoubts(bool(notify.mail.server), notify.private_networks),
         )
         mailer = Mailer(notify.mail)
         senders = (

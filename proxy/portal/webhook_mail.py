@@ -18,7 +18,9 @@ from proxy.portal.webhook_post import Outcome
 from proxy.settings_notify import MailSettings
 from proxy.store import WebhookDelivery
 
-__all__ = ["Mailer", "event_message"]
+__all__ = ["NO_SERVER", "Mailer", "event_message"]
+
+NO_SERVER = "no mail server is set: notify.mail.server"
 
 _PATIENCE = 60.0
 _FOR_TAKING = 600.0
@@ -55,7 +57,7 @@ class Mailer:
     def send(self, message: EmailMessage) -> Outcome:
         """Send one message; never raises because of the mail server."""
         if not self._settings.server:
-            return Outcome(0, "no mail server is set: notify.mail.server")
+            return Outcome(0, NO_SERVER)
         message["From"] = self._settings.sender
         try:
             left_out = self._send(message)

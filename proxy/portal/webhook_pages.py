@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated
@@ -30,6 +31,8 @@ RowId = Annotated[int, Query(ge=0, le=2**53)]
 MESSAGES = ("changed", "deleted", "replayed")
 _LINES = 50
 _LONGEST = 1_000
+_PATIENCE = 2.0
+"""Seconds that the name of a receiver may take to be looked up."""
 _LABELS = {
     "url": Label("webhooks.url"),
     "events": Label("webhooks.events", "webhooks.event_"),
@@ -62,7 +65,7 @@ async def add_webhook(visit: Keeper) -> Response:
         added = await run_in_threadpool(visit.store.webhooks.add, given, now=visit.portal.clock())
     except ConfigurationError as error:
         return await _list_page(visit, status=422, error=visit.texts.told(error), url=url, chosen=events)
-    return await _list_page(visit, made=added)
+    return await _list_page(visit, made=added, doubt=await _doubt(visit, added))
 
 
 @router.get("/webhooks/deliveries")
@@ -102,9 +105,11 @@ async def replay_delivery(visit: Keeper) -> Response:
 
 
 @router.get("/webhooks/{endpoint_id:int}")
-async def show_webhook(visit: Keeper, endpoint_id: int, *, delete: bool = False) -> Response:
-    """Show one receiver; ask whether it is to be deleted."""
-    return await _one_page(visit, await _expect(visit, endpoint_id), asked=delete)
+async def show_webhook(visit: Keeper, endpoint_id: int, *, delete: bool = False, said: str = "") -> Response:
+    """Show one receiver, and what stands in the way of telling it; ask whether it is to be deleted."""
+    found = await _expect(visit, endpoint_id)
+    doubt = "" if delete else await _doubt(visit, found)
+    return await _one_page(visit, found, asked=delete, said=_said(visit, said), doubt=doubt)
 
 
 @router.post("/webhooks/{endpoint_id:int}")
@@ -129,6 +134,8 @@ async def change_webhook(visit: Keeper, endpoint_id: int) -> Response:
         return await _one_page(visit, found, status=409, fields=fields, error=told)
     except ConfigurationError as error:
         return await _one_page(visit, old, status=422, fields=fields, error=visit.texts.told(error))
+    if new.enabled and await _doubt(visit, new):
+        return go_to(f"/webhooks/{endpoint_id}", said="changed")
     return go_to("/webhooks", said="changed")
 
 
@@ -149,14 +156,19 @@ async def _list_page(
     said: str = "",
     error: str = "",
     made: WebhookEndpoint | None = None,
+    doubt: str = "",
     url: str = "",
     chosen: frozenset[str] = frozenset(),
 ) -> Response:
-    endpoints = await run_in_threadpool(visit.portal.store.webhooks.endpoints)
+    webhooks = visit.portal.store.webhooks
+    endpoints = await run_in_threadpool(webhooks.endpoints)
     return await page(
         visit,
         "webhooks.html",
         status=status,
+        failures=await run_in_threadpool(webhooks.failing, [found.id for found in endpoints]),
+        when=site_time,
+        doubt=doubt,
         endpoints=endpoints,
         all_events=EVENTS,
         said=said,
@@ -175,6 +187,8 @@ async def _one_page(
     fields: _Fields | None = None,
     asked: bool = False,
     error: str = "",
+    said: str = "",
+    doubt: str = "",
 ) -> Response:
     return await page(
         visit,
@@ -185,7 +199,21 @@ async def _one_page(
         all_events=EVENTS,
         asked=asked,
         error=error,
+        said=said,
+        doubt=doubt,
     )
+
+
+async def _doubt(visit: Visit, endpoint: WebhookEndpoint) -> str:
+    """Say why a receiver can't be told as things are; "" when nothing is known, or not soon."""
+    doubts = visit.portal.webhook_doubts
+    if doubts is None:
+        return ""
+    try:
+        reason = await asyncio.wait_for(asyncio.to_thread(doubts.of, endpoint), _PATIENCE)
+    except TimeoutError:
+        return ""
+    return visit.texts("webhooks.doubt", reason=visit.texts.told(reason)) if reason else ""
 
 
 async def _expect(visit: Visit, endpoint_id: int) -> WebhookEndpoint:

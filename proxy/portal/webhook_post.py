@@ -24,11 +24,13 @@ from urllib.parse import urlsplit
 
 from proxy.store import WebhookDelivery, WebhookEndpoint
 
-__all__ = ["Outcome", "Poster", "is_public", "signature"]
+__all__ = ["Networks", "Outcome", "Poster", "is_public", "refusal_of", "signature"]
 
 _Address = IPv4Address | IPv6Address
-_Networks = Sequence[IPv4Network | IPv6Network]
+Networks = Sequence[IPv4Network | IPv6Network]
 
+_PRIVATE = "its address is private, and in none of notify.private_networks"
+_PLAIN = "http: goes to notify.private_networks only; use https:"
 _TRANSLATED = ip_network("64:ff9b::/96")
 """IPv4 addresses behind a translator (RFC 6052 §2.1)."""
 _DOCUMENTATION = ip_network("3fff::/20")
@@ -48,7 +50,7 @@ class Poster:
 
     def __init__(
         self,
-        private_networks: _Networks = (),
+        private_networks: Networks = (),
         *,
         tls: ssl.SSLContext | None = None,
         patience: float = 10.0,
@@ -127,15 +129,12 @@ class Poster:
     def _connect(self, connection: _Connection, host: str, port: int, *, secure: bool) -> None:
         """Connect to the first address of a host that may be told and answers."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        reason: Exception = _Refused("its address is private, and in none of notify.private_networks")
+        reason: Exception = _Refused(_PRIVATE)
         for family, kind, protocol, _, address in found:
-            where = ip_address(str(address[0]).partition("%")[0])
-            if not self._is_private(where):
-                if not is_public(where):
-                    continue
-                if not secure:
-                    reason = _Refused("http: goes to notify.private_networks only; use https:")
-                    continue
+            if refusal := refusal_of(str(address[0]), self._private_networks, secure=secure):
+                # Of a name that has addresses of both kinds the public one says more.
+                reason = reason if refusal == _PRIVATE else _Refused(refusal)
+                continue
             client = socket.socket(family, kind, protocol)
             try:
                 client.settimeout(self._patience)
@@ -149,11 +148,15 @@ class Poster:
                 return
         raise reason
 
-    def _is_private(self, address: _Address) -> bool:
-        """Whether an address is in a network that was allowed."""
-        return any(
-            address.version == network.version and address in network for network in self._private_networks
-        )
+
+def refusal_of(address: str, private_networks: Networks, *, secure: bool) -> str:
+    """Return why nothing is sent to an address, or ""."""
+    where = ip_address(address.partition("%")[0])
+    if any(where.version == network.version and where in network for network in private_networks):
+        return ""
+    if not is_public(where):
+        return _PRIVATE
+    return "" if secure else _PLAIN
 
 
 def is_public(address: _Address) -> bool:

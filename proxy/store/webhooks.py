@@ -315,6 +315,20 @@ class WebhooksRepository:
         with self._database.read() as connection:
             return [_read_delivery(row) for row in connection.execute(statement).mappings()]
 
+    def failing(self, endpoint_ids: Sequence[int]) -> dict[int, WebhookDelivery]:
+        """Of endpoints whose last delivery that was tried has failed, this delivery."""
+        column, found = webhook_deliveries.c, {}
+        with self._database.read() as connection:
+            for endpoint_id in endpoint_ids:
+                tried = select(webhook_deliveries).where(column.endpoint_id == endpoint_id).limit(1)
+                tried = tried.where(or_(column.last_status != 0, column.last_error != "")).order_by(
+                    column.id.desc()
+                )
+                row = connection.execute(tried).mappings().first()
+                if row is not None and row["delivered_at"] is None:
+                    found[endpoint_id] = _read_delivery(row)
+        return found
+
     def forget(self, *, before: float) -> int:
         """Delete what is done and older; what is still to be told stays."""
         column = webhook_deliveries.c

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
+from ipaddress import ip_network
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from proxy.portal.portal import Portal
+from proxy.portal.webhook_doubts import WebhookDoubts
 from proxy.store import PortalAccount, Role, Store, WebhookEndpoint
 from proxy.store.call_events import NewEvent
 from tests.portal.conftest import NOW, Clock
@@ -216,6 +221,91 @@ async def test_deliveries_are_shown_page_by_page_and_sent_again(chief: Person, s
     store.webhooks.change(replace(off, enabled=True), version=2, now=NOW)
     assert (await chief.post("/webhooks/replay", {"id": "999"})).status_code == 404
     assert (await chief.post("/webhooks/replay", {"id": "x"})).status_code == 422
+
+
+_FOUND = {
+    "billing.example": ["203.0.113.7", "1.1.1.1"],
+    "pbx.internal": ["fe80::1%eth0", "192.168.7.9"],
+    "public.example": ["192.168.7.9", "1.1.1.1"],
+}
+
+
+def addresses(host: str) -> list[str]:
+    if host in _FOUND:
+        return _FOUND[host]
+    if host[0].isdigit():
+        return [host]
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://billing.example/hook", ""),
+        ("https://pbx.internal/hook", "its address is private, and in none of notify.private_networks"),
+        ("http://public.example/", "http: goes to notify.private_networks only; use https:"),
+        ("http://10.1.2.3:8080/", ""),
+        ("https://10.9.2.3/", "its address is private"),
+        ("https://nowhere.example/", "Name or service not known"),
+        ("https://[x/", "Invalid IPv6 URL"),
+        ("mailto:boss@example.com", "no mail server is set: notify.mail.server"),
+    ],
+)
+async def test_a_receiver_that_cannot_be_told_is_taken_with_a_warning(
+    chief: Person, portal: Portal, store: Store, url: str, reason: str
+) -> None:
+    doubts = WebhookDoubts(private_networks=[ip_network("10.1.0.0/16")], addresses=addresses)
+    object.__setattr__(portal, "webhook_doubts", doubts)
+    added = await chief.post("/webhooks", {"url": url, "event": "call.ended"})
+    told = f"It can't be told as things are: {reason}"
+    assert added.status_code == 200
+    assert (told in notice(added)) is bool(reason)
+    [endpoint] = store.webhooks.endpoints()
+    where = f"/webhooks/{endpoint.id}"
+    assert (told in notice(await chief.get(where))) is bool(reason)
+    fields: dict[str, str | list[str]] = {"url": url, "event": "trunk.down", "enabled": "yes"}
+    changed = await chief.post(where, {**fields, "version": "1"})
+    assert changed.headers["location"] == f"{where if reason else '/webhooks'}?said=changed"
+    if reason:
+        shown = notice(await chief.get(changed.headers["location"]))
+        assert "The receiver is changed." in shown
+        assert told in shown
+    off = await chief.post(where, {**fields, "enabled": "", "version": "2"})
+    assert off.headers["location"] == "/webhooks?said=changed", "nobody is to be told"
+
+
+async def test_a_name_that_is_looked_up_for_long_keeps_nobody_waiting(
+    chief: Person, portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+
+    def slowly(_host: str) -> list[str]:
+        assert answer.wait(60)
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr("proxy.portal.webhook_pages._PATIENCE", 0.05)
+    object.__setattr__(portal, "webhook_doubts", WebhookDoubts(addresses=slowly))
+    added = await chief.post("/webhooks", HOOK)
+    answer.set()
+    assert (added.status_code, "It can't be told" in notice(added)) == (200, False)
+
+
+async def test_the_list_says_whose_last_delivery_has_failed(chief: Person, store: Store) -> None:
+    for host in ("a.example", "b.example", "c.example"):
+        store.webhooks.add(WebhookEndpoint(f"https://{host}/", frozenset({"call.ended"})), now=NOW)
+    store.webhooks.enqueue([NewEvent("r1", "call.ended", "{}"), NewEvent("r2", "call.ended", "{}")], now=NOW)
+    for endpoint, item in store.webhooks.take_due(now=NOW, limit=100):
+        if endpoint.id == 1 or (endpoint.id == 2 and item.event_id == "r1"):
+            reason = "its address is private, and in none of notify.private_networks"
+            store.webhooks.failed(item, 0, reason, now=NOW)
+        elif endpoint.id == 2:
+            store.webhooks.delivered(item.id, 204, now=NOW)
+    first, second, third = (line[2] for line in rows(await chief.get("/webhooks")))
+    assert first.startswith("is told the last delivery failed ")
+    assert first.endswith("its address is private, and in none of notify.private_networks")
+    assert (second, third) == ("is told", "is told")
+    german = rows(await chief.get("/webhooks", **{"accept-language": "de"}))
+    assert "seine Adresse ist privat" in german[0][2]
 
 
 @pytest.mark.parametrize(
