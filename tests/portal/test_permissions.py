@@ -80,6 +80,8 @@ async def test_without_a_session(
     answer = await (someone.get(where) if method == "GET" else someone.post(where, {"code": "1"}, csrf=""))
     if permission is Permission.PUBLIC:
         assert not answer.headers.get("location", "").startswith("/login")
+    elif path == "/live/events":
+        assert (answer.status_code, answer.text) == (401, ""), "a script asks, that can't log in"
     else:
         assert answer.status_code == 303
         assert answer.headers["location"].startswith("/login")
