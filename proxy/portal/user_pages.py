@@ -178,7 +178,7 @@ async def _user_page(
         groups = [group.name for group in store.groups.all()]
         if user is None:
             return groups, [], [], []
-        sharing = Snapshot(visit.portal.plan, (), store.users.all()).sharing_number(user)
+        sharing = Snapshot(visit.portal.plan, (), store.users.ending_alike(user)).sharing_number(user)
         accounts = [one.name for one in _accounts(visit, user.extension) if not one.disabled]
         return groups, _phones(visit).get(user.extension, []), sharing, accounts
 

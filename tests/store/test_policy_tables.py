@@ -121,6 +121,26 @@ def test_what_is_wrong_with_groups_and_users_is_named(people: Store) -> None:
     assert people.users.get("204") == USER
 
 
+def test_users_whose_numbers_may_be_the_same_are_found_by_their_ends(people: Store) -> None:
+    numbers = {
+        "1001": "tel:+1-415-555-0104;phone-context=+1",
+        "1002": "sip:4155550104@pbx9.example",
+        "1003": "5550105",
+        "5550104": "",
+        "7": "1001",
+    }
+    for extension, number in numbers.items():
+        people.users.add(User(extension, GROUP.name, caller_number=number))
+
+    def alike(extension: str, number: str) -> list[str]:
+        found = people.users.ending_alike(User(extension, GROUP.name, caller_number=number))
+        return [user.extension for user in found]
+
+    assert alike("3", "(415) 555-0104") == ["1001", "1002", "5550104"]
+    assert alike("1001", "") == ["1001", "7"]
+    assert alike("9", "") == []
+
+
 def test_a_group_or_user_in_use_cannot_be_deleted(people: Store) -> None:
     people.codes.add(AccountCode("11", owner=CodeOwner(OwnerKind.GROUP, GROUP.name)))
     people.codes.add(AccountCode("12", owner=CodeOwner(OwnerKind.USER, "204")))

@@ -210,7 +210,9 @@ def _expect(found: Versioned[User] | None) -> Versioned[User]:
 
 
 def _changed(client: Client, user: User) -> ChangedUser:
-    others = Snapshot(client.portal.plan, (), client.portal.store.users.all()).sharing_number(user)
+    others = Snapshot(client.portal.plan, (), client.portal.store.users.ending_alike(user)).sharing_number(
+        user
+    )
     shared = [other.extension for other in others]
     return ChangedUser(**_document(user).model_dump(), number_shared_with=shared)
 
