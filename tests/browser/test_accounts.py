@@ -30,6 +30,7 @@ def test_somebody_new_gets_an_account_and_a_second_factor(person: Page, new_page
     clerk.get_by_label("New password", exact=True).fill(PASSWORD)
     clerk.get_by_label("New password again").fill(PASSWORD)
     clerk.get_by_role("button", name="Change password").click()
+    expect(clerk.get_by_text("The password is changed.")).to_be_visible()
     clerk.goto("/password/second-factor")
     program = pyotp.TOTP(clerk.locator("#secret").inner_text().replace(" ", ""))
     clerk.get_by_label("Password now").fill(PASSWORD)

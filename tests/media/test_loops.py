@@ -65,7 +65,7 @@ async def test_a_loop_ends_by_itself_and_its_silence_is_reported(gates: int, *, 
                 await bench.wait_for(MediaTimedOut)
         closed = [(await bench.close(leg.leg)).statistics for bench, leg in legs]
         # Each took its burst at most, and what it is given back in the time that the loop lives.
-        assert sum(each.packets_received for each in closed) > BURST
+        assert sum(each.packets_received for each in closed) >= BURST
         assert max(each.packets_received for each in closed) < 2 * BURST
         assert max(each.packets_sent for each in closed) < 2 * BURST
 
