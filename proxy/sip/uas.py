@@ -53,6 +53,8 @@ _OF_CALLS = frozenset({"BYE", "INFO", "INVITE", "PRACK", "REFER", "UPDATE"})
 
 DECLINED = "declined."
 """Begins the To tag of what is declined, so that its ACK is known at a glance."""
+_MOST_DECLINED = 20_000
+"""Declined requests after which the older half is forgotten: those of seconds, at the pace of a flood."""
 _OF_A_REQUEST = frozenset({"ACK", "CANCEL"})
 """What belongs to a request that came before, and isn't refused for want of time."""
 _WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
@@ -62,7 +64,7 @@ _WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
 class Uas:
     """Server side of one endpoint."""
 
-    __slots__ = ("_dialogs", "_events", "_fixed", "_ids", "_layer")
+    __slots__ = ("_declined", "_declined_before", "_dialogs", "_events", "_fixed", "_ids", "_layer")
 
     def __init__(
         self, layer: TransactionLayer, dialogs: DialogTable, events: list[Event], fixed: Fixed, ids: IdSource
@@ -72,6 +74,10 @@ class Uas:
         self._events = events
         self._fixed = fixed
         self._ids = ids
+        self._declined: set[int] = set()
+        """Hashes of what was declined: its retransmissions, which wait or are under way, are declined, too.
+        Taken, they would be calls that their callers know nothing of."""
+        self._declined_before: set[int] = set()
 
     # Requests in --------------------------------------------------------------------------------------------
 
@@ -97,11 +103,31 @@ class Uas:
             within_dialog = "tag" in to.lower() and request.to.tag is not None
             if request.cseq.method != method or within_dialog or not may_decline(request.uri):
                 return False
-            if server_key(request, method, "") in self._layer.servers:
+            key = server_key(request, method, "")
+            if key in self._layer.servers:
                 return False
-            tag = DECLINED + self._ids.derived_tag(f"{request.call_id} {request.top_via.branch}")
-            self._send_stateless(declining(request, flow, tag), response_flow(request.top_via, flow), size)
+            self._decline(request, flow, size)
         except RemoteProtocolError:
+            return False
+        if len(self._declined) >= _MOST_DECLINED:
+            self._declined, self._declined_before = set(), self._declined
+        self._declined.add(hash(key))
+        return True
+
+    def _decline(self, request: Request, flow: Flow, size: int) -> None:
+        tag = DECLINED + self._ids.derived_tag(f"{request.call_id} {request.top_via.branch}")
+        self._send_stateless(declining(request, flow, tag), response_flow(request.top_via, flow), size)
+
+    def _repeats(self, request: Request, key: ServerKey, flow: Flow, size: int) -> bool:
+        """Say whether a request has come before; then it is answered as it was (§17.2, §8.2.7)."""
+        known = self._layer.servers.get(key)
+        if isinstance(known, InviteServerTransaction):
+            known.receive_invite()
+        elif known is not None:
+            known.receive_request()
+        elif self._declined and (hash(key) in self._declined or hash(key) in self._declined_before):
+            self._decline(request, flow, size)
+        else:
             return False
         return True
 
@@ -109,12 +135,7 @@ class Uas:
         method = request.method
         to_tag = request.to.tag or ""
         key = server_key(request, method, to_tag)
-        known = self._layer.servers.get(key)
-        if known is not None:
-            if isinstance(known, InviteServerTransaction):
-                known.receive_invite()
-            else:
-                known.receive_request()
+        if self._repeats(request, key, flow, size):
             return
         lines = ResponseLines(request, flow, size)
         back = response_flow(request.top_via, flow)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.sip import uas
 from proxy.sip.events import RequestReceived
 from tests.sip.harness import UDP, Harness, request
 
@@ -27,10 +28,30 @@ def test_a_new_call_gets_503_without_retry_after_and_nothing_is_kept() -> None:
     harness.assert_quiet()
 
 
-def test_the_same_call_may_come_again_and_be_taken() -> None:
+def test_rfc3261_8_2_7_a_retransmission_of_what_was_declined_is_declined_and_another_try_taken() -> None:
     harness = Harness()
     assert declines(harness, request("INVITE"))
+    harness.drain()
     harness.receive(request("INVITE"))
+    first, again = harness.sent
+    assert again.data == first.data
+    assert harness.endpoint.idle
+    harness.receive(request("INVITE", branch="z9hG4bKanother"))
+    harness.take(RequestReceived)
+
+
+def test_declined_requests_are_remembered_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uas, "_MOST_DECLINED", 2)
+    harness = Harness()
+    messages = [request("INVITE", branch=f"z9hG4bK{number}") for number in range(5)]
+    assert all(declines(harness, message) for message in messages)
+    harness.drain()
+    harness.sent.clear()
+    for message in messages[2:]:
+        harness.receive(message)
+    assert [sent.response.status for sent in harness.sent] == [503] * 3
+    assert harness.endpoint.idle
+    harness.receive(messages[0])
     harness.take(RequestReceived)
 
 
