@@ -24,14 +24,17 @@ def _no_collector() -> Iterator[None]:
 def _rings(work: Callable[[], object]) -> int:
     work()  # what is made once and kept
     gc.collect()
-    work()
-    return gc.collect()
+    found = []
+    for _ in range(3):  # a thread that another test has left behind makes some too, once
+        work()
+        found.append(gc.collect())
+    return min(found)
 
 
 @pytest.mark.parametrize("limit", [None, 1_000])
 def test_records_with_codes_leave_no_ring(store: Store, limit: int | None) -> None:
     store.codes.add(AccountCode("2263127", max_uses=limit))
-    records = iter([replace(full_record(), record_id=name) for name in ("r1", "r2")])
+    records = iter([replace(full_record(), record_id=name) for name in ("r1", "r2", "r3", "r4")])
     assert not _rings(lambda: store.usage.insert_many([next(records)]))
 
 
