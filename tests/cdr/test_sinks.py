@@ -13,8 +13,9 @@ import pytest
 
 from proxy.cdr import sinks
 from proxy.cdr.journal import Journal, JournalSettings
+from proxy.cdr.segments import Position
 from proxy.cdr.sinks import RecordPump, RecordSink, release_delivered
-from proxy.cdr.tail import JournalEntry
+from proxy.cdr.tail import JournalEntry, JournalTail
 from tests.cdr.samples import full_record
 
 SETTINGS = JournalSettings(segment_bytes=16_384, group_interval=0.0, lazy_interval=0.0)
@@ -94,12 +95,24 @@ def test_records_arrive_in_order_and_once(journal: Journal, pump_to: Pumps) -> N
     assert sink.ids == ids
 
 
-def test_records_of_many_calls_go_in_few_batches(journal: Journal, tmp_path: Path) -> None:
+def test_records_of_many_calls_go_in_few_batches(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sink = ListSink()
+    read, rests = JournalTail.read, threading.Event()
+
+    def watched(tail: JournalTail, after: Position, limit: int) -> tuple[list[JournalEntry], Position]:
+        entries, position = read(tail, after, limit)
+        if sink.ids and not entries and position == after:
+            rests.set()
+        return entries, position
+
+    monkeypatch.setattr(JournalTail, "read", watched)
     pump = RecordPump("test", journal.tail, sink, directory=tmp_path, gather=0.0, rest=3600.0)
     first = _append(journal, 0, 1)
     pump.start()
-    sink.wait_for(len(first))
+    assert rests.wait(60)
+    assert sink.ids == first
     later = [*_append(journal, 100, 1), *_append(journal, 200, 1)]
     assert sink.ids == first
     # Whoever ends it does not wait for the rest.
