@@ -10,6 +10,7 @@ import pytest
 from proxy.cli import run
 from proxy.policy import CallerLock
 from proxy.store import Store
+from tests.support.commands import lines_of
 
 
 @pytest.fixture(autouse=True)
@@ -17,10 +18,6 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///cli.db")
     monkeypatch.setenv("TOLLGATE_TRUNKS", '[{"name": "carrier", "addresses": ["udp:192.0.2.9:5060"]}]')
-
-
-def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().out.splitlines()
 
 
 @pytest.fixture
