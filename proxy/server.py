@@ -309,7 +309,7 @@ class Gate:
         many."""
         phones = self.phones
         return self.driver.endpoint.uses(flow.connection) or (
-            phones is not None and phones.registrations.bound_from(flow.remote_host)
+            phones is not None and phones.registrations.bound_over(flow.connection)
         )
 
     def _perform(self, command: Command) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -26,7 +27,8 @@ __all__ = ["TIMERS", "Beside", "flooded", "many_sources"]
 RATE, SECONDS = 2_000.0, 120.0
 SOURCES = 1_000
 CALLS_PER_SECOND, HOLD = 5.0, 1.0
-WARM_UP = 20
+WARM_UP = 20.0
+"""Seconds of such calls before the flood: what they load once and keep is no work of it."""
 NUMBER = "4155550123"
 TIMERS = "timers.t1 = 0.1\n"
 """Transactions of 64*T1 end after 6.4 s, and memory can be judged soon after."""
@@ -74,9 +76,9 @@ async def flooded(
     pid = exposed.gate.process.pid
     caller = Caller(exposed.gate.port)
     await caller.start()
-    for _ in range(WARM_UP):
-        # What calls load once and keep is no work of the flood.
-        await asyncio.wait_for(caller.place(NUMBER, hold=0.05).over.wait(), PATIENCE)
+    calling = partial(place_calls, caller, exposed.random, rate=CALLS_PER_SECOND, number=NUMBER, hold=hold)
+    for call in await calling(seconds=min(WARM_UP, seconds)):
+        await asyncio.wait_for(call.over.wait(), PATIENCE)
     caller.calls.clear()
     await exposed.nothing_left()
     before = most = resident_mb(pid)
@@ -85,9 +87,7 @@ async def flooded(
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     finished = asyncio.create_task(flooder.communicate())
-    placing = asyncio.create_task(
-        place_calls(caller, exposed.random, rate=CALLS_PER_SECOND, seconds=seconds, number=NUMBER, hold=hold)
-    )
+    placing = asyncio.create_task(calling(seconds=seconds))
     while not (finished.done() and placing.done()):
         await asyncio.sleep(0.2)
         most = max(most, resident_mb(pid))

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 
 from reliability.figures import Figure
@@ -23,6 +23,8 @@ NUMBER = "4155550123"
 IDLE, HALF = 5_000, 1_000
 PER_SOURCE = 45
 """Below the gate's bound: these strangers break no rule but by their number."""
+BESIDE_A_PHONE = 450
+"""The same, where a phone is registered."""
 CLIENT_HELLO = bytes.fromhex("16030100f1010000ed0303")
 """The first octets of a TLS handshake that goes no further."""
 OPENED_AT_ONCE = 100
@@ -53,14 +55,16 @@ async def crowded(exposed: ExposedGate, *, idle: int, half: int) -> Crowd:
     _need_descriptors(2 * (idle + half) + 500)
     hosts = iter(sources(exposed.random))
     crowd = Crowd(idle, half)
+    own = {"TCP": next(hosts), "TLS": next(hosts)}
     phones = {
-        f"registered over {transport}": PhoneLine(await exposed.stream(transport, next(hosts)), transport)
-        for transport in ("TCP", "TLS")
+        f"registered over {transport}": PhoneLine(await exposed.stream(transport, host), transport)
+        for transport, host in own.items()
     }
     for phone in phones.values():
         assert await phone.register() == 200
     crowds = [socket.socket() for _ in range(idle + half)]
-    places = _places(hosts)
+    # The first ones stand behind the same NAT as a phone: it is not theirs that is in use.
+    places = chain(repeat(own["TCP"], min(3 * idle // 4, BESIDE_A_PHONE)), _places(hosts))
     plain, secure = exposed.addresses["TCP"], exposed.addresses["TLS"]
     targets = [(plain, b"")] * idle + [(secure, CLIENT_HELLO)] * half
     for start in range(0, len(crowds), OPENED_AT_ONCE):

@@ -105,6 +105,10 @@ class Registrations:
         """Tell whether a phone is registered from this address (DESIGN 1.4)."""
         return self.registrar.bound_from(host)
 
+    def bound_over(self, connection: int) -> bool:
+        """Tell whether a phone is reached over this connection."""
+        return self.registrar.bound_over(connection)
+
     def registered_from(self, host: str) -> Bindings:
         """Return the bindings of the phones that are registered from this address."""
         return self.registrar.registered_from(host)

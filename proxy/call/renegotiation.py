@@ -65,6 +65,8 @@ _TRIES = 6
 """So often a wish of the gate's own is put forward in one talk."""
 _LONGEST_WAIT = 10
 """Seconds of a Retry-After that the gate waits for."""
+_SAYS_NOTHING = frozenset({404, 410, 416, 480, 482, 483, 484, 485, 502, 503, 504, 604})
+"""Answers to a refresh that a proxy may give whose peer is gone, or that end a dialog (RFC 5057 §5.1)."""
 
 
 @dataclass(slots=True)
@@ -441,7 +443,7 @@ class Renegotiation:
         else:
             if status in {405, 501}:
                 leg.allows -= {"UPDATE"}
-            if response is None or not leg.session.refused(now):
+            if response is None or status in _SAYS_NOTHING or not leg.session.refused(now):
                 # It is still expected before the session expires: after a 491 soon, after others a bit later.
                 wait = self._glare_wait(leg) if status == 491 else float(_LONGEST_WAIT)
                 leg.session.refresh_later(now + wait)

@@ -16,17 +16,11 @@ __all__ = ["Connection", "ConnectionTable"]
 _READ: Final = memoryview(bytearray(16_384))
 """What all connections are read into, one after the other: no read brings more, and the rest waits in the
 kernel, which holds the sender up."""
-_VANISHED: Final = (
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 10_000),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-)
-"""A peer that acknowledges nothing for 10 s (milliseconds here), or no probe after a minute's silence
-(seconds), is gone (tcp(7)). By itself the kernel would wait for a quarter of an hour, and then deliver what
-was sent in vain meanwhile, were the peer back: calls that nobody waits for any more. A transaction, which
-would end such a call, lives for 32 s."""
+_VANISHED: Final = 32_000
+"""Milliseconds after which a peer that acknowledges nothing of what was sent is gone (tcp(7),
+TCP_USER_TIMEOUT): the life of a transaction (64 T1). By itself the kernel would wait for a quarter of an
+hour, and then deliver what was sent in vain meanwhile, were the peer back: calls that nobody waits for any
+more. No probes (SO_KEEPALIVE): beside this option Linux takes a single one that is lost for the end."""
 
 
 class ConnectionTable(Protocol):
@@ -92,8 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         # A cast: neither asyncio's nor uvloop's transports are all subclasses of what they implement.
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        for option in _VANISHED:
-            transport.get_extra_info("socket").setsockopt(*option)
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _VANISHED)
         self.table.made(self, None if peer is None else (str(peer[0]), int(peer[1])))
 
     def get_buffer(self, sizehint: int) -> memoryview:

@@ -282,7 +282,7 @@ class Driver:
     def _overloaded(self, data: bytes, flow: Flow) -> bool:
         """Decline a new request that there is no time for; take whatever else it is."""
         try:
-            declined = self.endpoint.decline(data, flow, self._may_decline)
+            declined = self.endpoint.decline(data, flow, self._may_decline, self._clock())
         except Exception:
             self.faults += 1
             logger.exception("a request can't be declined")

@@ -261,9 +261,12 @@ class TcpConnections:
 
     def _is_of_no_use(self, connection: Connection) -> bool:
         flow = connection.flow
-        if flow is None or connection.wanted is not None or self._is_trusted(flow.remote_host):
-            return False
-        return not self._is_in_use(flow)
+        return (
+            flow is not None
+            and connection.wanted is None
+            and not self._is_trusted(flow.remote_host)
+            and not self._is_in_use(flow)
+        )
 
     # What the connections tell ------------------------------------------------------------------------------
 

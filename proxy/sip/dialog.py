@@ -67,6 +67,7 @@ class Dialog:
         "awaited_ack",
         "call_id",
         "call_over",
+        "contact_user",
         "flow",
         "for_calls",
         "further",
@@ -129,6 +130,9 @@ class Dialog:
         """Where the peer's Contact or route led, but may not lead."""
         self.large = LargeRequests.UDP
         """What becomes of requests that are too large for a datagram. Set by the TU, or by its INVITE."""
+        self.contact_user = ""
+        """User part of our Contact as our INVITE said it; "": the gate's usual one. It stays what it was: a
+        refresh that changed it would be a refresh of the target (§12.2.1.1)."""
         self.uac = uac
         """Whether our INVITE made it."""
         self.call_id = call_id

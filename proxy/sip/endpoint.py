@@ -72,7 +72,7 @@ class Endpoint:
         else:
             self._uac.receive(message, flow, now)
 
-    def decline(self, data: bytes, flow: Flow, may_decline: Callable[[str], bool]) -> bool:
+    def decline(self, data: bytes, flow: Flow, may_decline: Callable[[str], bool], now: float) -> bool:
         """Answer a request outside dialogs with 503, statelessly and for little; False if it is anything
         else, or to a Request-URI that ``may_decline`` spares: then nothing has happened (RFC 3261 §21.5.4).
 
@@ -82,7 +82,9 @@ class Endpoint:
             message = parse_datagram(data, self.config.limits)
         except RemoteProtocolError:
             return False
-        return isinstance(message, Request) and self._uas.decline(message, flow, len(data), may_decline)
+        if not isinstance(message, Request):
+            return False
+        return self._uas.decline(message, flow, len(data), may_decline, now)
 
     def transport_failed(self, flow: Flow, now: float) -> None:
         """Tell that ``flow`` is gone: ICMP error, refused or lost connection (RFC 3261 §17.1.4, §18.4).

@@ -59,6 +59,7 @@ class InviteClientTransaction(Timed):
         "branch",
         "cancel_extra",
         "cancelled",
+        "contact_user",
         "dialog",
         "dialog_flow",
         "dialogs",
@@ -93,6 +94,8 @@ class InviteClientTransaction(Timed):
         self.dialog_flow: Flow | None = None
         """Where requests of its dialogs go when `flow` was chosen for the size of the INVITE only."""
         self.large = LargeRequests.UDP
+        """As in its `InviteSpec`."""
+        self.contact_user = ""
         """As in its `InviteSpec`."""
         self.owner = owner
         """Belongs to the TU."""

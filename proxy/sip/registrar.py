@@ -204,6 +204,10 @@ class Registrar:
         """Say whether a live binding was registered from this IP address (DESIGN 1.4)."""
         return self._table.has_host(host)
 
+    def bound_over(self, connection: int) -> bool:
+        """Say whether a live binding is reached over this connection."""
+        return bool(self._table.on_connection(connection))
+
     def registered_from(self, host: str) -> Bindings:
         """Return the live bindings that were registered from this IP address."""
         return self._table.from_host(host)

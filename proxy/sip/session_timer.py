@@ -106,7 +106,7 @@ class SessionTimer:
 
     def request_headers(self) -> tuple[tuple[str, str], ...]:
         """Return what an INVITE, re-INVITE or UPDATE of the gate says (§7.1, §7.4)."""
-        if not self._wanted:
+        if not (self._wanted or self._running):
             return ()
         seconds, refresher = self._wanted, None
         if self._running:
@@ -128,12 +128,15 @@ class SessionTimer:
             # The peer's session has no expiration: the gate may refresh all the same, and so learns whether
             # it lives.
             self._run(self._running or self._wanted, refreshes=True, now=now)
+        else:
+            # Nor does the gate want one.
+            self.stop()
 
     def refused(self, now: float) -> bool:
         """Take a final response to a refresh that neither accepts it nor ends the session (§10).
 
-        Where the 2xx has granted no interval the session has no expiration (§7.2), and any answer says that
-        the peer lives: the gate asks again after half an interval. False: a refresh is still expected.
+        Where the 2xx has granted no interval the session has no expiration (§7.2), and an answer of the peer
+        says that it lives: the gate asks again after half an interval. False: a refresh is still expected.
         """
         if not self._expected:
             self._run(self._running, refreshes=True, now=now)
@@ -158,6 +161,7 @@ class SessionTimer:
         asked = SessionExpires.read(headers)
         self._expected = supported or asked is not None
         if asked is None and not self._wanted:
+            self.stop()
             return ()
         seconds = self._running or self._wanted if asked is None else asked.seconds
         if asked is not None and self._wanted:
@@ -193,7 +197,8 @@ class SessionTimer:
         self.refresh_at = at
 
     def stop(self) -> None:
-        """Count no longer: the dialog has ended."""
+        """Count no longer: the dialog has ended, or neither side asks for it any more."""
+        self._running = 0
         self.refresh_at = self.expires_at = NEVER
 
 

@@ -86,9 +86,11 @@ class Uac:
         extra = self._fixed.for_invite(contact, spec.headers)
         data = lines.invite(spec.max_forwards, extra, spec.body, spec.content_type)
         usual = Outgoing(lines, data, spec.flow)
-        return self._start_invite(
+        transaction = self._start_invite(
             usual, branch, owner=owner, dialog=None, large=spec.large, urgent=spec.urgent, now=now
         )
+        transaction.contact_user = spec.contact_user
+        return transaction
 
     def _start_invite(
         self,
@@ -246,7 +248,7 @@ class Uac:
 
     def _contact(self, dialog: Dialog, flow: Flow) -> str:
         first = dialog.route_set[0] if dialog.route_set else ""
-        return self._fixed.contact(flow, secure=is_secure(dialog.remote_target, first))
+        return self._fixed.contact(flow, dialog.contact_user, secure=is_secure(dialog.remote_target, first))
 
     def _lines(self, dialog: Dialog, flow: Flow, branch: str, cseq: int) -> RequestLines:
         return RequestLines(
@@ -449,6 +451,7 @@ class Uac:
             owner=transaction.owner,
         )
         dialog.large = transaction.large
+        dialog.contact_user = transaction.contact_user
         dialog.invite_client = transaction
         transaction.dialogs.append(dialog)
         self._dialogs.add(dialog)

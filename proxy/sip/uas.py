@@ -12,6 +12,7 @@ from contextlib import suppress
 from proxy.errors import LocalProtocolError, RemoteProtocolError
 from proxy.sip.accepted import AwaitedAck
 from proxy.sip.address import NameAddr
+from proxy.sip.declined import DeclinedRequests
 from proxy.sip.dialog import TARGET_REFRESH, Dialog, DialogState, DialogTable
 from proxy.sip.events import (
     AckReceived,
@@ -53,8 +54,6 @@ _OF_CALLS = frozenset({"BYE", "INFO", "INVITE", "PRACK", "REFER", "UPDATE"})
 
 DECLINED = "declined."
 """Begins the To tag of what is declined, so that its ACK is known at a glance."""
-_MOST_DECLINED = 20_000
-"""Declined requests after which the older half is forgotten: those of seconds, at the pace of a flood."""
 _OF_A_REQUEST = frozenset({"ACK", "CANCEL"})
 """What belongs to a request that came before, and isn't refused for want of time."""
 _WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
@@ -64,7 +63,7 @@ _WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
 class Uas:
     """Server side of one endpoint."""
 
-    __slots__ = ("_declined", "_declined_before", "_dialogs", "_events", "_fixed", "_ids", "_layer")
+    __slots__ = ("_declined", "_dialogs", "_events", "_fixed", "_ids", "_layer")
 
     def __init__(
         self, layer: TransactionLayer, dialogs: DialogTable, events: list[Event], fixed: Fixed, ids: IdSource
@@ -74,10 +73,7 @@ class Uas:
         self._events = events
         self._fixed = fixed
         self._ids = ids
-        self._declined: set[int] = set()
-        """Hashes of what was declined: its retransmissions, which wait or are under way, are declined, too.
-        Taken, they would be calls that their callers know nothing of."""
-        self._declined_before: set[int] = set()
+        self._declined = DeclinedRequests(64 * layer.config.t1)
 
     # Requests in --------------------------------------------------------------------------------------------
 
@@ -92,7 +88,9 @@ class Uas:
         except RemoteProtocolError as error:
             self._refuse_broken(request, flow, error)
 
-    def decline(self, request: Request, flow: Flow, size: int, may_decline: Callable[[str], bool]) -> bool:
+    def decline(
+        self, request: Request, flow: Flow, size: int, may_decline: Callable[[str], bool], now: float
+    ) -> bool:
         """Refuse a request outside dialogs and forget it; see `Endpoint.decline`."""
         method = request.method
         if request.defect is not None or method in _OF_A_REQUEST:
@@ -109,23 +107,21 @@ class Uas:
             self._decline(request, flow, size)
         except RemoteProtocolError:
             return False
-        if len(self._declined) >= _MOST_DECLINED:
-            self._declined, self._declined_before = set(), self._declined
-        self._declined.add(hash(key))
+        self._declined.add(key, now)
         return True
 
     def _decline(self, request: Request, flow: Flow, size: int) -> None:
         tag = DECLINED + self._ids.derived_tag(f"{request.call_id} {request.top_via.branch}")
         self._send_stateless(declining(request, flow, tag), response_flow(request.top_via, flow), size)
 
-    def _repeats(self, request: Request, key: ServerKey, flow: Flow, size: int) -> bool:
+    def _repeats(self, request: Request, key: ServerKey, flow: Flow, size: int, now: float) -> bool:
         """Say whether a request has come before; then it is answered as it was (§17.2, §8.2.7)."""
         known = self._layer.servers.get(key)
         if isinstance(known, InviteServerTransaction):
             known.receive_invite()
         elif known is not None:
             known.receive_request()
-        elif self._declined and (hash(key) in self._declined or hash(key) in self._declined_before):
+        elif self._declined.holds(key, now):
             self._decline(request, flow, size)
         else:
             return False
@@ -135,7 +131,7 @@ class Uas:
         method = request.method
         to_tag = request.to.tag or ""
         key = server_key(request, method, to_tag)
-        if self._repeats(request, key, flow, size):
+        if self._repeats(request, key, flow, size, now):
             return
         lines = ResponseLines(request, flow, size)
         back = response_flow(request.top_via, flow)
@@ -535,7 +531,9 @@ class Uas:
         text = ""
         if status < 300 and transaction.method in TARGET_REFRESH:
             lines = transaction.lines
-            text = fixed.contact(transaction.flow, secure=lines.secure)
+            dialog = transaction.dialog
+            user = "" if dialog is None else dialog.contact_user
+            text = fixed.contact(transaction.flow, user, secure=lines.secure)
             if lines.record_routes and transaction.method in {"INVITE", "SUBSCRIBE"}:
                 text = lines.record_route_lines() + text
             if status >= 200 and transaction.method in {"INVITE", "UPDATE"}:

@@ -214,6 +214,7 @@ def test_rfc5626_5_3_what_was_reached_over_a_lost_connection_is_given_up() -> No
         bench.gate.endpoint.receive(register.serialize(), connection, bench.now)
         bench.run()
         assert contacts(bench) == ["sip:204@10.0.0.5;transport=tcp"]
+        assert [bench.registrations.bound_over(number) for number in (5, 6)] == [True, False]
         bench.gate.endpoint.transport_failed(connection, bench.now)
         bench.run()
         assert contacts(bench) == []

@@ -302,6 +302,15 @@ class TestDeadPeer:
             assert not call.has_ended()
             assert len(asked(callee(bench))) == 8, "every half interval, and no flood"
 
+    @pytest.mark.parametrize("status", [404, 410, 480, 502, 503])
+    def test_rfc5057_5_1_unless_that_may_be_a_proxys_word_for_one_that_is_gone(self, status: int) -> None:
+        with talk() as (bench, call):
+            bench.carrier.within = answers(bench.carrier, *[status] * 200)
+            bench.run(1766.0)
+            assert not call.has_ended()
+            bench.run(2.0)
+            assert call.has_ended()
+
     def test_rfc4028_9_and_so_does_such_a_caller(self) -> None:
         with talk() as (bench, call):
             bench.pbx.within = answers(bench.pbx, *[403] * 20)

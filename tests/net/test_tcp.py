@@ -239,8 +239,9 @@ async def test_who_vanishes_without_a_word_is_noticed_by_the_kernel_on_either_si
     for connection in gate.table._by_number.values():
         assert connection._transport is not None
         opened = connection._transport.get_extra_info("socket")
-        assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
-        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 32_000
+        # Beside the other one, Linux would take a single probe that is lost for the end.
+        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
     await _end(writer)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.sip import uas
+from proxy.sip import declined
 from proxy.sip.events import RequestReceived
 from tests.sip.harness import UDP, Harness, request
 
 
 def declines(harness: Harness, message: str, *, spared: str = "") -> bool:
-    return harness.endpoint.decline(message.encode(), UDP, lambda uri: uri != spared)
+    return harness.endpoint.decline(message.encode(), UDP, lambda uri: uri != spared, harness.now)
 
 
 def test_a_new_call_gets_503_without_retry_after_and_nothing_is_kept() -> None:
@@ -41,7 +41,7 @@ def test_rfc3261_8_2_7_a_retransmission_of_what_was_declined_is_declined_and_ano
 
 
 def test_declined_requests_are_remembered_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uas, "_MOST_DECLINED", 2)
+    monkeypatch.setattr(declined, "MOST", 2)
     harness = Harness()
     messages = [request("INVITE", branch=f"z9hG4bK{number}") for number in range(5)]
     assert all(declines(harness, message) for message in messages)
@@ -52,6 +52,23 @@ def test_declined_requests_are_remembered_for_a_while_only(monkeypatch: pytest.M
     assert [sent.response.status for sent in harness.sent] == [503] * 3
     assert harness.endpoint.idle
     harness.receive(messages[0])
+    harness.take(RequestReceived)
+
+
+@pytest.mark.parametrize(("seconds", "is_taken"), [(31, False), (64, True), (1_000, True)])
+def test_a_branch_is_free_again_when_what_was_declined_can_not_be_repeated_any_more(
+    seconds: float, *, is_taken: bool
+) -> None:
+    harness = Harness()
+    assert declines(harness, request("OPTIONS"))
+    harness.clock.now += 20
+    assert declines(harness, request("OPTIONS", branch="z9hG4bKsecond"))
+    harness.drain()
+    harness.clock.now += seconds
+    harness.receive(request("OPTIONS", branch="z9hG4bKsecond"))
+    assert len(harness.events) == is_taken
+    harness.clock.now += 1e6
+    harness.receive(request("OPTIONS"))
     harness.take(RequestReceived)
 
 

@@ -234,9 +234,11 @@ def test_rfc5626_5_3_a_lost_connection_ends_its_flows() -> None:
     bench.register("<sip:204@192.0.2.20:5060;transport=tcp>", source=TCP, via=via)
     bench.register(OTHER)
     assert [binding.flow.connection for binding in bench.registrar.bindings("204")] == [7, 7, 7, 0]
+    assert [bench.registrar.bound_over(number) for number in (0, 7, 8)] == [False, True, False]
     bench.registrar.connection_lost(8)
     assert len(bench.registrar) == 4
     bench.registrar.connection_lost(7)
+    assert not bench.registrar.bound_over(7)
     kept = bench.registrar.bindings("204")
     assert [binding.flow for binding in kept] == [
         Flow("TCP", "192.0.2.20", 5060, 1, 0),

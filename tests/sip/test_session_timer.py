@@ -272,6 +272,24 @@ class TestAsUas:
         headers = timer.answered(request("Session-Expires: 7200", "Supported: timer"), 100.0)
         assert headers == (("Session-Expires", "7200;refresher=uac"), ("Require", "timer"))
 
+    def test_rfc4028_7_4_a_gate_without_timers_keeps_the_peers_in_its_own_requests(self) -> None:
+        timer = SessionTimer(0, 90)
+        timer.answered(request("Session-Expires: 600", "Supported: timer"), 100.0)
+        assert timer.request_headers() == (("Session-Expires", "600;refresher=uas"),)
+        timer.accepted(response("Session-Expires: 600;refresher=uas"), 200.0)
+        assert timer.expires_at == 768.0
+
+    @pytest.mark.parametrize("asks", [True, False])
+    def test_rfc4028_7_2_and_9_a_timer_that_neither_side_says_again_is_over(self, *, asks: bool) -> None:
+        timer = SessionTimer(0, 90)
+        timer.answered(request("Session-Expires: 600", "Supported: timer"), 100.0)
+        if asks:
+            timer.accepted(response(), 200.0)
+        else:
+            assert timer.answered(request("Supported: timer"), 200.0) == ()
+        assert timer.deadline == NEVER
+        assert timer.request_headers() == ()
+
     def test_rfc4028_7_4_a_refresh_of_the_peer_begins_anew(self) -> None:
         timer = SessionTimer(1800, 90)
         timer.answered(request("Session-Expires: 600", "Supported: timer"), 100.0)

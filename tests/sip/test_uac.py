@@ -9,12 +9,13 @@ from proxy.sip.dialog import DialogState
 from proxy.sip.events import (
     DialogEnded,
     RequestFailed,
+    RequestReceived,
     RequestTimedOut,
     ResponseReceived,
 )
 from proxy.sip.flow import Flow
 from proxy.sip.spec import InviteSpec
-from tests.sip.harness import UDP, Harness, answer, calling, state, talking
+from tests.sip.harness import UDP, Harness, answer, calling, request, spec, state, talking
 
 
 class Test_8_1_1_requests:  # noqa: N801 - named as the RFC section
@@ -64,6 +65,24 @@ class Test_8_1_1_requests:  # noqa: N801 - named as the RFC section
         assert (invite.max_forwards, invite.call_id, invite.cseq.number) == (12, "kept", 7)
         assert invite.headers.get("Content-Length") == "0"
         assert invite.headers.get("Content-Type") is None
+
+    def test_rfc3261_12_2_1_1_the_dialog_keeps_the_contact_of_its_invite(self) -> None:
+        harness = Harness()
+        harness.endpoint.invite(spec(contact_user="acct42"), "leg", harness.now)
+        contact = harness.last().request.headers.get("Contact")
+        assert contact == "<sip:acct42@192.0.2.1:5060>"
+        dialog = harness.talking(harness.last().request)
+        for method in ("UPDATE", "INVITE"):
+            harness.endpoint.request(dialog, method, body=b"v=0\r\n", now=harness.now)
+            asked = harness.last().request
+            assert asked.headers.get("Contact") == contact
+            harness.receive(answer(asked, 200))
+        harness.endpoint.ack(dialog, now=harness.now)
+        harness.take_all()
+        harness.receive(request("UPDATE", call_id=dialog.call_id, to_tag=dialog.local_tag))
+        transaction = harness.take(RequestReceived).transaction
+        harness.respond(transaction, 200)
+        assert harness.last().response.headers.get("Contact") == contact
 
     def test_a_request_outside_a_dialog(self) -> None:
         harness = Harness()
