@@ -58,6 +58,7 @@ from proxy.settings_sides import (
 )
 
 __all__ = [
+    "ALL_PHONES",
     "ENV_PREFIX",
     "Address",
     "GroupSettings",
@@ -69,6 +70,8 @@ __all__ = [
 ]
 
 ENV_PREFIX = "TOLLGATE_"
+ALL_PHONES = "[phones]"
+"""Stands for all phones where else the name of a peer stands, which no peer can have."""
 _ENV_NOT_SETTINGS = frozenset({"TOLLGATE_CONFIG"})
 """Variables of this prefix that are options of the command, not settings."""
 
@@ -183,6 +186,14 @@ class Settings(BaseSettings):
         for index, peer in enumerate(self.peers):
             if peer.address is not None:
                 yield f"peers[{index}].address", peer.address
+
+    @property
+    def default_groups(self) -> dict[str, str]:
+        """Groups of callers that match no user, by the name of their peer or `ALL_PHONES`."""
+        groups = {peer.name: peer.default_group for peer in self.peers}
+        if self.phones.enabled:
+            groups[ALL_PHONES] = self.phones.default_group
+        return {name: group for name, group in groups.items() if group is not None}
 
     @property
     def journal_folder(self) -> Path:

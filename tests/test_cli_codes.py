@@ -16,8 +16,10 @@ from proxy.commands import codes as codes_command
 from proxy.policy import (
     AccountCode,
     CallClass,
+    ClassOfService,
     CodeOwner,
     OwnerKind,
+    parse_patterns,
 )
 from proxy.store.store import Store
 from tests.support.commands import answer, bad, good
@@ -123,6 +125,34 @@ def test_an_update_writes_a_code_as_it_is_typed_and_set_leaves_that(
     good("codes", "set", "5151", "--description", "renamed")
     assert "code 51-51 changed" in capsys.readouterr().out
     assert stored("5151") == replace(bounded, typed="51-51", description="renamed")
+
+
+def test_other_classes_leave_the_numbers_that_a_code_is_good_for() -> None:
+    good("codes", "add", "5151", "--classes", "national")
+    with Store("sqlite:///cli.db") as store:
+        old = store.codes.find("5151")
+        assert old is not None
+        service = ClassOfService(
+            frozenset({CallClass.NATIONAL}), parse_patterns(["5550199"]), parse_patterns(["+4420."])
+        )
+        store.codes.change(old.id, replace(old.value, class_of_service=service), version=old.version)
+    for command in (("set", "5151"), ("add", "5151", "--update")):
+        for call_class in (CallClass.MOBILE, CallClass.NATIONAL):
+            good("codes", *command, "--classes", call_class.value)
+            code = stored("5151")
+            assert code is not None
+            assert code.class_of_service == replace(service, classes=frozenset({call_class}))
+
+
+@pytest.mark.parametrize("update", [(), ("--update",)])
+@pytest.mark.parametrize(
+    "impossible", [("12#",), ("911",), ("12", "--classes", "lunar"), ("12", "--until", "x")]
+)
+def test_what_can_be_no_code_makes_no_store(
+    impossible: tuple[str, ...], update: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "store" not in bad(capsys, "codes", "add", *impossible, *update)
+    assert not list(Path().iterdir())
 
 
 def test_an_update_adds_a_code_that_is_not_there() -> None:

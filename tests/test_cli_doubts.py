@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 import pytest
+from sqlalchemy.dialects import registry
+from sqlalchemy.engine.default import DefaultDialect
 
 from proxy.cli import run
 from proxy.commands.doubts import unknown_names
@@ -211,6 +216,11 @@ def test_a_gate_without_a_trunk_is_told_what_it_can_not_do(capsys: pytest.Captur
         ("sqlite:///folder", "Is a directory"),
         ("sqlite:///gate.toml/x.db", "no store can be made there: Not a directory"),
         ("postgresql+nosuch://user:hidden@db/tollgate", "its driver is not installed"),
+        ("postgresql://user:hidden@db:hidden/tollgate", "it can't be used (ValueError)"),
+        (
+            "postgresql+psycopg_refuses://user:hid%40den@db/tollgate?sslpassword=hidden&sslmode=require",
+            "user knows no ***, and no ***",
+        ),
     ],
 )
 def test_a_store_that_can_not_be_opened_is_told(
@@ -219,11 +229,28 @@ def test_a_store_that_can_not_be_opened_is_told(
     monkeypatch.setenv("TOLLGATE_STORE__URL", url)
     monkeypatch.setenv("TOLLGATE_JOURNAL__FOLDER", "journal")
     monkeypatch.setenv("TOLLGATE_CONTROL__SOCKET", "gate.sock")
+    registry.register("postgresql.psycopg_refuses", __name__, "Refuses")
     Path("folder").mkdir()
     (said,) = told(capsys, TRUNK.format("udp"))
     assert said.startswith("tollgate: warning: store.url: ")
     assert f": {why} (asked as this user); without a store only emergency calls pass" in said
-    assert "hidden" not in said
+    assert "hid" not in said
+
+
+class Refuses(DefaultDialect):
+    """A driver whose server takes nobody, and who tells too much of it."""
+
+    driver = "psycopg_refuses"
+
+    @classmethod
+    def import_dbapi(cls) -> ModuleType:
+        """Give what has a driver's errors."""
+        return sqlite3
+
+    def connect(self, *_: object, **given: object) -> NoReturn:
+        assert given["connect_timeout"] == 10
+        says = "{username} knows no {password}, and no {sslpassword}\nSecond line".format_map(given)
+        raise sqlite3.OperationalError(says)
 
 
 def test_a_store_that_will_be_made_or_is_there_is_no_trouble(

@@ -18,6 +18,7 @@ from proxy.policy import (
     Treatment,
 )
 from proxy.sip.bindings import StoredBinding
+from proxy.store import PortalAccount, Role
 from proxy.store.store import Store
 from tests.support.commands import answer, bad, good
 
@@ -130,6 +131,21 @@ def test_delete_group_only_when_nobody_is_in_it(capsys: pytest.CaptureFixture[st
     good("users", "delete", "204", "--yes")
     good("groups", "delete", "sales", "--yes")
     assert "group 'sales' does not exist" in bad(capsys, "groups", "set", "sales")
+
+
+def test_delete_group_only_when_it_is_nobodys_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good("groups", "add", "sales")
+    config = Path("gate.toml")
+    config.write_text(
+        'phones.default_group = "sales"\n'
+        '[[peers]]\nname = "pbx"\nnetworks = ["192.0.2.1"]\ndefault_group = "sales"\n'
+    )
+    delete = ("groups", "delete", "sales", "--yes", "--config", "gate.toml")
+    assert "group 'sales' can't be deleted: it is the default_group of [phones], pbx" in bad(capsys, *delete)
+    config.write_text("")
+    good(*delete)
 
 
 # Users
@@ -303,6 +319,38 @@ def test_delete_users_asks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     answer(monkeypatch, "y\n")
     good("users", "delete", "204")
     assert "1 user(s) deleted" in capsys.readouterr().out
+
+
+def test_a_shared_caller_number_gets_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    good("groups", "add", "sales")
+    good("users", "add", "204", "--group", "sales", "--caller-number", "+1 415 555 0104")
+    good("users", "add", "205", "--group", "sales")
+    capsys.readouterr()
+    says = "tollgate: warning: the caller number of {} is that of {} too: behind a PBX it names none of them"
+    good("users", "add", "206", "--group", "sales", "--caller-number", "+14155550104")
+    assert capsys.readouterr().err.startswith(says.format("206", "204"))
+    good("users", "set", "205", "--caller-number", "415-555-0104")
+    assert capsys.readouterr().err.startswith(says.format("205", "204, 206"))
+    good("users", "set", "205", "--caller-number", "+14155550105")
+    assert capsys.readouterr().err == ""
+
+
+def test_the_portal_accounts_that_go_with_a_user_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    good("groups", "add", "sales")
+    for extension in ("204", "205"):
+        good("users", "add", extension, "--group", "sales")
+    with Store("sqlite:///cli.db") as store:
+        for name, disabled in (("anna", False), ("bert", True)):
+            account = PortalAccount(name, Role.USER, "hash", "204", disabled=disabled)
+            store.accounts.add(account, now=time.time())
+    capsys.readouterr()
+    good("users", "delete", "204", "--yes")
+    assert capsys.readouterr().out.splitlines() == [
+        "1 user(s) deleted",
+        "disabled with them: the portal account(s) anna",
+    ]
+    good("users", "delete", "205", "--yes")
+    assert capsys.readouterr().out == "1 user(s) deleted\n"
 
 
 class TestLockedCallers:

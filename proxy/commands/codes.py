@@ -103,9 +103,10 @@ class _Given:
     def _class_of_service(self, old: ClassOfService | None) -> ClassOfService | None:
         from proxy.policy import ClassOfService
 
-        if self.classes is None:
-            return old
-        return ClassOfService(parse_classes(self.classes, "--classes")) if self.classes else None
+        if not self.classes:
+            return old if self.classes is None else None
+        classes = parse_classes(self.classes, "--classes")
+        return replace(old, classes=classes) if old else ClassOfService(classes)
 
 
 @app.command(
@@ -137,15 +138,16 @@ def add(
     config: ConfigOption = None,
 ) -> None:
     """Add one account code."""
+    from proxy.policy import AccountCode
+
     settings = read_settings(config)
     given = _Given(description, group, user, valid_from, valid_until, max_uses, classes, enabled)
     plan = plan_of(settings)
     # What is wrong with a new code is said before a store is made for it.
-    new = None if update else given.of(code, plan)
+    made = given.of(code, plan, AccountCode("") if update else None)
     with open_store(settings, make=True) as store:
         old = store.codes.find(code) if update else None
         if old is None:
-            made = given.of(code, plan) if new is None else new
             store.codes.add(made)
         else:
             made = given.of(code, plan, old.value)

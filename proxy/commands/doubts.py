@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import create_engine
-from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from proxy import composition
 from proxy.net.resolver import HostName, Resolver
@@ -25,6 +25,10 @@ _RENEW_WITHIN = timedelta(days=21)
 
 _SQLITE = b"SQLite format 3\0"
 """The beginning of its files."""
+
+_PATIENCE = 10
+"""Seconds in which a database server answers, or does not; libpq alone would wait for minutes."""
+_SECRET_OPTION = re.compile("pass|secret")
 
 
 def doubts(settings: Settings, *, resolve: bool = False) -> Iterator[str]:
@@ -108,12 +112,35 @@ def _no_file(file: Path) -> str:
 def _no_server(url: str) -> str:
     """Say why a database server can't be reached, or ""."""
     try:
-        with contextlib.closing(create_engine(url).raw_connection()):
-            return ""
+        return _no_connection(make_url(url))
     except (ImportError, NoSuchModuleError):
         return "its driver is not installed"
-    except SQLAlchemyError as error:
-        return str(error).partition("\n")[0]
+    except (SQLAlchemyError, TypeError, ValueError) as error:
+        # Nothing of what it says: it may repeat the URL, password included.
+        return f"it can't be used ({type(error).__name__})"
+
+
+def _no_connection(url: URL) -> str:
+    by_libpq = url.get_driver_name().startswith("psycopg")
+    engine = create_engine(url, connect_args={"connect_timeout": _PATIENCE} if by_libpq else {})
+    try:
+        with engine.connect():
+            return ""
+    except DBAPIError as error:
+        said = str(error.orig).partition("\n")[0] or type(error.orig).__name__
+        return _without_secrets(said, url)
+    finally:
+        engine.dispose()
+
+
+def _without_secrets(said: str, url: URL) -> str:
+    """What a driver says, which may repeat what it was told to connect with."""
+    secrets = [url.password or ""]
+    for option, values in url.normalized_query.items():
+        secrets += values if _SECRET_OPTION.search(option) else ()
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        said = said.replace(secret, "***")
+    return said
 
 
 def _no_trunk(settings: Settings) -> Iterator[str]:

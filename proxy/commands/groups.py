@@ -242,15 +242,18 @@ def _row(group: UserGroup) -> tuple[str, ...]:
 
 @app.command(epilog=example("tollgate groups delete lobby"))
 def delete(name: Name, *, yes: YesOption = False, config: ConfigOption = None) -> None:
-    """Delete a user group that no user and no account code belongs to."""
+    """Delete a user group that nobody and no account code belongs to.
 
-    with open_store(read_settings(config)) as store:
+    Those who match no user belong to the default_group of their peer.
+    """
+    settings = read_settings(config)
+    with open_store(settings) as store:
         repository = store.groups
         if repository.get(name) is None:
             message = f"group {name!r} does not exist"
             raise ConfigurationError(message)
         confirm_deletion(f"group {name!r}", yes=yes)
-        repository.delete(name)
+        repository.delete(name, settings.default_groups)
     say(f"group {name!r} deleted")
 
 

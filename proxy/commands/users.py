@@ -18,12 +18,14 @@ from proxy.commands.common import (
     read_settings,
     say,
     show_table,
+    warn,
 )
 from proxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from proxy.policy import User
+    from proxy.policy import NumberPlan, User
     from proxy.sip.bindings import StoredBinding
+    from proxy.store.store import Store
 
 app = typer.Typer(help="Users: extensions with a group and a SIP password.", no_args_is_help=True)
 
@@ -82,12 +84,14 @@ def add(
     user = User(
         extension, group, name or "", _caller_number(caller_number), digest_name or "", enabled=not disabled
     )
-    refuse_emergency_user(user, plan_of(settings))
+    plan = plan_of(settings)
+    refuse_emergency_user(user, plan)
     secret, shown = _password(password, ask=ask_password, make=True)
     credentials = digest_credentials(user.digest_name, settings.auth.realm, secret, md5=md5)
     user = replace(user, credentials=credentials)
     with open_store(settings, make=True) as store:
         store.users.add(user)
+        _warn_of_shared_number(store, user, plan)
     say(f"user {extension} is in the store")
     _tell(user, settings.auth.realm, secret if shown else None)
 
@@ -117,6 +121,7 @@ def set_(
     from proxy.store.credentials import digest_credentials
 
     settings = read_settings(config)
+    plan = plan_of(settings)
     secret, shown = _password(password, ask=ask_password, make=new_password)
     with open_store(settings) as store:
         repository = store.users
@@ -146,10 +151,11 @@ def set_(
             kept = tuple(found for found in user.credentials if found.algorithm != "MD5")
             changed = replace(changed, credentials=kept)
         if caller_number is not None:
-            refuse_emergency_user(changed, plan_of(settings))
+            refuse_emergency_user(changed, plan)
         if changed == user:
             raise ConfigurationError("nothing to change: give at least one option with another value")
         repository.change(changed)
+        _warn_of_shared_number(store, changed, plan)
     say(f"user {extension} changed, live in a running gate within a second")
     _tell(changed, settings.auth.realm, secret if shown else None)
 
@@ -216,7 +222,7 @@ def delete(
 ) -> None:
     """Delete users: all of them, or none.
 
-    None when one is unknown or owns account codes.
+    None when one is unknown or owns account codes. Their portal accounts are disabled.
     """
 
     with open_store(read_settings(config)) as store:
@@ -226,8 +232,22 @@ def delete(
                 message = f"user {extension} does not exist"
                 raise ConfigurationError(message)
         confirm_deletion(f"{len(extensions)} user(s): {', '.join(extensions)}", yes=yes)
+        theirs = [one for one in store.accounts.all() if one.extension in extensions and not one.disabled]
         repository.delete_many(extensions)
     say(f"{len(extensions)} user(s) deleted")
+    if theirs:
+        say(f"disabled with them: the portal account(s) {', '.join(one.name for one in theirs)}")
+
+
+def _warn_of_shared_number(store: Store, user: User, plan: NumberPlan) -> None:
+    from proxy.policy import Snapshot
+
+    sharing = Snapshot(plan, (), store.users.ending_alike(user)).sharing_number(user)
+    if others := ", ".join(other.extension for other in sharing):
+        warn(
+            f"the caller number of {user.extension} is that of {others} too: behind a PBX it names none of "
+            "them, and calls from outside to it reach no phone"
+        )
 
 
 def _keeps_md5(user: User) -> bool:

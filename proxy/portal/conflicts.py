@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.portal.texts import Texts
 
-__all__ = ["Label", "what_others_made"]
+__all__ = ["Label", "Named", "what_others_made"]
 
-Value = str | bool | Collection[str]
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What is another when its id is, and is told by its name."""
+
+    id: int
+    name: str = field(default="", compare=False)
+
+
+Value = str | bool | Named | Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +42,14 @@ def what_others_made(
 
 
 def _plain(value: Value) -> Value:
-    return value if isinstance(value, str | bool) else sorted(value)
+    return value if isinstance(value, str | bool | Named) else sorted(value)
 
 
 def _shown(texts: Texts, label: Label, value: Value) -> str:
     if isinstance(value, bool):
         return texts("codes.yes" if value else "codes.no")
+    if isinstance(value, Named):
+        value = value.name
     parts = [value] if isinstance(value, str) else sorted(value)
     told = [texts(label.words + part.replace(".", "_")) if label.words and part else part for part in parts]
     return " ".join(", ".join(told).split()) or "-"

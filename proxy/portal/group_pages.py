@@ -12,7 +12,7 @@ from starlette.responses import Response
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass, CallRequest, CodeCollection, Decision, Snapshot, UserGroup, decide
 from proxy.portal.code_form import text_of
-from proxy.portal.default_groups import refuse_default_group
+from proxy.portal.default_groups import default_groups
 from proxy.portal.group_form import (
     LIMITS,
     PRESETS,
@@ -126,8 +126,8 @@ async def delete_group(visit: Changer) -> Response:
     if await visit.field("sure") != "yes":
         return await group_page(visit, found, asked=True)
     try:
-        await run_in_threadpool(refuse_default_group, visit.portal, found.value.name)
-        await run_in_threadpool(visit.store.groups.delete, found.value.name)
+        peers = await run_in_threadpool(default_groups, visit.portal)
+        await run_in_threadpool(visit.store.groups.delete, found.value.name, peers)
     except ConfigurationError as error:
         return await group_page(visit, found, status=409, error=visit.texts.told(error))
     return go_to("/groups", said="deleted")

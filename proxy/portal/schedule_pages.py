@@ -11,7 +11,7 @@ from starlette.responses import Response
 from proxy.errors import ConfigurationError
 from proxy.policy import CallClass
 from proxy.portal.code_form import text_of
-from proxy.portal.conflicts import Label, what_others_made
+from proxy.portal.conflicts import Label, Named, what_others_made
 from proxy.portal.pages import go_to, page
 from proxy.portal.permissions import Permission
 from proxy.portal.schedule_form import WEEKDAYS, Fields, fields_from, fields_of, new_fields, schedule_from
@@ -29,6 +29,7 @@ Sender = Annotated[Visit, Depends(Needs(Permission.REPORTS_MAIL))]
 MESSAGES = ("added", "changed", "deleted", "sending")
 _LABELS = {
     "report": Label("mailed.report", "mailed.report_"),
+    "code": Label("mailed.code"),
     "user": Label("users.extension"),
     "group": Label("usage.group"),
     "call_class": Label("usage.class", "class."),
@@ -83,16 +84,13 @@ async def change_schedule(visit: Sender, schedule_id: int) -> Response:
     if not (version.isascii() and version.isdigit() and len(version) <= 12):
         raise Refused(422, "error.parameter", names="version")
 
-    def work() -> None:
-        made = _made(visit, fields, old)
-        visit.store.schedules.change(made, version=int(version), now=visit.portal.clock())
-
+    change, now = visit.store.schedules.change, visit.portal.clock()
     try:
-        await run_in_threadpool(work)
-    except VersionConflict:
-        now = await _expect(visit, schedule_id)
-        told = what_others_made(visit.texts, _LABELS, _facts(fields_of(now)), _facts(fields))
-        return await _one_page(visit, now, fields=fields, status=409, error=told)
+        made = await run_in_threadpool(_made, visit, fields, old)
+        try:
+            await run_in_threadpool(change, made, version=int(version), now=now)
+        except VersionConflict:
+            return await _conflict_page(visit, made, fields)
     except ConfigurationError as error:
         return await _one_page(visit, old, fields=fields, status=422, error=visit.texts.told(error))
     return go_to("/reports/mail", said="changed")
@@ -121,12 +119,13 @@ def _made(visit: Visit, fields: Fields, old: ReportSchedule | None) -> ReportSch
     return schedule_from(fields, old, visit.who.id, store, visit.texts, sees_codes=sees_codes(visit))
 
 
-def _facts(fields: Fields) -> dict[str, str | bool | list[str]]:
+def _facts(fields: Fields, code: Named) -> dict[str, str | bool | Named | list[str]]:
     """The fields as people tell them: a box is ticked or not, and a day counts where the rhythm has one."""
     days = {"weekday": Rhythm.WEEKLY, "monthday": Rhythm.MONTHLY}
     return {
         **fields,
         **{name: fields[name] if fields["rhythm"] == rhythm else "" for name, rhythm in days.items()},
+        "code": code,
         "enabled": bool(fields["enabled"]),
         "recipients": fields["recipients"].split(),
     }
@@ -195,13 +194,22 @@ async def _one_page(
     )
 
 
+async def _conflict_page(visit: Visit, made: ReportSchedule, fields: Fields) -> Response:
+    """Say what somebody else has made of the schedule that was to become the ``made`` one."""
+    now = await _expect(visit, made.id)
+    code = Named(now.code_id, await run_in_threadpool(_code_and_what_for, visit, now.code_id))
+    theirs, mine = _facts(fields_of(now), code), _facts(fields, Named(made.code_id))
+    told = what_others_made(visit.texts, _LABELS, theirs, mine)
+    return await _one_page(visit, now, fields=fields, status=409, error=told)
+
+
 async def _choices(visit: Visit, fields: Fields) -> dict[str, object]:
     """What the form offers."""
     store = visit.portal.store
     number = fields["code_id"]
-    chosen = None
+    chosen = ""
     if number.isascii() and number.isdigit() and len(number) <= 15:
-        chosen = await run_in_threadpool(store.codes.by_id, int(number))
+        chosen = await run_in_threadpool(_code_and_what_for, visit, int(number))
     return {
         "fields": fields,
         "reports": MAILED,
@@ -211,9 +219,7 @@ async def _choices(visit: Visit, fields: Fields) -> dict[str, object]:
         "classes": CallClass,
         "groups": [group.name for group in await run_in_threadpool(store.groups.all)],
         "types_codes": sees_codes(visit),
-        "chosen_code": ""
-        if chosen is None
-        else f"{shown_code(visit, chosen.value.form)} {chosen.value.description}",
+        "chosen_code": chosen,
         "mails": visit.portal.mails,
     }
 
@@ -221,6 +227,11 @@ async def _choices(visit: Visit, fields: Fields) -> dict[str, object]:
 def _code_of(visit: Visit, schedule: ReportSchedule) -> str:
     found = visit.portal.store.codes.by_id(schedule.code_id)
     return "" if found is None else found.value.description or shown_code(visit, found.value.form)
+
+
+def _code_and_what_for(visit: Visit, code_id: int) -> str:
+    found = visit.portal.store.codes.by_id(code_id)
+    return "" if found is None else f"{shown_code(visit, found.value.form)} {found.value.description}"
 
 
 def _said(visit: Visit, said: str) -> str:

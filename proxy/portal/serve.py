@@ -20,7 +20,6 @@ from proxy.errors import ConfigurationError
 from proxy.policy import NumberPlan
 from proxy.portal.app import create_app
 from proxy.portal.connections import ConnectionBounds, RequestBounds, bounded_protocol
-from proxy.portal.default_groups import default_groups_of
 from proxy.portal.first_start import FIRST_NAME, make_first_account
 from proxy.portal.gate_link import GateLink
 from proxy.portal.pages import ASSETS, asset
@@ -71,7 +70,7 @@ def serve(settings: Settings, plan: NumberPlan, *, ends_with_input: bool = False
             site=site,
             realm=realm,
             prompts=prompts,
-            default_groups=default_groups_of(settings),
+            default_groups=settings.default_groups,
             webhook_doubts=WebhookDoubts(bool(notify.mail.server), notify.private_networks),
         )
         mailer = Mailer(notify.mail)

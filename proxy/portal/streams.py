@@ -80,7 +80,7 @@ def in_place(visit: Visit, make: Callable[[ExportState], Made], *, ticket: str =
     """Make a file in one of the places that there are for exports. Raises `Refused` when all are taken."""
     # Begun here and not before: a generator that never began has nothing to give back.
     exports = visit.portal.exports
-    state = exports.begin(visit.session_hash, ticket, account=visit.who.id)
+    state = exports.begin(visit.who.id, ticket)
     if state is None:
         raise Refused(503, "usage.busy")
     failed = True

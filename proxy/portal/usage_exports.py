@@ -35,20 +35,20 @@ class Exports:
         self._lock = threading.Lock()
         self._running: set[int] = set()
         """The accounts whose exports these are."""
-        self._known: OrderedDict[tuple[str, str], ExportState] = OrderedDict()
+        self._known: OrderedDict[tuple[int, str], ExportState] = OrderedDict()
 
-    def begin(self, session: str, ticket: str, *, account: int) -> ExportState | None:
-        """Begin an export that its session finds again by the ticket; None when too many are running, or one
+    def begin(self, account: int, ticket: str) -> ExportState | None:
+        """Begin an export that its account finds again by the ticket; None when too many are running, or one
         of the account: who does not read theirs takes nobody's place. Who asks by the ticket is told so.
         """
         with self._lock:
             if len(self._running) >= self._most or account in self._running:
-                self._known.setdefault((session, ticket), ExportState(account, finished=True, refused=True))
+                self._known.setdefault((account, ticket), ExportState(account, finished=True, refused=True))
                 self._forget()
                 return None
             self._running.add(account)
-            state = self._known[session, ticket] = ExportState(account)
-            self._known.move_to_end((session, ticket))
+            state = self._known[account, ticket] = ExportState(account)
+            self._known.move_to_end((account, ticket))
             self._forget()
             return state
 
@@ -62,10 +62,10 @@ class Exports:
             self._running.remove(state.account)
             state.finished, state.failed = True, failed
 
-    def find(self, session: str, ticket: str) -> ExportState | None:
-        """The export of a ticket; None when it has not begun, or was forgotten."""
+    def find(self, account: int, ticket: str) -> ExportState | None:
+        """The export of a ticket, in whatever session it began; None when it has not, or was forgotten."""
         with self._lock:
-            return self._known.get((session, ticket))
+            return self._known.get((account, ticket))
 
     @property
     def running(self) -> int:

@@ -146,7 +146,7 @@ async def show_progress(visit: Viewer, ticket: Ticket = "", asked: Asked = 0) ->
     """Tell how far an export is: a part of the page that asks for itself again until the end, and for one
     that does not begin not for ever.
     """
-    state = visit.portal.exports.find(visit.session_hash, ticket)
+    state = visit.portal.exports.find(visit.who.id, ticket)
     html = part(visit, "usage_progress.html", state=state, ticket=ticket, asked=asked, most_asked=_MOST_ASKED)
     ended = asked >= _MOST_ASKED if state is None else state.finished
     return HTMLResponse(html, _STOP_ASKING if ended else 200)

@@ -6,7 +6,7 @@ same name has one that none before had: each version more was a change more, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Column, Connection, create_engine, delete, func, insert, make_url, select, update
@@ -78,10 +78,15 @@ class GroupsRepository:
             log_change(connection, ChangeKind.GROUP, ChangeAction.SAVED, [group.name])
             write_audit(connection, self._actor, "change", "group", group.name, before=before, after=after)
 
-    def delete(self, name: str) -> None:
-        """Delete a group. Raises `ConfigurationError` when it is unknown, or users or codes belong to it."""
+    def delete(self, name: str, default_groups: Mapping[str, object] = {}) -> None:
+        """Delete a group. Raises `ConfigurationError` when it is unknown, or users or codes belong to it, or
+        callers of a peer: ``default_groups`` are those of callers that match no user, by peer.
+        """
         with self._database.write() as connection:
             _, before = _group_version(connection, name)
+            if peers := ", ".join(sorted(peer for peer, group in default_groups.items() if group == name)):
+                message = f"group {name!r} can't be deleted: it is the default_group of {peers}"
+                raise ConfigurationError(message)
             counts = (
                 (_count(connection, users.c.group_name, name), "user(s)"),
                 (_count(connection, account_codes.c.owner_group, name), "account code(s)"),

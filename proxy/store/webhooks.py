@@ -297,7 +297,9 @@ class WebhooksRepository:
             if connection.execute(whose.where(webhook_deliveries.c.id == delivery_id)).scalar() is False:
                 raise ReceiverOff("the webhook is switched off")
             statement = update(webhook_deliveries).where(webhook_deliveries.c.id == delivery_id)
-            again = statement.values(next_try_at=now, attempts=0, delivered_at=None)
+            again = statement.values(
+                next_try_at=now, attempts=0, delivered_at=None, last_status=0, last_error=""
+            )
             if not connection.execute(again).rowcount:
                 raise ConfigurationError("the delivery does not exist (any more)")
             write_audit(connection, self._actor, "replay", "webhook", str(delivery_id))
@@ -316,15 +318,15 @@ class WebhooksRepository:
             return [_read_delivery(row) for row in connection.execute(statement).mappings()]
 
     def failing(self, endpoint_ids: Sequence[int]) -> dict[int, WebhookDelivery]:
-        """Of endpoints whose last delivery that was tried has failed, this delivery."""
+        """Of endpoints whose last delivery that was tried has failed, this delivery. What was too old to be
+        told was not tried.
+        """
         column, found = webhook_deliveries.c, {}
+        tried = or_(column.last_status != 0, column.last_error.not_in(["", _TOO_OLD]))
+        newest = select(webhook_deliveries).where(tried).order_by(column.id.desc()).limit(1)
         with self._database.read() as connection:
             for endpoint_id in endpoint_ids:
-                tried = select(webhook_deliveries).where(column.endpoint_id == endpoint_id).limit(1)
-                tried = tried.where(or_(column.last_status != 0, column.last_error != "")).order_by(
-                    column.id.desc()
-                )
-                row = connection.execute(tried).mappings().first()
+                row = connection.execute(newest.where(column.endpoint_id == endpoint_id)).mappings().first()
                 if row is not None and row["delivered_at"] is None:
                     found[endpoint_id] = _read_delivery(row)
         return found

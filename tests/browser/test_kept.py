@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NewPage, log_in
 from tests.browser.site import NUMBER, PASSWORD, Site
 from tests.browser.test_accessible import problems
+from tests.browser.test_live_lost import NO_ANSWER, ask_anew
 
 LOGGED_OUT = "You are logged out. Log in in another tab and go on here: what you have typed stays."
 
@@ -94,3 +96,46 @@ def test_save_that_is_pressed_twice_is_sent_once(manager: Page, site: Site) -> N
     expect(manager.get_by_text("1 code added.")).to_be_visible()
     with site.store as store:
         store.codes.delete_ids([one.id for one in store.codes.versioned_page(code, offset=0, limit=9)])
+
+
+BROKEN = "fetch = async () => new Response(new ReadableStream({ start: (body) => body.error('broken off') }))"
+SILENT = """
+    const timeout = AbortSignal.timeout.bind(AbortSignal);
+    AbortSignal.timeout = (patience) => timeout(patience / 100);
+    fetch = (_, { signal }) => new Promise((_, fail) => { signal?.addEventListener("abort", fail); });
+"""
+
+
+@pytest.mark.parametrize("fault", [BROKEN, SILENT], ids=["broken off", "silent"])
+def test_form_is_sent_later_when_the_answer_before_it_never_comes(
+    manager: Page, site: Site, fault: str
+) -> None:
+    code = f"93-{time.time_ns() % 10**9}"
+    manager.goto("/codes?add=true")
+    manager.get_by_label("Code", exact=True).fill(code)
+    save = manager.get_by_role("button", name="Save")
+    manager.evaluate(f"() => {{ window.good = fetch; {fault} }}")
+    save.click()
+    expect(manager.get_by_text(NO_ANSWER)).to_be_visible()
+    expect(manager.get_by_label("Code", exact=True)).to_have_value(code)
+    manager.evaluate("fetch = good")
+    save.click()
+    expect(manager.get_by_text("1 code added.")).to_be_visible()
+    with site.store as store:
+        store.codes.delete_ids([one.id for one in store.codes.versioned_page(code, offset=0, limit=9)])
+
+
+def test_progress_of_an_export_is_told_on_after_a_log_in(manager: Page) -> None:
+    manager.goto("/usage/export?number=415")
+    ticket = manager.locator("[name=ticket]").input_value()
+    progress = manager.locator("#progress")
+    manager.evaluate("htmx.trigger('#progress', 'follow')")
+    expect(progress).to_contain_text("about to begin")
+    tab = log_out_elsewhere(manager)
+    expect(manager.get_by_text(LOGGED_OUT)).to_be_in_viewport()
+    log_in(tab, "decision_maker")
+    assert tab.request.get(f"/usage/export/file?number=415&ticket={ticket}").ok
+    manager.bring_to_front()
+    ask_anew(manager)
+    expect(manager.get_by_text(LOGGED_OUT)).to_have_count(0)
+    expect(progress.locator(".good")).to_contain_text("exported")

@@ -22,11 +22,10 @@ from proxy.policy import (
     UserGroup,
     parse_patterns,
 )
-from proxy.portal.default_groups import default_groups_of
 from proxy.portal.gate_link import GateLink
 from proxy.portal.group_form import PRESETS, fields_of
 from proxy.portal.portal import Portal
-from proxy.settings import Settings
+from proxy.settings import ALL_PHONES, Settings
 from proxy.store import PortalAccount, Role, Store
 from tests.portal.gate import TalkingGate
 from tests.portal.person import Person, notice, rows
@@ -241,9 +240,9 @@ async def test_a_group_of_callers_who_match_no_user_is_not_deleted(
     store.groups.add(SALES)
     client = program("groups:read", "groups:write")
     where = f"/groups/{quote(SALES.name, safe='')}"
-    object.__setattr__(portal, "default_groups", {"old-pbx": SALES.name, "phones": SALES.name})
+    object.__setattr__(portal, "default_groups", {"old-pbx": SALES.name, ALL_PHONES: SALES.name})
     answer = await decider.post("/groups/delete", {"name": SALES.name, "sure": "yes"})
-    said = "it is the default_group of old-pbx, phones"
+    said = "it is the default_group of [phones], old-pbx"
     assert (answer.status_code, said in notice(answer)) == (409, True), "no gate: as in the settings"
     answer = await client.delete(where)
     assert (answer.status_code, said in answer.json()["errors"][0]["detail"]) == (409, True)
@@ -251,7 +250,7 @@ async def test_a_group_of_callers_who_match_no_user_is_not_deleted(
         object.__setattr__(portal, "gate", GateLink(gate.path))
         gate.status = {"peers": [{"name": "new-pbx", "default_group": SALES.name}, {"name": "other"}, 7]}
         answer = await client.delete(where)
-        assert "default_group of new-pbx, phones" in answer.json()["detail"], "the gate knows better"
+        assert "default_group of [phones], new-pbx" in answer.json()["detail"], "the gate knows better"
         object.__setattr__(portal, "default_groups", {"old-pbx": SALES.name})
         object.__setattr__(portal, "gate", GateLink(gate.path))
         gate.status = {"peers": [{"name": "new-pbx", "default_group": None}]}
@@ -259,19 +258,20 @@ async def test_a_group_of_callers_who_match_no_user_is_not_deleted(
     assert store.groups.all() == []
 
 
-def test_the_portal_knows_the_default_groups_of_its_settings() -> None:
+def test_settings_tell_the_default_groups_of_peers_and_phones() -> None:
     settings = Settings.model_validate(
         {
             "peers": [
                 {"name": "pbx", "networks": ["192.0.2.0/24"], "default_group": "Sales"},
                 {"name": "quiet", "networks": ["198.51.100.0/24"]},
+                {"name": "phones", "networks": ["203.0.113.0/24"], "default_group": "Hall"},
             ],
             "phones": {"default_group": "Lobby"},
         }
     )
-    assert default_groups_of(settings) == {"pbx": "Sales", "phones": "Lobby"}
+    assert settings.default_groups == {"pbx": "Sales", "phones": "Hall", ALL_PHONES: "Lobby"}
     without = settings.model_copy(update={"phones": settings.phones.model_copy(update={"enabled": False})})
-    assert default_groups_of(without) == {"pbx": "Sales"}
+    assert without.default_groups == {"pbx": "Sales", "phones": "Hall"}
 
 
 async def test_group_that_is_gone(decider: Person) -> None:

@@ -253,6 +253,40 @@ async def test_a_statement_is_of_a_code_that_is_named_without_its_digits(
     assert "ACME-12" not in (await masked.get("/reports/mail")).text
 
 
+async def test_who_saves_second_is_told_of_another_code(person: New, account: Account, log: Store) -> None:
+    account(Role.BILLING_CONTACT)
+    account(Role.DECISION_MAKER)
+    for form in ("1111", "2222", "3333"):
+        log.codes.add(new_code(form, plan=NumberPlan()))
+    first, second, third = (
+        one.id for one in log.codes.after(0) if one.value.form in {"1111", "2222", "3333"}
+    )
+    masked, open_ = person(), person()
+    await masked.log_in("billing_contact")
+    await open_.log_in("decision_maker")
+    statement = {**FORM, "report": "statement", "version": "1"}
+    assert (await masked.post("/reports/mail", {**statement, "code_id": str(first)})).status_code == 303
+    [kept] = log.schedules.all()
+    one = f"/reports/mail/{kept.id}"
+
+    async def told(who: Person, **changed: str) -> str:
+        answer = await who.post(one, {**statement, **changed})
+        assert answer.status_code == 409
+        return notice(answer)
+
+    changed = {**statement, "code_id": str(first), "code": "2222"}
+    assert (await open_.post(one, changed)).status_code == 303
+    label = "Account code of a statement"
+    assert f"It now has: {label}: 2222." in await told(open_, code_id=str(first))
+    assert f"It now has: {label}: 2222." in await told(open_, code_id=str(second), code="33-33")
+    assert f"It now has: {label}: ****." in await told(masked, code_id=str(third)), "alike, and another"
+    assert label not in await told(open_, code_id=str(first), code="22-22"), "the same, typed otherwise"
+    assert label not in await told(masked, code_id=str(second))
+    other = {**changed, "report": "code", "version": "2"}
+    assert (await open_.post(one, other)).status_code == 303
+    assert f"Report by account code; {label}: -." in await told(open_, code_id=str(second))
+
+
 def test_reports_as_table_csv_and_workbook(
     made: Callable[..., ReportSchedule], sender: ReportSender, postbox: Postbox
 ) -> None:

@@ -150,7 +150,7 @@ async def test_the_file_holds_every_line(maker: Person, portal: Portal, log: Sto
 
 
 async def test_files_of_reports_have_places_like_exports(maker: Person, portal: Portal, log: Store) -> None:
-    states = [portal.exports.begin("s", "", account=1_000 + number) for number in range(4)]
+    states = [portal.exports.begin(1_000 + number, "") for number in range(4)]
     answer = await maker.get("/reports/file?by=user")
     assert (answer.status_code, "Too many exports" in notice(answer)) == (503, True)
     for state in states:
@@ -202,7 +202,7 @@ async def test_files_of_statements_have_places_like_exports(
     query = f"code=4711&month={MONTH}"
     mine = portal.store.accounts.by_name("decision_maker")
     assert mine
-    state = portal.exports.begin("another window", "", account=mine.id)
+    state = portal.exports.begin(mine.id, "another window's")
     assert state
     for path in (f"/reports/statement/file?{query}", f"/reports/statement/ledes?{query}&{LEDES}"):
         answer = await maker.get(path)

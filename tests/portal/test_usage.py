@@ -402,7 +402,7 @@ async def test_an_export_tells_how_far_it_is(manager: Person, portal: Portal, so
     assert portal.exports.running == 0
 
 
-async def test_progress_is_told_to_its_session_only(
+async def test_progress_is_told_to_its_account_only(
     manager: Person, person: New, account: Account, portal: Portal
 ) -> None:
     account(Role.DECISION_MAKER)
@@ -411,8 +411,8 @@ async def test_progress_is_told_to_its_session_only(
     await manager.get("/usage/export/file?ticket=mine")
     assert (await manager.get("/usage/export/progress?ticket=mine")).status_code == 286
     assert (await other.get("/usage/export/progress?ticket=mine")).status_code == 200
-    session = next(iter(portal.exports._known))[0]
-    state = portal.exports.begin(session, "other", account=1)
+    [(mine, _ticket)] = portal.exports._known
+    state = portal.exports.begin(mine, "other")
     assert state
     state.done, state.total = 40, 100
     text = (await manager.get("/usage/export/progress?ticket=other")).text
@@ -423,12 +423,16 @@ async def test_progress_is_told_to_its_session_only(
     portal.exports.end(state, failed=True)
     answer = await manager.get("/usage/export/progress?ticket=other")
     assert (answer.status_code, "broke off after 40" in answer.text) == (286, True)
+    await manager.post("/logout")
+    await manager.log_in("phone_manager")
+    again = await manager.get("/usage/export/progress?ticket=other")
+    assert "broke off after 40" in again.text, "whoever has logged in again is told of what was begun before"
 
 
 async def test_a_page_stops_asking_for_an_export_that_was_refused_or_never_begins(
     manager: Person, portal: Portal, some: Store
 ) -> None:
-    assert portal.exports.begin("another session", "x", account=portal.store.accounts.all()[0].id)
+    assert portal.exports.begin(portal.store.accounts.all()[0].id, "another tab's")
     assert (await manager.get("/usage/export/file?ticket=mine")).status_code == 503
     answer = await manager.get("/usage/export/progress?ticket=mine")
     assert (answer.status_code, "Too many exports" in answer.text) == (286, True)
@@ -449,7 +453,7 @@ async def test_a_page_that_asks_for_progress_keeps_nobody_logged_in(
 async def test_too_many_exports_are_refused_and_places_are_given_back(
     manager: Person, portal: Portal
 ) -> None:
-    states = [portal.exports.begin("s", str(n), account=1_000 + n) for n in range(4)]
+    states = [portal.exports.begin(1_000 + n, str(n)) for n in range(4)]
     answer = await manager.get("/usage/export/file")
     assert (answer.status_code, "Too many exports" in notice(answer)) == (503, True)
     for state in states:
@@ -463,7 +467,7 @@ async def test_one_account_has_one_export_at_a_time(
 ) -> None:
     mine = portal.store.accounts.by_name("phone_manager")
     assert mine
-    state = portal.exports.begin("another window", "", account=mine.id)
+    state = portal.exports.begin(mine.id, "another window's")
     assert state
     answer = await manager.get("/usage/export/file")
     assert (answer.status_code, "Too many exports" in notice(answer)) == (503, True)
@@ -478,11 +482,11 @@ async def test_one_account_has_one_export_at_a_time(
 def test_old_exports_are_forgotten() -> None:
     exports = Exports(most=1000)
     for number in range(300):
-        state = exports.begin("s", str(number), account=1)
+        state = exports.begin(1, str(number))
         assert state
         exports.end(state, failed=False)
-    assert exports.find("s", "299")
-    assert exports.find("s", "0") is None
+    assert exports.find(1, "299")
+    assert exports.find(1, "0") is None
 
 
 async def test_an_export_that_fails_at_once_is_a_page_and_gives_its_place_back(

@@ -18,6 +18,7 @@ from proxy.portal.portal import Portal
 from proxy.portal.webhook_doubts import WebhookDoubts
 from proxy.store import PortalAccount, Role, Store, WebhookEndpoint
 from proxy.store.call_events import NewEvent
+from proxy.store.webhooks import NEWS
 from tests.portal.conftest import NOW, Clock
 from tests.portal.person import Person, notice, rows
 
@@ -306,6 +307,19 @@ async def test_the_list_says_whose_last_delivery_has_failed(chief: Person, store
     assert (second, third) == ("is told", "is told")
     german = rows(await chief.get("/webhooks", **{"accept-language": "de"}))
     assert "seine Adresse ist privat" in german[0][2]
+
+
+async def test_why_a_delivery_was_given_up_is_said_in_every_language(chief: Person, store: Store) -> None:
+    added = store.webhooks.add(WebhookEndpoint("https://a.example/", frozenset({"call.ended"})), now=NOW)
+    store.webhooks.enqueue([NewEvent("r1", "call.ended", "{}")], now=NOW)
+    off = store.webhooks.change(replace(added, enabled=False), version=1, now=NOW)
+    store.webhooks.change(replace(off, enabled=True), version=2, now=NOW + NEWS + 1)
+    for language, said in (
+        ("en", "too old when the receiver was switched on again"),
+        ("de", "zu alt, als der Empfänger wieder eingeschaltet wurde"),
+        ("es", "demasiado antiguo cuando se volvió a activar el receptor"),
+    ):
+        assert said in (await chief.get("/webhooks/deliveries", **{"accept-language": language})).text
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,26 @@ def test_an_endpoint_that_is_switched_on_again_is_told_no_old_news(
     assert [item.event_id for _, item in store.webhooks.take_due(now=later)] == ["old"], "by hand it goes"
 
 
+def test_only_what_was_tried_and_failed_is_failing(store: Store, endpoint: WebhookEndpoint) -> None:
+    for number in range(3):
+        store.webhooks.enqueue([NewEvent(f"e{number}", "call.ended", "{}")], now=NOW + number)
+    first, second, _ = (item for _, item in store.webhooks.take_due(now=NOW + 9))
+    store.webhooks.failed(first, 503, "Service Unavailable", now=NOW + 9)
+    (failing,) = store.webhooks.failing([endpoint.id]).values()
+    assert (failing.event_id, failing.last_status) == ("e0", 503)
+    store.webhooks.delivered(second.id, 200, now=NOW + 9)
+    assert store.webhooks.failing([endpoint.id]) == {}
+    store.webhooks.replay(second.id, now=NOW + 9)
+    (failing,) = store.webhooks.failing([endpoint.id]).values()
+    assert failing.event_id == "e0", "what is to go again was taken, and has not failed"
+    store.webhooks.replay(first.id, now=NOW + 9)
+    off = store.webhooks.change(replace(endpoint, enabled=False), version=1, now=NOW + 9)
+    store.webhooks.change(replace(off, enabled=True), version=2, now=NOW + NEWS + 9)
+    given_up = [item.event_id for item in store.webhooks.deliveries() if item.last_error]
+    assert given_up == ["e2", "e1", "e0"]
+    assert store.webhooks.failing([endpoint.id]) == {}, "too old, and not tried"
+
+
 def test_what_is_done_is_forgotten_and_what_is_not_stays(store: Store, endpoint: WebhookEndpoint) -> None:
     for number in range(5):
         store.webhooks.enqueue([NewEvent(f"e{number}", "call.ended", "{}")], now=NOW + number)

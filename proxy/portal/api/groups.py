@@ -17,7 +17,7 @@ from proxy.portal.api.concurrency import changed_if_match, not_modified, tag
 from proxy.portal.api.problems import Problem
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Service, Values, service_document
-from proxy.portal.default_groups import refuse_default_group
+from proxy.portal.default_groups import default_groups
 from proxy.store import Versioned
 
 __all__ = ["router"]
@@ -164,8 +164,7 @@ async def delete_group(client: Writer, name: str) -> None:
     def work() -> None:
         _expect(client.portal.store.groups.versioned(name))
         try:
-            refuse_default_group(client.portal, name)
-            client.store.groups.delete(name)
+            client.store.groups.delete(name, default_groups(client.portal))
         except ConfigurationError as error:
             raise Problem(409, str(error), field="name") from None
 

@@ -2,6 +2,7 @@
 "use strict";
 
 const LARGEST_UPLOAD = 20 * 1024 * 1024;
+const PATIENCE = 10_000; // milliseconds in which the portal answers, or does not
 
 function prepare(root) {
   for (const box of root.querySelectorAll("[data-tick-all]")) box.hidden = false;
@@ -34,13 +35,20 @@ function complain(trouble) {
 // Whether who opened this page is logged in, be it again and elsewhere: that log-in's token goes into the forms here.
 async function session() {
   const own = document.querySelector(".who a").textContent;
-  const answer = await fetch("/password", { headers: { "HX-Request": "true" } }).catch(() => null);
-  const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  const [answer, text] = await fetch("/password", {
+    headers: { "HX-Request": "true" },
+    signal: AbortSignal.timeout(PATIENCE),
+  })
+    .then(async (given) => [given, await given.text()])
+    .catch(() => []);
+  const page = answer?.ok ? new DOMParser().parseFromString(text, "text/html") : null;
   const same = page?.querySelector(".who a")?.textContent === own;
   complain(same ? "" : page || answer?.status === 401 ? "logged-out" : "no-answer");
   if (!same) return false;
   const { value } = page.querySelector("[name=csrf]");
   for (const field of document.querySelectorAll("[name=csrf]")) field.value = value;
+  for (const part of refused) window.htmx.trigger(part, "again");
+  refused.clear();
   return true;
 }
 
@@ -54,15 +62,21 @@ document.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (asking.has(form)) return;
   asking.add(form);
-  const good = await session();
-  asking.delete(form);
-  if (!good) return;
-  sure.add(form);
-  form.requestSubmit(submitter);
-  sure.delete(form);
+  try {
+    if (!(await session())) return;
+    sure.add(form);
+    form.requestSubmit(submitter);
+  } finally {
+    asking.delete(form);
+    sure.delete(form);
+  }
 });
-document.addEventListener("htmx:responseError", (event) => {
-  if ([401, 403].includes(event.detail.xhr.status)) session();
+
+// Parts of the page that got nothing because nobody was logged in: those that ask time and again ask on afterwards.
+const refused = new Set();
+document.addEventListener("htmx:responseError", ({ target, detail: { xhr } }) => {
+  if (xhr.status === 401) refused.add(target);
+  if ([401, 403].includes(xhr.status)) session();
 });
 
 // Parts of the page that the portal tells anew as things happen; only while somebody looks.
@@ -121,7 +135,7 @@ function lost() {
 }
 
 async function ask() {
-  const answer = await fetch(listening.dataset.events).catch(() => null);
+  const answer = await fetch(listening.dataset.events, { signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
   answer?.body?.cancel();
   if (answer?.ok || source?.readyState === EventSource.OPEN) return;
   const out = answer?.status === 401;
