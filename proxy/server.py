@@ -47,7 +47,7 @@ from proxy.net.trace import log_message
 from proxy.operations import handlers, samples
 from proxy.persistence import Persistence
 from proxy.phone_register import PhoneRegister
-from proxy.policy import CallRequest, Snapshot, decide
+from proxy.policy import Snapshot, is_for_help
 from proxy.process import notify, sweep, watchdog_interval
 from proxy.recordings import Recordings
 from proxy.settings import Settings
@@ -296,7 +296,7 @@ class Gate:
 
     def _may_decline(self, uri: str) -> bool:
         """Say whether a call may be declined for want of time: one for help never."""
-        return not decide(CallRequest(uri), self.core.policy).emergency
+        return not is_for_help(uri, self.core.policy)
 
     def _has_phone_at(self, host: str) -> bool:
         return self.phones is not None and self.phones.registrations.bound_from(host)

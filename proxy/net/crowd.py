@@ -18,8 +18,8 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable
 
+from proxy.sip.declining import DECLINED
 from proxy.sip.flow import Flow
-from proxy.sip.uas import DECLINED
 
 __all__ = ["MOST_WAITING", "Crowd", "Deliver"]
 

@@ -17,7 +17,7 @@ from proxy.policy.codes import (
     refuse_duplicate,
     refuse_emergency_code,
 )
-from proxy.policy.decision import CallRequest, Decision, decide
+from proxy.policy.decision import CallRequest, Decision, decide, is_for_help
 from proxy.policy.groups import ALL_CLASSES, MAX_CODE_LENGTH, ClassOfService, UserGroup
 from proxy.policy.limits import CallLimits
 from proxy.policy.locks import CallerLock
@@ -61,6 +61,7 @@ __all__ = [
     "decide",
     "dial_form",
     "format_for_trunk",
+    "is_for_help",
     "new_code",
     "parse_patterns",
     "refuse_duplicate",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from proxy.errors import RemoteProtocolError
 from proxy.sip.config import EndpointConfig
+from proxy.sip.declining import declinable, plainly_declinable
 from proxy.sip.dialog import Dialog, DialogTable
 from proxy.sip.events import ClientTransaction, ConnectionLost, Event, ServerTransaction
 from proxy.sip.flow import Flow, Transmit
@@ -78,13 +79,14 @@ class Endpoint:
 
         There is no Retry-After: the next request may well find time.
         """
-        try:
-            message = parse_datagram(data, self.config.limits)
-        except RemoteProtocolError:
-            return False
-        if not isinstance(message, Request):
-            return False
-        return self._uas.decline(message, flow, len(data), may_decline, now)
+        new = plainly_declinable(data, flow)
+        if new is None:
+            try:
+                message = parse_datagram(data, self.config.limits)
+            except RemoteProtocolError:
+                return False
+            new = declinable(message, flow) if isinstance(message, Request) else None
+        return new is not None and self._uas.decline(new, len(data), may_decline, now)
 
     def transport_failed(self, flow: Flow, now: float) -> None:
         """Tell that ``flow`` is gone: ICMP error, refused or lost connection (RFC 3261 §17.1.4, §18.4).

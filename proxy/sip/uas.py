@@ -12,7 +12,7 @@ from contextlib import suppress
 from proxy.errors import LocalProtocolError, RemoteProtocolError
 from proxy.sip.accepted import AwaitedAck
 from proxy.sip.address import NameAddr
-from proxy.sip.declined import DeclinedRequests
+from proxy.sip.declining import Declinable, DeclinedRequests, declinable
 from proxy.sip.dialog import TARGET_REFRESH, Dialog, DialogState, DialogTable
 from proxy.sip.events import (
     AckReceived,
@@ -40,22 +40,17 @@ from proxy.sip.writer import (
     ExtraHeaders,
     Fixed,
     ResponseLines,
-    declining,
     header_lines,
     response_flow,
 )
 
-__all__ = ["DECLINED", "Uas"]
+__all__ = ["Uas"]
 
 logger = logging.getLogger(__name__)
 
 _OF_CALLS = frozenset({"BYE", "INFO", "INVITE", "PRACK", "REFER", "UPDATE"})
 """Requests that mean nothing in the dialog of a subscription (RFC 5057 §5.3)."""
 
-DECLINED = "declined."
-"""Begins the To tag of what is declined, so that its ACK is known at a glance."""
-_OF_A_REQUEST = frozenset({"ACK", "CANCEL"})
-"""What belongs to a request that came before, and isn't refused for want of time."""
 _WITHIN_DIALOGS = frozenset({"BYE", "INFO", "PRACK", "UPDATE"})
 """Requests that mean nothing without a dialog (§15.1.2; RFC 3262 §3, RFC 3311 §5.2, RFC 6086 §4.2.2)."""
 
@@ -88,31 +83,13 @@ class Uas:
         except RemoteProtocolError as error:
             self._refuse_broken(request, flow, error)
 
-    def decline(
-        self, request: Request, flow: Flow, size: int, may_decline: Callable[[str], bool], now: float
-    ) -> bool:
-        """Refuse a request outside dialogs and forget it; see `Endpoint.decline`."""
-        method = request.method
-        if request.defect is not None or method in _OF_A_REQUEST:
+    def decline(self, new: Declinable, size: int, may_decline: Callable[[str], bool], now: float) -> bool:
+        """Refuse a request of ``size`` octets and forget it; see `Endpoint.decline`."""
+        if new.key in self._layer.servers or not may_decline(new.uri):
             return False
-        try:
-            _ = request.headers.require("From")
-            to = request.headers.require("To")
-            within_dialog = "tag" in to.lower() and request.to.tag is not None
-            if request.cseq.method != method or within_dialog or not may_decline(request.uri):
-                return False
-            key = server_key(request, method, "")
-            if key in self._layer.servers:
-                return False
-            self._decline(request, flow, size)
-        except RemoteProtocolError:
-            return False
-        self._declined.add(key, now)
+        self._send_stateless(new.response(), new.back, size)
+        self._declined.add(new.key, now)
         return True
-
-    def _decline(self, request: Request, flow: Flow, size: int) -> None:
-        tag = DECLINED + self._ids.derived_tag(f"{request.call_id} {request.top_via.branch}")
-        self._send_stateless(declining(request, flow, tag), response_flow(request.top_via, flow), size)
 
     def _repeats(self, request: Request, key: ServerKey, flow: Flow, size: int, now: float) -> bool:
         """Say whether a request has come before; then it is answered as it was (§17.2, §8.2.7)."""
@@ -121,10 +98,11 @@ class Uas:
             known.receive_invite()
         elif known is not None:
             known.receive_request()
-        elif self._declined.holds(key, now):
-            self._decline(request, flow, size)
         else:
-            return False
+            again = declinable(request, flow) if self._declined.holds(key, now) else None
+            if again is None:
+                return False
+            self._send_stateless(again.response(), again.back, size)
         return True
 
     def _receive_request(self, request: Request, flow: Flow, size: int, now: float) -> None:

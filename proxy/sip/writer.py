@@ -20,7 +20,7 @@ __all__ = [
     "Fixed",
     "RequestLines",
     "ResponseLines",
-    "declining",
+    "echoed_lines",
     "header_lines",
     "is_secure",
     "response_flow",
@@ -45,13 +45,14 @@ def header_lines(headers: Iterable[tuple[str, str]]) -> str:
     return text
 
 
-_NO_BODY = "Content-Length: 0\r\n\r\n"
+NO_BODY = "Content-Length: 0\r\n\r\n"
+"""The end of a head without a body."""
 
 
 def body_lines(body: bytes, content_type: str) -> str:
     """Print the headers that describe the body, and the empty line behind them."""
     if not body:
-        return _NO_BODY
+        return NO_BODY
     return f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
 
 
@@ -79,11 +80,11 @@ class RequestLines(NamedTuple):
 
     def ack(self, to: str) -> bytes:
         """Print the ACK for a refusal, with the To of that response (§17.1.1.3)."""
-        return self._format("ACK", 70, to, _NO_BODY)
+        return self._format("ACK", 70, to, NO_BODY)
 
     def cancel(self, extra: str) -> bytes:
         """Print the CANCEL (§9.1)."""
-        return self._format("CANCEL", 70, self.to, extra + _NO_BODY)
+        return self._format("CANCEL", 70, self.to, extra + NO_BODY)
 
     def request(self, method: str, extra: str, body: bytes, content_type: str) -> bytes:
         """Print a request other than INVITE; ``extra`` are whole lines."""
@@ -188,15 +189,6 @@ def echoed_lines(request: Request, source: Flow) -> str:
     return (
         f"{lines}From: {headers.get('From') or ''}\r\nCall-ID: {request.call_id}\r\n"
         f"CSeq: {cseq.number} {cseq.method}\r\n"
-    )
-
-
-def declining(request: Request, source: Flow, tag: str) -> bytes:
-    """Print a 503 with the tag (§21.5.4). It looks at no more of the request than has to be repeated, since
-    there is no time for that either."""
-    return encode(
-        f"SIP/2.0 503 Service Unavailable\r\n{echoed_lines(request, source)}"
-        f"To: {request.headers.require('To')};tag={tag}\r\n{_NO_BODY}"
     )
 
 

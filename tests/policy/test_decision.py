@@ -22,6 +22,7 @@ from proxy.policy import (
     User,
     UserGroup,
     decide,
+    is_for_help,
 )
 from tests.policy.support import INTERNAL, US, service, snapshot
 
@@ -270,6 +271,20 @@ def test_emergency_is_placed_without_any_number_plan(dialled: str, number: str) 
     assert decide(CallRequest("9110"), broken).treatment is Treatment.BLOCK
 
 
+@pytest.mark.parametrize("plan", [US, None])
+@pytest.mark.parametrize(
+    ("dialled", "for_help"),
+    [("911", True), ("sip:+112@h", True), ("urn:service:sos", True), ("9110", False), ("%%%", False)],
+)
+def test_a_call_for_help_is_known_without_a_decision(
+    plan: NumberPlan | None, dialled: str, *, for_help: bool
+) -> None:
+    policy = snapshot()
+    object.__setattr__(policy, "plan", plan)
+    assert is_for_help(dialled, policy) is for_help
+    assert decide(CallRequest(dialled), policy).emergency is for_help
+
+
 @pytest.mark.parametrize("dialled", ["201", "sip:x@h", LOCAL])
 def test_other_calls_are_blocked_when_the_policy_is_broken(dialled: str) -> None:
     decision = decide(CallRequest(dialled, user="204"), Broken(normaliser_too=True))
@@ -295,3 +310,4 @@ def test_decide_never_raises_and_always_has_a_reason(
     assert decision.number is not None or decision.treatment is Treatment.BLOCK
     if decision.emergency:
         assert decision.treatment is Treatment.ALLOW
+    assert is_for_help(dialled, _POLICY) is decision.emergency

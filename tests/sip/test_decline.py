@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.sip import declined
+from proxy.sip import declining
+from proxy.sip.declining import declinable, plainly_declinable
 from proxy.sip.events import RequestReceived
-from tests.sip.harness import UDP, Harness, request
+from proxy.sip.message import Request
+from proxy.sip.parser import parse_datagram
+from tests.sip.harness import TCP, UDP, Harness, request
 
 
 def declines(harness: Harness, message: str, *, spared: str = "") -> bool:
@@ -41,7 +46,7 @@ def test_rfc3261_8_2_7_a_retransmission_of_what_was_declined_is_declined_and_ano
 
 
 def test_declined_requests_are_remembered_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(declined, "MOST", 2)
+    monkeypatch.setattr(declining, "MOST", 2)
     harness = Harness()
     messages = [request("INVITE", branch=f"z9hG4bK{number}") for number in range(5)]
     assert all(declines(harness, message) for message in messages)
@@ -85,7 +90,6 @@ def test_a_branch_is_free_again_when_what_was_declined_can_not_be_repeated_any_m
         request("INVITE").replace("From:", "Frame:"),
         request("INVITE").replace("Call-ID:", "Call:"),
         request("INVITE").replace("To:", "Too:"),
-        request("INVITE").replace("Content-Length: 0", "Content-Length: none"),
         "SIP/2.0 200 OK\r\n\r\n",
         "INVITE",
         "\r\n\r\n",
@@ -122,3 +126,103 @@ def test_an_invite_that_was_taken_already_is_a_retransmission() -> None:
     harness.invited()
     assert not declines(harness, request("INVITE"))
     harness.assert_quiet()
+
+
+HERE = "SIP/2.0/UDP 192.0.2.2"
+BRANCH = "branch=z9hG4bK-1"
+
+
+@pytest.mark.parametrize(
+    "via",
+    [
+        f"{HERE}:5060;{BRANCH};rport",
+        f"{HERE}:5060;rport;{BRANCH}",
+        f"{HERE}:5062;{BRANCH}",
+        f"{HERE};{BRANCH}",
+        f"SIP/2.0/UDP pbx.Example.com:5070;{BRANCH}",
+        f"SIP/2.0/UDP pbx.example.com;rport;{BRANCH}",
+    ],
+)
+@pytest.mark.parametrize(
+    "further", ["", 'Via: SIP/2.0/TCP 10.0.0.1;branch=z9hG4bKa, SIP/2.0/UDP b;x="y"\r\n']
+)
+def test_what_nearly_everybody_writes_is_declined_without_being_parsed(via: str, further: str) -> None:
+    data = request("INVITE", via=via, extra=f"{further}User-Agent: \xe9\r\n").encode()
+    plain = plainly_declinable(data, UDP)
+    assert plain is not None
+    parsed = parse_datagram(data)
+    assert isinstance(parsed, Request)
+    assert plain == declinable(parsed, UDP)
+    response = parse_datagram(plain.response())
+    assert response is not None
+    assert len(response.headers.get_all("Via")) == (2 if further else 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request("INVITE", via=f"{HERE};{BRANCH};received=192.0.2.9"),
+        request("INVITE", via=f"{HERE};{BRANCH};rport=5"),
+        request("INVITE", via=f"{HERE};branch=1"),
+        request("INVITE", via=f"{HERE}, {HERE};{BRANCH}"),
+        request("INVITE", via=f"SIP/2.0/TCP 192.0.2.2;{BRANCH}"),
+        request("INVITE", to_tag="ours"),
+        request("ACK"),
+        request("CANCEL"),
+        request("INVITE", cseq="01"),
+        request("INVITE").replace("CSeq: 1 INVITE", "CSeq: 1 OPTIONS"),
+        request("INVITE").replace("SIP/2.0\r\nVia", "SIP/3.0\r\nVia"),
+        request("INVITE").replace("From:", "f:"),
+        request("INVITE").replace("Call-ID:", "CALL-ID:"),
+        request("INVITE", extra="To: <sip:1@x>\r\n"),
+        request("INVITE", extra="v: SIP/2.0/UDP b\r\n"),
+        request("INVITE", extra="X: 1\r\n folded\r\n"),
+        request("INVITE").replace("To: ", "To:\n"),
+        request("INVITE", extra="X: " + 4_096 * "x" + "\r\n"),
+        request("INVITE").rstrip(),
+        "SIP/2.0 200 OK\r\n\r\n",
+    ],
+)
+def test_whatever_else_it_is_has_to_be_parsed(data: str) -> None:
+    assert plainly_declinable(data.encode(), UDP) is None
+    assert plainly_declinable(request("INVITE").encode(), TCP) is None
+
+
+_PIECES = st.sampled_from(
+    [
+        "\r\n",
+        "\n",
+        "\r",
+        " ",
+        "\t",
+        ";rport",
+        ";tag=x",
+        ",",
+        '"',
+        "Via: x",
+        "v:",
+        "To: ",
+        ":",
+        "SIP/2.0",
+        "0",
+        "\xe9",
+        "\0",
+    ]
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 12), _PIECES), max_size=3))
+def test_who_is_declined_without_being_parsed_would_be_declined_so_when_parsed(
+    changes: list[tuple[int, int, str]],
+) -> None:
+    text = request("INVITE", via=f"{HERE}:5060;{BRANCH};rport", extra="Via: SIP/2.0/UDP 10.0.0.1\r\n")
+    for at, dropped, put in changes:
+        text = text[:at] + put + text[at + dropped :]
+    plain = plainly_declinable(text.encode(), UDP)
+    if plain is None:
+        return
+    parsed = parse_datagram(text.encode())
+    assert isinstance(parsed, Request)
+    # A body shorter than its length, say: a 400 would have been due.
+    assert parsed.defect is not None or plain == declinable(parsed, UDP)
+    assert b"\n" not in plain.response().replace(b"\r\n", b"")
