@@ -115,7 +115,7 @@ def _no_server(url: str) -> str:
         return _no_connection(make_url(url))
     except (ImportError, NoSuchModuleError):
         return "its driver is not installed"
-    except (SQLAlchemyError, TypeError, ValueError) as error:
+    except (SQLAlchemyError, AssertionError, TypeError, ValueError) as error:
         # Nothing of what it says: it may repeat the URL, password included.
         return f"it can't be used ({type(error).__name__})"
 

@@ -91,9 +91,9 @@ def add(
     user = replace(user, credentials=credentials)
     with open_store(settings, make=True) as store:
         store.users.add(user)
+        say(f"user {extension} is in the store")
+        _tell(user, settings.auth.realm, secret if shown else None)
         _warn_of_shared_number(store, user, plan)
-    say(f"user {extension} is in the store")
-    _tell(user, settings.auth.realm, secret if shown else None)
 
 
 @app.command(
@@ -155,9 +155,9 @@ def set_(
         if changed == user:
             raise ConfigurationError("nothing to change: give at least one option with another value")
         repository.change(changed)
+        say(f"user {extension} changed, live in a running gate within a second")
+        _tell(changed, settings.auth.realm, secret if shown else None)
         _warn_of_shared_number(store, changed, plan)
-    say(f"user {extension} changed, live in a running gate within a second")
-    _tell(changed, settings.auth.realm, secret if shown else None)
 
 
 @app.command("list", epilog=example("tollgate users list --group sales"))

@@ -187,7 +187,7 @@ class BindingTable:
         return tuple(one for user in users for one in self.get(user) if one.source.remote_host == host)
 
     def on_connection(self, connection: int) -> list[str]:
-        """Return the users with a binding that is reached over this connection."""
+        """Return the users with a binding that is reached or was registered over this connection."""
         return list(self._connections.get(connection, ()))
 
     def replace(self, user: str, bindings: Bindings, *, noted: bool = True) -> None:
@@ -213,13 +213,13 @@ class BindingTable:
     def _count_in(self, binding: Binding) -> None:
         self._count += 1
         _increment(self._hosts, binding.source.remote_host, binding.user)
-        if connection := binding.flow.connection:
+        for connection in _connections(binding):
             _increment(self._connections, connection, binding.user)
 
     def _count_out(self, binding: Binding) -> None:
         self._count -= 1
         _decrement(self._hosts, binding.source.remote_host, binding.user)
-        if connection := binding.flow.connection:
+        for connection in _connections(binding):
             _decrement(self._connections, connection, binding.user)
 
     def take_changes(self) -> Mapping[str, Bindings]:
@@ -237,6 +237,11 @@ class BindingTable:
 
 
 _Key = TypeVar("_Key")
+
+
+def _connections(binding: Binding) -> set[int]:
+    """Return the connections that it needs: what leads to the phone, and what its edge proxy came over."""
+    return {binding.flow.connection, binding.source.connection} - {0}
 
 
 def _increment(counts: dict[_Key, dict[str, int]], key: _Key, user: str) -> None:

@@ -77,7 +77,8 @@ def plainly_declinable(data: bytes, source: Flow) -> Declinable | None:
     """Return the same of a datagram as nearly everybody writes it, without parsing it; None says nothing.
 
     It has each of these headers once but the Via, spelled as in the RFC, and the top Via has a branch of this
-    RFC and at most an rport without a value beside it (RFC 3581 §3).
+    RFC and at most an rport without a value beside it (RFC 3581 §3). What the 503 does not repeat may be
+    broken: the 400 for that can wait until there is time.
     """
     end = data.find(b"\r\n\r\n", 0, _LONGEST)
     if end < 0 or source.transport != "UDP":

@@ -331,8 +331,8 @@ class Endpoint:
         self._dialogs.no_notify(call_id, local_tag)
 
     def uses(self, connection: int) -> bool:
-        """Say whether the peer of some dialog is reached over this connection."""
-        return self._dialogs.uses(connection)
+        """Say whether the peer of some dialog, or who waits for an answer, is there on this connection."""
+        return connection in self._layer.on_connection or self._dialogs.uses(connection)
 
     def dialog(self, call_id: str, local_tag: str, remote_tag: str) -> Dialog | None:
         """Find a dialog that somebody names (RFC 3891 §3)."""

@@ -112,7 +112,7 @@ class Registrar:
         if any(binding.reg_id for binding in made):
             headers += (("Require", "outbound"),)
             if registration.over_connection and config.flow_timer:
-                # RFC 5626 §4.4: a flow without keep-alives for so long counts as dead.
+                # RFC 5626 §4.4: the phone sends something as often, and so learns when its flow is dead.
                 headers += (("Flow-Timer", str(config.flow_timer)),)
         return Outcome(200, headers)
 
@@ -205,7 +205,7 @@ class Registrar:
         return self._table.has_host(host)
 
     def bound_over(self, connection: int) -> bool:
-        """Say whether a live binding is reached over this connection."""
+        """Say whether a live binding is reached, or was registered by a proxy, over this connection."""
         return bool(self._table.on_connection(connection))
 
     def registered_from(self, host: str) -> Bindings:
@@ -229,13 +229,15 @@ class Registrar:
         reached at its Contact stays: the next request opens a connection.
         """
         for user in self._table.on_connection(connection):
+            before = self._table.get(user)
             kept: list[Binding] = []
-            for binding in self._table.get(user):
+            for binding in before:
                 if binding.flow.connection != connection:
                     kept.append(binding)
                 elif not binding.reg_id and not binding.behind_nat:
                     kept.append(_reached_anew(binding))
-            self._table.replace(user, tuple(kept))
+            if tuple(kept) != before:
+                self._table.replace(user, tuple(kept))
 
     def flow_failed(self, binding: Binding) -> None:
         """Drop a binding, unless another one has replaced it in the meantime."""

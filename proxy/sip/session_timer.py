@@ -138,17 +138,18 @@ class SessionTimer:
         Where the 2xx has granted no interval the session has no expiration (§7.2), and an answer of the peer
         says that it lives: the gate asks again after half an interval. False: a refresh is still expected.
         """
-        if not self._expected:
+        if not self._expected and self._running:
             self._run(self._running, refreshes=True, now=now)
         return not self._expected
 
     def too_small(self, response: Response) -> bool:
         """Take the Min-SE of a 422 (§7.3); False when it asks for nothing that was not offered."""
         least = min_se(response.headers)
-        if not self._wanted or least <= max(self._wanted, self._running) or least > _LONGEST:
+        asked = max(self._wanted, self._running)
+        if not asked or least <= asked or least > _LONGEST:
             return False
         self._least = max(self._least, least)
-        self._wanted = max(self._wanted, least)
+        self._wanted = self._wanted and max(self._wanted, least)
         self._running = self._running and least
         return True
 

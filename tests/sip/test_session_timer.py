@@ -290,6 +290,20 @@ class TestAsUas:
         assert timer.deadline == NEVER
         assert timer.request_headers() == ()
 
+    def test_rfc4028_7_3_a_422_to_the_peers_interval_lengthens_that_alone(self) -> None:
+        timer = SessionTimer(0, 90)
+        timer.answered(request("Session-Expires: 300", "Supported: timer"), 100.0)
+        assert timer.too_small(response("Min-SE: 600", status=422))
+        assert timer.request_headers()[0] == ("Session-Expires", "600;refresher=uas")
+        timer.accepted(response(), 200.0)
+        assert timer.request_headers() == ()
+
+    def test_a_refusal_begins_no_timer_that_nobody_wants(self) -> None:
+        timer = SessionTimer(0, 90)
+        timer.accepted(response(), 100.0)
+        assert timer.refused(200.0)
+        assert timer.deadline == NEVER
+
     def test_rfc4028_7_4_a_refresh_of_the_peer_begins_anew(self) -> None:
         timer = SessionTimer(1800, 90)
         timer.answered(request("Session-Expires: 600", "Supported: timer"), 100.0)

@@ -181,8 +181,9 @@ class Test_15_1_2_bye:  # noqa: N801
 
     def test_when_its_200_cannot_be_delivered_the_dialog_ends_all_the_same(self) -> None:
         harness = Harness()
-        harness.receive(request("INVITE"), TCP)
         assert not harness.endpoint.uses(TCP.connection)
+        harness.receive(request("INVITE"), TCP)
+        assert harness.endpoint.uses(TCP.connection), "its caller waits"
         dialog = harness.endpoint.respond(harness.take(RequestReceived).transaction, 200, now=harness.now)
         assert dialog is not None
         assert harness.endpoint.uses(TCP.connection)

@@ -144,6 +144,10 @@ async function ask() {
 }
 
 document.addEventListener("visibilitychange", () => (document.hidden ? hush() : listen()));
+// Who comes back may have logged in elsewhere: what was refused goes on.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && document.getElementById("trouble")?.dataset.says) session();
+});
 window.addEventListener("pagehide", hush);
 window.addEventListener("pageshow", listen);
 
