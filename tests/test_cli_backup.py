@@ -85,6 +85,18 @@ def test_a_file_that_is_no_backup_and_one_that_is_not_there_get_one_clear_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gate.db", "letter.txt"]
 
 
+def test_a_backup_that_cant_be_written_names_the_file_that_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("folder").mkdir()
+    for name, why in (("no/gate.backup", "No such file or directory"), ("folder", "Is a directory")):
+        assert run(["backup", name]) == 1
+        assert capsys.readouterr().err == f"tollgate: {name}: can't be written: {why}\n"
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("gate.db")) == [
+        "folder"
+    ]
+
+
 def test_the_store_of_a_server_is_left_to_the_servers_tools(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

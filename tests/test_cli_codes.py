@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -218,6 +218,37 @@ def test_list_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "1 more; give --limit\n"
 
 
+def test_a_code_out_of_its_days_is_warned_of_and_listed_so(capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime.now().astimezone().date()
+    before, after = str(now - timedelta(days=1)), str(now + timedelta(days=1))
+    warning = f"tollgate: warning: --until {before}: this day is past: nobody can use the code\n"
+    for arguments, said in (
+        (("add", "1001", "--until", before), warning),
+        (("add", "1002", "--until", str(now), "--from", str(now)), ""),
+        (("add", "1003", "--from", after), ""),
+        (("add", "1004", "--until", before, "--disabled"), warning),
+        (("add", "1005"), ""),
+        (("set", "1005", "--until", before), warning),
+        (("set", "1005", "--description", "x"), ""),
+        (("set", "1004", "--until", ""), ""),
+        (("add", "1003", "--update", "--until", after), ""),
+    ):
+        capsys.readouterr()
+        good("codes", *arguments)
+        # The first one makes the store, and says so.
+        assert capsys.readouterr().err.partition("is made\n")[2 if arguments[1] == "1001" else 0] == said
+    good("codes", "list")
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    states = {row[0]: row[3] for row in rows}
+    assert states == {
+        "1001": "expired",
+        "1002": "enabled",
+        "1003": "not yet",
+        "1004": "disabled",
+        "1005": "expired",
+    }
+
+
 def test_list_on_a_terminal_is_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,6 +371,20 @@ def test_export_comes_back_in_as_it_went_out(capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
     good("codes", "export", "-")
     assert capsys.readouterr().out == before
+
+
+def test_export_leaves_a_file_that_is_there_unless_it_may_be_replaced(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    good("codes", "add", "1001")
+    Path("mine.txt").write_text("kept")
+    Path("link.csv").symlink_to("nowhere")
+    for name in ("mine.txt", "link.csv"):
+        says = f"tollgate: there is a file at {name} already; --replace overwrites it\n"
+        assert bad(capsys, "codes", "export", name) == says
+    assert Path("mine.txt").read_text() == "kept"
+    good("codes", "export", "mine.txt", "--replace")
+    assert "1001" in Path("mine.txt").read_text()
 
 
 def test_export_that_cannot_be_written_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:

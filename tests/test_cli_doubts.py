@@ -15,6 +15,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from proxy.cli import run
 from proxy.commands.doubts import unknown_names
 from proxy.net.resolver import Resolver
+from proxy.policy import User, UserGroup
 from proxy.settings import Settings, load_settings
 from proxy.store import Store
 from tests.support.certificates import Authority
@@ -265,3 +266,35 @@ def test_a_store_that_will_be_made_or_is_there_is_no_trouble(
     assert sorted(tmp_path.rglob("*")) == before
     Path("var/lib/x.db").write_bytes(b"")
     assert told(capsys, TRUNK.format("udp")) == []
+
+
+def test_an_address_that_this_machine_has_not_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    listen = '[sip]\nlisten = ["udp:192.0.2.1:5060", "tcp:192.0.2.1:5060", "udp:127.0.0.1", "udp:[::1]"]\n'
+    said = [
+        one for one in told(capsys, TRUNK.format("udp") + listen) if "192.0.2.1" in one or "127.0.0.1" in one
+    ]
+    assert len(said) == 1
+    assert (
+        "sip.listen: 192.0.2.1: Cannot assign requested address: is it an address of this machine?" in said[0]
+    )
+
+
+@pytest.mark.parametrize(("network", "is_told"), [("0.0.0.0/0", True), ("::/0", True), ("10.0.0.0/8", False)])
+def test_a_peer_that_is_everybody_is_told(
+    network: str, capsys: pytest.CaptureFixture[str], *, is_told: bool
+) -> None:
+    peer = f'[[peers]]\nname = "pbx"\nnetworks = ["{network}"]\n'
+    said = told(capsys, TRUNK.format("udp") + peer)
+    assert any(f"peers[0].networks: {network}: whoever reaches the gate" in one for one in said) is is_told
+
+
+def test_a_number_that_leads_to_nobody_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///x.db")
+    routes = '[[did_routes]]\nprefix = "1555"\nuser = "204"\n[[did_routes]]\nprefix = "1556"\nuser = "999"\n'
+    with Store("sqlite:///x.db") as store:
+        store.groups.add(UserGroup("staff"))
+        store.users.add(User("204", "staff"))
+    (said,) = told(capsys, TRUNK.format("udp") + routes)
+    assert "did_routes[1].user: there is no user 999 in the store; calls to 1556... are refused" in said

@@ -228,6 +228,36 @@ def test_callers_of_a_pbx_are_named_as_the_gate_names_them(
 
 
 @pytest.mark.usefixtures("staffed")
+def test_the_only_peer_counts_and_of_several_one_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOLLGATE_TRUNKS")
+    monkeypatch.setenv("TOLLGATE_CONFIG", "gate.toml")
+    stranger = ["explain", "--caller", "300", "--number", "4155550100"]
+
+    def steps(*more: str) -> list[str]:
+        assert run([*stranger, *more]) == 0
+        return lines_of(capsys)
+
+    Path("gate.toml").write_text(PEERS)
+    said = steps()
+    assert said[:2] == ["1. caller: matches no user; the peer's default group counts", "2. group: 'staff'"]
+    assert said == steps("--peer", "pbx")
+    assert steps("--group", "guests")[1] == "2. group: 'guests'"
+    Path("gate.toml").write_text(PEERS + ANOTHER)
+    assert steps()[0] == ("1. caller: matches no user; which peer's default group counts is said with --peer")
+    assert steps("--peer", "pbx") == said
+    assert steps("--peer", "branch")[0] == "1. caller: matches no user, and the peer has no default group"
+    Path("gate.toml").write_text("")
+    assert steps()[0] == "1. caller: matches no user, and the settings have no peer"
+    # A default group that is not there is told as a step: the gate refuses such calls.
+    Path("gate.toml").write_text(PEERS.replace('"staff"', '"gone"'))
+    assert steps()[1] == "2. group: 'gone' does not exist"
+    assert run([*stranger, "--group", "gone"]) == 1
+    assert "group 'gone' does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("staffed")
 def test_a_peer_that_is_not_in_the_settings_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", "--peer", "pbx", "--number", "204"]) == 1
     assert "--peer: no peer 'pbx' in the settings; there are none" in capsys.readouterr().err

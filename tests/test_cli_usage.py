@@ -90,6 +90,10 @@ def test_export_in_every_format(form: str, capsys: pytest.CaptureFixture[str]) -
     assert len(lines) == (3 if form == "usage-log" else 2)
     assert out_of(capsys, "usage", "export", "out", "--format", form) == ["out: 2 calls"]
     assert Path("out").read_text().splitlines() == lines
+    assert run(["usage", "export", "out"]) == 1
+    assert "there is a file at out already; --replace overwrites it" in capsys.readouterr().err
+    assert Path("out").read_text().splitlines() == lines
+    assert out_of(capsys, "usage", "export", "out", "--replace", "--format", form) == ["out: 2 calls"]
 
 
 def test_export_for_spreadsheets_has_no_formulas(capsys: pytest.CaptureFixture[str]) -> None:

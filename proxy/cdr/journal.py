@@ -141,7 +141,8 @@ class Journal:
                 os.close(self._descriptor)
                 self._descriptor = -1
             self._segments.release_lock()
-            raise JournalUnavailable(f"journal directory {self._path}: {error.strerror}") from error
+            where = error.filename or self._path
+            raise JournalUnavailable(f"journal directory: {where}: {error.strerror}") from error
         self._renew_reserve()
         if found.interrupted:
             _log.warning("%d call(s) were cut off; their records are closed", len(found.interrupted))

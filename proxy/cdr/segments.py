@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.errors import ConfigurationError, JournalUnavailable
+from proxy.private_files import make_folder, open_private
 
 __all__ = ["Position", "SegmentDirectory"]
 
@@ -39,8 +40,8 @@ class SegmentDirectory:
         self.path = path
         self.segment_bytes = segment_bytes
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            make_folder(path)
+            self._lock = open_private(path / "lock", os.O_RDWR)
         except OSError as error:
             raise JournalUnavailable(f"journal directory {path} can't be used: {error.strerror}") from error
         try:
@@ -113,7 +114,7 @@ class SegmentDirectory:
         return self.path / "reserve"
 
     def _allocate(self, path: Path) -> int:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(path, os.O_RDWR | os.O_TRUNC)
         try:
             os.posix_fallocate(descriptor, 0, self.segment_bytes)
             os.fsync(descriptor)

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from proxy.cdr.segments import Position
 from proxy.cdr.tail import JournalEntry, JournalTail
+from proxy.private_files import open_private
 
 __all__ = ["RecordPump", "RecordSink", "forget_position", "release_delivered"]
 
@@ -169,7 +170,7 @@ class RecordPump:
         )
         fresh = self._file.with_suffix(".new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            descriptor = open_private(fresh, os.O_WRONLY | os.O_TRUNC)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(text)
             os.replace(fresh, self._file)

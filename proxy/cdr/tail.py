@@ -18,6 +18,7 @@ from proxy.cdr.frames import FrameKind, scan_frames
 from proxy.cdr.record import CallRecord
 from proxy.cdr.recovery import Damage, Recovery
 from proxy.cdr.segments import Position, SegmentDirectory
+from proxy.private_files import open_private
 
 __all__ = ["JournalEntry", "JournalTail"]
 
@@ -157,7 +158,7 @@ class JournalTail:
         """Keep a record that this version can't read, out of the way of the others."""
         path = self._segments.path / "unreadable.jsonl"
         _log.error("a final record can't be read and is kept in %s: %s", path.name, error)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(path, os.O_WRONLY | os.O_APPEND)
         with os.fdopen(descriptor, "a", encoding="ascii") as file:
             file.write(payload + "\n")
 

@@ -37,7 +37,12 @@ def backup(
 
     with open_store(read_settings(config)) as store, progress_bar("backup") as progress:
         store.audit.note("backed up", "store", file.name)
-        summary = write_backup(store.database, file, progress)
+        try:
+            summary = write_backup(store.database, file, progress)
+        except OSError as error:
+            # Its own name is that of the temporary file.
+            message = f"{file}: can't be written: {error.strerror or error}"
+            raise ConfigurationError(message) from error
     _tell(f"{file}: written, restored into an empty store and compared", summary)
 
 

@@ -14,6 +14,7 @@ import typer
 
 from proxy.commands.common import (
     ConfigOption,
+    ReplaceOption,
     YesOption,
     confirm_deletion,
     example,
@@ -25,6 +26,7 @@ from proxy.commands.common import (
     read_settings,
     say,
     show_table,
+    today,
     warn,
     write_file,
 )
@@ -88,6 +90,12 @@ class _Given:
         )
         description = base.description if self.description is None else self.description
         return new_code(code, description, plan=plan, template=template)
+
+    def warn_of_past(self) -> None:
+        """Say that a last day is over that has just been given."""
+        last = parse_date(self.valid_until, "--until")
+        if last is not None and last < today():
+            warn(f"--until {last}: this day is past: nobody can use the code")
 
     def _owner(self, old: CodeOwner) -> CodeOwner:
         from proxy.policy import CodeOwner, OwnerKind
@@ -154,6 +162,7 @@ def add(
             store.codes.change(old.id, made, version=old.version)
     dials = "" if made.form == made.digits else f", dialled {made.digits},"
     say(f"code {made.form}{dials} is in the store, {_FOLLOWS}")
+    given.warn_of_past()
 
 
 @app.command(
@@ -193,6 +202,7 @@ def set_(
             raise ConfigurationError("nothing to change: give at least one option with another value")
         store.codes.change(old.id, changed, version=old.version)
     say(f"code {changed.form} changed, {_FOLLOWS}")
+    given.warn_of_past()
 
 
 @app.command("list", epilog=example("tollgate codes list --search acme"))
@@ -217,12 +227,21 @@ def _row(code: AccountCode) -> tuple[str, ...]:
         code.form,
         code.digits,
         code.description,
-        "enabled" if code.enabled else "disabled",
+        _state(code),
         f"{code.owner.kind} {code.owner.name}".strip(),
         str(code.valid_from or ""),
         str(code.valid_until or ""),
         f"{code.uses}/{code.max_uses}" if code.max_uses is not None else str(code.uses),
     )
+
+
+def _state(code: AccountCode) -> str:
+    """Say whether a code can be used today, in the order in which the policy looks."""
+    if not code.enabled:
+        return "disabled"
+    if code.valid_from is not None and today() < code.valid_from:
+        return "not yet"
+    return "expired" if code.valid_until is not None and today() > code.valid_until else "enabled"
 
 
 @app.command(
@@ -315,6 +334,8 @@ def _refusal(file: Path, refused: Sequence[LineResult]) -> str:
 @app.command(epilog=example("tollgate codes export codes.csv", "tollgate codes export - | less"))
 def export(
     file: Annotated[Path, typer.Argument(help="CSV file to write; - for standard output.")],
+    *,
+    replace: ReplaceOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Export all account codes as the CSV file that import reads.
@@ -325,7 +346,7 @@ def export(
     from proxy.policy.code_file import write_code_file
 
     with open_store(read_settings(config)) as store:
-        count = write_file(file, write_code_file(store.codes.stream()))
+        count = write_file(file, write_code_file(store.codes.stream()), replace=replace)
     if str(file) != "-":
         say(f"{file}: {count - 1} codes")
 

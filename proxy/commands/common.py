@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConfigOption",
+    "ReplaceOption",
     "YesOption",
     "actor",
     "config_before_command",
@@ -41,6 +42,7 @@ __all__ = [
     "service_of",
     "show_table",
     "shown_time",
+    "today",
     "warn",
     "warn_of_new_store",
     "write_file",
@@ -55,6 +57,7 @@ ConfigOption = Annotated[
 _FIRST_YEAR, _LAST_YEAR = 1971, 2999
 """Years whose days have a time since 1970 in every time zone."""
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Overwrite a file that is there.")]
 
 
 config_before_command: ContextVar[Path | None] = ContextVar("config_before_command", default=None)
@@ -214,10 +217,16 @@ def progress_bar(what: str) -> Iterator[Progress | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def write_file(path: Path, lines: Iterable[str]) -> int:
-    """Write lines to a file (``-``: standard output), whole or not at all, mode 0600; return how many."""
+def write_file(path: Path, lines: Iterable[str], *, replace: bool = False) -> int:
+    """Write lines to a file (``-``: standard output), whole or not at all, mode 0600; return how many.
+
+    One that is there stays as it is unless ``replace``.
+    """
     if str(path) == "-":
         return _write(sys.stdout, lines)
+    if not replace and os.path.lexists(path) and not path.is_dir():
+        message = f"there is a file at {path} already; --replace overwrites it"
+        raise ConfigurationError(message)
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -242,6 +251,11 @@ def _write(file: IO[str], lines: Iterable[str]) -> int:
     return count
 
 
+def today() -> date:
+    """Return the site's day, as account codes are held against it."""
+    return datetime.now().astimezone().date()
+
+
 def parse_date(text: str | None, option: str) -> date | None:
     """Return the date of an option (``2026-07-31``); an empty text means none."""
     if not text:
@@ -249,7 +263,7 @@ def parse_date(text: str | None, option: str) -> date | None:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        message = f"{option}: {text!r} is no date; write it like {datetime.now().astimezone().date()}"
+        message = f"{option}: {text!r} is no date; write it like {today()}"
         raise ConfigurationError(message) from None
     if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
         message = f"{option}: {text} is too far away; write a year from {_FIRST_YEAR} to {_LAST_YEAR}"

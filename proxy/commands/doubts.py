@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,8 +35,10 @@ _SECRET_OPTION = re.compile("pass|secret")
 def doubts(settings: Settings, *, resolve: bool = False) -> Iterator[str]:
     """Say them one by one. Raises ConfigurationError where the gate or its portal would not start."""
     yield from _unopened_store(settings)
+    yield from _no_such_address(settings)
+    yield from _trusting_everybody(settings)
     yield from _no_trunk(settings)
-    yield from _unknown_groups(settings)
+    yield from _unknown_names(settings)
     yield from _emergency_gaps(settings)
     yield from _nobody_sends(settings)
     yield from _certificate(composition.tls_config(settings))
@@ -143,25 +146,54 @@ def _without_secrets(said: str, url: URL) -> str:
     return said
 
 
+def _no_such_address(settings: Settings) -> Iterator[str]:
+    """Say which addresses to listen at this machine has not; on another one that may be as it should."""
+    for address in dict.fromkeys(listen.host for listen in settings.sip.listen):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.bind((address, 0))
+        except OSError as error:
+            yield f"sip.listen: {address}: {error.strerror}: is it an address of this machine?"
+
+
+def _trusting_everybody(settings: Settings) -> Iterator[str]:
+    for index, peer in enumerate(settings.peers):
+        for network in peer.networks:
+            if not network.prefixlen and not peer.certificate_names:
+                yield (
+                    f"peers[{index}].networks: {network}: whoever reaches the gate calls as this PBX, "
+                    "without a password; name the PBX's own address"
+                )
+
+
 def _no_trunk(settings: Settings) -> Iterator[str]:
     if not settings.trunks:
         yield "trunks: there is none: every call to the outside is refused, emergency calls too"
 
 
-def _unknown_groups(settings: Settings) -> list[str]:
-    """Say which default groups neither the file names nor the store holds."""
-    from proxy.store.people import known_group_names
+def _unknown_names(settings: Settings) -> list[str]:
+    """Say which default groups neither the file names nor the store holds, and which users it does not."""
+    from proxy.store.people import known_names
 
     named = [(f"peers[{index}]", peer.default_group) for index, peer in enumerate(settings.peers)]
     named.append(("phones", settings.phones.default_group))
-    missing = [(where, name) for where, name in named if name is not None]
-    known = {group.name for group in settings.groups}
-    if any(name not in known for _, name in missing):
-        known |= known_group_names(settings.store.url)
+    in_file = {group.name for group in settings.groups}
+    missing = [(where, name) for where, name in named if name is not None and name not in in_file]
+    routes = [
+        (f"did_routes[{index}]", route) for index, route in enumerate(settings.did_routes) if route.user
+    ]
+    if not missing and not routes:
+        return []
+    groups, users = known_names(settings.store.url)
     return [
         f"{where}.default_group: there is no group {name!r} in the file or the store; its callers are refused"
         for where, name in missing
-        if name not in known
+        if name not in groups
+    ] + [
+        f"{where}.user: there is no user {route.user} in the store; calls to {route.prefix}... are refused"
+        for where, route in routes
+        if route.user not in users
     ]
 
 

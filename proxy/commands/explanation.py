@@ -26,6 +26,8 @@ from proxy.settings import Settings
 
 __all__ = ["Explanation", "peers_of"]
 
+_NO_DEFAULT_GROUP = "caller: matches no user, and the peer has no default group"
+"""What the policy says where no default group is given: of one peer it is right."""
 _REFUSED = "outcome: the call is refused (403)"
 
 
@@ -56,7 +58,7 @@ class Explanation:
         """Say it line by line."""
         decision = decide(self.request, self.snapshot)
         for index, step in enumerate(decision.steps, 1):
-            yield f"{index}. {step}"
+            yield f"{index}. {self._named(step)}"
         if decision.number is not None:
             yield f"number for record and trunk: {decision.number.number} ({decision.call_class})"
         yield f"decision: {decision.treatment}"
@@ -76,6 +78,14 @@ class Explanation:
             yield from self._with_code(self.code, decision, stranded=stranded)
         elif stranded:
             yield "outcome: the call fails for want of a trunk"
+
+    def _named(self, step: str) -> str:
+        """Return a step; what it says of the peer's group only where it is known which peer is meant."""
+        if step != _NO_DEFAULT_GROUP or len(self.peers) == 1:
+            return step
+        if not self.peers:
+            return "caller: matches no user, and the settings have no peer"
+        return "caller: matches no user; which peer's default group counts is said with --peer"
 
     def _strands(self, decision: Decision) -> bool:
         """Say whether the call would go over a trunk, and there is none."""

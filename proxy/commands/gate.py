@@ -222,7 +222,9 @@ def explain(
     group: Annotated[
         str | None, typer.Option(help="The PBX's user group for callers that match no user.")
     ] = None,
-    peer: Annotated[str | None, typer.Option(help="The PBX that it comes through, of several.")] = None,
+    peer: Annotated[
+        str | None, typer.Option(help="The PBX that it comes through; needed with several.")
+    ] = None,
     code: Annotated[str | None, typer.Option(help="An account code that is then entered.")] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -238,8 +240,6 @@ def explain(
         raise ConfigurationError("who calls? Give --user, or --caller and --group for calls through a PBX")
     settings = read_settings(config)
     peers = peers_of(settings, peer) if peer is not None or user is None else []
-    if peer is not None and group is None:
-        group = next(one.default_group for one in settings.peers if one.name == peer)
     plan = plan_of(settings)
     with open_store(settings) as store:
         snapshot = load_snapshot(store.database, plan)
@@ -250,6 +250,8 @@ def explain(
     if group is not None and group not in snapshot.groups:
         message = f"group {group!r} does not exist"
         raise ConfigurationError(message)
+    if group is None and len(peers) == 1:
+        group = next(one.default_group for one in settings.peers if one.name == peers[0])
     request = CallRequest(number, user, caller, group)
     for line in Explanation(settings, snapshot, request, peers, code).lines():
         say(line)

@@ -12,6 +12,7 @@ import typer
 
 from proxy.commands.common import (
     ConfigOption,
+    ReplaceOption,
     example,
     open_store,
     parse_date,
@@ -88,6 +89,7 @@ def export(
     corrections: Annotated[
         bool, typer.Option("--corrections", help="Add the recorded code and who corrected it (usage-log).")
     ] = False,
+    replace: ReplaceOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Export calls, oldest first."""
@@ -105,7 +107,7 @@ def export(
             lines = usage_log_lines(facts, zone=store.usage.zone, corrections=corrections)
         else:
             lines = _lines(chosen, store.usage.stream(wanted))
-        write_file(file, lines)
+        write_file(file, lines, replace=replace)
     if str(file) != "-":
         say(f"{file}: {count} calls")
 

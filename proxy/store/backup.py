@@ -30,6 +30,7 @@ import sqlalchemy as sa
 
 from proxy.errors import TollgateError
 from proxy.policy import NumberPlan
+from proxy.private_files import give_like, make_folder
 from proxy.store.audit import Actor
 from proxy.store.database import HEAD, Database, StoreUnavailable, known_revisions, migrate
 from proxy.store.models import metadata
@@ -284,7 +285,7 @@ def restore_backup(
     there = target.exists() and target.stat().st_size > 0
     if there and not replace:
         raise BackupRefused(f"there is a store at {target} already; --replace puts it aside")
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(target.parent)
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=target.parent) as folder:
         fresh = Path(folder) / "store.db"
         summary = _rebuild(path, path.name, fresh, progress)
@@ -292,6 +293,7 @@ def restore_backup(
             made = {"made_at": summary.made_at, "revision": summary.revision}
             store.audit.note("restored", "store", path.name, after=made)
         _leave_write_ahead(fresh)
+        give_like(fresh, target if there else target.parent)
         if there:
             summary.put_aside = _put_aside(target)
         os.replace(fresh, target)

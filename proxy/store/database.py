@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from proxy.errors import ConfigurationError, TollgateError
+from proxy.private_files import make_folder, open_private
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -266,8 +267,8 @@ def _prepare_file(url: URL, name: str) -> None:
     """Make the file, or an old one, 0600: SQLite would use the umask. New WAL files inherit its mode."""
     path = Path(str(url.database))
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        make_folder(path.parent)
+        os.close(open_private(path, os.O_RDWR))
         for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
             _make_private(file)
     except OSError as error:

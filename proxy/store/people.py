@@ -22,7 +22,7 @@ from proxy.store.models import account_codes, groups, users
 from proxy.store.rows import group_facts, group_row, read_group, read_user, user_facts, user_row
 from proxy.store.versions import VersionConflict, Versioned
 
-__all__ = ["GroupsRepository", "UsersRepository", "known_group_names", "load_groups", "load_users"]
+__all__ = ["GroupsRepository", "UsersRepository", "known_names", "load_groups", "load_users"]
 
 _CHUNK = 500
 _END = 3
@@ -211,20 +211,27 @@ def _ends(*numbers: str) -> set[str]:
     return {"".join(char for char in number if char.isdigit())[-_END:] for number in plain} - {""}
 
 
-def known_group_names(url: str) -> frozenset[str]:
-    """The names of the groups in a store, which is neither made nor migrated; none if it can't be read."""
+def known_names(url: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The groups' names and the users' extensions in a store, which is neither made nor migrated; none if it
+    can't be read.
+    """
+    nobody = frozenset[str](), frozenset[str]()
     file = make_url(url).database if url.startswith("sqlite:") else None
     if file is not None and not Path(file).exists():
-        return frozenset()
+        return nobody
     try:
         engine = create_engine(url)
         try:
             with engine.connect() as connection:
-                return frozenset(connection.execute(select(groups.c.name)).scalars())
+                names, extensions = (
+                    frozenset(connection.execute(select(column)).scalars())
+                    for column in (groups.c.name, users.c.extension)
+                )
+                return names, extensions
         finally:
             engine.dispose()
     except (SQLAlchemyError, ImportError, ValueError):
-        return frozenset()
+        return nobody
 
 
 def load_groups(connection: Connection) -> list[UserGroup]:
