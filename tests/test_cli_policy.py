@@ -390,3 +390,19 @@ def test_a_groups_limits_are_set_one_by_one(capsys: pytest.CaptureFixture[str]) 
         assert group.limits == CallLimits(3, 1, 2, 60, 7200)
     good("groups", "set", "sales", "--caller-calls", "0")
     assert "caller_calls must be 0" in bad(capsys, "groups", "set", "sales", "--caller-calls", "-1")
+
+
+def test_recordings_that_are_not_there_are_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good("groups", "add", "desk", "--prompts", "desk")
+    assert (
+        "--prompts desk: there is no such folder in prompts.folder, which is not set"
+        in capsys.readouterr().err
+    )
+    monkeypatch.setenv("TOLLGATE_PROMPTS__FOLDER", "own")
+    good("groups", "set", "desk", "--tries", "4")
+    assert "--prompts desk: there is no such folder in own/groups" in capsys.readouterr().err
+    Path("own/groups/desk").mkdir(parents=True)
+    good("groups", "set", "desk", "--tries", "5")
+    assert capsys.readouterr().err == ""

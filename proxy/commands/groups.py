@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -159,6 +160,7 @@ def add(name: str, change: _Change, settings: Settings) -> None:
 
     group = change(UserGroup(name))
     _look_at_patterns(group, settings)
+    _look_for_recordings(group, settings)
     with open_store(settings, make=True) as store:
         store.groups.add(group)
     say(f"group {name!r} is in the store")
@@ -188,6 +190,7 @@ def set_(name: str, change: _Change, settings: Settings) -> None:
         if changed == group:
             raise ConfigurationError("nothing to change: give at least one option with another value")
         _look_at_patterns(changed, settings)
+        _look_for_recordings(changed, settings)
         repository.change(changed)
     say(f"group {name!r} changed, live in a running gate within a second")
 
@@ -205,6 +208,14 @@ def _look_at_patterns(group: UserGroup, settings: Settings) -> None:
                     f"pattern {pattern}: numbers are compared without the outside-line prefix {prefix}; "
                     f"write {rest} if that was meant"
                 )
+
+
+def _look_for_recordings(group: UserGroup, settings: Settings) -> None:
+    """Warn of recordings that are not there: callers would hear the common ones, and nobody a word of it."""
+    folder = settings.prompts.folder
+    if group.prompts and not (folder and Path(folder, "groups", group.prompts).is_dir()):
+        where = f"{folder}/groups" if folder else "prompts.folder, which is not set"
+        warn(f"--prompts {group.prompts}: there is no such folder in {where}; callers hear the common sounds")
 
 
 @app.command("list", epilog=example("tollgate groups list"))
