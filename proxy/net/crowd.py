@@ -25,9 +25,9 @@ __all__ = ["MOST_WAITING", "Crowd", "Deliver"]
 
 logger = logging.getLogger(__name__)
 
-TURN = 0.02
+TURN = 0.015
 """Seconds that a turn of the event loop may take while there is overload; declining has as many again."""
-PATIENCE = 0.02
+PATIENCE = 0.015
 """How long a new request waits then."""
 LATE = 0.1
 """How long the oldest of a crowd has waited, all the while, when it is overload."""
@@ -35,7 +35,7 @@ STANDING = 1.0
 """Seconds after which a crowd is overload, and after which overload is over."""
 FEW = 64
 """Messages of either kind that a turn takes in any case."""
-MANY = 512
+MANY = 384
 """Requests declined in one turn."""
 MOST_WAITING = 8_192
 """Messages kept here; datagrams beyond that wait in the kernel, which drops when its buffer is full."""

@@ -300,8 +300,8 @@ def test_in_overload_the_work_of_capacity_is_done_and_the_rest_hears_so_within_5
     loop.run(2 * STANDING, offered=20_000)
     assert "overload" in caplog.text
     before, since = len(loop.declined), loop.now
-    taken = loop.run(5.0, offered=20_000, elsewhere=0.01)
-    # 10 of every 20 ms are the loop's own, the rest is shared by INVITEs taken and declined.
+    taken = loop.run(5.0, offered=20_000, elsewhere=TURN / 2)
+    # Half of each turn is the loop's own, the rest is shared by INVITEs taken and declined.
     assert taken >= 0.8 * 5.0 * 1_000 * (1 - 20_000 * 0.00003 / 2)
     assert len(loop.declined) - before > 50_000
     assert loop.now - since >= 5.0
