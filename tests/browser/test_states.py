@@ -100,10 +100,13 @@ def test_two_editors_of_a_code_at_once(new_page: NewPage, site: Site) -> None:
         page.goto(f"/codes?search=2200&edit={found.id}")
     first.get_by_label("Description", exact=True).fill("By the first")
     first.get_by_role("button", name="Save").click()
+    # The line in which it is typed is a cell of that name, too.
+    expect(first.get_by_text("1 code changed.")).to_be_visible()
     expect(first.get_by_role("cell", name="By the first")).to_be_visible()
     second.get_by_label("Description", exact=True).fill("By the second")
     second.get_by_role("button", name="Save").click()
     expect(second.get_by_role("alert")).to_contain_text("By the first")
     expect(second.get_by_label("Description", exact=True)).to_have_value("By the second")
     second.get_by_role("button", name="Save").click()
+    expect(second.get_by_text("1 code changed.")).to_be_visible()
     expect(second.get_by_role("cell", name="By the second")).to_be_visible()

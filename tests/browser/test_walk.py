@@ -56,6 +56,8 @@ def test_code_is_added_changed_and_deleted_with_yes(person: Page, site: Site) ->
     person.get_by_role("link", name=code, exact=True).click()
     person.get_by_label("Description", exact=True).fill("Another matter")
     person.get_by_role("button", name="Save").click()
+    # The line in which it is typed is a cell of that name, too.
+    expect(person.get_by_text("1 code changed.")).to_be_visible()
     expect(person.get_by_role("cell", name="Another matter")).to_be_visible()
     for answer, left in (("No", 1), ("Yes", 0)):
         person.goto(f"/codes?search={code}")
