@@ -12,6 +12,7 @@ from proxy.cdr.builder import RecordBuilder
 from proxy.commands.common import shown_time
 from proxy.errors import ConfigurationError
 from proxy.policy import (
+    NO_DEFAULT_GROUP,
     CallClass,
     CallerLock,
     CallRequest,
@@ -26,8 +27,6 @@ from proxy.settings import Settings
 
 __all__ = ["Explanation", "peers_of"]
 
-_NO_DEFAULT_GROUP = "caller: matches no user, and the peer has no default group"
-"""What the policy says where no default group is given: of one peer it is right."""
 _REFUSED = "outcome: the call is refused (403)"
 
 
@@ -81,7 +80,7 @@ class Explanation:
 
     def _named(self, step: str) -> str:
         """Return a step; what it says of the peer's group only where it is known which peer is meant."""
-        if step != _NO_DEFAULT_GROUP or len(self.peers) == 1:
+        if step != NO_DEFAULT_GROUP or len(self.peers) == 1:
             return step
         if not self.peers:
             return "caller: matches no user, and the settings have no peer"

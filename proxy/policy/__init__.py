@@ -17,7 +17,7 @@ from proxy.policy.codes import (
     refuse_duplicate,
     refuse_emergency_code,
 )
-from proxy.policy.decision import CallRequest, Decision, decide, is_for_help
+from proxy.policy.decision import NO_DEFAULT_GROUP, CallRequest, Decision, decide, is_for_help
 from proxy.policy.groups import ALL_CLASSES, MAX_CODE_LENGTH, ClassOfService, UserGroup
 from proxy.policy.limits import CallLimits
 from proxy.policy.locks import CallerLock
@@ -31,6 +31,7 @@ from proxy.policy.users import DigestCredential, User, refuse_emergency_user
 __all__ = [
     "ALL_CLASSES",
     "MAX_CODE_LENGTH",
+    "NO_DEFAULT_GROUP",
     "AccountCode",
     "CallClass",
     "CallLimits",

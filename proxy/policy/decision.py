@@ -62,6 +62,10 @@ class Decision:
         return self.treatment.asks
 
 
+NO_DEFAULT_GROUP = "caller: matches no user, and the peer has no default group"
+"""The step of a decision that says so."""
+
+
 def decide(request: CallRequest, snapshot: Snapshot) -> Decision:
     """Return the decision on a call. Whatever is broken: emergency calls go, others don't."""
     try:
@@ -133,7 +137,7 @@ def _identify(request: CallRequest, snapshot: Snapshot) -> tuple[User | None, Us
     if user is not None:
         name = user.group
     elif name is None:
-        return None, None, ["caller: matches no user, and the peer has no default group"]
+        return None, None, [NO_DEFAULT_GROUP]
     group = snapshot.groups.get(name)
     if group is None:
         return user, None, [said, f"group: {name!r} does not exist"]

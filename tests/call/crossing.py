@@ -6,8 +6,9 @@ from proxy.call.config import Trunk
 from proxy.sip.flow import Flow
 from proxy.sip.message import Request
 from tests.support.gate import CARRIER, GateBench, default_config
+from tests.support.ua import Ua
 
-__all__ = ["TOLL_FREE", "sent_to_carrier", "trunk"]
+__all__ = ["TOLL_FREE", "crossed", "sent_to_carrier", "trunk"]
 
 TOLL_FREE = "918005550123"
 
@@ -17,11 +18,16 @@ def sent_to_carrier(
 ) -> Request:
     config = default_config() if trunk is None else default_config(trunks=(trunk,))
     with GateBench(config=config) as bench:
-        call = bench.pbx.call(TOLL_FREE, headers=headers, caller=caller)
-        bench.run(0.5)
-        invite = bench.carrier.calls[0].invite
-        assert invite is not None
-        call.bye()
+        return crossed(bench, bench.pbx, headers, caller=caller)
+
+
+def crossed(bench: GateBench, ua: Ua, headers: list[tuple[str, str]], *, caller: str = "204") -> Request:
+    """Place a call and hang up; returns the INVITE that the carrier got."""
+    call = ua.call(TOLL_FREE, headers=headers, caller=caller)
+    bench.run(0.5)
+    invite = bench.carrier.calls[0].invite
+    assert invite is not None
+    call.bye()
     return invite
 
 
