@@ -19,6 +19,13 @@ settings.register_profile("tollgate", deadline=None, suppress_health_check=[Heal
 settings.load_profile("tollgate")
 
 
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands work in a folder of the test's own, on a store there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///cli.db")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Doubt failures of what keeps real time on a machine that others had."""
     config.pluginmanager.register(RunAgain(), "run again")

@@ -36,10 +36,7 @@ COMMANDS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///cli.db")
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -22,10 +22,7 @@ from tests.support.commands import lines_of
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(autouse=True)
-def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///cli.db")
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @pytest.fixture

@@ -22,11 +22,7 @@ from proxy.store import PortalAccount, Role
 from proxy.store.store import Store
 from tests.support.commands import answer, bad, good
 
-
-@pytest.fixture(autouse=True)
-def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///cli.db")
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 # Groups
