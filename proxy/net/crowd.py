@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 TURN = 0.015
 """Seconds that a turn of the event loop may take while there is overload; declining has as many again."""
+AT_LEAST = TURN / 4
+"""Seconds of each turn that new requests have then, whatever else the loop has to do: a machine that stands
+still now and then takes fewer calls, not none."""
 PATIENCE = 0.015
 """How long a new request waits then."""
 LATE = 0.1
@@ -171,10 +174,9 @@ class Crowd:
         elif now - self._late_since >= STANDING and not self._overload_until:
             self._overload_until = now + STANDING
             logger.warning("overload: new requests get 503")
-        # What the loop has done since the last turn belongs to calls that were let in: new ones get the rest.
-        until = (self._left_at or now) + TURN
         self._deliver_others(now + TURN)
-        self._deliver_new(until)
+        # What the loop has done since the last turn belongs to calls that were let in: new ones get the rest.
+        self._deliver_new(max((self._left_at or now) + TURN, self.clock() + AT_LEAST))
         if self._overload_until:
             self._decline_late()
         self._left_at = self.clock() if self else 0.0
