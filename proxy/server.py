@@ -13,7 +13,6 @@ import asyncio
 import logging
 import os
 import secrets
-import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
@@ -38,7 +37,7 @@ from proxy.errors import ConfigurationError
 from proxy.events import TrunkNews
 from proxy.media.embedded import EmbeddedEngine
 from proxy.metrics import LoopLag, MetricsServer
-from proxy.net.addresses import addresses_of_machine
+from proxy.net.addresses import addresses_of_machine, why_not_own
 from proxy.net.control import ControlServer
 from proxy.net.driver import Driver
 from proxy.net.resolver import NameTable, PeerNames
@@ -545,13 +544,5 @@ def _require_own_addresses(settings: Settings) -> None:
     """Refuse media addresses that are not this machine's: no call could have a port."""
     for name in ("address", "address_ipv6"):
         host = getattr(settings.media, name)
-        if not host:
-            continue
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
-        )[0]
-        try:
-            with socket.socket(family, kind) as probe:
-                probe.bind(address)
-        except OSError as error:
-            raise ConfigurationError(f"media.{name}: {host}: {error.strerror or error}") from error
+        if host and (why := why_not_own(host)):
+            raise ConfigurationError(f"media.{name}: {host}: {why}")

@@ -17,7 +17,8 @@ from proxy.commands.doubts import unknown_names
 from proxy.net.resolver import Resolver
 from proxy.policy import User, UserGroup
 from proxy.settings import Settings, load_settings
-from proxy.store import Store
+from proxy.store import Store, people
+from proxy.store.people import known_names
 from tests.support.certificates import Authority
 from tests.support.dns_server import running_dns_server
 
@@ -269,14 +270,24 @@ def test_a_store_that_will_be_made_or_is_there_is_no_trouble(
 
 
 def test_an_address_that_this_machine_has_not_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    listen = '[sip]\nlisten = ["udp:192.0.2.1:5060", "tcp:192.0.2.1:5060", "udp:127.0.0.1", "udp:[::1]"]\n'
-    said = [
-        one for one in told(capsys, TRUNK.format("udp") + listen) if "192.0.2.1" in one or "127.0.0.1" in one
+    settings = """
+[sip]
+listen = ["udp:198.51.100.1:5060", "tcp:198.51.100.1:5060", "udp:127.0.0.1", "udp:[::1]"]
+[media]
+address = "198.51.100.2"
+address_ipv6 = "2001:db8::2"
+[portal]
+listen = "198.51.100.3:8080"
+trusted_proxies = ["192.0.2.4"]
+"""
+    why = "Cannot assign requested address: is it an address of this machine?"
+    assert [one for one in told(capsys, TRUNK.format("udp") + settings) if "an address of" in one] == [
+        f"tollgate: warning: sip.listen: 198.51.100.1: {why}",
+        f"tollgate: warning: media.address: 198.51.100.2: {why}",
+        f"tollgate: warning: media.address_ipv6: 2001:db8::2: {why}",
+        f"tollgate: warning: portal.listen: 198.51.100.3: {why}",
     ]
-    assert len(said) == 1
-    assert (
-        "sip.listen: 192.0.2.1: Cannot assign requested address: is it an address of this machine?" in said[0]
-    )
+    assert told(capsys, TRUNK.format("udp") + '[media]\naddress = ""\naddress_ipv6 = "::1"\n') == []
 
 
 @pytest.mark.parametrize(("network", "is_told"), [("0.0.0.0/0", True), ("::/0", True), ("10.0.0.0/8", False)])
@@ -298,3 +309,49 @@ def test_a_number_that_leads_to_nobody_is_told(
         store.users.add(User("204", "staff"))
     (said,) = told(capsys, TRUNK.format("udp") + routes)
     assert "did_routes[1].user: there is no user 999 in the store; calls to 1556... are refused" in said
+
+
+NAMING = """
+[phones]
+default_group = "staff"
+[[did_routes]]
+prefix = "1555"
+user = "204"
+"""
+
+
+@pytest.mark.parametrize("url", ["sqlite:///gate.toml", f"sqlite:///{'x' * 300}/x.db", "sqlite:///folder"])
+def test_of_a_store_that_can_not_be_read_nobody_knows_who_is_in_it(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_STORE__URL", url)
+    monkeypatch.setenv("TOLLGATE_JOURNAL__FOLDER", "journal")
+    monkeypatch.setenv("TOLLGATE_CONTROL__SOCKET", "gate.sock")
+    Path("folder").mkdir()
+    (said,) = told(capsys, NAMING + TRUNK.format("udp"))
+    assert said.startswith("tollgate: warning: store.url: ")
+    assert known_names(url) is None
+
+
+@pytest.mark.parametrize("store", ["none", "of no octet"])
+def test_in_a_store_that_is_not_filled_yet_there_is_nobody(
+    store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if store == "of no octet":
+        Path("cli.db").touch()
+    said = told(capsys, NAMING + TRUNK.format("udp"))
+    assert ["phones.default_group" in said[0], "did_routes[0].user" in said[1], len(said)] == [True, True, 2]
+
+
+def test_a_store_that_can_not_be_opened_is_asked_for_no_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:////proc/nope/x.db")
+    monkeypatch.setenv("TOLLGATE_JOURNAL__FOLDER", "journal")
+    monkeypatch.setenv("TOLLGATE_CONTROL__SOCKET", "gate.sock")
+    # A server that answers nobody lets each of its askers wait.
+    asked: list[str] = []
+    monkeypatch.setattr(people, "known_names", asked.append)
+    (said,) = told(capsys, NAMING + TRUNK.format("udp"))
+    assert "store.url: " in said
+    assert asked == []

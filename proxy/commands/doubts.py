@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from proxy import composition
+from proxy.net.addresses import why_not_own
 from proxy.net.resolver import HostName, Resolver
 from proxy.net.tls import TlsConfig, TlsContexts
 from proxy.settings import Settings
@@ -34,11 +34,14 @@ _SECRET_OPTION = re.compile("pass|secret")
 
 def doubts(settings: Settings, *, resolve: bool = False) -> Iterator[str]:
     """Say them one by one. Raises ConfigurationError where the gate or its portal would not start."""
-    yield from _unopened_store(settings)
+    unopened = list(_unopened_store(settings))
+    yield from unopened
     yield from _no_such_address(settings)
     yield from _trusting_everybody(settings)
     yield from _no_trunk(settings)
-    yield from _unknown_names(settings)
+    if not unopened:
+        # Nor is a server asked twice that lets its askers wait.
+        yield from _unknown_names(settings)
     yield from _emergency_gaps(settings)
     yield from _nobody_sends(settings)
     yield from _certificate(composition.tls_config(settings))
@@ -147,14 +150,15 @@ def _without_secrets(said: str, url: URL) -> str:
 
 
 def _no_such_address(settings: Settings) -> Iterator[str]:
-    """Say which addresses to listen at this machine has not; on another one that may be as it should."""
-    for address in dict.fromkeys(listen.host for listen in settings.sip.listen):
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.bind((address, 0))
-        except OSError as error:
-            yield f"sip.listen: {address}: {error.strerror}: is it an address of this machine?"
+    """Say which addresses of the gate and its portal this machine has not; on another one that may be as it
+    should.
+    """
+    named = [("sip.listen", listen.host) for listen in settings.sip.listen]
+    named += [(f"media.{name}", getattr(settings.media, name)) for name in ("address", "address_ipv6")]
+    named.append(("portal.listen", settings.portal.address[0]))
+    for where, host in dict.fromkeys(named):
+        if host and (why := why_not_own(host)):
+            yield f"{where}: {host}: {why}: is it an address of this machine?"
 
 
 def _trusting_everybody(settings: Settings) -> Iterator[str]:
@@ -185,7 +189,10 @@ def _unknown_names(settings: Settings) -> list[str]:
     ]
     if not missing and not routes:
         return []
-    groups, users = known_names(settings.store.url)
+    known = known_names(settings.store.url)
+    if known is None:
+        return []
+    groups, users = known
     return [
         f"{where}.default_group: there is no group {name!r} in the file or the store; its callers are refused"
         for where, name in missing

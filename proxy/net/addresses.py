@@ -10,7 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from pathlib import Path
 
-__all__ = ["addresses_of_machine", "source_address"]
+__all__ = ["addresses_of_machine", "source_address", "why_not_own"]
 
 SOURCES_KEPT = 60
 """Seconds for which a route is taken to be the same: a tunnel may come up later than the gate."""
@@ -32,6 +32,19 @@ def source_address(host: str) -> str:
         return _source_address(host, int(time.monotonic()) // SOURCES_KEPT)
     except OSError:
         return ""
+
+
+def why_not_own(host: str) -> str:
+    """Say why no socket of this machine can have an address, which may be IPv6 with its zone; or ""."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 @lru_cache(maxsize=4096)

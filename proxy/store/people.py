@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, create_engine, delete, func, insert, make_url, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    create_engine,
+    delete,
+    func,
+    insert,
+    inspect,
+    make_url,
+    select,
+    update,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from proxy.errors import ConfigurationError
@@ -211,18 +222,20 @@ def _ends(*numbers: str) -> set[str]:
     return {"".join(char for char in number if char.isdigit())[-_END:] for number in plain} - {""}
 
 
-def known_names(url: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The groups' names and the users' extensions in a store, which is neither made nor migrated; none if it
+def known_names(url: str) -> tuple[frozenset[str], frozenset[str]] | None:
+    """The groups' names and the users' extensions in a store, which is neither made nor migrated; None if it
     can't be read.
     """
     nobody = frozenset[str](), frozenset[str]()
-    file = make_url(url).database if url.startswith("sqlite:") else None
-    if file is not None and not Path(file).exists():
-        return nobody
     try:
+        file = make_url(url).database if url.startswith("sqlite:") else None
+        if file is not None and not Path(file).exists():
+            return nobody
         engine = create_engine(url)
         try:
             with engine.connect() as connection:
+                if not inspect(connection).has_table(groups.name):
+                    return nobody
                 names, extensions = (
                     frozenset(connection.execute(select(column)).scalars())
                     for column in (groups.c.name, users.c.extension)
@@ -230,8 +243,8 @@ def known_names(url: str) -> tuple[frozenset[str], frozenset[str]]:
                 return names, extensions
         finally:
             engine.dispose()
-    except (SQLAlchemyError, ImportError, ValueError):
-        return nobody
+    except (SQLAlchemyError, ImportError, OSError, ValueError):
+        return None
 
 
 def load_groups(connection: Connection) -> list[UserGroup]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.net import addresses
-from proxy.net.addresses import addresses_of_machine, source_address
+from proxy.net.addresses import addresses_of_machine, source_address, why_not_own
 
 
 def test_they_are_those_that_a_socket_can_have() -> None:
@@ -53,3 +53,20 @@ def test_a_route_is_asked_for_again_after_a_while(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("proxy.net.addresses.time.monotonic", lambda: 600.0 + addresses.SOURCES_KEPT)
     source_address("127.0.0.8")
     assert asked().misses == before + 1
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("127.0.0.1", ""),
+        ("0.0.0.0", ""),
+        ("::1", ""),
+        ("198.51.100.1", "Cannot assign requested address"),
+        ("2001:db8::1", "Cannot assign requested address"),
+        # With its zone, or the kernel would find the address invalid wherever it is.
+        ("fe80::1%lo", "Cannot assign requested address"),
+        ("fe80::1%nosuch", "Name or service not known"),
+    ],
+)
+def test_why_a_socket_can_not_have_an_address(host: str, why: str) -> None:
+    assert why_not_own(host) == why
