@@ -388,17 +388,42 @@ def test_a_groups_limits_are_set_one_by_one(capsys: pytest.CaptureFixture[str]) 
     assert "caller_calls must be 0" in bad(capsys, "groups", "set", "sales", "--caller-calls", "-1")
 
 
-def test_recordings_that_are_not_there_are_told(
+def test_recordings_that_are_not_seen_are_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good("groups", "add", "desk", "--prompts", "desk")
-    assert (
-        "--prompts desk: there is no such folder in prompts.folder, which is not set"
-        in capsys.readouterr().err
-    )
+    def told(*options: str) -> str:
+        capsys.readouterr()
+        good("groups", "set", "desk", *options)
+        return capsys.readouterr().err
+
+    def warning(why: str) -> str:
+        ending = "a gate without these recordings plays the common sounds"
+        return f"tollgate: warning: --prompts desk: {why}; {ending}\n"
+
+    good("groups", "add", "desk")
+    assert told("--prompts", "desk") == warning("prompts.folder is not set")
     monkeypatch.setenv("TOLLGATE_PROMPTS__FOLDER", "own")
+    unseen = "own/groups/desk can't be looked at on this machine: {}"
+    assert told("--tries", "4") == warning(unseen.format("No such file or directory"))
+    own = Path("own/groups/desk")
+    own.mkdir(parents=True)
+    useless = "own/groups/desk holds no recording with the name of a sound (enter_code.wav and so on)"
+    assert told("--tries", "5") == warning(useless)
+    (own / "hello.wav").touch()
+    (own / "enter_code.mp3").touch()
+    assert told("--tries", "6") == warning(useless)
+    (own / "enter_code.WAV").touch()
+    assert told("--tries", "7") == ""
+
+
+def test_a_group_is_changed_where_its_recordings_can_not_be_looked_at(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOLLGATE_PROMPTS__FOLDER", "x" * 300)
+    good("groups", "add", "desk", "--prompts", "desk")
     good("groups", "set", "desk", "--tries", "4")
-    assert "--prompts desk: there is no such folder in own/groups" in capsys.readouterr().err
-    Path("own/groups/desk").mkdir(parents=True)
-    good("groups", "set", "desk", "--tries", "5")
-    assert capsys.readouterr().err == ""
+    assert "can't be looked at on this machine: File name too long" in capsys.readouterr().err
+    with Store("sqlite:///cli.db") as store:
+        group = store.groups.get("desk")
+    assert group is not None
+    assert group.tries == 4

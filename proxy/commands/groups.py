@@ -211,11 +211,23 @@ def _look_at_patterns(group: UserGroup, settings: Settings) -> None:
 
 
 def _look_for_recordings(group: UserGroup, settings: Settings) -> None:
-    """Warn of recordings that are not there: callers would hear the common ones, and nobody a word of it."""
-    folder = settings.prompts.folder
-    if group.prompts and not (folder and Path(folder, "groups", group.prompts).is_dir()):
-        where = f"{folder}/groups" if folder else "prompts.folder, which is not set"
-        warn(f"--prompts {group.prompts}: there is no such folder in {where}; callers hear the common sounds")
+    """Warn of recordings that are not seen: callers would hear the common ones, and nobody a word of it."""
+    if group.prompts and (why := _no_recordings(settings.prompts.folder, group.prompts)):
+        warn(f"--prompts {group.prompts}: {why}; a gate without these recordings plays the common sounds")
+
+
+def _no_recordings(folder: str, name: str) -> str:
+    """Say why this machine sees no recording in a group's folder, or ""."""
+    from proxy.media.prompts import SOUND_NAMES
+
+    if not folder:
+        return "prompts.folder is not set"
+    own = Path(folder, "groups", name)
+    try:
+        seen = any(path.suffix.lower() == ".wav" and path.stem in SOUND_NAMES for path in own.iterdir())
+    except OSError as error:
+        return f"{own} can't be looked at on this machine: {error.strerror}"
+    return "" if seen else f"{own} holds no recording with the name of a sound (enter_code.wav and so on)"
 
 
 @app.command("list", epilog=example("tollgate groups list"))
