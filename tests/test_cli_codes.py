@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import stat
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ from proxy.policy import (
     ClassOfService,
     CodeOwner,
     OwnerKind,
+    code_file,
     parse_patterns,
 )
 from proxy.store.store import Store
@@ -383,11 +386,74 @@ def test_export_leaves_a_file_that_is_there_unless_it_may_be_replaced(
     assert "1001" in Path("mine.txt").read_text()
 
 
+def test_export_leaves_a_file_that_is_made_while_it_is_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good("codes", "add", "1001")
+    lines = code_file.write_code_file
+
+    def slowly(codes: Iterable[AccountCode]) -> Iterator[str]:
+        yield from lines(codes)
+        Path("new.csv").write_text("somebody else's")
+
+    monkeypatch.setattr(code_file, "write_code_file", slowly)
+    assert "there is a file at new.csv already" in bad(capsys, "codes", "export", "new.csv")
+    assert Path("new.csv").read_text() == "somebody else's"
+    assert not list(Path().glob(".new.csv*"))
+    good("codes", "export", "new.csv", "--replace")
+    assert "1001" in Path("new.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["cli.db", "cli.db-wal", "folder/cli.db", "link.db"])
+def test_export_never_replaces_the_store(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    good("codes", "add", "1001")
+    Path("folder").symlink_to(".")
+    Path("link.db").symlink_to("cli.db")
+    for option in ((), ("--replace",)):
+        said = bad(capsys, "codes", "export", name, *option)
+        assert said == f"tollgate: {name}: is the store itself; name another file\n"
+    assert stored("1001") is not None
+
+
+def test_export_replaces_no_link_and_no_socket(capsys: pytest.CaptureFixture[str]) -> None:
+    good("codes", "add", "1001")
+    Path("target.csv").write_text("kept")
+    Path("link.csv").symlink_to("target.csv")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("gate.sock")
+        for name in ("link.csv", "gate.sock"):
+            said = bad(capsys, "codes", "export", name, "--replace")
+            assert said == (
+                f"tollgate: {name}: can't be written: --replace overwrites files, no links and devices\n"
+            )
+    assert Path("link.csv").is_symlink()
+    assert Path("target.csv").read_text() == "kept"
+
+
+@pytest.mark.parametrize("options", [(), ("--replace",)])
+def test_export_writes_into_pipes_and_devices(
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    good("codes", "add", "1001")
+    os.mkfifo("pipe")
+    Path("null").symlink_to("/dev/null")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        good("codes", "export", "pipe", *options)
+        assert b"1001" in os.read(reader, 4096)
+    finally:
+        os.close(reader)
+    good("codes", "export", "null", *options)
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
+    assert stat.S_ISCHR(os.stat("null").st_mode)
+    assert "null: 1 codes" in capsys.readouterr().out
+
+
 def test_export_that_cannot_be_written_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     Path("cli.db").touch()
     assert "can't be written: No such file" in bad(capsys, "codes", "export", "no/out.csv")
     Path("taken").mkdir()
-    assert "can't be written" in bad(capsys, "codes", "export", "taken")
+    assert "taken: can't be written: Is a directory" in bad(capsys, "codes", "export", "taken")
     assert [name for name in os.listdir() if name.startswith(".taken")] == []
 
 

@@ -345,8 +345,9 @@ def export(
     """
     from proxy.policy.code_file import write_code_file
 
-    with open_store(read_settings(config)) as store:
-        count = write_file(file, write_code_file(store.codes.stream()), replace=replace)
+    settings = read_settings(config)
+    with open_store(settings) as store:
+        count = write_file(file, write_code_file(store.codes.stream()), settings, replace=replace)
     if str(file) != "-":
         say(f"{file}: {count - 1} codes")
 

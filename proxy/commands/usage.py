@@ -60,10 +60,11 @@ def list_(
     """List the latest calls, as a table or in an export format."""
     chosen = _parse_format(form) if form else None
     wanted = _wanted((since, until), (user, group, code), number, result, newest_first=True)
-    with open_store(read_settings(config)) as store:
+    settings = read_settings(config)
+    with open_store(settings) as store:
         records = list(islice(store.usage.stream(wanted), limit))
     if chosen is not None:
-        write_file(Path("-"), _lines(chosen, records))
+        write_file(Path("-"), _lines(chosen, records), settings)
         return
     columns = ("Start", "Talk", "Caller", "User", "Dialled", "Class", "Treatment", "Code", "Result")
     show_table(columns, [_row(record) for record in records], empty="no calls")
@@ -100,14 +101,15 @@ def export(
     if corrections and chosen is not ExportFormat.USAGE_LOG:
         raise ConfigurationError("--corrections: only the usage-log format has columns for them")
     wanted = _wanted((since, until), (user, group, code), number, result, newest_first=False)
-    with open_store(read_settings(config)) as store:
+    settings = read_settings(config)
+    with open_store(settings) as store:
         count = store.usage.count(wanted)
         if chosen is ExportFormat.USAGE_LOG:
             facts = store.usage.facts(wanted, corrections=corrections)
             lines = usage_log_lines(facts, zone=store.usage.zone, corrections=corrections)
         else:
             lines = _lines(chosen, store.usage.stream(wanted))
-        write_file(file, lines, replace=replace)
+        write_file(file, lines, settings, replace=replace)
     if str(file) != "-":
         say(f"{file}: {count} calls")
 
