@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from proxy.commands import codes as codes_command
 from proxy.policy import (
@@ -242,10 +243,21 @@ def test_a_code_out_of_its_days_is_warned_of_and_listed_so(capsys: pytest.Captur
     assert states == {
         "1001": "expired",
         "1002": "enabled",
-        "1003": "not yet",
+        "1003": "not yet valid",
         "1004": "disabled",
         "1005": "expired",
     }
+
+
+def test_a_code_that_has_had_its_uses_is_listed_so(capsys: pytest.CaptureFixture[str]) -> None:
+    good("codes", "add", "1001", "--max-uses", "2")
+    for uses, state in ((1, "enabled"), (2, "used up"), (3, "used up")):
+        with Store("sqlite:///cli.db") as store, store.database.write() as connection:
+            connection.execute(sqlalchemy.text("UPDATE account_codes SET uses = :uses"), {"uses": uses})
+        capsys.readouterr()
+        good("codes", "list")
+        row = capsys.readouterr().out.splitlines()[1].split("\t")
+        assert (row[3], row[7]) == (state, f"{uses}/2")
 
 
 def test_list_on_a_terminal_is_a_table(

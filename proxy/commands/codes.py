@@ -236,12 +236,11 @@ def _row(code: AccountCode) -> tuple[str, ...]:
 
 
 def _state(code: AccountCode) -> str:
-    """Say whether a code can be used today, in the order in which the policy looks."""
-    if not code.enabled:
-        return "disabled"
-    if code.valid_from is not None and today() < code.valid_from:
-        return "not yet"
-    return "expired" if code.valid_until is not None and today() > code.valid_until else "enabled"
+    """Say whether anybody can use a code today, in the words that `tollgate explain` has for it."""
+    from proxy.policy import CodeOutcome, state_on
+
+    state = state_on(today(), code)
+    return "enabled" if state is CodeOutcome.ACCEPTED else state.value.replace("_", " ")
 
 
 @app.command(

@@ -6,7 +6,7 @@ Values and pure functions; nothing here does I/O or reads a clock.
 from __future__ import annotations
 
 from proxy.policy.classes import CallClass, CodeCollection, Treatment
-from proxy.policy.code_check import CodeOutcome, CodeVerdict, check_code
+from proxy.policy.code_check import CodeOutcome, CodeVerdict, check_code, state_on
 from proxy.policy.code_table import CodeTable
 from proxy.policy.codes import (
     AccountCode,
@@ -68,4 +68,5 @@ __all__ = [
     "refuse_duplicate",
     "refuse_emergency_code",
     "refuse_emergency_user",
+    "state_on",
 ]

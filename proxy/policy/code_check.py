@@ -5,14 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from proxy.policy.codes import AccountCode, OwnerKind
 from proxy.policy.decision import CallRequest, Decision, decide
 from proxy.policy.number_plan import DialledNumber
 from proxy.policy.snapshot import Snapshot
 
-__all__ = ["CodeOutcome", "CodeVerdict", "check_code"]
+__all__ = ["CodeOutcome", "CodeVerdict", "check_code", "state_on"]
 
 
 class CodeOutcome(enum.StrEnum):
@@ -97,27 +97,46 @@ def check_code(
     return CodeVerdict(outcome, reason)
 
 
+def state_on(day: date, code: AccountCode, reserved: int = 0) -> CodeOutcome:
+    """Tell what keeps everybody from using a code on a day, or ACCEPTED.
+
+    `reserved` are the uses that are taken beyond `AccountCode.uses`.
+    """
+    if not code.enabled:
+        return CodeOutcome.DISABLED
+    if code.valid_from is not None and day < code.valid_from:
+        return CodeOutcome.NOT_YET_VALID
+    if code.valid_until is not None and day > code.valid_until:
+        return CodeOutcome.EXPIRED
+    used_up = code.max_uses is not None and code.uses + reserved >= code.max_uses
+    return CodeOutcome.USED_UP if used_up else CodeOutcome.ACCEPTED
+
+
+_REASONS = {
+    CodeOutcome.DISABLED: "the account code is disabled",
+    CodeOutcome.NOT_YET_VALID: "the account code is valid from {code.valid_from}",
+    CodeOutcome.EXPIRED: "the account code was valid until {code.valid_until}",
+    CodeOutcome.NOT_YOURS: "the account code belongs to the {code.owner.kind} {code.owner.name!r}",
+    CodeOutcome.CLASS_NOT_UNLOCKED: "the account code does not unlock {call_class} numbers",
+    CodeOutcome.USED_UP: "the account code has had its {code.max_uses} uses",
+    CodeOutcome.ACCEPTED: "the account code is valid",
+}
+
+
 def _judge(
     code: AccountCode, decision: Decision, at: datetime, reserved: Callable[[str], int]
 ) -> tuple[CodeOutcome, str]:
-    if not code.enabled:
-        return CodeOutcome.DISABLED, "the account code is disabled"
-    today = at.date()
-    if code.valid_from is not None and today < code.valid_from:
-        return CodeOutcome.NOT_YET_VALID, f"the account code is valid from {code.valid_from}"
-    if code.valid_until is not None and today > code.valid_until:
-        return CodeOutcome.EXPIRED, f"the account code was valid until {code.valid_until}"
-    if not _owns(code, decision):
-        return CodeOutcome.NOT_YOURS, f"the account code belongs to the {code.owner.kind} {code.owner.name!r}"
-    number = decision.number
-    if code.class_of_service is not None and (number is None or not code.class_of_service.includes(number)):
-        return (
-            CodeOutcome.CLASS_NOT_UNLOCKED,
-            f"the account code does not unlock {decision.call_class} numbers",
-        )
-    if code.max_uses is not None and code.uses + reserved(code.digits) >= code.max_uses:
-        return CodeOutcome.USED_UP, f"the account code has had its {code.max_uses} uses"
-    return CodeOutcome.ACCEPTED, "the account code is valid"
+    outcome = state_on(at.date(), code, reserved(code.digits))
+    if outcome in {CodeOutcome.ACCEPTED, CodeOutcome.USED_UP}:
+        # Whose it is and what for is looked at before how often it was used.
+        number = decision.number
+        if not _owns(code, decision):
+            outcome = CodeOutcome.NOT_YOURS
+        elif code.class_of_service is not None and (
+            number is None or not code.class_of_service.includes(number)
+        ):
+            outcome = CodeOutcome.CLASS_NOT_UNLOCKED
+    return outcome, _REASONS[outcome].format(code=code, call_class=decision.call_class)
 
 
 def _owns(code: AccountCode, decision: Decision) -> bool:

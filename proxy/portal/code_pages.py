@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -14,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from proxy.errors import ConfigurationError
-from proxy.policy import AccountCode, CallClass, OwnerKind
+from proxy.policy import AccountCode, CallClass, CodeOutcome, OwnerKind, state_on
 from proxy.policy.code_file import write_code_file
 from proxy.portal.code_form import CodeFields, facts_from, text_of, with_facts
 from proxy.portal.code_list import CodeView, InView, find_codes
@@ -184,6 +185,7 @@ async def list_page(
     chosen = await run_in_threadpool(store.codes.by_id, panel) if 0 < panel <= _LAST_ID else None
     if panel and chosen is None:
         status, error = 404, error or visit.texts("codes.gone")
+    today = datetime.fromtimestamp(visit.portal.clock(), store.usage.zone).date()
     groups: list[str] = []
     if chosen is not None:
         groups = sorted(group.name for group in await run_in_threadpool(store.groups.all))
@@ -194,6 +196,7 @@ async def list_page(
         status=status,
         view=view,
         found=found,
+        states={code.id: _state(code.value, today) for code in found.codes},
         orders=CodeOrder,
         adding=adding,
         editing=editing,
@@ -208,6 +211,12 @@ async def list_page(
         panel_error=panel_error,
         **more,
     )
+
+
+def _state(code: AccountCode, today: date) -> str:
+    """Say by the end of its text's key whether anybody can use a code today."""
+    state = state_on(today, code)
+    return "enabled" if state is CodeOutcome.ACCEPTED else state.value
 
 
 async def _change(visit: Visit, code_id: int, changed: _Change) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -22,6 +23,7 @@ from proxy.policy import (
     UserGroup,
     check_code,
     decide,
+    state_on,
 )
 from tests.policy.support import US, service
 
@@ -83,6 +85,45 @@ def test_outcomes(entry: str, outcome: CodeOutcome) -> None:
     assert not entry or entry not in repr(verdict)
     assert (verdict.code is not None) is verdict.accepted
     assert verdict.entry == (entry if verdict.accepted else "")
+
+
+@pytest.mark.parametrize(
+    ("digits", "state"),
+    [
+        ("1234", CodeOutcome.ACCEPTED),
+        ("1000", CodeOutcome.DISABLED),
+        ("2000", CodeOutcome.NOT_YET_VALID),
+        ("3000", CodeOutcome.EXPIRED),
+        ("4001", CodeOutcome.ACCEPTED),
+        ("6001", CodeOutcome.ACCEPTED),
+        ("7000", CodeOutcome.ACCEPTED),
+        ("7001", CodeOutcome.USED_UP),
+    ],
+)
+def test_what_keeps_everybody_from_using_a_code(digits: str, state: CodeOutcome) -> None:
+    code = SNAPSHOT.codes.get(digits)
+    assert code is not None
+    assert state_on(NOON.date(), code) is state
+
+
+def test_a_disabled_code_that_is_used_up_is_disabled() -> None:
+    assert state_on(NOON.date(), AccountCode("1", max_uses=1, uses=1, enabled=False)) is CodeOutcome.DISABLED
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        (AccountCode("8000", owner=CodeOwner(OwnerKind.USER, "205")), CodeOutcome.NOT_YOURS),
+        (AccountCode("8000", class_of_service=service(CallClass.LOCAL)), CodeOutcome.CLASS_NOT_UNLOCKED),
+        (AccountCode("8000"), CodeOutcome.USED_UP),
+    ],
+)
+def test_whose_a_code_is_and_what_for_comes_before_how_often_it_was_used(
+    code: AccountCode, outcome: CodeOutcome
+) -> None:
+    codes = CodeTable.of([replace(code, max_uses=1, uses=1)])
+    policy = Snapshot(US, [STAFF], [User("204", "staff")], codes)
+    assert check_code("8000", ABROAD, policy, NOON).outcome is outcome
 
 
 def test_reserved_uses_count() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from proxy.policy import (
     AccountCode,
@@ -21,6 +22,7 @@ from proxy.policy import (
 )
 from proxy.policy.code_file import decode_csv, read_code_file
 from proxy.store import AuditFilter, PortalAccount, Role, Store
+from tests.portal.conftest import Clock
 from tests.portal.person import Person, notice, rows
 
 PLAN = NumberPlan()
@@ -46,6 +48,22 @@ async def test_a_line_is_added_and_the_code_typed_there(manager: Person, store: 
     assert rows(answer)[0][1:5] == ["ACME-12/7", "2263127", "Acme, lease 7", "Enabled"]
     [entry] = store.audit.page(AuditFilter(kind="code"))
     assert (entry.who, entry.role, entry.source) == ("phone_manager", "phone_manager", "192.0.2.7")
+
+
+async def test_the_list_says_of_each_code_whether_anybody_can_use_it(
+    manager: Person, store: Store, clock: Clock
+) -> None:
+    today = datetime.fromtimestamp(clock.now, store.usage.zone).date()
+    day = timedelta(days=1)
+    put(store, "1000", valid_from=today, valid_until=today, max_uses=3)
+    put(store, "1001", enabled=False, valid_until=today - day)
+    put(store, "1002", valid_from=today + day)
+    put(store, "1003", valid_until=today - day)
+    put(store, "1004", max_uses=2)
+    with store.database.write() as connection:
+        connection.execute(text("UPDATE account_codes SET uses = 2 WHERE max_uses IS NOT NULL"))
+    lines = rows(await manager.get("/codes"))
+    assert [line[4] for line in lines] == ["Enabled", "Disabled", "Not yet valid", "Expired", "Used up"]
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,7 @@ def test_templates_and_code_use_texts_that_exist_and_have_no_words_of_their_own(
     # What ends so is the beginning of a key: each of its kind has one.
     assert unknown == {
         "base.theme_",
+        "codes.is_",
         "codes.owner_",
         "home.role_",
         "live.state_",
