@@ -105,3 +105,37 @@ def test_the_store_of_a_server_is_left_to_the_servers_tools(
     monkeypatch.setenv("TOLLGATE_CONTROL__SOCKET", "gate.sock")
     assert run(["restore", "any.backup"]) == 1
     assert "a server has its own tools" in capsys.readouterr().err
+
+
+def test_a_backup_overwrites_neither_the_store_nor_without_being_told_another_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = Path("gate.db").stat().st_ino
+    for more in ([], ["--replace"]):
+        assert run(["backup", "gate.db", *more]) == 1
+        says = capsys.readouterr().err
+        assert says == "tollgate: gate.db: is the store itself; name another file for its backup\n"
+    assert Path("gate.db").stat().st_ino == before
+    assert run(["backup", "gate.backup"]) == 0
+    first = Path("gate.backup").read_bytes()
+    capsys.readouterr()
+    assert run(["backup", "gate.backup"]) == 1
+    says = capsys.readouterr().err
+    assert says == "tollgate: there is a file at gate.backup already; --replace overwrites it\n"
+    assert Path("gate.backup").read_bytes() == first
+    with Store(URL) as store:
+        # What was refused is nothing that has been done.
+        assert [entry.action for entry in store.audit.page()].count("backed up") == 1
+    assert run(["backup", "gate.backup", "--replace"]) == 0
+    assert Path("gate.backup").read_bytes() != first
+
+
+def test_what_is_left_of_a_store_that_was_moved_away_is_put_aside(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["backup", "gate.backup"]) == 0
+    Path("gate.db").rename("gate.db.bad")
+    Path("gate.db-wal").write_bytes(b"of the one before")
+    assert run(["restore", "gate.backup"]) == 1
+    assert "there is what is left of a store at " in capsys.readouterr().err
+    assert run(["restore", "gate.backup", "--replace"]) == 0
+    assert "is kept as " in capsys.readouterr().out
+    assert Path("gate.db.before-restore-wal").read_bytes() == b"of the one before"

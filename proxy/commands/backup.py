@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.commands.common import ConfigOption, actor, example, open_store, progress_bar, read_settings, say
+from proxy.commands.common import (
+    ConfigOption,
+    ReplaceOption,
+    actor,
+    example,
+    open_store,
+    progress_bar,
+    read_settings,
+    say,
+)
 from proxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,8 +32,9 @@ EPILOGS = {
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup; one of that name is replaced.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")],
     *,
+    replace: ReplaceOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Write the store into one file; the gate may run.
@@ -33,12 +43,14 @@ def backup(
     passwords' hashes, account codes, the usage log, the portal's accounts, the audit log. Keep it as you keep
     keys. Settings and own prompts are other files.
     """
-    from proxy.store.backup import write_backup
+    from proxy.store.backup import check_name, write_backup
 
     with open_store(read_settings(config)) as store, progress_bar("backup") as progress:
-        store.audit.note("backed up", "store", file.name)
         try:
-            summary = write_backup(store.database, file, progress)
+            # Before the audit log, and so the backup itself, says that there is one.
+            check_name(store.database, file, replace=replace)
+            store.audit.note("backed up", "store", file.name)
+            summary = write_backup(store.database, file, progress, replace=replace)
         except OSError as error:
             # Its own name is that of the temporary file.
             message = f"{file}: can't be written: {error.strerror or error}"

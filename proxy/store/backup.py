@@ -11,6 +11,7 @@ again, and events on their way to somebody, who would hear of old emergencies as
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -42,6 +43,7 @@ __all__ = [
     "BackupSummary",
     "Progress",
     "check_backup",
+    "check_name",
     "look_at_backup",
     "restore_backup",
     "write_backup",
@@ -52,6 +54,7 @@ _LEFT_OUT = frozenset({"portal_sessions", "webhook_deliveries"})
 _LONGEST_LINE = 16 * 1024 * 1024
 _LONGEST_WHY = 200
 _CHUNK = 1_000
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)
 
 Progress = Callable[[int, int], None]
@@ -86,25 +89,76 @@ class BackupSummary:
 # Writing ----------------------------------------------------------------------------------------------------
 
 
-def write_backup(database: Database, path: Path, progress: Progress | None = None) -> BackupSummary:
+def write_backup(
+    database: Database, path: Path, progress: Progress | None = None, *, replace: bool = False
+) -> BackupSummary:
     """Write the store as it is at this moment, whatever is changed meanwhile, and prove that it can be
     restored: only then the file gets its name. Mode 0600. Raises `BackupRefused`, StoreUnavailable, OSError.
+
+    A file that is there stays as it is unless ``replace``, the store always.
     """
-    if not database.sqlite:
-        raise BackupRefused(
-            f"store {database.name}: a server's database is backed up by the server's own tools"
-        )
+    check_name(database, path, replace=replace)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             _write(database, file, progress)
             os.fsync(file.fileno())
         summary = _check(Path(temporary), path.name, progress)
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _name(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
     return summary
+
+
+def check_name(database: Database, path: Path, *, replace: bool = False) -> None:
+    """Raise `BackupRefused` if there can be no backup of this store, or none in a file of this name; OSError
+    if the name can't be looked at.
+    """
+    store = database.file
+    if store is None:
+        raise BackupRefused(
+            f"store {database.name}: a server's database is backed up by the server's own tools"
+        )
+    if any(_is_same(path, file) for file in _files(store.resolve())):
+        raise BackupRefused(f"{path}: is the store itself; name another file for its backup")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if os.path.lexists(path):
+        if path.is_symlink() or not path.is_file():
+            raise BackupRefused(f"{path}: is a link or a device; name another file for the backup")
+        if not replace:
+            raise _taken(path)
+
+
+def _is_same(path: Path, file: Path) -> bool:
+    try:
+        return path.samefile(file)
+    except FileNotFoundError:
+        return path.resolve() == file
+
+
+def _taken(path: Path) -> BackupRefused:
+    return BackupRefused(f"there is a file at {path} already; --replace overwrites it")
+
+
+def _name(temporary: str, path: Path) -> None:
+    """Give a file its name, unless somebody has given that to another file meanwhile."""
+    try:
+        try:
+            os.link(temporary, path)
+            os.unlink(temporary)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # Some file systems know one name per file: there the name is taken first.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.replace(temporary, path)
+    except FileExistsError as error:
+        raise _taken(path) from error
 
 
 def _write(database: Database, file: IO[bytes], progress: Progress | None) -> None:
@@ -278,13 +332,11 @@ def restore_backup(
 ) -> BackupSummary:
     """Make a store of a backup, prove that all of it is in there, and only then put it in its place.
 
-    A store that is there stays as it is unless ``replace``; then it is kept beside the new one, with
-    ``.before-restore`` to its name, and a number if an earlier one is kept there. Raises `BackupRefused`,
-    OSError.
+    A store that is there stays as it is unless ``replace``, and so does what is left of one; then it is kept
+    beside the new one, with ``.before-restore`` to its name, and a number if an earlier one is kept there.
+    Raises `BackupRefused`, OSError.
     """
-    there = target.exists() and target.stat().st_size > 0
-    if there and not replace:
-        raise BackupRefused(f"there is a store at {target} already; --replace puts it aside")
+    _in_the_way(target, replace=replace)
     make_folder(target.parent)
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=target.parent) as folder:
         fresh = Path(folder) / "store.db"
@@ -293,8 +345,11 @@ def restore_backup(
             made = {"made_at": summary.made_at, "revision": summary.revision}
             store.audit.note("restored", "store", path.name, after=made)
         _leave_write_ahead(fresh)
-        give_like(fresh, target if there else target.parent)
-        if there:
+        for like in (target, target.parent):
+            if like.exists():
+                give_like(fresh, like)
+        # Again: another command may have made a store meanwhile.
+        if _in_the_way(target, replace=replace):
             summary.put_aside = _put_aside(target)
         os.replace(fresh, target)
         _sync(target.parent)
@@ -389,24 +444,38 @@ def _leave_write_ahead(path: Path) -> None:
         raise BackupRefused(f"the store {path} is in use: stop the gate and the portal first")
 
 
+def _in_the_way(target: Path, *, replace: bool) -> bool:
+    """Whether a store is there, or what is left of one: SQLite would take an old ``-wal`` for the restored
+    store's own. Raises `BackupRefused` if so, unless ``replace``.
+    """
+    empty = target.exists() and target.stat().st_size == 0
+    there = [file for file in _files(target)[empty:] if os.path.lexists(file)]
+    if there and not replace:
+        what = "a store" if there[0] == target else "what is left of a store"
+        raise BackupRefused(f"there is {what} at {there[0]} already; --replace puts it aside")
+    return bool(there)
+
+
 def _put_aside(target: Path) -> Path:
-    """Give a store another name, which no file has yet, and return it."""
-    with suppress(sqlite3.DatabaseError):  # it is broken, which is why somebody restores
-        _leave_write_ahead(target)
+    """Give the files of a store other names, which no file has yet, and return the first of them."""
+    if target.exists() and target.stat().st_size > 0:
+        with suppress(sqlite3.DatabaseError):  # it is broken, which is why somebody restores
+            _leave_write_ahead(target)
     first = aside = target.with_name(f"{target.name}.before-restore")
     number = 1
     while any(map(os.path.lexists, _files(aside))):
         number += 1
         aside = first.with_name(f"{first.name}-{number}")
-    for file, kept in zip(_files(target), _files(aside), strict=True):
-        if file.exists():
-            os.replace(file, kept)
-    return aside
+    named = zip(_files(target), _files(aside), strict=True)
+    kept = [(file, name) for file, name in named if os.path.lexists(file)]
+    for file, name in kept:
+        os.replace(file, name)
+    return kept[0][1]
 
 
 def _files(store: Path) -> list[Path]:
     """Return the files that a store may consist of."""
-    return [store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm")]
+    return [store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm", "-journal")]
 
 
 def _sync(folder: Path) -> None:

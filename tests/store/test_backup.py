@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import stat
@@ -144,9 +146,8 @@ def test_a_backup_is_of_one_moment_and_keeps_nobody_waiting(filled: Path, tmp_pa
         assert summary.rows["call_records"] == before
         assert len(list(store.usage.stream())) == before + 200
         with other.database.write():
-            assert (
-                write_backup(store.database, tmp_path / "online.backup").rows["call_records"] == before + 200
-            )
+            summary = write_backup(store.database, tmp_path / "online.backup", replace=True)
+            assert summary.rows["call_records"] == before + 200
 
 
 def test_sessions_and_undelivered_events_are_not_in_it(backup: Path) -> None:
@@ -313,7 +314,7 @@ def test_a_store_with_a_date_that_is_none_says_so(filled: Path, tmp_path: Path, 
         kept = tmp_path / "kept.backup"
         kept.write_bytes(b"the last one")
         with pytest.raises(BackupRefused, match=r"kept\.backup: no gate could use its policy"):
-            write_backup(store.database, kept)
+            write_backup(store.database, kept, replace=True)
         assert kept.read_bytes() == b"the last one"
 
 
@@ -367,6 +368,50 @@ def test_a_broken_store_is_replaced(backup: Path, target: Path) -> None:
     assert target.with_name("tollgate.db.before-restore").read_bytes().startswith(b"Dear customer")
 
 
+@pytest.mark.parametrize("left", ["-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("main", [None, b""])
+def test_what_is_left_of_a_store_is_not_taken_for_the_restored_ones(
+    backup: Path, target: Path, left: str, main: bytes | None
+) -> None:
+    if main is not None:
+        make(target).write_bytes(main)
+    make(target).with_name(f"{target.name}{left}").write_bytes(b"of another")
+    with pytest.raises(BackupRefused, match=rf"left of a store at .*{left} already; --replace puts it aside"):
+        restore_backup(backup, target, actor=RESTORER)
+    summary = restore_backup(backup, target, actor=RESTORER, replace=True)
+    kept = target.with_name(f"{target.name}.before-restore{left}")
+    assert kept.read_bytes() == b"of another"
+    assert summary.put_aside == (kept if main is None else target.with_name(f"{target.name}.before-restore"))
+
+
+def test_a_killed_stores_write_ahead_log_does_not_get_into_the_restored_one(
+    backup: Path, target: Path, tmp_path: Path
+) -> None:
+    with Store(f"sqlite:///{make(target)}") as store:
+        store.groups.add(UserGroup("Killed"))
+        # As after a kill: nobody has gathered the log into the file, which is then moved out of the way.
+        for end in ("", "-wal"):
+            shutil.copy(f"{target}{end}", tmp_path / f"left.db{end}")
+    (tmp_path / "left.db").rename(tmp_path / "left.db.bad")
+    restore_backup(backup, tmp_path / "left.db", actor=RESTORER, replace=True)
+    with Store(f"sqlite:///{tmp_path}/left.db") as store:
+        assert [group.name for group in store.groups.all()] == ["Sales"]
+        with store.database.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+
+
+def test_a_store_that_is_made_while_a_backup_is_restored_stays(backup: Path, target: Path) -> None:
+    def while_it_is_restored(_done: int, _total: int) -> None:
+        if not target.exists():
+            with Store(f"sqlite:///{target}") as store:
+                store.groups.add(UserGroup("Meanwhile"))
+
+    with pytest.raises(BackupRefused, match="there is a store at"):
+        restore_backup(backup, target, actor=RESTORER, progress=while_it_is_restored)
+    with Store(f"sqlite:///{target}") as store:
+        assert [group.name for group in store.groups.all()] == ["Meanwhile"]
+
+
 def make(target: Path) -> Path:
     target.parent.mkdir(exist_ok=True)
     return target
@@ -381,5 +426,81 @@ def test_a_backup_that_can_not_be_written_whole_leaves_the_one_that_was_there(
     kept = tmp_path / "kept.backup"
     kept.write_bytes(b"the last one")
     with Store(f"sqlite:///{filled}") as store, pytest.raises(OSError, match="No space"):
-        write_backup(store.database, kept, full_disk)
+        write_backup(store.database, kept, full_disk, replace=True)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the last one"]
+
+
+def test_a_file_that_is_there_is_only_overwritten_when_that_is_said(filled: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.backup"
+    kept.write_bytes(b"the last one")
+    with Store(f"sqlite:///{filled}") as store:
+        with pytest.raises(BackupRefused, match=r"a file at .*kept\.backup already; --replace overwrites it"):
+            write_backup(store.database, kept)
+        assert kept.read_bytes() == b"the last one"
+        write_backup(store.database, kept, replace=True)
+    assert check_backup(kept).rows["call_records"] >= 1_500
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.backup"]
+
+
+@pytest.mark.parametrize("number", [None, errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_that_comes_there_while_a_backup_is_written_stays(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    def no_links(_source: object, _target: object) -> None:
+        assert number is not None
+        raise OSError(number, "a file has one name here")
+
+    if number is not None:
+        monkeypatch.setattr(os, "link", no_links)
+    new = tmp_path / "new.backup"
+
+    def while_it_is_written(_done: int, _total: int) -> None:
+        new.write_bytes(b"of another")
+
+    with Store(f"sqlite:///{filled}") as store:
+        with pytest.raises(BackupRefused, match="there is a file at"):
+            write_backup(store.database, new, while_it_is_written)
+        assert new.read_bytes() == b"of another"
+        new.unlink()
+        write_backup(store.database, new)
+    assert check_backup(new).total > 0
+    assert stat.S_IMODE(new.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["new.backup"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_store_is_never_overwritten_by_its_own_backup(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(filled, tmp_path / "real.db")
+    Path("store.db").symlink_to("real.db")
+    Path("further").hardlink_to("real.db")
+    Path("link").symlink_to("store.db")
+    with Store("sqlite:///store.db") as store:
+        for name in (
+            "store.db",
+            "real.db",
+            "further",
+            "link",
+            "real.db-wal",
+            "real.db-shm",
+            "real.db-journal",
+        ):
+            with pytest.raises(BackupRefused, match=rf"{name}: is the store itself; name another file"):
+                write_backup(store.database, Path(name), replace=replace)
+        assert store.groups.all()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_no_backup_takes_the_place_of_what_is_no_file(filled: Path, tmp_path: Path, replace: bool) -> None:
+    (tmp_path / "latest").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with Store(f"sqlite:///{filled}") as store:
+        for name in ("latest", "pipe"):
+            with pytest.raises(BackupRefused, match="is a link or a device; name another file"):
+                write_backup(store.database, tmp_path / name, replace=replace)
+        with pytest.raises(IsADirectoryError):
+            write_backup(store.database, tmp_path / "folder", replace=replace)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "latest", "pipe"]
