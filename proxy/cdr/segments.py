@@ -1,7 +1,8 @@
 """The journal's files: numbered segments, one pre-allocated reserve for the day the disk is full, and a lock.
 
-All files are 0600 in a directory that is 0700 when it is made here. A segment is allocated whole before its
-first frame, so that running calls keep their records when something else fills the disk.
+All files are 0600 in a directory that is 0700 when it is made here; a link is none of them. A segment is
+allocated whole before its first frame, so that running calls keep their records when something else fills the
+disk.
 """
 
 from __future__ import annotations
@@ -58,10 +59,12 @@ class SegmentDirectory:
     def numbers(self) -> list[int]:
         """Numbers of the segments that exist, oldest first."""
         found = []
-        for name in os.listdir(self.path):
-            if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                name = entry.name
                 digits = name[len(_PREFIX) : -len(_SUFFIX)]
-                if digits.isdecimal():
+                named = name.startswith(_PREFIX) and name.endswith(_SUFFIX) and digits.isdecimal()
+                if named and not entry.is_symlink():
                     found.append(int(digits))
         return sorted(found)
 
@@ -82,7 +85,7 @@ class SegmentDirectory:
     @property
     def has_reserve(self) -> bool:
         """The next segment is allocated already."""
-        return self._reserve.exists()
+        return self._reserve.exists() and not self._reserve.is_symlink()
 
     def make_reserve(self) -> None:
         """Allocate the next segment ahead of its need; nothing is left behind when the disk refuses."""
@@ -98,7 +101,7 @@ class SegmentDirectory:
         target = self.file(number)
         if self.has_reserve:
             os.replace(self._reserve, target)
-            descriptor = os.open(target, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = open_private(target, os.O_RDWR)
         else:
             descriptor = self._allocate(target)
         self._sync_directory()

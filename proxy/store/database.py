@@ -268,7 +268,7 @@ def _prepare_file(url: URL, name: str) -> None:
     path = Path(str(url.database))
     try:
         make_folder(path.parent)
-        os.close(open_private(path, os.O_RDWR))
+        os.close(open_private(path, os.O_RDWR, may_be_link=True))
         for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
             _make_private(file)
     except OSError as error:
