@@ -127,7 +127,9 @@ class Registration:
         if "Supported" in headers:
             supported = [tag.lower() for tag in headers.values("Supported")]
         self._outbound = "outbound" in supported
-        self.gruu_supported = "gruu" in supported or "gruu" in _required(headers)
+        through_proxy = not self._direct or "Path" in headers
+        # A proxy on the route of a call would send requests to a GRUU back to the gate, which passes none on.
+        self.gruu_supported = not through_proxy and ("gruu" in supported or "gruu" in _required(headers))
         self.domain = request.to.uri.host
         """Host part of the address-of-record, as the phone calls it."""
         self.over_connection = source.reliable

@@ -64,6 +64,20 @@ def test_rfc5627_5_1_no_other_gets_any(contact: str, headers: tuple[str, ...]) -
     assert "gruu" not in listed(bench().register(contact, headers=headers))[0]
 
 
+@pytest.mark.parametrize(
+    ("via", "path"),
+    [
+        ("SIP/2.0/UDP 192.0.2.30;branch=z9hG4bK-e, SIP/2.0/UDP 192.0.2.20;branch=z9hG4bK-r", ()),
+        ("SIP/2.0/UDP 192.0.2.30;branch=z9hG4bK-e", ("Path: <sip:192.0.2.30;lr>",)),
+    ],
+)
+def test_nor_a_phone_behind_a_proxy_which_would_send_its_requests_back(
+    via: str, path: tuple[str, ...]
+) -> None:
+    outcome = bench().register(PHONE, headers=("Supported: gruu, path", *path), via=via)
+    assert "gruu" not in listed(outcome)[0]
+
+
 def test_a_registrar_without_a_key_gives_none() -> None:
     here = Bench()
     assert "gruu" not in listed(here.register(PHONE, headers=SUPPORTED))[0]

@@ -75,6 +75,15 @@ class Gate:
         assert len(new) == count, [record.disposition for record in new]
         return new
 
+    def wait_for_record_of(self, a_call_id: str) -> CallRecord:
+        """Return the record of the call that its caller knows by this Call-ID, whatever else is recorded."""
+        until = time.monotonic() + PATIENCE
+        while not (found := [record for record in self.records() if record.a_call_id == a_call_id]):
+            assert time.monotonic() < until, f"no record of {a_call_id} in the usage log"
+            time.sleep(0.1)
+        (record,) = found
+        return record
+
     def wait_for_policy(self) -> None:
         """Return when the gate decides by what is in the store now."""
         wanted = f"policy change {load_snapshot(self.store.database, NumberPlan()).version} is live"

@@ -1,7 +1,7 @@
 """Kamailio as a proxy: it challenges, stays on the route of calls, and forks them.
 
-As the carrier's it stands between the gate and carriers, over TLS where a test wants that; as the PBX's
-between phones and the gate.
+As the carrier's it stands between the gate and carriers, over TLS where a test wants that; as the PBX's, or
+at the edge of a network, between phones and the gate.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,20 @@ FORKS
     t_relay();
 }
 """
+_EDGE = """
+    # A call for a phone has the Path of its REGISTER as Route, which leads to the connection that came by.
+    $var(inwards) = $hdr(Route) =~ "sip:edge@";
+    loose_route();
+    if ($var(inwards)) {
+        record_route();
+        t_relay();
+        exit;
+    }
+    if (is_method("REGISTER")) { add_path_received("edge", "ob"); } else { record_route(); }
+    $du = "sip:GATE:GATE_PORT;transport=tcp";
+    t_relay();
+}
+"""
 
 
 def carrier_routes(
@@ -97,11 +111,13 @@ def carrier_routes(
     user: str,
     password: str,
     carriers: tuple[str, ...],
+    numbers: Mapping[str, str] | None = None,
     calls_realm: str = REALM,
     name: str = "",
 ) -> str:
     """Return the script of a carrier with an account for the gate; its calls go to all ``carriers``
-    (host:port) at once. In Record-Route it has a ``name``, if not its address."""
+    (host:port) at once, but those to ``numbers`` to the one that each is at. In Record-Route it has a
+    ``name``, if not its address."""
     words = {
         "RECORD_ROUTE": f'record_route_preset("{name}")' if name else "record_route()",
         "WITHIN": _CHALLENGED_WITHIN,
@@ -110,7 +126,7 @@ def carrier_routes(
         "REALM": REALM,
         "PASSWORD": password,
         "USER": user,
-        "FORKS": _forks(carriers),
+        "FORKS": _alone(numbers or {}) + _forks(carriers),
     }
     alias = f"alias={name}\n" if name else ""
     return alias + _filled(_BEGINNING + _CARRIER, words)
@@ -127,6 +143,21 @@ def pbx_routes(*, gate: tuple[str, int], password: str, phones: tuple[str, ...])
         "FORKS": _forks(phones),
     }
     return _filled(_BEGINNING + _PBX, words)
+
+
+def edge_routes(*, address: str, gate: tuple[str, int]) -> str:
+    """Return the script of an edge proxy (RFC 3327, RFC 5626) at this address: the gate, where the phones
+    behind it register, gets all that they say over TCP."""
+    words = {"WITHIN": "", "GATE_PORT": str(gate[1]), "GATE": gate[0]}
+    beginning = f'tcp_source_ipv4={address}\nmodparam("path", "use_received", 1)\n'
+    return beginning + _filled(_BEGINNING + _EDGE, words)
+
+
+def _alone(numbers: Mapping[str, str]) -> str:
+    return "".join(
+        f'        if ($rU == "{number}") {{ $ru = "sip:{number}@{target}"; t_relay(); exit; }}\n'
+        for number, target in numbers.items()
+    )
 
 
 def _forks(targets: tuple[str, ...]) -> str:
@@ -191,6 +222,7 @@ listen=tcp:{address}:{port}
 loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "rr.so"
+loadmodule "path.so"
 loadmodule "pv.so"
 loadmodule "maxfwd.so"
 loadmodule "textops.so"
