@@ -65,8 +65,9 @@ _TRIES = 6
 """So often a wish of the gate's own is put forward in one talk."""
 _LONGEST_WAIT = 10
 """Seconds of a Retry-After that the gate waits for."""
-_SAYS_NOTHING = frozenset({404, 410, 416, 480, 482, 483, 484, 485, 502, 503, 504, 604})
-"""Answers to a refresh that a proxy may give whose peer is gone, or that end a dialog (RFC 5057 §5.1)."""
+_SAYS_NOTHING = frozenset({404, 410, 416, 430, 477, 478, 480, 482, 483, 484, 485, 502, 503, 504, 604})
+"""Answers to a refresh that a proxy may give whose peer is gone, or that end a dialog (RFC 5057 §5.1). 430 is
+said of a failed flow (RFC 5626 §11.5), 477 and 478 by a Kamailio that can't send or resolve."""
 
 
 @dataclass(slots=True)

@@ -302,7 +302,7 @@ class TestDeadPeer:
             assert not call.has_ended()
             assert len(asked(callee(bench))) == 8, "every half interval, and no flood"
 
-    @pytest.mark.parametrize("status", [404, 410, 480, 502, 503])
+    @pytest.mark.parametrize("status", [404, 410, 430, 477, 478, 480, 502, 503])
     def test_rfc5057_5_1_unless_that_may_be_a_proxys_word_for_one_that_is_gone(self, status: int) -> None:
         with talk() as (bench, call):
             bench.carrier.within = answers(bench.carrier, *[status] * 200)

@@ -26,6 +26,7 @@ from tests.system.gate import (
 )
 from tests.system.kamailio import REALM, Kamailio, carrier_routes, needs_kamailio, running_kamailio
 from tests.system.media import RtpListener
+from tests.system.trunk_traffic import contacts
 
 SCENARIOS = Path(__file__).parent / "proxied"
 BEHIND = ("127.0.0.12", "127.0.0.13")
@@ -223,6 +224,9 @@ def test_offers_of_either_side_follow_the_route(network: Network, media: RtpList
         carrier.wait()
     the_record(network.gate, known)
     assert [network.kamailio.said(offer) for offer in offers] == [count + 2 for count in before]
+    # RFC 3261 §12.2.1.1: the dialog keeps the Contact that it was begun with, which is the registered one.
+    (contact,) = contacts(carriers[0])
+    assert contact.startswith(f"<sip:gate@{GATE_ADDRESS}:{network.gate.port}")
 
 
 def test_call_to_the_registered_gate_reaches_the_pbx(

@@ -16,7 +16,7 @@ from tests.system import sipp
 from tests.system.gate import GATE_ADDRESS, PBX_ADDRESS, Gate, free_port
 from tests.system.media import PATIENCE
 
-SCENARIOS = tuple(Path(__file__).parent / name for name in ("trunks", "proxied"))
+SCENARIOS = tuple(Path(__file__).parent / name for name in ("trunks", "proxied", "session_timers"))
 TOLL_FREE = "8005550123"
 """Needs no code."""
 
@@ -30,6 +30,7 @@ def carrier(
     name: str = "",
     transport: str = "udp",
     calls: int = 1,
+    seconds: int = 30,
     keys: Mapping[str, str] | None = None,
 ) -> sipp.Sipp:
     """Start somebody who is called; returns when it can be."""
@@ -42,6 +43,7 @@ def carrier(
         media_port=free_port(address),
         transport=transport,
         calls=calls,
+        seconds=seconds,
         keys={"rtp_address": address, "rtp_port": "9", "user": "+13125550199"} | dict(keys or {}),
     )
     # Else the kernel may tell the gate that nobody is there: a busy machine starts it late.
@@ -65,6 +67,7 @@ def caller(
     remote: str = "",
     user: str = "201",
     calls: int = 1,
+    seconds: int = 30,
     keys: Mapping[str, str] | None = None,
 ) -> sipp.Sipp:
     """Start somebody who calls the gate, or somebody else (``remote``)."""
@@ -78,6 +81,7 @@ def caller(
         remote=remote or f"{GATE_ADDRESS}:{gate.port}",
         service=dial,
         calls=calls,
+        seconds=seconds,
         keys={"user": user} | dict(keys or {}),
     )
 
@@ -127,6 +131,14 @@ def said_by_gate(process: sipp.Sipp, start: str) -> str:
         assert time.monotonic() < until, process.messages()
         time.sleep(0.05)
     return str(found[-1])
+
+
+def contacts(process: sipp.Sipp) -> set[str]:
+    """Return every Contact that a SIPp which was called has got from the gate."""
+    received = re.findall(
+        r"received \[\d+\] bytes :\s+(.*?)(?=^-{10,}|\Z)", process.messages(), re.MULTILINE | re.DOTALL
+    )
+    return {one for message in received for one in re.findall(r"^Contact: (.*?)\r?$", message, re.MULTILINE)}
 
 
 def tell_to_go_on(process: sipp.Sipp, port: int) -> None:
