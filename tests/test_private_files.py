@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_of_folders_that_are_missing_all_belong_to_whom_the_first_belongs_to(the
 
 @by_root
 def test_a_store_a_journal_and_a_restored_store_can_be_opened_by_the_gates_user(theirs: Path) -> None:
-    url = f"sqlite:///{theirs}/made/tollgate.db"
+    url = f"sqlite:///{theirs}/made/inner/tollgate.db"
     with Store(url) as store:
         assert store.codes.count() == 0
         backup = theirs / "b.backup"
@@ -157,22 +158,50 @@ def test_where_root_may_give_nothing_away_all_goes_on_and_the_log_says_so_once(
     assert len(os.listdir("/proc/self/fd")) == held
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+from proxy.store import Store
+from tests.test_private_files import run_once
+folder = Path(sys.argv[1])
+with Store(f"sqlite:///{folder}/made/inner/tollgate.db") as store:
+    assert store.codes.count() == 0
+run_once(folder / "made" / "journal")
+"""
+
+
+def run_as(*limits: str, folder: Path) -> str:
+    """Have a store and a journal in a process that may less; returns what it says."""
+    if subprocess.run(
+        ["setpriv", *limits, sys.executable, "-c", "import proxy.store"], check=False
+    ).returncode:
+        pytest.skip("setpriv can't take that from root here, or the program is read by root only")
+    command = ["setpriv", *limits, sys.executable, "-c", PROGRAM, str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stderr
+
+
 @by_root
 def test_root_without_the_right_to_give_has_a_store_and_a_journal(theirs: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from proxy.store import Store;"
-        "from tests.test_private_files import run_once;"
-        "folder = Path(sys.argv[1]);"
-        "Store(f'sqlite:///{folder}/tollgate.db').close(); run_once(folder / 'journal')"
-    )
-    limited = ["setpriv", "--bounding-set=-chown", "--inh-caps=-chown", sys.executable, "-c", program]
-    ended = subprocess.run([*limited, str(theirs)], capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, "Operation not permitted" in ended.stderr) == (0, True), ended.stderr
-    assert sorted(path.name for path in (theirs / "journal").iterdir()) == [
-        "journal-00000001.log",
-        "lock",
-        "reserve",
-    ]
+    says = run_as("--bounding-set=-chown", "--inh-caps=-chown", folder=theirs)
+    assert says.count("Operation not permitted") == 1
+    # No further segment for each try.
+    names = {path.name for path in (theirs / "made" / "journal").iterdir()}
+    assert names == {"journal-00000001.log", "lock", "reserve"}
+
+
+@by_root
+def test_the_gates_user_goes_on_where_root_has_been() -> None:
+    # Not in pytest's own folder, which root alone can enter.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, USER, USER)
+        with Store(f"sqlite:///{folder}/made/inner/tollgate.db") as store:
+            assert store.codes.count() == 0
+        run_once(Path(folder, "made", "journal"))
+        says = run_as(f"--reuid={USER}", f"--regid={USER}", "--clear-groups", folder=Path(folder))
+        assert says == ""
+        assert strangers(Path(folder)) == []
 
 
 # What another user does with names meanwhile ----------------------------------------------------------------
