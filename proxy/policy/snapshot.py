@@ -122,7 +122,9 @@ class Snapshot:
 
         A caller number that several users share names none of them.
         """
-        number = self._normaliser(text)
+        # The host says nothing of who calls; with it, a caller over TCP were another text each time.
+        user_part, at, host = text.partition("@")
+        number = self._normaliser(user_part + at if "@" not in host else text)
         user = self._user_of(number)
         if user is None and isinstance(number, DialledNumber):
             user = self._by_caller.get(number.number)

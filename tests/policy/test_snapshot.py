@@ -9,7 +9,9 @@ from proxy.policy import (
     CallClass,
     CodeTable,
     DialledNumber,
+    Normaliser,
     NumberPlan,
+    NumberRefused,
     Snapshot,
     User,
     UserGroup,
@@ -44,6 +46,22 @@ def test_user_by_caller_in_any_dress() -> None:
     assert SNAPSHOT.user_by_caller("+14155559999") is None
     assert SNAPSHOT.user_by_caller("sip:anonymous@anonymous.invalid") is None
     assert SNAPSHOT.user_by_caller("") is None
+    assert SNAPSHOT.user_by_caller("sip:204@192.0.2.1@192.0.2.2") is None
+
+
+def test_a_caller_is_read_once_from_whatever_port_it_calls() -> None:
+    read: list[str] = []
+
+    class Reading(Normaliser):
+        def _normalise(self, text: str) -> DialledNumber | NumberRefused:
+            read.append(text)
+            return super()._normalise(text)
+
+    snapshot = Snapshot(US, [UserGroup("staff")], USERS, normaliser=Reading(US))
+    read.clear()
+    for port in range(49_152, 49_252):
+        assert snapshot.user_by_caller(f"sip:204@192.0.2.1:{port};transport=tcp") is USERS[0]
+    assert len(read) == 1
 
 
 def test_a_caller_has_a_public_number_of_its_own_or_of_its_user() -> None:
