@@ -47,7 +47,7 @@ _LONGEST_SHORT = 6
 
 
 class Normaliser:
-    """Normalises texts by one number plan, remembering the last `cache_size` results, some 600 octets each."""
+    """Normalises texts by one number plan, remembering the last `cache_size` results (600 octets each)."""
 
     def __init__(self, plan: NumberPlan, cache_size: int = 4096) -> None:
         self.plan: Final = plan
