@@ -188,12 +188,12 @@ class Settings(BaseSettings):
                 yield f"peers[{index}].address", peer.address
 
     @property
-    def default_groups(self) -> dict[str, str]:
+    def default_groups(self) -> dict[str, str | None]:
         """Groups of callers that match no user, by the name of their peer or `ALL_PHONES`."""
         groups = {peer.name: peer.default_group for peer in self.peers}
         if self.phones.enabled:
             groups[ALL_PHONES] = self.phones.default_group
-        return {name: group for name, group in groups.items() if group is not None}
+        return groups
 
     @property
     def journal_folder(self) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from proxy.cli import run
 from proxy.policy import CallerLock
 from proxy.store import Store
-from tests.support.commands import lines_of
+from tests.support.commands import bad, lines_of
 
 
 @pytest.fixture(autouse=True)
@@ -244,8 +244,12 @@ def test_the_only_peer_counts_and_of_several_one_is_asked_for(
     assert said[:2] == ["1. caller: matches no user; the peer's default group counts", "2. group: 'staff'"]
     assert said == steps("--peer", "pbx")
     assert steps("--group", "guests")[1] == "2. group: 'guests'"
+    # A pair of PBXs that stand in for each other.
+    Path("gate.toml").write_text(PEERS + ANOTHER + 'default_group = "staff"\n')
+    assert steps() == said
     Path("gate.toml").write_text(PEERS + ANOTHER)
-    assert steps()[0] == ("1. caller: matches no user; which peer's default group counts is said with --peer")
+    refusal = "--peer: needed, as the default groups of the peers differ: pbx (staff), branch (none)"
+    assert bad(capsys, *stranger) == f"tollgate: {refusal}\n"
     assert steps("--peer", "pbx") == said
     assert steps("--peer", "branch")[0] == "1. caller: matches no user, and the peer has no default group"
     Path("gate.toml").write_text("")
@@ -255,6 +259,11 @@ def test_the_only_peer_counts_and_of_several_one_is_asked_for(
     assert steps()[1] == "2. group: 'gone' does not exist"
     assert run([*stranger, "--group", "gone"]) == 1
     assert "group 'gone' does not exist" in capsys.readouterr().err
+
+
+def test_whose_call_it_is_has_to_be_said(capsys: pytest.CaptureFixture[str]) -> None:
+    says = "tollgate: who calls? Give --user, or for calls through a PBX --caller, --group or --peer\n"
+    assert bad(capsys, "explain", "--number", "204") == says
 
 
 @pytest.mark.usefixtures("staffed")

@@ -10,7 +10,6 @@ from proxy.call.code_guard import CodeGuard, GuessingRules
 from proxy.call.routing import did_of
 from proxy.cdr.builder import RecordBuilder
 from proxy.commands.common import shown_time
-from proxy.errors import ConfigurationError
 from proxy.policy import (
     NO_DEFAULT_GROUP,
     CallClass,
@@ -20,25 +19,13 @@ from proxy.policy import (
     Snapshot,
     Treatment,
     check_code,
-    decide,
     dial_form,
 )
 from proxy.settings import Settings
 
-__all__ = ["Explanation", "peers_of"]
+__all__ = ["Explanation"]
 
 _REFUSED = "outcome: the call is refused (403)"
-
-
-def peers_of(settings: Settings, name: str | None) -> list[str]:
-    """Return the PBXs that a call may come from: the one that is named, else all of them."""
-    known = [peer.name for peer in settings.peers]
-    if name is None:
-        return known
-    if name not in known:
-        message = f"--peer: no peer {name!r} in the settings; there are {', '.join(known) or 'none'}"
-        raise ConfigurationError(message)
-    return [name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +35,7 @@ class Explanation:
     settings: Settings
     snapshot: Snapshot
     request: CallRequest
+    decision: Decision
     peers: Sequence[str] = ()
     """The PBXs that it may come from; none for a phone's call."""
     code: str | None = None
@@ -55,7 +43,7 @@ class Explanation:
 
     def lines(self) -> Iterator[str]:
         """Say it line by line."""
-        decision = decide(self.request, self.snapshot)
+        decision = self.decision
         for index, step in enumerate(decision.steps, 1):
             yield f"{index}. {self._named(step)}"
         if decision.number is not None:
@@ -79,12 +67,10 @@ class Explanation:
             yield "outcome: the call fails for want of a trunk"
 
     def _named(self, step: str) -> str:
-        """Return a step; what it says of the peer's group only where it is known which peer is meant."""
-        if step != NO_DEFAULT_GROUP or len(self.peers) == 1:
+        """Return a step; what it says of the peer's group only where there is a peer."""
+        if step != NO_DEFAULT_GROUP or self.peers:
             return step
-        if not self.peers:
-            return "caller: matches no user, and the settings have no peer"
-        return "caller: matches no user; which peer's default group counts is said with --peer"
+        return "caller: matches no user, and the settings have no peer"
 
     def _strands(self, decision: Decision) -> bool:
         """Say whether the call would go over a trunk, and there is none."""

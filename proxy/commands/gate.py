@@ -223,7 +223,7 @@ def explain(
         str | None, typer.Option(help="The PBX's user group for callers that match no user.")
     ] = None,
     peer: Annotated[
-        str | None, typer.Option(help="The PBX that it comes through; needed with several.")
+        str | None, typer.Option(help="The PBX that it comes through, where that matters.")
     ] = None,
     code: Annotated[str | None, typer.Option(help="An account code that is then entered.")] = None,
     config: ConfigOption = None,
@@ -232,14 +232,15 @@ def explain(
 
     Every step of the decision is shown, and what stands in the way: a caller who is locked, no trunk.
     """
-    from proxy.commands.explanation import Explanation, peers_of
-    from proxy.policy import CallRequest
+    from proxy.commands.explanation import Explanation
+    from proxy.policy import CallRequest, decide_through
     from proxy.store.snapshots import load_snapshot
 
     if user is None and not caller and group is None and peer is None:
-        raise ConfigurationError("who calls? Give --user, or --caller and --group for calls through a PBX")
+        raise ConfigurationError(
+            "who calls? Give --user, or for calls through a PBX --caller, --group or --peer"
+        )
     settings = read_settings(config)
-    peers = peers_of(settings, peer) if peer is not None or user is None else []
     plan = plan_of(settings)
     with open_store(settings) as store:
         snapshot = load_snapshot(store.database, plan)
@@ -250,10 +251,15 @@ def explain(
     if group is not None and group not in snapshot.groups:
         message = f"group {group!r} does not exist"
         raise ConfigurationError(message)
-    if group is None and len(peers) == 1:
-        group = next(one.default_group for one in settings.peers if one.name == peers[0])
     request = CallRequest(number, user, caller, group)
-    for line in Explanation(settings, snapshot, request, peers, code).lines():
+    peers = {one.name: one.default_group for one in settings.peers}
+    try:
+        decision = decide_through(request, snapshot, peers, peer)
+    except ConfigurationError as error:
+        message = f"--peer: {error}"
+        raise ConfigurationError(message) from None
+    through = [peer] if peer is not None else [*peers] if user is None else []
+    for line in Explanation(settings, snapshot, request, decision, through, code).lines():
         say(line)
 
 

@@ -24,6 +24,7 @@ from proxy.policy.locks import CallerLock
 from proxy.policy.normalise import Normaliser
 from proxy.policy.number_plan import ClassOverride, DialledNumber, NumberPlan, NumberRefused
 from proxy.policy.patterns import NumberPattern, parse_patterns
+from proxy.policy.peers import decide_through
 from proxy.policy.snapshot import Snapshot
 from proxy.policy.trunk_format import NumberStyle, TrunkNumberFormat, format_for_trunk
 from proxy.policy.users import DigestCredential, User, refuse_emergency_user
@@ -60,6 +61,7 @@ __all__ = [
     "UserGroup",
     "check_code",
     "decide",
+    "decide_through",
     "dial_form",
     "format_for_trunk",
     "is_for_help",

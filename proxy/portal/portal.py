@@ -68,7 +68,7 @@ class Portal:
     """Of the passwords of users."""
     prompts: Path | None = None
     """Folder of own recordings, where the gate looks for them."""
-    default_groups: Mapping[str, str] = field(default_factory=dict)
+    default_groups: Mapping[str, str | None] = field(default_factory=dict)
     """By peer of the settings (and `ALL_PHONES`), the group of its callers that match no user."""
     webhook_doubts: WebhookDoubts | None = None
     """Why receivers of events can't be told; None: nobody asks."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from proxy.policy import CallClass, CodeCollection, Treatment, User, UserGroup
+from proxy.portal.gate_link import GateLink
+from proxy.portal.portal import Portal
+from proxy.settings import ALL_PHONES
 from proxy.store import Store, digest_credentials
+from tests.portal.gate import TalkingGate
 from tests.portal.test_api_codes import errors
 
 Program = Callable[..., httpx.AsyncClient]
@@ -274,6 +279,37 @@ async def test_explain_tells_the_decision_and_every_step_to_it(
     assert emergency["treatment"] == "allow"
     unreadable = (await client.post("/explain", json={"number": "what?", "group": "sales"})).json()
     assert (unreadable["treatment"], unreadable["number"]) == ("block", None)
+
+
+async def test_explain_knows_the_default_groups_of_peers(
+    client: httpx.AsyncClient, store: Store, portal: Portal, tmp_path: Path
+) -> None:
+    store.groups.add(UserGroup("sales", collection=CodeCollection.REQUIRED))
+
+    async def asked(**more: str) -> httpx.Response:
+        return await client.post("/explain", json={"number": "12125550123", "caller": "+14155550199", **more})
+
+    async def group(**more: str) -> object:
+        return (await asked(**more)).json()["group"]
+
+    # As the settings had them at the portal's start; phones say themselves who calls.
+    peers: dict[str, str | None] = {"pbx": "sales", ALL_PHONES: "lobby"}
+    object.__setattr__(portal, "default_groups", peers)
+    assert await group() == "sales"
+    peers |= {"standby": "sales"}
+    assert await group() == "sales"
+    peers |= {"branch": None}
+    said = "needed, as the default groups of the peers differ: pbx (sales), standby (sales), branch (none)"
+    assert errors(await asked()) == {"peer": said}
+    assert (await group(peer="pbx"), await group(peer="branch")) == ("sales", None)
+    assert await group(group="sales") == "sales"
+    said = "no peer 'nosuch' in the settings; there are pbx, standby, branch"
+    assert errors(await asked(peer="nosuch")) == {"peer": said}
+    # As the gate has them now.
+    with TalkingGate(tmp_path / "gate.sock") as gate:
+        object.__setattr__(portal, "gate", GateLink(gate.path))
+        gate.status = {"peers": [{"name": "new-pbx", "default_group": "sales"}]}
+        assert await group() == "sales"
 
 
 @pytest.mark.parametrize(

@@ -269,9 +269,14 @@ def test_settings_tell_the_default_groups_of_peers_and_phones() -> None:
             "phones": {"default_group": "Lobby"},
         }
     )
-    assert settings.default_groups == {"pbx": "Sales", "phones": "Hall", ALL_PHONES: "Lobby"}
+    assert settings.default_groups == {
+        "pbx": "Sales",
+        "quiet": None,
+        "phones": "Hall",
+        ALL_PHONES: "Lobby",
+    }
     without = settings.model_copy(update={"phones": settings.phones.model_copy(update={"enabled": False})})
-    assert without.default_groups == {"pbx": "Sales", "phones": "Hall"}
+    assert without.default_groups == {"pbx": "Sales", "quiet": None, "phones": "Hall"}
 
 
 async def test_group_that_is_gone(decider: Person) -> None:

@@ -10,11 +10,12 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from proxy.errors import ConfigurationError
-from proxy.policy import CallClass, CallRequest, Snapshot, Treatment, decide
+from proxy.policy import CallClass, CallRequest, Snapshot, Treatment, decide_through
 from proxy.portal.api.client import Client, GuardedRoute, NeedsScope
-from proxy.portal.api.problems import Problem
+from proxy.portal.api.problems import Problem, naming
 from proxy.portal.api.scopes import Scope
 from proxy.portal.api.values import Values
+from proxy.portal.default_groups import default_groups_of_pbxs
 from proxy.portal.gate_acts import hang_up
 from proxy.portal.gate_link import EmergencyGoesOn, LiveCall
 
@@ -56,6 +57,10 @@ class Question(Values):
     user: str | None = Field(default=None, description="The caller: an extension or its digest name.")
     caller: str = Field(default="", max_length=256, description="As a trusted PBX names the caller.")
     group: str | None = Field(default=None, description="The PBX's group for callers that match no user.")
+    peer: str | None = Field(
+        default=None,
+        description="The PBX, as the settings name it; needed where that decides which group counts.",
+    )
 
 
 class Explanation(Values):
@@ -95,8 +100,8 @@ async def end_call(client: Ender, call_id: Annotated[str, Path(max_length=64)]) 
 @router.post("/explain")
 async def explain(client: Asker, question: Question) -> Explanation:
     """Tell what would happen with a call. A POST, so that no log of addresses holds the number."""
-    if question.user is None and not question.caller and question.group is None:
-        raise Problem(422, "who calls? Name a user, or a caller and a group", field="user")
+    if question.user is None and not question.caller and question.group is None and question.peer is None:
+        raise Problem(422, "who calls? Name a user, or a caller, a group or a peer", field="user")
     return await run_in_threadpool(_explain, client, question)
 
 
@@ -110,7 +115,8 @@ def _explain(client: Client, question: Question) -> Explanation:
     if question.group is not None and question.group not in snapshot.groups:
         raise Problem(422, "there is no such group", field="group")
     request = CallRequest(question.number, question.user, question.caller, question.group)
-    found = decide(request, snapshot)
+    with naming("peer"):
+        found = decide_through(request, snapshot, default_groups_of_pbxs(client.portal), question.peer)
     return Explanation(
         treatment=found.treatment,
         reason=found.reason,
