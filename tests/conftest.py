@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.postgresql import PostgresServer, postgres_server
 from tests.support.run_again import RunAgain
 
 REAL_TIME = {"browser", "media", "net", "reliability", "server", "system"}
@@ -24,6 +26,13 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have commands work in a folder of the test's own, on a store there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOLLGATE_STORE__URL", "sqlite:///cli.db")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of this process that ask for it."""
+    with postgres_server() as server:
+        yield server
 
 
 def pytest_configure(config: pytest.Config) -> None:

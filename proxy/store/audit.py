@@ -28,6 +28,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, insert
 
 from proxy.store.database import Database, StoreUnavailable
 from proxy.store.models_portal import audit_head, audit_log
+from proxy.store.texts import clean_text
 
 __all__ = [
     "SYSTEM",
@@ -151,12 +152,12 @@ def write_audit(
     row: dict[str, object] = {
         "id": int(head["last_id"]) + 1,
         "at_ms": int(time.time() * 1000),
-        "who": _clean(actor.who, 128),
-        "role": _clean(actor.role, 20),
-        "source": _clean(actor.source, 64),
-        "action": _clean(action, 32),
-        "kind": _clean(kind, 16),
-        "object": _clean(name, 255),
+        "who": clean_text(actor.who, 128),
+        "role": clean_text(actor.role, 20),
+        "source": clean_text(actor.source, 64),
+        "action": clean_text(action, 32),
+        "kind": clean_text(kind, 16),
+        "object": clean_text(name, 255),
         "before": _dump(before),
         "after": _dump(after),
         "previous_hash": str(head["last_hash"]),
@@ -350,8 +351,3 @@ def _first_of(text: str) -> list[object]:
         found.append(item)
         at += 1
     return found
-
-
-def _clean(value: str, width: int) -> str:
-    """Text as every database takes it: no NUL, no lone surrogate, no longer than the column."""
-    return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:width]

@@ -18,6 +18,7 @@ from proxy.errors import TollgateError
 from proxy.sip.bindings import Bindings, StoredBinding
 from proxy.store.database import Database
 from proxy.store.models import bindings
+from proxy.store.texts import clean_text
 
 __all__ = ["BindingWriter", "BindingsRepository"]
 
@@ -158,7 +159,7 @@ _INSERTS = {
 
 
 def _row(binding: StoredBinding) -> dict[str, Any]:
-    body = {
+    body: dict[str, object] = {
         "params": binding.params,
         "q": binding.q,
         "call_id": binding.call_id,
@@ -172,9 +173,12 @@ def _row(binding: StoredBinding) -> dict[str, Any]:
         "reg_id": binding.reg_id,
         "user_agent": binding.user_agent,
     }
+    contact = clean_text(binding.contact)
+    if contact != binding.contact:
+        body["contact"] = binding.contact
     return {
         "user": binding.user,
-        "contact": binding.contact,
+        "contact": contact,
         "expires_at": binding.expires_at,
         # ASCII: whatever octets a phone sent, every database takes their escapes.
         "body": json.dumps(body, separators=(",", ":")),
@@ -185,7 +189,7 @@ def _read(row: RowMapping) -> StoredBinding | None:
     """Return the binding of a row; None (with a warning) for one that an other hand has spoilt."""
     try:
         body = json.loads(str(row["body"]))
-        contact = str(row["contact"])
+        contact = str(body["contact"] if "contact" in body else row["contact"])
         return StoredBinding(
             user=str(row["user"]),
             contact=contact,

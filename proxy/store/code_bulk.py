@@ -33,7 +33,7 @@ from proxy.store.audit import Actor
 from proxy.store.changes import ChangeAction, ChangeKind, current_version, log_change
 from proxy.store.code_rows import Change, check_owners, chunks, codes_by_digits, tell_changes, told
 from proxy.store.database import Database
-from proxy.store.models import account_codes
+from proxy.store.models import RowNumber, account_codes
 from proxy.store.rows import code_row
 from proxy.store.versions import VersionConflict, Versioned
 
@@ -78,7 +78,7 @@ _staged = Table(
     "staged_codes",
     MetaData(),
     Column("place", Integer, primary_key=True),
-    Column("code_id", Integer),
+    Column("code_id", RowNumber),
     *(Column(name, account_codes.c[name].type) for name in _WRITTEN),
     Column("there", Boolean, nullable=False),
     prefixes=["TEMPORARY"],

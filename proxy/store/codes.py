@@ -235,9 +235,12 @@ class CodesRepository:
         descending: bool = False,
     ) -> list[Versioned[AccountCode]]:
         """The same with the id and the version of each code. What the order leaves open goes by age."""
-        column = _ORDERS[order]
-        if descending is not (order is CodeOrder.NEWEST):
+        column, falling = _ORDERS[order], descending is not (order is CodeOrder.NEWEST)
+        if falling:
             column = column.desc()
+        if order is CodeOrder.VALID_UNTIL:
+            # Codes without a last day come first, on every database.
+            column = column.nulls_last() if falling else column.nulls_first()
         statement = (
             select(account_codes)
             .where(*_matching(search))

@@ -1,4 +1,8 @@
-"""Opens the database: SQLite in a file of its own by default, another by URL; migrations run on opening.
+"""Opens the database: SQLite in a file of its own by default, PostgreSQL by URL. Migrations run on opening.
+
+On both one writes at a time, and whoever reads sees the store of one moment. PostgreSQL could do more at
+once; but then changes would come into force in another order than their numbers say, and a gate that follows
+them would miss one. And of two who add the same, the second would be told of an index.
 
 Everything here is synchronous and meant for threads and commands; the call path never comes near it.
 """
@@ -27,11 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "Database", "StoreUnavailable", "known_revisions", "migrate", "public_name"]
 
-HEAD = "0014"
+HEAD = "0015"
 """The newest revision that this version knows."""
 
 _BUSY_TIMEOUT_MS = 2_500
-"""How long one statement waits for another process's transaction; long ones are imports."""
+"""How long one who writes waits for another one's transaction; long ones are imports."""
 _BUSY_TIMEOUT_IN_PASSING_MS = 50
 _OPENING_TIMEOUT = 10.0
 """Seconds that another process may take to make the tables of a store, or to bring them up to date."""
@@ -41,6 +45,20 @@ _CACHE_KB = 32 * 1024
 """Pages kept per connection, for lists and reports of a long usage log."""
 _POOL = 5
 """Connections that are kept once they were needed."""
+_WRITE_LOCK = int.from_bytes(b"tollgate")
+"""Of a PostgreSQL database: whoever writes holds this advisory lock."""
+_SERVER_OPTIONS = {
+    # A server that vanishes without a word is noticed within seconds, not within a quarter of an hour.
+    "connect_timeout": "5",
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "client_encoding": "utf8",
+    "application_name": "tollgate",
+}
+"""What libpq is told unless the URL says otherwise."""
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 class StoreUnavailable(TollgateError):  # noqa: N818 - it says what is the case, as its callers do
@@ -51,7 +69,7 @@ class Database:
     """One open database. Safe to use from several threads."""
 
     def __init__(self, url: str, *, connections: int = 0, cache_kb: int = _CACHE_KB) -> None:
-        """Open ``url`` (``sqlite:///var/tollgate.db``, ``postgresql+driver://...``) and bring it up to date.
+        """Open ``url`` (``sqlite:///var/tollgate.db``, ``postgresql://...``) and bring it up to date.
 
         So many ``connections`` are opened now and kept, further ones when they are needed; SQLite keeps
         ``cache_kb`` of pages for each.
@@ -72,12 +90,20 @@ class Database:
                 pool_size=connections or _POOL,
                 # The last one used goes first: the pages that others hold are void since its commit.
                 pool_use_lifo=True,
+                connect_args={} if self.sqlite else _server_options(self._url),
             )
         except (ImportError, NoSuchModuleError) as error:
             message = f"store.url: the driver of {self._url.drivername} is not installed"
             raise ConfigurationError(message) from error
         if self.sqlite:
             _tune_sqlite(self.engine, cache_kb)
+        elif self.engine.driver == "psycopg":
+            _tune_postgresql(self.engine)
+        else:
+            message = (
+                f"store.url: write postgresql:// or postgresql+psycopg://, not {self._url.drivername}://"
+            )
+            raise ConfigurationError(message)
         try:
             self._open()
             self._reserve(connections)
@@ -105,14 +131,15 @@ class Database:
     def write(self, *, in_passing: bool = False) -> Iterator[Connection]:
         """A transaction that writes: all or nothing. Raises `StoreUnavailable`.
 
-        SQLite takes its write lock at once, so that two writers queue and none fails half-way. What is only
-        noted ``in_passing`` does not queue for longer than a page may take.
+        The write lock is taken at once, so that two writers queue and none fails half-way. What is only noted
+        ``in_passing`` does not queue for longer than a page may take.
         """
+        patience = _BUSY_TIMEOUT_IN_PASSING_MS if in_passing else _BUSY_TIMEOUT_MS
         with (
             self._reported(),
             self.engine.connect() as connection,
             self._waiting(connection, in_passing),
-            self.transaction(connection, write=True),
+            self.transaction(connection, write=True, patience=patience),
         ):
             yield connection
 
@@ -126,9 +153,14 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def transaction(self, connection: Connection, *, write: bool = False) -> Iterator[None]:
-        """One transaction of a connection."""
-        options: dict[str, Any] = {"tollgate_write": write}
+    def transaction(
+        self, connection: Connection, *, write: bool = False, patience: int | None = None
+    ) -> Iterator[None]:
+        """One transaction of a connection. ``patience`` is how many milliseconds one who writes waits."""
+        options: dict[str, Any] = {
+            "tollgate_write": write,
+            "tollgate_patience": _BUSY_TIMEOUT_MS if patience is None else patience,
+        }
         with connection.execution_options(**options).begin():
             yield
 
@@ -152,19 +184,19 @@ class Database:
         except DBAPIError as error:
             # Only the driver's own line: SQLAlchemy's text repeats the parameters, which may be codes.
             raise StoreUnavailable(f"store {self.name}: {_driver_line(error)}") from error
-        except (SQLAlchemyError, OverflowError) as error:
+        except (SQLAlchemyError, OverflowError, UnicodeError) as error:
             raise StoreUnavailable(f"store {self.name}: {type(error).__name__}") from error
 
     def _open(self) -> None:
-        """Bring the tables up to date. SQLite's own waiting is too short for a migration by another process,
-        and there is none for the first switch to WAL.
+        """Bring the tables up to date. The usual waiting is too short for a migration by another process, and
+        SQLite has none for the first switch to WAL.
         """
         until = time.monotonic() + _OPENING_TIMEOUT
         while True:
             try:
                 return self._upgrade()
-            except StoreUnavailable:
-                if not self.sqlite or time.monotonic() >= until:
+            except StoreUnavailable as error:
+                if not (self.sqlite or _is_locked(error.__cause__)) or time.monotonic() >= until:
                     raise
                 time.sleep(0.05)
 
@@ -177,6 +209,8 @@ class Database:
     def _upgrade(self) -> None:
         try:
             with self.engine.connect() as connection:
+                if not self.sqlite:
+                    self._expect_unicode(connection)
                 revision = _revision(connection)
             if revision == HEAD:
                 return
@@ -189,8 +223,18 @@ class Database:
             raise self._opening_error(error) from error
         except StoreUnavailable as error:
             if isinstance(error.__cause__, DBAPIError):
-                raise self._opening_error(error.__cause__) from error
+                raise self._opening_error(error.__cause__) from error.__cause__
             raise
+
+    def _expect_unicode(self, connection: Connection) -> None:
+        """A server that was set up without a locale makes databases that know no letters."""
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+        if encoding != "UTF8":
+            message = (
+                f"store.url: {self.name} has the encoding {encoding}; make it with "
+                "createdb --encoding=UTF8 --template=template0"
+            )
+            raise ConfigurationError(message)
 
     def _opening_error(self, error: DBAPIError) -> TollgateError:
         line = _driver_line(error)
@@ -303,6 +347,42 @@ def _tune_sqlite(engine: Engine, cache_kb: int) -> None:
     def _begun(connection: Connection) -> None:
         write = connection.get_execution_options().get("tollgate_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _server_options(url: URL) -> dict[str, str]:
+    if url.get_driver_name() != "psycopg":
+        return {}
+    return {name: value for name, value in _SERVER_OPTIONS.items() if name not in url.query}
+
+
+def _tune_postgresql(engine: Engine) -> None:
+    from psycopg.types.string import StrDumperUnknown
+
+    class TextDumper(StrDumperUnknown):
+        """Takes what PostgreSQL's text can't hold, whatever a peer sent or somebody looks for."""
+
+        def dump(self, obj: str) -> bytes:
+            return obj.replace("\0", "\ufffd").encode("utf-8", "replace")
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        connection.adapters.register_dumper(str, TextDumper)
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if not options.get("tollgate_write", False):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            return
+        # Held until the end of the transaction; each statement after it sees what was written before.
+        patience = int(options.get("tollgate_patience", _BUSY_TIMEOUT_MS))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience}")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    """Whether somebody else has held PostgreSQL's write lock for too long."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == _LOCK_NOT_AVAILABLE
 
 
 def _revision(connection: Connection) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -13,6 +14,7 @@ from proxy.store.audit import SYSTEM, Actor, write_audit
 from proxy.store.changes import ChangeAction, ChangeKind, log_change
 from proxy.store.database import Database
 from proxy.store.models import caller_locks
+from proxy.store.texts import clean_text
 
 __all__ = ["LocksRepository", "load_locks"]
 
@@ -37,6 +39,7 @@ class LocksRepository:
     def add(self, locks: Sequence[CallerLock]) -> None:
         """Lock callers, or lock them anew; locks that are over go."""
         column = caller_locks.c
+        locks = [replace(lock, caller=clean_text(lock.caller, 128)) for lock in locks]
         with self._database.write() as connection:
             over = column.until.is_not(None) & (column.until < min(lock.since for lock in locks))
             names = [lock.caller for lock in locks]

@@ -9,6 +9,7 @@ raise it, and two of them notice each other by it (`proxy.store.versions`). Call
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Date,
@@ -25,6 +26,7 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "RowNumber",
     "account_codes",
     "bindings",
     "call_records",
@@ -44,10 +46,13 @@ metadata = MetaData(
     }
 )
 
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+"""64 bits: SQLite's INTEGER has them, and is the only type that it counts up."""
+
 policy_changes = Table(
     "policy_changes",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("action", String(16), nullable=False),
@@ -92,7 +97,7 @@ users = Table(
 account_codes = Table(
     "account_codes",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column("digits", String(20), nullable=False, unique=True),
     Column("typed", String(64), nullable=False),
     Column("description", String(255), nullable=False),
@@ -114,7 +119,7 @@ account_codes = Table(
     Column("class_of_service", Text),
     Column("max_uses", Integer),
     Column("uses", Integer, nullable=False),
-    Column("change_id", Integer, nullable=False, index=True),
+    Column("change_id", RowNumber, nullable=False, index=True),
     Column("version", Integer, nullable=False, server_default="1"),
     sqlite_autoincrement=True,
 )
@@ -123,7 +128,7 @@ account_codes = Table(
 call_records = Table(
     "call_records",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column("record_id", String(64), nullable=False, unique=True),
     Column("start_time", Float, nullable=False),
     Column("duration", Float, nullable=False),
@@ -199,7 +204,7 @@ caller_locks = Table(
 bindings = Table(
     "bindings",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column("user", String(20), nullable=False, index=True),
     Column("contact", Text, nullable=False),
     Column("expires_at", Float, nullable=False, index=True),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text
 
-from proxy.store.models import metadata
+from proxy.store.models import RowNumber, metadata
 
 __all__ = ["api_tokens", "audit_head", "audit_log", "login_failures", "portal_accounts", "portal_sessions"]
 
 portal_accounts = Table(
     "portal_accounts",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column("name", String(64), nullable=False),
     Column("name_key", String(64), nullable=False, unique=True),
     Column("role", String(20), nullable=False),
@@ -39,7 +39,7 @@ portal_sessions = Table(
     Column("session_hash", String(64), primary_key=True),
     Column(
         "account_id",
-        Integer,
+        RowNumber,
         ForeignKey("portal_accounts.id", ondelete="CASCADE"),
         nullable=False,
         index=True,
@@ -65,7 +65,7 @@ login_failures = Table(
 api_tokens = Table(
     "api_tokens",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column("name", String(64), nullable=False, unique=True),
     Column("token_hash", String(64), nullable=False, unique=True),
     Column("scopes", Text, nullable=False),
@@ -79,7 +79,7 @@ api_tokens = Table(
 audit_log = Table(
     "audit_log",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("id", RowNumber, primary_key=True, autoincrement=False),
     Column("at_ms", BigInteger, nullable=False),
     Column("who", String(128), nullable=False),
     Column("role", String(20), nullable=False),
@@ -94,14 +94,14 @@ audit_log = Table(
     Index("ix_audit_log_who", "who", "id"),
     Index("ix_audit_log_kind_object", "kind", "object", "id"),
 )
-"""One row per change, numbered without a hole and chained by hashes (`proxy.store.audit`). In SQLite triggers
-refuse UPDATE and DELETE."""
+"""One row per change, numbered without a hole and chained by hashes (`proxy.store.audit`). Triggers refuse
+UPDATE and DELETE."""
 
 audit_head = Table(
     "audit_head",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("last_id", Integer, nullable=False),
+    Column("id", RowNumber, primary_key=True, autoincrement=False),
+    Column("last_id", RowNumber, nullable=False),
     Column("last_hash", String(64), nullable=False),
 )
 """One row: where the chain ends, so that rows missing from its end are noticed."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text
 
-from proxy.store.models import metadata
+from proxy.store.models import RowNumber, metadata
 
 __all__ = ["report_mails", "report_schedules"]
 
 report_schedules = Table(
     "report_schedules",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("account_id", Integer, nullable=False, index=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("account_id", RowNumber, nullable=False, index=True),
     Column("report", String(16), nullable=False),
     Column("filters", Text, nullable=False),
     Column("format", String(8), nullable=False),
@@ -34,10 +34,10 @@ schedule outlives its account and says so. ``minute`` is of the day, by the site
 report_mails = Table(
     "report_mails",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column(
         "schedule_id",
-        Integer,
+        RowNumber,
         ForeignKey("report_schedules.id", ondelete="CASCADE"),
         nullable=False,
     ),

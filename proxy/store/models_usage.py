@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, Integer, String, Table, Text
 
-from proxy.store.models import metadata
+from proxy.store.models import RowNumber, metadata
 
 __all__ = ["call_numbers", "corrections", "usage_totals"]
 
@@ -33,7 +33,7 @@ call_numbers = Table(
 corrections = Table(
     "corrections",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column("record_id", String(64), nullable=False, index=True),
     Column("at", Float, nullable=False),
     Column("who", String(128), nullable=False),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text
 
-from proxy.store.models import metadata
+from proxy.store.models import RowNumber, metadata
 
 __all__ = ["webhook_deliveries", "webhook_endpoints"]
 
 webhook_endpoints = Table(
     "webhook_endpoints",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column("url", String(500), nullable=False),
     Column("secret", String(128), nullable=False),
     Column("events", Text, nullable=False),
@@ -25,10 +25,10 @@ webhook_endpoints = Table(
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
     Column(
         "endpoint_id",
-        Integer,
+        RowNumber,
         ForeignKey("webhook_endpoints.id", ondelete="CASCADE"),
         nullable=False,
         index=True,

@@ -6,9 +6,10 @@ it from one code's total to the other's.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from proxy.store.days import month_of
 
@@ -76,11 +77,9 @@ def _write_rows(
     connection: Connection, statement: str, names: Sequence[str], rows: Sequence[tuple[object, ...]]
 ) -> None:
     if connection.dialect.name != "sqlite":
-        marks = f"({', '.join(f':{name}' for name in names)})"
         if rows:
-            connection.execute(
-                text(statement.format(marks)), [dict(zip(names, row, strict=True)) for row in rows]
-            )
+            named = [dict(zip(names, row, strict=True)) for row in rows]
+            connection.execute(_one_by_one(statement, tuple(names)), named)
         return
     # Many rows in one statement: see `UsageRepository._insert_sqlite`.
     marks = f"({', '.join('?' * len(names))})"
@@ -90,3 +89,9 @@ def _write_rows(
             cells = tuple(cell for row in rows[done : done + count] for cell in row)
             connection.exec_driver_sql(statement.format(", ".join([marks] * count)), cells)
             done += count
+
+
+@functools.cache
+def _one_by_one(statement: str, names: tuple[str, ...]) -> TextClause:
+    """Made once: each statement that is made is a ring of references."""
+    return text(statement.format(f"({', '.join(f':{name}' for name in names)})"))

@@ -31,6 +31,7 @@ from proxy.store.database import Database, StoreUnavailable
 from proxy.store.days import day_of, site_zone
 from proxy.store.models import account_codes, call_records
 from proxy.store.models_usage import usage_totals
+from proxy.store.texts import clean_json, clean_text
 from proxy.store.totals import DAY, add_numbers, add_to_totals, totals_of
 from proxy.store.usage_facts import facts_statement, read_facts
 from proxy.store.usage_lists import (
@@ -67,18 +68,18 @@ _CELLS: tuple[tuple[str, Callable[[CallRecord], _Cell]], ...] = (
     ("duration", lambda record: record.ended_after),
     ("talk_time", lambda record: record.talk_time),
     ("direction", lambda record: record.direction.value),
-    ("caller_number", lambda record: _clean(record.caller_number, 64)),
-    ("user", lambda record: _clean(record.user, 20)),
-    ("group_name", lambda record: _clean(record.group, 64)),
-    ("dialled_number", lambda record: _clean(record.dialled_number, 64)),
-    ("normalised_number", lambda record: _clean(record.normalised_number, 64)),
-    ("destination_user", lambda record: _clean(record.destination_user, 20)),
-    ("call_class", lambda record: _clean(record.call_class, 16)),
+    ("caller_number", lambda record: clean_text(record.caller_number, 64)),
+    ("user", lambda record: clean_text(record.user, 20)),
+    ("group_name", lambda record: clean_text(record.group, 64)),
+    ("dialled_number", lambda record: clean_text(record.dialled_number, 64)),
+    ("normalised_number", lambda record: clean_text(record.normalised_number, 64)),
+    ("destination_user", lambda record: clean_text(record.destination_user, 20)),
+    ("call_class", lambda record: clean_text(record.call_class, 16)),
     ("disposition", lambda record: record.disposition.value),
     ("emergency", lambda record: record.emergency),
-    ("code_key", lambda record: "" if record.code is None else _code_key(record.code)),
-    ("code_form", lambda record: "" if record.code is None else _clean(record.code.form, 64)),
-    ("location", lambda record: _clean(record.location, 64)),
+    ("code_key", lambda record: "" if record.code is None else clean_text(_code_key(record.code), 20)),
+    ("code_form", lambda record: "" if record.code is None else clean_text(record.code.form, 64)),
+    ("location", lambda record: clean_text(record.location, 64)),
     ("wrong_tries", lambda record: record.wrong_tries),
 )
 _COLUMNS = (*(name for name, _ in _CELLS), "day", "body")
@@ -168,7 +169,7 @@ class UsageRepository:
     def _cells(self, record: CallRecord, body: str) -> dict[str, _Cell]:
         cells = {name: cell(record) for name, cell in _CELLS}
         cells["day"] = day_of(record.start_time, self._zone)
-        cells["body"] = body
+        cells["body"] = clean_json(body)
         return cells
 
     def count(self, wanted: UsageFilter | None = None) -> int:
@@ -279,9 +280,7 @@ class UsageRepository:
         by_id = {record.record_id: record for record, _ in reversed(records)}
         ids = list(by_id)
         for start in range(0, len(ids), _CHUNK):
-            column = call_records.c.record_id
-            statement = select(column).where(column.in_(ids[start : start + _CHUNK]))
-            for known in connection.execute(statement).scalars():
+            for known in connection.execute(_KNOWN, {"ids": ids[start : start + _CHUNK]}).scalars():
                 del by_id[str(known)]
         return list(by_id.values())[::-1]
 
@@ -326,13 +325,6 @@ def _code_key(code: UsedCode) -> str:
     return code.dialled if "?" in code.key and code.dialled else code.key
 
 
-def _clean(value: str, width: int) -> str:
-    """Text as every database takes it: no NUL, no lone surrogate, no longer than the column."""
-    if len(value) <= width and value.isascii() and "\0" not in value:
-        return value
-    return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:width]
-
-
 def _count_uses(connection: Connection, records: Sequence[CallRecord]) -> None:
     used = Counter(
         record.code.key
@@ -350,6 +342,9 @@ def _count_uses(connection: Connection, records: Sequence[CallRecord]) -> None:
 
 
 # Made once: each statement that is made is a ring of references, which no collector frees while calls are up.
+_KNOWN = select(call_records.c.record_id).where(
+    call_records.c.record_id.in_(bindparam("ids", expanding=True))
+)
 _KEYS = account_codes.c.digits.in_(bindparam("keys", expanding=True))
 _COUNT_USES = (
     update(account_codes)

@@ -326,11 +326,16 @@ def _is_of(party: str) -> _Condition:
 
 
 def _number(connection: Connection, part: str, times: tuple[_Condition, ...], *, prefix: bool) -> _Candidate:
+    letters = any(letter.isalpha() for letter in part)
+
     def fits(cell: ColumnElement[Any]) -> _Condition:
+        if letters:
+            # Their case says nothing.
+            return (cell.istartswith if prefix else cell.icontains)(part, autoescape=True)
         if prefix:
             return cell.startswith(part, autoescape=True)
-        if connection.dialect.name == "sqlite" and not any(letter.isalpha() for letter in part):
-            # Several times as fast as LIKE, which would not mind the case of letters.
+        if connection.dialect.name == "sqlite":
+            # Several times as fast as LIKE.
             return func.instr(cell, part) > 0
         return cell.contains(part, autoescape=True)
 

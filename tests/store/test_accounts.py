@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from proxy.store import (
     VersionConflict,
     secret_hash,
 )
+from tests.store.behind import all_that_lies_in
 
 NOW = 1_800_000_000.0
 CHIEF = PortalAccount("Chief", Role.DECISION_MAKER, "$argon2id$chief")
@@ -130,11 +130,11 @@ def test_a_session_is_found_until_it_ends(store: Store, chief: PortalAccount) ->
     assert store.sessions.find(cookie, now=NOW + 1001, idle=600) is None
 
 
-def test_neither_cookie_nor_token_lies_in_the_file(store: Store, url: str, chief: PortalAccount) -> None:
+def test_neither_cookie_nor_token_lies_in_the_store(store: Store, url: str, chief: PortalAccount) -> None:
     cookie = store.sessions.open(chief.id, source="", now=NOW, lifetime=3600)
     secret, _ = store.tokens.add("billing", ["usage:read"], now=NOW)
     store.close()
-    dump = "\n".join(sqlite3.connect(url.removeprefix("sqlite:///")).iterdump())
+    dump = all_that_lies_in(url)
     assert cookie not in dump
     assert secret not in dump
     assert secret_hash(cookie) in dump
@@ -219,7 +219,7 @@ def test_a_flood_of_names_fills_no_table(store: Store, url: str) -> None:
     with store.database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM login_failures").scalar() == 10
     store.close()
-    dump = "\n".join(sqlite3.connect(url.removeprefix("sqlite:///")).iterdump())
+    dump = all_that_lies_in(url)
     assert "hunter" not in dump
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from proxy.errors import ConfigurationError
 from proxy.policy import AccountCode, User, UserGroup
 from proxy.store import Actor, AuditEntry, AuditFilter, AuditHead, Store, StoreUnavailable
 from proxy.store.audit import masked_code, write_audit
+from tests.store.behind import tamper
 
 ANNA = Actor("anna", "decision_maker", "192.0.2.7")
 
@@ -28,16 +28,6 @@ def _tell(store: Store, count: int) -> None:
     with store.database.write() as connection:
         for number in range(count):
             write_audit(connection, ANNA, "change", "group", f"g{number}", after={"tries": number})
-
-
-def _tamper(url: str, *statements: str) -> None:
-    """What somebody with the file and a SQLite shell can do."""
-    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
-    connection.executescript("DROP TRIGGER audit_log_no_update; DROP TRIGGER audit_log_no_delete;")
-    for statement in statements:
-        connection.execute(statement)
-    connection.commit()
-    connection.close()
 
 
 def _last(store: Store) -> AuditEntry:
@@ -186,7 +176,7 @@ def test_what_was_done_to_the_file_is_found(
     anna: Store, url: str, statement: str, broken: int, says: str
 ) -> None:
     _tell(anna, 5)
-    _tamper(url, statement)
+    tamper(url, statement)
     verdict = anna.audit.verify()
     assert not verdict.whole
     assert verdict.broken == broken
@@ -200,7 +190,7 @@ def test_a_new_chain_is_found_by_a_head_that_was_kept(anna: Store, url: str) -> 
     _tell(anna, 5)
     assert anna.audit.verify(kept).whole
     zeros = "0" * 64
-    _tamper(url, "DELETE FROM audit_log", f"UPDATE audit_head SET last_id = 0, last_hash = '{zeros}'")
+    tamper(url, "DELETE FROM audit_log", f"UPDATE audit_head SET last_id = 0, last_hash = '{zeros}'")
     assert anna.audit.verify().whole
     assert anna.audit.verify(kept).broken == 1
     _tell(anna, 9)
@@ -209,7 +199,7 @@ def test_a_new_chain_is_found_by_a_head_that_was_kept(anna: Store, url: str) -> 
 
 
 def test_without_a_head_nothing_is_written(anna: Store, url: str) -> None:
-    _tamper(url, "DELETE FROM audit_head")
+    tamper(url, "DELETE FROM audit_head")
     with pytest.raises(StoreUnavailable, match="head"):
         anna.groups.add(UserGroup("Desk"))
     assert anna.groups.all() == []
@@ -218,7 +208,7 @@ def test_without_a_head_nothing_is_written(anna: Store, url: str) -> None:
 
 def test_a_body_that_is_no_json_is_shown(anna: Store, url: str) -> None:
     _tell(anna, 1)
-    _tamper(url, "UPDATE audit_log SET after = '{oops'")
+    tamper(url, "UPDATE audit_log SET after = '{oops'")
     assert _last(anna).after == "{oops"
 
 
@@ -302,7 +292,7 @@ def test_audit_verify_says_whole_or_where_not(cli: str, capsys: pytest.CaptureFi
     assert "row 2" in capsys.readouterr().err
     assert run(["audit", "verify", "--head", "yesterday"]) == 1
     assert "--head" in capsys.readouterr().err
-    _tamper(cli, "UPDATE audit_log SET object = 'd' WHERE id = 2")
+    tamper(cli, "UPDATE audit_log SET object = 'd' WHERE id = 2")
     assert run(["audit", "verify"]) == 1
     assert "row 2: it is not as it was written" in capsys.readouterr().err
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -142,11 +141,10 @@ def test_what_can_not_be_written_waits(store: Store, caplog: pytest.LogCaptureFi
     ]
 
 
-def test_an_older_store_gets_the_table(tmp_path: Path) -> None:
+def test_an_older_store_gets_the_table(url: str) -> None:
     from alembic import command
     from alembic.config import Config
 
-    url = f"sqlite:///{tmp_path}/tollgate.db"
     database = Database(url)
     config = Config()
     config.set_main_option("script_location", "proxy.store:migrations")

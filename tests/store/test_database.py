@@ -22,6 +22,8 @@ from proxy.store import Store, StoreUnavailable
 from proxy.store.database import HEAD, Database, migrate, public_name
 from proxy.store.models import metadata
 
+pytestmark = pytest.mark.sqlite
+
 
 def test_files_are_private_and_wal_is_on(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/deep/tollgate.db")

@@ -158,6 +158,7 @@ def test_a_broken_store_keeps_the_last_good_snapshot(gate: Gate, store: Store) -
     assert gate.source.trouble == ""
 
 
+@pytest.mark.sqlite
 def test_a_store_that_vanishes_keeps_the_last_good_snapshot(gate: Gate, store: Store, tmp_path: Path) -> None:
     store.groups.add(UserGroup("Desk"))
     good = gate.settled()
@@ -171,6 +172,7 @@ def test_a_store_that_vanishes_keeps_the_last_good_snapshot(gate: Gate, store: S
     assert gate.source.trouble == ""
 
 
+@pytest.mark.sqlite
 def test_a_store_put_in_place_of_another_is_read_anew(gate: Gate, store: Store, tmp_path: Path) -> None:
     store.codes.add(AccountCode("1"))
     gate.settled()
@@ -186,10 +188,10 @@ def test_a_store_put_in_place_of_another_is_read_anew(gate: Gate, store: Store, 
 
 def test_a_gate_starts_on_a_broken_store(url: str, plan: NumberPlan, store: Store) -> None:
     with store.database.write() as connection:
-        connection.exec_driver_sql("DROP TABLE users")
+        connection.exec_driver_sql("ALTER TABLE users RENAME TO people")
     with Store(url) as opened:
         present = Snapshot(plan, [UserGroup("Desk")], version=7)
         source = SnapshotSource(opened.database, present, on_change=lambda _snapshot: None)
         assert source.start() is present
-        assert "no such table: users" in source.trouble
+        assert "users" in source.trouble
         source.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -19,9 +18,8 @@ CALLS = many_calls(3000)
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder: Path = tmp_path_factory.mktemp("log")
-    with Store(f"sqlite:///{folder}/log.db") as store:
+def log(common_url: str) -> Iterator[Store]:
+    with Store(common_url) as store:
         store.usage.insert_many(CALLS)
         yield store
 
@@ -168,6 +166,7 @@ def test_counts_are_exact_up_to_a_bound(log: Store, monkeypatch: pytest.MonkeyPa
     assert (over.number, over.exact) == (2999, False)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [

@@ -14,7 +14,11 @@ from tests.system.gate import ROOT
 def test_a_built_installation_places_the_demo_calls(tmp_path: Path) -> None:
     target = tmp_path / "tollgate"
     built = subprocess.run(
-        [ROOT / "script" / "build", target], capture_output=True, text=True, check=False, cwd=tmp_path
+        [ROOT / "script" / "build", target, "postgresql"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
     )
     assert built.returncode == 0, built.stderr
     demo = subprocess.run(
@@ -22,3 +26,5 @@ def test_a_built_installation_places_the_demo_calls(tmp_path: Path) -> None:
     )
     assert demo.returncode == 0, demo.stdout[-2000:] + demo.stderr[-2000:]
     assert "All 4 calls went as expected." in demo.stdout
+    driver = subprocess.run([target / "bin" / "python", "-c", "import psycopg"], check=False)
+    assert driver.returncode == 0

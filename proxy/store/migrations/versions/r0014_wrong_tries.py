@@ -14,9 +14,9 @@ depends_on: str | None = None
 def upgrade() -> None:
     """Add the column, fill it from the records, and index the few calls in which it says anything."""
     op.add_column("call_records", sa.Column("wrong_tries", sa.Integer, nullable=False, server_default="0"))
-    tries = "CAST(CAST(body AS JSON) ->> 'wrong_tries' AS INTEGER)"
+    # A record that can't be read is no reason not to start.
+    tries = """CAST(substring(body FROM '^[{].*"wrong_tries":([0-9]{1,9})[,}]') AS INTEGER)"""
     if op.get_bind().dialect.name == "sqlite":
-        # A record that can't be read is no reason not to start.
         tries = "CASE WHEN json_valid(body) THEN json_extract(body, '$.wrong_tries') END"
     # Records hold no field that is not set, and a quote within a text is escaped.
     op.execute(
