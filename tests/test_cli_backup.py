@@ -104,7 +104,7 @@ def test_the_store_of_a_server_is_left_to_the_servers_tools(
     monkeypatch.setenv("TOLLGATE_JOURNAL__FOLDER", "journal")
     monkeypatch.setenv("TOLLGATE_CONTROL__SOCKET", "gate.sock")
     assert run(["restore", "any.backup"]) == 1
-    assert "a server has its own tools" in capsys.readouterr().err
+    assert "a server has its own tools, as pg_restore" in capsys.readouterr().err
 
 
 def test_a_backup_overwrites_neither_the_store_nor_without_being_told_another_file(
@@ -114,7 +114,7 @@ def test_a_backup_overwrites_neither_the_store_nor_without_being_told_another_fi
     for more in ([], ["--replace"]):
         assert run(["backup", "gate.db", *more]) == 1
         says = capsys.readouterr().err
-        assert says == "tollgate: gate.db: is the store itself; name another file for its backup\n"
+        assert says == "tollgate: gate.db: is the store itself; name another file\n"
     assert Path("gate.db").stat().st_ino == before
     assert run(["backup", "gate.backup"]) == 0
     first = Path("gate.backup").read_bytes()

@@ -43,12 +43,12 @@ def backup(
     passwords' hashes, account codes, the usage log, the portal's accounts, the audit log. Keep it as you keep
     keys. Settings and own prompts are other files.
     """
-    from proxy.store.backup import check_name, write_backup
+    from proxy.store.backup import check_backup_name, write_backup
 
     with open_store(read_settings(config)) as store, progress_bar("backup") as progress:
         try:
             # Before the audit log, and so the backup itself, says that there is one.
-            check_name(store.database, file, replace=replace)
+            check_backup_name(store.database, file, replace=replace)
             store.audit.note("backed up", "store", file.name)
             summary = write_backup(store.database, file, progress, replace=replace)
         except OSError as error:
@@ -77,7 +77,9 @@ def restore(
     settings = read_settings(config)
     target = settings.store.sqlite_path
     if target is None:
-        raise ConfigurationError("store.url: only an SQLite file is restored; a server has its own tools")
+        raise ConfigurationError(
+            "store.url: only an SQLite file is restored; a server has its own tools, as pg_restore"
+        )
     # A wrong name is told at once, not after somebody has stopped his gate for it.
     look_at_backup(file)
     with _journal(settings), progress_bar("restore") as progress:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
@@ -17,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from proxy.errors import ConfigurationError
+from proxy.whole_files import whole_file
 
 if TYPE_CHECKING:
     from proxy.policy import CallClass, ClassOfService, NumberPlan
@@ -227,38 +226,18 @@ def write_file(path: Path, lines: Iterable[str], settings: Settings, *, replace:
     """
     if str(path) == "-":
         return _write(sys.stdout, lines)
-    if _is_store(path, settings.store.sqlite_path):
-        message = f"{path}: is the store itself; name another file"
-        raise ConfigurationError(message)
     try:
         if _is_stream(path):
             with open(os.open(path, os.O_WRONLY), "w", encoding="utf-8", newline="") as stream:
                 return _write(stream, lines)
-        _check_name(path, replace=replace)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, "w", encoding="utf-8", newline="") as file:
-                count = _write(file, lines)
-            if not replace:
-                # Somebody may have been faster.
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except FileExistsError:
-        message = f"there is a file at {path} already; --replace overwrites it"
-        raise ConfigurationError(message) from None
+        with (
+            whole_file(path, replace=replace, store=settings.store.sqlite_path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            return _write(file, lines)
     except OSError as error:
         message = f"{path}: can't be written: {error.strerror}"
         raise ConfigurationError(message) from None
-    return count
-
-
-def _is_store(path: Path, store: Path | None) -> bool:
-    """Say whether a file of the store has this name, or would have it."""
-    parts = [] if store is None else [f"{store}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
-    return os.path.realpath(path) in map(os.path.realpath, parts)
 
 
 def _is_stream(path: Path) -> bool:
@@ -268,18 +247,6 @@ def _is_stream(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
-
-
-def _check_name(path: Path, *, replace: bool) -> None:
-    """Raise OSError where no file can be had by this name, before anybody waits for one."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not os.path.lexists(path):
-        return
-    if not replace:
-        raise FileExistsError
-    if not stat.S_ISREG(path.lstat().st_mode):
-        raise OSError(errno.EINVAL, "--replace overwrites files, no links and devices")
 
 
 def _write(file: IO[str], lines: Iterable[str]) -> int:

@@ -11,7 +11,6 @@ again, and events on their way to somebody, who would hear of old emergencies as
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
 import json
@@ -37,13 +36,14 @@ from proxy.store.database import HEAD, Database, StoreUnavailable, known_revisio
 from proxy.store.models import metadata
 from proxy.store.snapshots import load_snapshot
 from proxy.store.store import Store
+from proxy.whole_files import check_name, store_files, whole_file
 
 __all__ = [
     "BackupRefused",
     "BackupSummary",
     "Progress",
     "check_backup",
-    "check_name",
+    "check_backup_name",
     "look_at_backup",
     "restore_backup",
     "write_backup",
@@ -54,7 +54,6 @@ _LEFT_OUT = frozenset({"portal_sessions", "webhook_deliveries"})
 _LONGEST_LINE = 16 * 1024 * 1024
 _LONGEST_WHY = 200
 _CHUNK = 1_000
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)
 
 Progress = Callable[[int, int], None]
@@ -93,72 +92,31 @@ def write_backup(
     database: Database, path: Path, progress: Progress | None = None, *, replace: bool = False
 ) -> BackupSummary:
     """Write the store as it is at this moment, whatever is changed meanwhile, and prove that it can be
-    restored: only then the file gets its name. Mode 0600. Raises `BackupRefused`, StoreUnavailable, OSError.
+    restored: only then the file gets its name. Mode 0600. Raises `BackupRefused`, ConfigurationError,
+    StoreUnavailable, OSError.
 
     A file that is there stays as it is unless ``replace``, the store always.
     """
-    check_name(database, path, replace=replace)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with whole_file(path, replace=replace, store=_own_file(database)) as temporary:
+        with temporary.open("wb") as file:
             _write(database, file, progress)
             os.fsync(file.fileno())
-        summary = _check(Path(temporary), path.name, progress)
-        if replace:
-            os.replace(temporary, path)
-        else:
-            _name(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return summary
+        return _check(temporary, path.name, progress)
 
 
-def check_name(database: Database, path: Path, *, replace: bool = False) -> None:
-    """Raise `BackupRefused` if there can be no backup of this store, or none in a file of this name; OSError
-    if the name can't be looked at.
+def check_backup_name(database: Database, path: Path, *, replace: bool = False) -> None:
+    """Raise `BackupRefused` if there can be no backup of this store, ConfigurationError if none in a file of
+    this name, OSError if the name can't be looked at.
     """
-    store = database.file
-    if store is None:
+    check_name(path, replace=replace, store=_own_file(database))
+
+
+def _own_file(database: Database) -> Path:
+    if database.file is None:
         raise BackupRefused(
-            f"store {database.name}: a server's database is backed up by the server's own tools"
+            f"store {database.name}: a server's database is backed up by the server's own tools, as pg_dump"
         )
-    if any(_is_same(path, file) for file in _files(store.resolve())):
-        raise BackupRefused(f"{path}: is the store itself; name another file for its backup")
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if os.path.lexists(path):
-        if path.is_symlink() or not path.is_file():
-            raise BackupRefused(f"{path}: is a link or a device; name another file for the backup")
-        if not replace:
-            raise _taken(path)
-
-
-def _is_same(path: Path, file: Path) -> bool:
-    try:
-        return path.samefile(file)
-    except FileNotFoundError:
-        return path.resolve() == file
-
-
-def _taken(path: Path) -> BackupRefused:
-    return BackupRefused(f"there is a file at {path} already; --replace overwrites it")
-
-
-def _name(temporary: str, path: Path) -> None:
-    """Give a file its name, unless somebody has given that to another file meanwhile."""
-    try:
-        try:
-            os.link(temporary, path)
-            os.unlink(temporary)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # Some file systems know one name per file: there the name is taken first.
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            os.replace(temporary, path)
-    except FileExistsError as error:
-        raise _taken(path) from error
+    return database.file
 
 
 def _write(database: Database, file: IO[bytes], progress: Progress | None) -> None:
@@ -449,7 +407,7 @@ def _in_the_way(target: Path, *, replace: bool) -> bool:
     store's own. Raises `BackupRefused` if so, unless ``replace``.
     """
     empty = target.exists() and target.stat().st_size == 0
-    there = [file for file in _files(target)[empty:] if os.path.lexists(file)]
+    there = [file for file in store_files(target)[empty:] if os.path.lexists(file)]
     if there and not replace:
         what = "a store" if there[0] == target else "what is left of a store"
         raise BackupRefused(f"there is {what} at {there[0]} already; --replace puts it aside")
@@ -463,19 +421,14 @@ def _put_aside(target: Path) -> Path:
             _leave_write_ahead(target)
     first = aside = target.with_name(f"{target.name}.before-restore")
     number = 1
-    while any(map(os.path.lexists, _files(aside))):
+    while any(map(os.path.lexists, store_files(aside))):
         number += 1
         aside = first.with_name(f"{first.name}-{number}")
-    named = zip(_files(target), _files(aside), strict=True)
+    named = zip(store_files(target), store_files(aside), strict=True)
     kept = [(file, name) for file, name in named if os.path.lexists(file)]
     for file, name in kept:
         os.replace(file, name)
     return kept[0][1]
-
-
-def _files(store: Path) -> list[Path]:
-    """Return the files that a store may consist of."""
-    return [store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm", "-journal")]
 
 
 def _sync(folder: Path) -> None:

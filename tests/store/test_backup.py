@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
+from proxy.errors import ConfigurationError
 from proxy.policy import NumberPlan, User, UserGroup, new_code
 from proxy.store import PortalAccount, Role, Store, load_snapshot
 from proxy.store.audit import Actor
@@ -434,7 +435,8 @@ def test_a_file_that_is_there_is_only_overwritten_when_that_is_said(filled: Path
     kept = tmp_path / "kept.backup"
     kept.write_bytes(b"the last one")
     with Store(f"sqlite:///{filled}") as store:
-        with pytest.raises(BackupRefused, match=r"a file at .*kept\.backup already; --replace overwrites it"):
+        there = r"a file at .*kept\.backup already; --replace overwrites it"
+        with pytest.raises(ConfigurationError, match=there):
             write_backup(store.database, kept)
         assert kept.read_bytes() == b"the last one"
         write_backup(store.database, kept, replace=True)
@@ -458,7 +460,7 @@ def test_a_file_that_comes_there_while_a_backup_is_written_stays(
         new.write_bytes(b"of another")
 
     with Store(f"sqlite:///{filled}") as store:
-        with pytest.raises(BackupRefused, match="there is a file at"):
+        with pytest.raises(ConfigurationError, match="there is a file at"):
             write_backup(store.database, new, while_it_is_written)
         assert new.read_bytes() == b"of another"
         new.unlink()
@@ -487,7 +489,7 @@ def test_a_store_is_never_overwritten_by_its_own_backup(
             "real.db-shm",
             "real.db-journal",
         ):
-            with pytest.raises(BackupRefused, match=rf"{name}: is the store itself; name another file"):
+            with pytest.raises(ConfigurationError, match=rf"{name}: is the store itself; name another file"):
                 write_backup(store.database, Path(name), replace=replace)
         assert store.groups.all()
 
@@ -499,7 +501,7 @@ def test_no_backup_takes_the_place_of_what_is_no_file(filled: Path, tmp_path: Pa
     (tmp_path / "folder").mkdir()
     with Store(f"sqlite:///{filled}") as store:
         for name in ("latest", "pipe"):
-            with pytest.raises(BackupRefused, match="is a link or a device; name another file"):
+            with pytest.raises(ConfigurationError, match="is a link or a device; name another file"):
                 write_backup(store.database, tmp_path / name, replace=replace)
         with pytest.raises(IsADirectoryError):
             write_backup(store.database, tmp_path / "folder", replace=replace)

@@ -129,6 +129,7 @@ def configuration(
     first_trunk: str,
     trunk_transport: str,
     wrong_codes: int,
+    store_url: str,
 ) -> str:
     """Return the settings of a gate between a PBX and two carriers, all on loopback."""
     sockets = [f"udp:{GATE_ADDRESS}:{port}", f"tcp:{GATE_ADDRESS}:{port}", *listen]
@@ -141,7 +142,11 @@ x_headers = ["X-Allowed-*"]
 address = "{GATE_ADDRESS}"
 ports = "{rtp_ports(400)}"
 [store]
-url = "sqlite:///{folder}/tollgate.db"
+url = "{store_url}"
+[journal]
+folder = "{folder}/tollgate.journal"
+[control]
+socket = "{folder}/tollgate.sock"
 [number_plan]
 country = "US"
 extensions = ["2XX"]
@@ -207,13 +212,15 @@ def running_gate(
     listen: tuple[str, ...] = (),
     extra: str = "",
     wrong_codes: int = 0,
+    store_url: str = "",
 ) -> Iterator[Gate]:
     """Start a gate and wait until it says that it is ready; stop it by its process id.
 
     ``listen`` are sockets besides those over UDP and TCP, ``first_trunk`` more settings of the first trunk,
     ``extra`` more sections of the file. Nobody is locked for wrong codes unless ``wrong_codes`` says after
-    how many.
+    how many. Its store is a file in its folder unless ``store_url`` names another.
     """
+    store_url = store_url or f"sqlite:///{folder}/tollgate.db"
     port = free_port()
     pbx_port = free_port(PBX_ADDRESS)
     carriers = (first_trunk_port or free_port(CARRIER_ADDRESSES[0]), free_port(CARRIER_ADDRESSES[1]))
@@ -229,6 +236,7 @@ def running_gate(
         first_trunk=first_trunk,
         trunk_transport=trunk_transport,
         wrong_codes=wrong_codes,
+        store_url=store_url,
     )
     config.write_text(settings + extra)
     log = folder / "gate.log"
@@ -244,7 +252,7 @@ def running_gate(
         try:
             assert process.stdout is not None
             assert process.stdout.readline(), f"the gate did not start: {log.read_text()}"
-            with Store(f"sqlite:///{folder}/tollgate.db") as store:
+            with Store(store_url) as store:
                 yield Gate(port, carriers, pbx_port, config, process, log, store)
             assert process.poll() is None, f"the gate died: {log.read_text()[-2000:]}"
         finally:

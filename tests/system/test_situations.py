@@ -56,7 +56,7 @@ Outcome = tuple[Exception | None, float]
 
 
 @contextmanager
-def lane(folder: Path) -> Iterator[Gate]:
+def lane(folder: Path, *, store_url: str = "") -> Iterator[Gate]:
     """Run one gate with everything the situations need."""
     folder.mkdir()
     prompts = folder / "prompts"
@@ -65,7 +65,7 @@ def lane(folder: Path) -> Iterator[Gate]:
     extra = f'[prompts]\nfolder = "{prompts}"\n[auth]\nalgorithms = ["MD5"]  # all that SIPp can\n'
     extra += '[subscriptions]\nmailboxes = "pbx"\nmin_expires = 2\n'
     extra += '[[did_routes]]\nprefix = "+12025550166"\nuser = "256"\n'
-    with running_gate(folder, extra=extra) as gate:
+    with running_gate(folder, extra=extra, store_url=store_url) as gate:
         store = gate.store
         store.groups.add(
             UserGroup("curt", collection=CodeCollection.REQUIRED, tries=2, first_digit=1.0, prompts="curt")
