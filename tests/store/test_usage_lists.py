@@ -146,8 +146,10 @@ def test_every_filter_in_some_orders_both_ways(log: Store, number: int) -> None:
 @pytest.mark.usefixtures("_leads")
 @pytest.mark.parametrize("order", UsageOrder)
 @pytest.mark.parametrize("descending", [True, False])
-def test_every_order_both_ways(log: Store, order: UsageOrder, descending: bool) -> None:
-    for wanted, fits in (_FILTERS[0], _FILTERS[2], _FILTERS[-4]):
+def test_every_order_both_ways(log: Store, order: UsageOrder, descending: bool, kind: str) -> None:
+    filters = (_FILTERS[0], _FILTERS[2], _FILTERS[-4])
+    # A server is told no index: there an order is one and the same statement with every filter.
+    for wanted, fits in filters if kind == "sqlite" else filters[1:2]:
         found = _walk(log, wanted, order, descending=descending, limit=501)
         assert found == _expected(order, fits, descending=descending)
 

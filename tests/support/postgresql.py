@@ -18,14 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.pool import NullPool
 
 from proxy.store import Store
 from proxy.store.models import metadata
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 __all__ = ["PostgresServer", "postgres_server"]
 
@@ -94,6 +95,8 @@ class PostgresServer:
                 stderr=log,
                 cwd=self._folder,
             )
+        from psycopg import OperationalError
+
         until = time.monotonic() + _STARTING
         while True:
             try:
@@ -147,27 +150,30 @@ class PostgresServer:
 
     def _empty(self, name: str) -> bool:
         """Take every row away and let numbers begin with 1; False for a database that is not as it was."""
+        from psycopg import Error
+
         try:
             with self._connected(name) as connection:
-                connection.exec_driver_sql("SET lock_timeout = '1s'; SET session_replication_role = replica")
-                if connection.exec_driver_sql(_TABLES).scalar() != len(metadata.tables):
+                connection.execute("SET lock_timeout = '1s'; SET session_replication_role = replica")
+                if connection.execute(_TABLES).fetchone() != (len(metadata.tables),):
                     return False
-                if used := list(connection.exec_driver_sql(_USED).scalars()):
-                    connection.exec_driver_sql(f"TRUNCATE {', '.join(used)} RESTART IDENTITY")
-                connection.exec_driver_sql(_NO_AUDIT)
-        except DBAPIError:
+                used = [str(name) for (name,) in connection.execute(_USED.encode())]
+                connection.execute(f"TRUNCATE {', '.join(used)} RESTART IDENTITY; {_NO_AUDIT}".encode())
+        except Error:
             return False
         return True
 
-    @contextmanager
-    def _connected(self, database: str = "postgres") -> Iterator[Connection]:
-        engine = create_engine(self.url(database), isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        with engine.connect() as connection:
-            yield connection
+    def _connected(self, database: str = "postgres") -> Connection[Any]:
+        # Past SQLAlchemy, which asks a server much before it is asked anything.
+        import psycopg
+
+        return psycopg.connect(
+            host=str(self._folder), user="tollgate", dbname=database, autocommit=True, prepare_threshold=None
+        )
 
     def _execute(self, statement: str) -> None:
         with self._connected() as connection:
-            connection.exec_driver_sql(statement)
+            connection.execute(statement.encode())
 
     def _run(self, *command: str) -> None:
         subprocess.run(self._command(*command), check=True, cwd=self._folder, capture_output=True)
