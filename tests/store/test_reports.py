@@ -359,7 +359,6 @@ def test_a_corrected_code_counts_and_the_record_stays(anna: Store) -> None:
     assert after[1].talk_time == pytest.approx(before[1].talk_time + call.talk_time, abs=0.001)
     assert call.record_id in {found.record_id for found in anna.usage.stream(UsageFilter(code_key="29"))}
     assert call.record_id not in {found.record_id for found in anna.usage.stream(UsageFilter(code_key="23"))}
-    anna.close()
 
 
 def test_corrections_back_and_forth_leave_the_totals_as_they_were(anna: Store) -> None:
@@ -377,7 +376,6 @@ def test_corrections_back_and_forth_leave_the_totals_as_they_were(anna: Store) -
     assert [None if item.after is None else item.after.key for item in history] == ["29", None, "29", "23"]
     assert history[0].before == UsedCode("C-3", "", "23", "Client 3")
     assert anna.corrections.correct(with_code.record_id, "23", "the same") is None
-    anna.close()
 
 
 def test_a_correction_is_audited_without_digits(anna: Store) -> None:
@@ -388,7 +386,6 @@ def test_a_correction_is_audited_without_digits(anna: Store) -> None:
     assert entry.before == {"code": None}
     assert entry.after == {"code": "***", "description": "Client 9", "reason": "forgotten"}
     assert "UsedCode" not in repr(anna.corrections.of(call.record_id))
-    anna.close()
 
 
 def test_the_second_of_two_correctors_sees_the_first(anna: Store) -> None:
@@ -398,7 +395,6 @@ def test_the_second_of_two_correctors_sees_the_first(anna: Store) -> None:
         anna.corrections.correct(call.record_id, "C-4", "second", seen=0)
     assert caught.value.current == UsedCode("C-9", "", "29", "Client 9")
     assert anna.corrections.correct(call.record_id, "C-4", "second", seen=1) is not None
-    anna.close()
 
 
 @pytest.mark.parametrize(
@@ -413,19 +409,17 @@ def test_the_second_of_two_correctors_sees_the_first(anna: Store) -> None:
     ],
 )
 def test_what_is_no_correction_is_refused(
-    anna: Store, record_id: str, code: str, reason: str, says: str
+    common: Store, record_id: str, code: str, reason: str, says: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=says):
-        anna.corrections.correct(record_id, code, reason)
-    assert anna.corrections.of(record_id) == []
-    anna.close()
+        common.corrections.correct(record_id, code, reason)
+    assert common.corrections.of(record_id) == []
 
 
 def test_a_correction_is_no_use_of_a_code(anna: Store) -> None:
     before = anna.codes.get("C-9")
     anna.corrections.correct(_with(CODES[3]).record_id, "C-9", "why")
     assert anna.codes.get("C-9") == before
-    anna.close()
 
 
 # --- the migration of a log that is there
