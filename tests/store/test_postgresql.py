@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,6 +15,7 @@ from sqlalchemy import create_engine
 from proxy.errors import ConfigurationError
 from proxy.policy import AccountCode, NumberPlan, Snapshot, UserGroup
 from proxy.store import Actor, SnapshotSource, Store, StoreUnavailable, load_snapshot
+from proxy.store.backup import BackupRefused, write_backup
 from proxy.store.changes import ChangeAction, ChangeKind, current_version, log_change
 from proxy.store.database import HEAD, Database
 from proxy.store.models import metadata
@@ -138,6 +140,12 @@ def test_who_is_not_let_in_is_told_in_one_line_without_a_password(
     for error in (caught.value, missing.value):
         assert "hunter2" not in str(error)
         assert "\n" not in str(error)
+
+
+def test_a_backup_is_left_to_the_servers_own_tools(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(BackupRefused, match="pg_dump"):
+        write_backup(store.database, tmp_path / "gate.backup")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_writer_waits_so_that_numbers_of_changes_come_into_force_in_order(
