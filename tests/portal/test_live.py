@@ -203,7 +203,7 @@ async def test_users_see_their_own_calls_only_and_end_none(
     for text in (answer.text, told, (await someone.get("/")).text):
         assert "9005550199" not in text
         assert "ACME" not in text
-        assert "911" not in text
+        assert not re.search(r"\b911\b", text)  # a random token may hold it
     assert (await someone.post("/live/hangup", {"call": "own", "sure": "yes"})).status_code == 403
     assert gate.ended == []
 

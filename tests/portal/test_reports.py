@@ -366,7 +366,7 @@ async def test_billing_contacts_read_reports_with_masked_codes(
         assert answer.status_code == 200
         assert "ACME" not in answer.text
         assert "2263127" not in answer.text
-        assert "4711" not in answer.text
+        assert not re.search(r"\b4711\b", answer.text)
     for path in ("/reports/statement?code=2263127", "/reports?order=key", "/reports/file?order=key"):
         assert (await someone.get(path)).status_code == 403
 
