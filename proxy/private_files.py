@@ -77,13 +77,17 @@ def give_like(path: Path, other: Path) -> None:
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[int]:
-    """Hold a folder, whatever is done with its name meanwhile. Root follows no link to it but root's own."""
+    """Hold a folder, whatever is done with its name meanwhile. Root follows no link to it but root's own; the
+    folders above are taken as they are.
+    """
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         descriptor = os.open(folder, flags | os.O_NOFOLLOW)
     except NotADirectoryError:
         link = folder.lstat()
-        if stat.S_ISLNK(link.st_mode) and os.geteuid() == 0 != link.st_uid:
+        if not stat.S_ISLNK(link.st_mode):
+            raise
+        if os.geteuid() == 0 != link.st_uid:
             raise OSError(errno.ELOOP, "its folder is a link of another user", str(folder)) from None
         descriptor = os.open(folder, flags)
     try:

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from proxy.errors import ConfigurationError
 
@@ -17,18 +18,19 @@ _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, replace: bool, store: Path | None) -> Iterator[Path]:
-    """Give an empty file (mode 0600), which gets this name when the block has ended without an error.
+def whole_file(path: Path, *, replace: bool, store: Path | None) -> Iterator[tuple[IO[bytes], Path]]:
+    """Give an empty file (mode 0600), open, and its name, which becomes this one when the block has ended
+    without an error. Who writes by the name may write into what another has put there.
 
     A file that is there stays as it is unless ``replace``, the ``store`` always. Raises ConfigurationError
     for a name that can't be had, OSError.
     """
     check_name(path, replace=replace, store=store)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
+        with open(descriptor, "wb") as file:
+            yield file, temporary
         if replace:
             os.replace(temporary, path)
         else:

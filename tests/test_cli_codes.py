@@ -425,6 +425,24 @@ def test_export_never_replaces_the_store(name: str, capsys: pytest.CaptureFixtur
     assert stored("1001") is not None
 
 
+def test_export_writes_into_no_file_that_takes_the_place_of_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good("codes", "add", "1001")
+    path, opens = Path("pipe"), os.open
+    os.mkfifo(path)
+
+    def late(name: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if name == path:
+            path.unlink()
+            path.write_text("kept")
+        return opens(name, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", late)
+    assert bad(capsys, "codes", "export", "pipe").endswith("can't be written: Device or resource busy\n")
+    assert path.read_text() == "kept"
+
+
 def test_export_replaces_no_link_and_no_socket(capsys: pytest.CaptureFixture[str]) -> None:
     good("codes", "add", "1001")
     Path("target.csv").write_text("kept")

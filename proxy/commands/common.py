@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -225,36 +226,44 @@ def write_file(path: Path, lines: Iterable[str], settings: Settings, *, replace:
     are written into.
     """
     if str(path) == "-":
-        return _write(sys.stdout, lines)
+        count = _write(sys.stdout.write, lines)
+        sys.stdout.flush()
+        return count
     try:
-        if _is_stream(path):
-            with open(os.open(path, os.O_WRONLY), "w", encoding="utf-8", newline="") as stream:
-                return _write(stream, lines)
-        with (
-            whole_file(path, replace=replace, store=settings.store.sqlite_path) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
-            return _write(file, lines)
+        if (descriptor := _opened_stream(path)) is not None:
+            with open(descriptor, "wb") as stream:
+                return _write(lambda line: stream.write(line.encode()), lines)
+        with whole_file(path, replace=replace, store=settings.store.sqlite_path) as (file, _):
+            return _write(lambda line: file.write(line.encode()), lines)
     except OSError as error:
         message = f"{path}: can't be written: {error.strerror}"
         raise ConfigurationError(message) from None
 
 
-def _is_stream(path: Path) -> bool:
-    """Say whether what is written here goes on to somebody, and can be no file in anybody's place."""
+def _opened_stream(path: Path) -> int | None:
+    """Open what passes on what is written, and can be no file in anybody's place: a pipe or a device."""
     try:
-        mode = path.stat().st_mode
+        if not _is_stream(path.stat()):
+            return None
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+        return None
+    if not _is_stream(os.fstat(descriptor)):
+        # Somebody has put a file, or a link to one, there meanwhile.
+        os.close(descriptor)
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    return descriptor
 
 
-def _write(file: IO[str], lines: Iterable[str]) -> int:
+def _is_stream(status: os.stat_result) -> bool:
+    return stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode)
+
+
+def _write(write: Callable[[str], object], lines: Iterable[str]) -> int:
     count = 0
     for line in lines:
-        file.write(line)
+        write(line)
         count += 1
-    file.flush()
     return count
 
 

@@ -97,10 +97,10 @@ def write_backup(
 
     A file that is there stays as it is unless ``replace``, the store always.
     """
-    with whole_file(path, replace=replace, store=_own_file(database)) as temporary:
-        with temporary.open("wb") as file:
-            _write(database, file, progress)
-            os.fsync(file.fileno())
+    with whole_file(path, replace=replace, store=_own_file(database)) as (file, temporary):
+        _write(database, file, progress)
+        file.flush()
+        os.fsync(file.fileno())
         return _check(temporary, path.name, progress)
 
 

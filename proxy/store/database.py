@@ -10,6 +10,7 @@ Everything here is synchronous and meant for threads and commands; the call path
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -58,6 +59,15 @@ _SERVER_OPTIONS = {
     "application_name": "tollgate",
 }
 """What libpq is told unless the URL says otherwise."""
+_SESSION = {
+    # The server, too, is to notice a client that has vanished: its transaction may hold the write lock.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "idle_in_transaction_session_timeout": "60000",
+}
+"""What each connection asks of the server."""
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -124,7 +134,12 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that reads. Raises `StoreUnavailable`."""
-        with self._reported(), self.engine.connect() as connection, self.transaction(connection):
+        with (
+            # A text that is none may be looked for; one that is to be written is no fault of the store.
+            self._reported(UnicodeError),
+            self.engine.connect() as connection,
+            self.transaction(connection),
+        ):
             yield connection
 
     @contextlib.contextmanager
@@ -178,13 +193,14 @@ class Database:
             driver.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
 
     @contextlib.contextmanager
-    def _reported(self) -> Iterator[None]:
+    def _reported(self, *further: type[Exception]) -> Iterator[None]:
+        others: tuple[type[Exception], ...] = (SQLAlchemyError, OverflowError, *further)
         try:
             yield
         except DBAPIError as error:
             # Only the driver's own line: SQLAlchemy's text repeats the parameters, which may be codes.
             raise StoreUnavailable(f"store {self.name}: {_driver_line(error)}") from error
-        except (SQLAlchemyError, OverflowError, UnicodeError) as error:
+        except others as error:
             raise StoreUnavailable(f"store {self.name}: {type(error).__name__}") from error
 
     def _open(self) -> None:
@@ -320,11 +336,21 @@ def _prepare_file(url: URL, name: str) -> None:
 
 
 def _make_private(file: Path) -> None:
-    """Take a file that is our own away from others: whoever made it may have had another umask."""
-    with contextlib.suppress(FileNotFoundError):
-        status = file.stat()
+    """Take a file that is our own away from others: whoever made it may have had another umask. What a link
+    leads to is left alone, it may be root's.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:
+            return
+        raise
+    try:
+        status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077 and status.st_uid == os.geteuid():
-            file.chmod(0o600)
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def _tune_sqlite(engine: Engine, cache_kb: int) -> None:
@@ -349,10 +375,13 @@ def _tune_sqlite(engine: Engine, cache_kb: int) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _server_options(url: URL) -> dict[str, str]:
+def _server_options(url: URL) -> dict[str, Any]:
     if url.get_driver_name() != "psycopg":
         return {}
-    return {name: value for name, value in _SERVER_OPTIONS.items() if name not in url.query}
+    # Nothing is prepared on the server: a pooler between may give the next transaction to another session.
+    return {name: value for name, value in _SERVER_OPTIONS.items() if name not in url.query} | {
+        "prepare_threshold": None
+    }
 
 
 def _tune_postgresql(engine: Engine) -> None:
@@ -367,6 +396,9 @@ def _tune_postgresql(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _entry: ConnectionPoolEntry) -> None:
         connection.adapters.register_dumper(str, TextDumper)
+        for name, value in _SESSION.items():
+            connection.execute(f"SET {name} = {value}")
+        connection.commit()
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
@@ -374,7 +406,8 @@ def _tune_postgresql(engine: Engine) -> None:
         if not options.get("tollgate_write", False):
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             return
-        # Held until the end of the transaction; each statement after it sees what was written before.
+        # The lock is held until the end of the transaction; each statement sees what was written before it.
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         patience = int(options.get("tollgate_patience", _BUSY_TIMEOUT_MS))
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience}")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")

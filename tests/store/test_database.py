@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -61,6 +62,16 @@ def test_nobody_waits_long_for_a_locked_store(url: str) -> None:
     database.close()
     assert isinstance(timeout, int)
     assert 0 < timeout <= 3_000
+
+
+def test_what_a_link_beside_the_store_leads_to_keeps_its_mode(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("of another")
+    target.chmod(0o644)
+    (tmp_path / "tollgate.db-wal").symlink_to(target)
+    with contextlib.suppress(ConfigurationError, StoreUnavailable):
+        Store(f"sqlite:///{tmp_path}/tollgate.db").close()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
 
 
 def test_a_steady_store_holds_at_the_start_what_it_will_ever_hold(url: str, tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from proxy.errors import ConfigurationError
 from proxy.policy import AccountCode, NumberPlan, Snapshot, UserGroup
 from proxy.store import Actor, SnapshotSource, Store, StoreUnavailable, load_snapshot
 from proxy.store.backup import BackupRefused, write_backup
 from proxy.store.changes import ChangeAction, ChangeKind, current_version, log_change
-from proxy.store.database import HEAD, Database
+from proxy.store.database import _SESSION, HEAD, Database
 from proxy.store.models import metadata
 from tests.cdr.samples import full_record
 from tests.support.postgresql import PostgresServer
@@ -202,6 +202,34 @@ def test_what_is_noted_in_passing_waits_for_nobody(store: Store, url: str) -> No
         passing = other.database.write(in_passing=True)
         with pytest.raises(StoreUnavailable, match="lock timeout"), passing:
             raise AssertionError("two write at once")
+
+
+def test_a_writer_that_says_nothing_more_gives_the_lock_back(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(_SESSION, "idle_in_transaction_session_timeout", "200")
+    with Store(url) as other:
+        held = other.database.engine.connect()
+        held.execution_options(tollgate_write=True).begin()
+        store.groups.add(UserGroup("sales"))
+        held.invalidate()
+    assert [group.name for group in store.groups.all()] == ["sales"]
+
+
+def test_a_writer_sees_what_was_written_before_whatever_the_databases_default(
+    store: Store, url: str
+) -> None:
+    name = make_url(url).database
+    _execute(url, f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'")
+    with Store(url) as other, other.database.write() as connection:
+        assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "read committed"
+
+
+def test_nothing_is_prepared_on_the_server(store: Store) -> None:
+    for _ in range(10):
+        store.groups.all()
+    with store.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar() == 0
 
 
 def test_who_reads_sees_the_store_of_one_moment(store: Store, url: str) -> None:
