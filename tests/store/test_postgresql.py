@@ -216,9 +216,7 @@ def test_a_writer_that_says_nothing_more_gives_the_lock_back(
     assert [group.name for group in store.groups.all()] == ["sales"]
 
 
-def test_a_writer_sees_what_was_written_before_whatever_the_databases_default(
-    store: Store, url: str
-) -> None:
+def test_a_writer_sees_what_was_written_before_whatever_the_databases_default(store: Store, url: str) -> None:
     name = make_url(url).database
     _execute(url, f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'")
     with Store(url) as other, other.database.write() as connection:
